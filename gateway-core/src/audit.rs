@@ -1,0 +1,201 @@
+//! The audit trail: typed events, chained by hash, durable before an operation is forwarded.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::operation::Operation;
+use crate::principal::Principal;
+use crate::session::SessionId;
+
+/// `[audit] mode`: when an event must be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditMode {
+    /// Before the operation is forwarded.
+    Durable,
+    /// Soon: within the flush interval.
+    Batched,
+}
+
+/// A bound parameter as the audit trail keeps it: text, `\x` and hex digits, or null.
+pub type Parameter = Option<String>;
+
+/// One thing that happened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// The gateway started, with this configuration's policy version.
+    Started {
+        /// Version of the binary.
+        version: String,
+        /// Policies in force.
+        policy: String,
+    },
+    /// The gateway stopped in order.
+    Stopped {},
+    /// Policies or configuration were reloaded, or a reload was refused.
+    Reloaded {
+        /// Policies in force afterwards.
+        policy: String,
+        /// Why the new ones were refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// A login that did not lead to a session.
+    LoginRefused {
+        /// From where.
+        peer: SocketAddr,
+        /// The adapter.
+        protocol: String,
+        /// The user name as sent, cut at 256 bytes.
+        user: String,
+        /// The resource that was named.
+        resource: String,
+        /// Who it was, where that much was proven.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        principal: Option<Arc<Principal>>,
+        /// Why; for operators, not what the client was told.
+        reason: String,
+    },
+    /// A session began.
+    SessionStarted {
+        /// Its id.
+        session: SessionId,
+        /// Who.
+        principal: Arc<Principal>,
+        /// Id of the token or certificate that proved it.
+        credential: String,
+        /// To what.
+        resource: String,
+        /// The adapter.
+        protocol: String,
+        /// Database or target login.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+        /// From where.
+        peer: SocketAddr,
+        /// The policies that permitted `connect`.
+        rules: Vec<String>,
+    },
+    /// An operation was decided; written before it is forwarded.
+    Operation {
+        /// The session.
+        session: SessionId,
+        /// Number within the session.
+        ticket: u64,
+        /// Who.
+        principal: Arc<Principal>,
+        /// On what.
+        resource: String,
+        /// In one line.
+        operation: String,
+        /// What was asked of policy.
+        asked: Vec<Operation>,
+        /// The full text; normalised where `literals = false`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        statement: Option<String>,
+        /// Bound parameters; absent where `literals = false`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parameters: Vec<Parameter>,
+        /// `allow`, `deny` or `hold`.
+        verdict: String,
+        /// The determining policies; empty on a default deny or where nothing was asked.
+        rules: Vec<String>,
+        /// Why it was refused, as the client was told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+        /// The policy version that decided.
+        policy: String,
+    },
+    /// An operation ended.
+    Outcome {
+        /// The session.
+        session: SessionId,
+        /// The operation's number.
+        ticket: u64,
+        /// Rows sent to the client or changed.
+        rows: u64,
+        /// Bytes sent to the client.
+        bytes: u64,
+        /// From its decision to its end, in microseconds.
+        micros: u64,
+        /// The target's error code.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// A client asked to cancel what runs in a session.
+    Cancel {
+        /// The session whose operation it was; `None`: no session has that key.
+        session: Option<SessionId>,
+        /// From where.
+        peer: SocketAddr,
+    },
+    /// A session ended.
+    SessionEnded {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        reason: String,
+        /// Operations decided.
+        operations: u64,
+        /// Of these, refused.
+        refused: u64,
+        /// Rows returned.
+        rows: u64,
+        /// Bytes sent to the client.
+        bytes: u64,
+    },
+    /// An operator did something: made or revoked a token, ended a session.
+    Operator {
+        /// Who; `operator` on the host.
+        by: String,
+        /// What, such as `token create`.
+        action: String,
+        /// On what.
+        subject: String,
+    },
+}
+
+/// An event on its way to disk.
+#[derive(Debug)]
+pub enum Receipt {
+    /// Taken, to be on disk within the flush interval.
+    Taken,
+    /// On disk once this answers; a closed channel means it is not.
+    Pending(tokio::sync::oneshot::Receiver<Result<(), AuditError>>),
+}
+
+impl Receipt {
+    /// Waits until the event is on disk, where that was asked for.
+    pub async fn settled(self) -> Result<(), AuditError> {
+        match self {
+            Self::Taken => Ok(()),
+            Self::Pending(answer) => answer.await.unwrap_or(Err(AuditError::Closed)),
+        }
+    }
+}
+
+/// Why an event is not in the trail. The operation that it tells of must then not be forwarded.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AuditError {
+    /// The disk refused.
+    #[error("the audit trail cannot be written: {0}")]
+    Write(String),
+    /// The writer has stopped.
+    #[error("the audit trail is closed")]
+    Closed,
+    /// The event could not be encoded.
+    #[error("an audit event could not be encoded: {0}")]
+    Encode(String),
+}
+
+/// Where audit events go.
+pub trait AuditSink: Send + Sync {
+    /// Appends one event. With `durable`, the receipt settles once it is on disk (group commit); without, at
+    /// once, but the call fails while the trail cannot be written. Bounded: where too much is unwritten, also a
+    /// batched event gives a pending receipt.
+    fn append(&self, at: Timestamp, event: &Event, durable: bool) -> Result<Receipt, AuditError>;
+}

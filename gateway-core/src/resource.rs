@@ -1,0 +1,115 @@
+//! One registered target.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::AuditMode;
+
+/// A `[[resource]]` of the configuration. What core does not know is the adapter's (`settings`).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Resource {
+    /// Its name: `[A-Za-z0-9._-]+`.
+    pub name: String,
+    /// The adapter that reaches it, such as `postgres`.
+    pub protocol: String,
+    /// Where it is, as the adapter reads it (`10.0.0.5:5432`).
+    pub address: String,
+    /// Labels, which policies see as Cedar tags.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// How to get its credential.
+    pub credential: CredentialConfig,
+    /// Overrides `[audit] mode`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditMode>,
+    /// Sensitive data in it.
+    #[serde(default, rename = "tag", skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<TagRule>,
+    /// All other keys: the adapter's own section for a resource.
+    #[serde(flatten)]
+    pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Resource {
+    /// Whether `name` may name a resource.
+    pub fn is_name(name: &str) -> bool {
+        !name.is_empty()
+            && name.len() <= 128
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    }
+}
+
+/// A `[[resource.tag]]`: a class of sensitive data and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagRule {
+    /// The tag's name, such as `pii.email`.
+    pub tag: String,
+    /// Column patterns: `public.customers.email`, `*.employees.email`.
+    #[serde(default)]
+    pub columns: Vec<String>,
+    /// What a value becomes.
+    #[serde(default)]
+    pub mask: Mask,
+    /// Which predicates work on masked columns.
+    #[serde(default)]
+    pub predicates: Predicates,
+}
+
+/// What a masked value becomes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mask {
+    /// Replaced by a fixed text.
+    #[default]
+    Redact,
+    /// The last four characters stay.
+    Partial,
+    /// NULL.
+    Null,
+    /// A keyed hash.
+    Hash,
+    /// The year of a date.
+    Year,
+    /// A deterministic token of the same type and format.
+    Token,
+}
+
+/// Which predicates work on masked columns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Predicates {
+    /// Equality of the bare column.
+    #[default]
+    Equality,
+    /// All.
+    Allow,
+    /// None.
+    Deny,
+}
+
+/// `credential = { kind = ..., ... }`. Kinds that need more than a static secret join with their issuers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum CredentialConfig {
+    /// A login that exists already.
+    Static {
+        /// The login's name at the target.
+        username: String,
+        /// Its password; absent where the target asks for none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        password: Option<SecretSource>,
+    },
+}
+
+/// Where a secret lives; the configuration never holds the secret itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum SecretSource {
+    /// An environment variable.
+    Env(String),
+    /// A file; one trailing line end is cut.
+    File(PathBuf),
+}
