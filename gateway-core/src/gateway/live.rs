@@ -1,0 +1,98 @@
+//! The sessions that run: to list them, and to end them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::RwLock;
+
+use super::{Control, Counters};
+use crate::machine::End;
+use crate::session::{SessionId, SessionRecord};
+
+/// One running session.
+#[derive(Debug)]
+pub(super) struct Entry {
+    record: SessionRecord,
+    pub(super) counters: Counters,
+    pub(super) control: Control,
+}
+
+impl Entry {
+    /// The record with today's counts.
+    pub(super) fn record(&self) -> SessionRecord {
+        SessionRecord {
+            operations: self.counters.operations.load(Ordering::Relaxed),
+            refused: self.counters.refused.load(Ordering::Relaxed),
+            rows: self.counters.rows.load(Ordering::Relaxed),
+            bytes: self.counters.bytes.load(Ordering::Relaxed),
+            ..self.record.clone()
+        }
+    }
+}
+
+/// The sessions that run in this process.
+#[derive(Debug, Default)]
+pub struct LiveSessions {
+    sessions: RwLock<HashMap<SessionId, Arc<Entry>>>,
+}
+
+impl LiveSessions {
+    /// Takes a session in, unless there are `limit` already.
+    pub(super) fn enter(&self, record: SessionRecord, limit: usize) -> Option<Arc<Entry>> {
+        let mut sessions = self.sessions.write();
+        if sessions.len() >= limit {
+            return None;
+        }
+        let id = record.id;
+        let entry = Arc::new(Entry { record, counters: Counters::default(), control: Control::default() });
+        sessions.insert(id, entry.clone());
+        Some(entry)
+    }
+
+    pub(super) fn leave(&self, id: SessionId) {
+        self.sessions.write().remove(&id);
+    }
+
+    pub(super) fn drain(&self) {
+        for entry in self.sessions.read().values() {
+            entry.control.drain.cancel();
+        }
+    }
+
+    /// How many sessions run.
+    pub fn len(&self) -> usize {
+        self.sessions.read().len()
+    }
+
+    /// Whether none runs.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them, oldest first.
+    pub fn list(&self) -> Vec<SessionRecord> {
+        let mut list: Vec<_> = self.sessions.read().values().map(|entry| entry.record()).collect();
+        list.sort_by_key(|record| record.id);
+        list
+    }
+
+    /// One of them.
+    pub fn session(&self, id: SessionId) -> Option<SessionRecord> {
+        self.sessions.read().get(&id).map(|entry| entry.record())
+    }
+
+    /// Tells a session to end; `false`: no such session runs.
+    pub fn end(&self, id: SessionId, why: End) -> bool {
+        let entry = self.sessions.read().get(&id).cloned();
+        entry.inspect(|entry| entry.control.end(why)).is_some()
+    }
+
+    /// Tells all sessions to end.
+    pub fn end_all(&self, why: &End) {
+        let entries: Vec<_> = self.sessions.read().values().cloned().collect();
+        for entry in entries {
+            entry.control.end(why.clone());
+        }
+    }
+}

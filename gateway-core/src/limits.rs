@@ -1,0 +1,121 @@
+//! `[limits]`: every bound that is not a protocol's own, with its default.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Bounds of the gateway. Durations are texts like `30s`; `0s` turns an optional limit off.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Longest statement, in bytes; a longer one is refused and the session lives.
+    pub statement_bytes: usize,
+    /// Longest message that carries bound parameters, in bytes.
+    pub parameter_bytes: usize,
+    /// Sessions at the same time.
+    pub sessions: usize,
+    /// Connections at the same time that have not logged in yet.
+    pub half_open: usize,
+    /// From accept to login.
+    #[serde(with = "duration")]
+    pub login: Duration,
+    /// For reaching the target and logging in there.
+    #[serde(with = "duration")]
+    pub connect: Duration,
+    /// A session in which nothing happens for this long is ended; off by default.
+    #[serde(with = "duration")]
+    pub idle: Duration,
+    /// A session is ended after this long; off by default.
+    #[serde(with = "duration")]
+    pub session: Duration,
+    /// On SIGTERM running sessions get this long.
+    #[serde(with = "duration")]
+    pub drain: Duration,
+    /// A held statement waits in-band for this long where its policy says nothing.
+    #[serde(with = "duration")]
+    pub hold: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            statement_bytes: 16 << 20,
+            parameter_bytes: 64 << 20,
+            sessions: 20_000,
+            half_open: 512,
+            login: Duration::from_secs(15),
+            connect: Duration::from_secs(10),
+            idle: Duration::ZERO,
+            session: Duration::ZERO,
+            drain: Duration::from_secs(30),
+            hold: Duration::from_secs(90),
+        }
+    }
+}
+
+impl Limits {
+    /// The limit, unless it is off.
+    pub fn optional(limit: Duration) -> Option<Duration> {
+        (!limit.is_zero()).then_some(limit)
+    }
+}
+
+/// Durations as the configuration and policies write them: `90s`, `30m`, `1h`, `7d`, `250ms`.
+pub mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Reads `<number><unit>` with a unit of ms, s, m, h or d.
+    pub fn parse(text: &str) -> Result<Duration, String> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at_checked(digits).unwrap_or((text, ""));
+        let wrong = || format!("`{text}` is no duration; write a number and a unit, like 90s, 30m, 1h or 7d");
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let millis: u64 = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(wrong()),
+        };
+        number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
+    }
+
+    /// Writes the largest unit that is exact.
+    pub fn format(duration: Duration) -> String {
+        let millis = duration.as_millis();
+        for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+            if millis.is_multiple_of(size) && (millis > 0 || unit == "s") {
+                return format!("{}{unit}", millis / size);
+            }
+        }
+        format!("{millis}ms")
+    }
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format(*duration))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(from)?;
+        parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_round_trip() {
+        for text in ["0s", "90s", "30m", "1h", "7d", "250ms"] {
+            assert_eq!(duration::format(duration::parse(text).unwrap()), text);
+        }
+        assert_eq!(duration::format(duration::parse("120s").unwrap()), "2m");
+        for bad in ["", "s", "5", "5 m", "-5s", "99999999999999999999s", "18446744073709551615d", "5µs"] {
+            assert!(duration::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The accept loop: once, for every protocol.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::adapter::{ACCEPT_PAUSE, Connection, ProtocolAdapter, ServeError};
+use crate::gateway::Gateway;
+use crate::tls::ServerTls;
+use crate::transport::Transport;
+
+/// Accepts connections for one adapter.
+pub struct Listener {
+    listener: TcpListener,
+    adapter: Arc<dyn ProtocolAdapter>,
+    gateway: Arc<Gateway>,
+    tls: Arc<ServerTls>,
+    half_open: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("protocol", &self.adapter.protocol()).finish_non_exhaustive()
+    }
+}
+
+impl Listener {
+    /// Binds. `half_open` is shared by all listeners of a gateway.
+    pub async fn bind(
+        address: SocketAddr,
+        adapter: Arc<dyn ProtocolAdapter>,
+        gateway: Arc<Gateway>,
+        tls: Arc<ServerTls>,
+        half_open: Arc<Semaphore>,
+    ) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        Ok(Self { listener, adapter, gateway, tls, half_open })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Accepts until `stop`. A connection beyond the half-open cap is closed at once: an honest client tries
+    /// again, and nobody's handshake keeps others from being accepted.
+    pub async fn run(self, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((tcp, peer)) => self.start(tcp, peer),
+                Err(error) => {
+                    tracing::warn!(%error, protocol = self.adapter.protocol(), "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn start(&self, tcp: TcpStream, peer: SocketAddr) {
+        let protocol = self.adapter.protocol();
+        metrics::counter!("gateway_connections_total", "protocol" => protocol).increment(1);
+        let Ok(permit) = self.half_open.clone().try_acquire_owned() else {
+            metrics::counter!("gateway_half_open_refused_total", "protocol" => protocol).increment(1);
+            return;
+        };
+        prepare(&tcp);
+        let connection = Connection {
+            transport: Transport::Tcp(tcp),
+            peer,
+            gateway: self.gateway.clone(),
+            tls: self.tls.clone(),
+            deadline: tokio::time::Instant::now() + self.gateway.limits().login,
+            half_open: Some(permit),
+        };
+        let adapter = self.adapter.clone();
+        tokio::spawn(async move {
+            // A panic costs this session and no other; the scope's Drop has put its end into the trail.
+            match AssertUnwindSafe(adapter.serve(connection)).catch_unwind().await {
+                Ok(Ok(()) | Err(ServeError::Refused)) => {}
+                Ok(Err(error)) => tracing::debug!(%peer, protocol, %error, "connection ended"),
+                Err(_) => {
+                    metrics::counter!("gateway_panics_total", "protocol" => protocol).increment(1);
+                    tracing::error!(%peer, protocol, "a session panicked");
+                }
+            }
+        });
+    }
+}
+
+/// No delay, and keepalive so that a peer that vanished is noticed within minutes.
+pub fn prepare(tcp: &TcpStream) {
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    let socket = socket2::SockRef::from(tcp);
+    // Both are improvements; a socket that refuses them still works.
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_nodelay(true);
+}

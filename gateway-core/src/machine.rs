@@ -1,0 +1,234 @@
+//! The inside of the seam: a session as a sans-IO machine whose verbs are *parse, inspect, rewrite*.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use crate::audit::Parameter;
+use crate::operation::Operations;
+use crate::verdict::{Decision, Ruling};
+
+/// One of the two ends of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// Whoever connected to the gateway.
+    Client,
+    /// The resource.
+    Target,
+}
+
+/// Bytes that a machine wants to have sent. Everything goes out in order, one write per burst.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    /// To the client.
+    pub to_client: BytesMut,
+    /// To the target.
+    pub to_target: BytesMut,
+}
+
+/// What stands at the front of an input.
+#[derive(Debug)]
+pub enum Parsed<M> {
+    /// Not yet a whole message: more bytes are needed.
+    Incomplete,
+    /// The first `n` bytes were parsed and go to the other peer as they are.
+    Forward(usize),
+    /// The first `n` bytes were parsed and do not go on; what the machine wrote instead (perhaps nothing) is
+    /// in the [`Outbound`].
+    Consumed(usize),
+    /// The first `consumed` bytes are a message that must be decided; nothing of it has been forwarded.
+    Inspect {
+        /// Its length.
+        consumed: usize,
+        /// The message, taken out of the input.
+        message: M,
+    },
+    /// There may be a message, but the other peer must answer first; nothing was consumed.
+    Blocked,
+}
+
+/// What a message asks.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// For policy.
+    pub operations: Arc<Operations>,
+    /// For the audit trail and for approvers.
+    pub statement: Option<Statement>,
+    /// Whether it changes something at the target, so that its audit event is durable by default.
+    pub writes: bool,
+}
+
+/// A statement's text with its parameters.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// The exact text.
+    pub text: Arc<str>,
+    /// The text without literals, for `[audit] literals = false`.
+    pub normalised: Arc<str>,
+    /// Bound parameters.
+    pub parameters: Vec<Parameter>,
+}
+
+/// The result of looking at a message.
+#[derive(Debug)]
+pub enum Inspection<N> {
+    /// Decide this.
+    Ask(Question),
+    /// Something that the machine cannot know by itself is needed first; the driver gets it and inspects again.
+    Needs(N),
+    /// The machine has asked a peer (its question is in the [`Outbound`]); inspect again when a peer answered.
+    Wait,
+}
+
+/// How one decided operation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The number that its [`Ruling`] carried.
+    pub ticket: u64,
+    /// Rows returned or changed.
+    pub rows: u64,
+    /// Bytes sent to the client.
+    pub bytes: u64,
+    /// The target's error code.
+    pub error: Option<String>,
+}
+
+/// Why a session ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The client closed or said goodbye.
+    ClientClosed,
+    /// The target closed.
+    TargetClosed,
+    /// What proved the principal has ended or was revoked.
+    Expired,
+    /// An operator ended it.
+    Killed,
+    /// The gateway stops.
+    Shutdown,
+    /// Nothing happened for longer than the configured limit.
+    Idle,
+    /// It ran longer than the configured limit.
+    TooLong,
+    /// A peer broke the protocol.
+    Fault(Fault),
+    /// The connection to a peer broke.
+    Broken(Peer, String),
+}
+
+impl End {
+    /// One word or sentence for the audit trail.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::ClientClosed => "client closed".to_owned(),
+            Self::TargetClosed => "target closed".to_owned(),
+            Self::Expired => "session expired".to_owned(),
+            Self::Killed => "killed by an operator".to_owned(),
+            Self::Shutdown => "gateway shutdown".to_owned(),
+            Self::Idle => "idle limit".to_owned(),
+            Self::TooLong => "session limit".to_owned(),
+            Self::Fault(fault) => fault.to_string(),
+            Self::Broken(Peer::Client, why) => format!("client connection broke: {why}"),
+            Self::Broken(Peer::Target, why) => format!("target connection broke: {why}"),
+        }
+    }
+}
+
+/// A peer broke the protocol: the session can't go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} {what}", match peer { Peer::Client => "client", Peer::Target => "target" })]
+pub struct Fault {
+    /// Whose fault it is.
+    pub peer: Peer,
+    /// What it did, as the rest of a sentence: "sent a malformed Bind: ...".
+    pub what: String,
+}
+
+impl Fault {
+    /// The client's fault.
+    pub fn client(what: impl Into<String>) -> Self {
+        Self { peer: Peer::Client, what: what.into() }
+    }
+
+    /// The target's fault.
+    pub fn target(what: impl Into<String>) -> Self {
+        Self { peer: Peer::Target, what: what.into() }
+    }
+}
+
+/// One session of a byte-stream protocol, sans-IO: no sockets, no clock, no async.
+///
+/// The driver ([`crate::relay`]) owns the sockets and calls:
+///
+/// 1. [`parse`](Self::parse) with what has arrived from a peer, again and again until it wants more;
+/// 2. [`inspect`](Self::inspect) with each message that must be decided: *what does it try?*
+/// 3. [`rewrite`](Self::rewrite) with the ruling: the message's own bytes, or a refusal in its place.
+///
+/// The same bytes give the same actions however they are split. No method has a default that permits.
+pub trait ProtocolSession: Send {
+    /// A client's message that must be decided before it is forwarded.
+    type Message: Send;
+    /// What `inspect` can need from outside; [`Infallible`] where it never needs anything.
+    type Need: Send;
+    /// The answer to a need.
+    type Provision: Send;
+
+    /// Parses the front of `input`, which `from` has sent. Forwarding is for the driver; what replaces
+    /// something goes into `out`.
+    fn parse(
+        &mut self,
+        from: Peer,
+        input: &[u8],
+        out: &mut Outbound,
+        now: Instant,
+    ) -> Result<Parsed<Self::Message>, Fault>;
+
+    /// Says what a message tries.
+    fn inspect(
+        &mut self,
+        message: &mut Self::Message,
+        out: &mut Outbound,
+        now: Instant,
+    ) -> Result<Inspection<Self::Need>, Fault>;
+
+    /// Puts the message, or its refusal, where it belongs.
+    fn rewrite(&mut self, message: Self::Message, ruling: &Ruling, out: &mut Outbound) -> Result<(), Fault>;
+
+    /// Tells the client that its message is held; it goes on waiting.
+    fn held(&mut self, message: &Self::Message, notice: &Decision, out: &mut Outbound);
+
+    /// Takes what `inspect` needed.
+    fn provide(&mut self, provision: Self::Provision);
+
+    /// The next operation that has ended, if any.
+    fn poll_outcome(&mut self) -> Option<Outcome>;
+
+    /// Whether nothing is under way: a session that can be ended without harm.
+    fn is_quiet(&self) -> bool;
+
+    /// Writes the goodbye that the protocol has for `why`.
+    fn end(&mut self, why: &End, out: &mut Outbound);
+}
+
+/// Gets what a machine needs from outside.
+#[async_trait::async_trait]
+pub trait Provider<S: ProtocolSession>: Send {
+    /// Answers one need. It never fails: a provision can say that there is none.
+    async fn provide(&self, need: S::Need) -> S::Provision;
+}
+
+/// The provider of machines that never need anything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NothingNeeded;
+
+#[async_trait::async_trait]
+impl<S> Provider<S> for NothingNeeded
+where
+    S: ProtocolSession<Need = Infallible>,
+{
+    async fn provide(&self, need: Infallible) -> S::Provision {
+        match need {}
+    }
+}

@@ -1,0 +1,464 @@
+//! The driver: pumps bytes between two peers through a [`ProtocolSession`].
+//!
+//! One task a session. Each turn parses what has arrived, judges, forwards runs of untouched messages as one
+//! slice and writes once per burst. It stops reading from a peer whose bytes the other one does not take
+//! (backpressure), and a verdict may take as long as it likes while both sockets are served.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::gateway::{Judged, SessionScope};
+use crate::limits::Limits;
+use crate::machine::{End, Inspection, Outbound, Parsed, Peer, ProtocolSession, Provider};
+use crate::transport::Transport;
+use crate::verdict::Ruling;
+
+/// One read.
+const READ_BYTES: usize = 16 * 1024;
+/// While so much waits to be written to a peer, nothing more is parsed for it.
+const HIGH_WATER: usize = 256 * 1024;
+/// While a message is decided, the client may send so much ahead.
+const AHEAD_BYTES: usize = 1024 * 1024;
+/// A goodbye must be taken within this time.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// How often a running session's token is checked again.
+const RECHECK: Duration = Duration::from_secs(2);
+/// Messages that one turn handles before it lets other sessions run.
+const TURN_MESSAGES: usize = 256;
+
+enum Work<S: ProtocolSession> {
+    Free,
+    /// To be inspected (again), once a peer has answered.
+    Inspect(S::Message),
+    Providing(S::Message, BoxFuture<'static, S::Provision>),
+    Judging(S::Message, BoxFuture<'static, Ruling>),
+}
+
+/// Which of the limits of time comes next.
+#[derive(Debug, Clone, Copy)]
+enum Alarm {
+    Expired,
+    Idle,
+    TooLong,
+    Recheck,
+}
+
+/// One session between its two sockets.
+pub struct Relay<'a, S: ProtocolSession, P> {
+    scope: &'a mut SessionScope,
+    session: S,
+    provider: std::sync::Arc<P>,
+    client: Transport,
+    target: Transport,
+    from_client: BytesMut,
+    from_target: BytesMut,
+    out: Outbound,
+    work: Work<S>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    drain: Pin<Box<WaitForCancellationFutureOwned>>,
+    draining: bool,
+    started: Instant,
+    active: Instant,
+    expires: Option<Instant>,
+    idle: Option<Duration>,
+    longest: Option<Duration>,
+    next_check: Instant,
+    checking: Option<BoxFuture<'static, bool>>,
+    alarm: Pin<Box<tokio::time::Sleep>>,
+    client_gone: bool,
+    target_gone: bool,
+    client_unflushed: bool,
+    target_unflushed: bool,
+}
+
+/// Bytes that were read with the login's last message and belong to the session.
+#[derive(Debug, Default)]
+pub struct Leftover {
+    /// From the client.
+    pub client: BytesMut,
+    /// From the target.
+    pub target: BytesMut,
+}
+
+impl<'a, S, P> Relay<'a, S, P>
+where
+    S: ProtocolSession + Unpin,
+    S::Message: Unpin,
+    P: Provider<S> + Sync + 'static,
+    S::Need: 'static,
+    S::Provision: 'static,
+{
+    /// Joins a session to its sockets. `out` is what is to be sent first.
+    pub fn new(
+        scope: &'a mut SessionScope,
+        session: S,
+        provider: P,
+        client: Transport,
+        target: Transport,
+        leftover: Leftover,
+        out: Outbound,
+    ) -> Self {
+        let now = Instant::now();
+        let limits = scope.gateway().limits().clone();
+        let expires = scope.remaining().and_then(|left| now.checked_add(left));
+        let stop = Box::pin(scope.control().stop.clone().cancelled_owned());
+        let drain = Box::pin(scope.control().drain.clone().cancelled_owned());
+        Self {
+            scope,
+            session,
+            provider: std::sync::Arc::new(provider),
+            client,
+            target,
+            from_client: leftover.client,
+            from_target: leftover.target,
+            out,
+            work: Work::Free,
+            stop,
+            drain,
+            draining: false,
+            started: now,
+            active: now,
+            expires,
+            idle: Limits::optional(limits.idle),
+            longest: Limits::optional(limits.session),
+            next_check: now + RECHECK,
+            checking: None,
+            alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            client_gone: false,
+            target_gone: false,
+            client_unflushed: false,
+            target_unflushed: false,
+        }
+    }
+
+    /// Runs the session to its end, says goodbye to both peers, and writes the end into the trail.
+    pub async fn run(mut self) -> End {
+        let end = std::future::poll_fn(|cx| self.poll(cx)).await;
+        let now = Instant::now();
+        if !matches!(self.work, Work::Free) {
+            // What was still undecided runs never: nothing runs without a live client.
+            self.work = Work::Free;
+        }
+        self.session.end(&end, &mut self.out);
+        while let Some(outcome) = self.session.poll_outcome() {
+            self.scope.outcome(&outcome, now);
+        }
+        self.scope.finish(&end);
+        // Outside the trail now: both peers get what was written for them, if they take it soon.
+        let _ = tokio::time::timeout(GOODBYE, async {
+            let to_client = async {
+                let _ = self.client.write_all(&self.out.to_client).await;
+                let _ = self.client.shutdown().await;
+            };
+            let to_target = async {
+                let _ = self.target.write_all(&self.out.to_target).await;
+                let _ = self.target.shutdown().await;
+            };
+            tokio::join!(to_client, to_target);
+        })
+        .await;
+        end
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let now = Instant::now();
+        if self.stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(self.scope.control().reason());
+        }
+        if !self.draining && self.drain.as_mut().poll(cx).is_ready() {
+            self.draining = true;
+        }
+        if let Poll::Ready(end) = self.poll_alarms(cx, now) {
+            return Poll::Ready(end);
+        }
+        match self.poll_bytes(cx, now) {
+            Poll::Ready(Ok(())) => {
+                // More to do, but other sessions come first.
+                cx.waker().wake_by_ref();
+            }
+            Poll::Ready(Err(end)) => return Poll::Ready(end),
+            Poll::Pending => {}
+        }
+        if self.draining && self.session.is_quiet() && matches!(self.work, Work::Free) {
+            return Poll::Ready(End::Shutdown);
+        }
+        Poll::Pending
+    }
+
+    /// `Ready(Ok)`: it stopped though there was more to do.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<(), End>> {
+        for _ in 0..16 {
+            let mut progress = self.poll_work(cx, now)?;
+            progress |= self.parse_target(now)?;
+            progress |= self.parse_client(now)?;
+            while let Some(outcome) = self.session.poll_outcome() {
+                self.scope.outcome(&outcome, now);
+            }
+            progress |= self.poll_write(cx)?;
+            if self.target_gone && self.from_target.is_empty() && self.out.to_client.is_empty() {
+                return Poll::Ready(Err(End::TargetClosed));
+            }
+            if self.client_gone && self.out.to_target.is_empty() && self.client_can_do_no_more() {
+                return Poll::Ready(Err(End::ClientClosed));
+            }
+            progress |= self.poll_read(cx)?;
+            if progress {
+                self.active = now;
+            } else {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The client has closed its side: what it sent whole before is still forwarded, what waits for a verdict
+    /// is not.
+    fn client_can_do_no_more(&self) -> bool {
+        !matches!(self.work, Work::Providing(..) | Work::Inspect(_)) || self.target_gone
+    }
+
+    fn poll_work(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, End> {
+        match std::mem::replace(&mut self.work, Work::Free) {
+            Work::Free => Ok(false),
+            Work::Inspect(message) => {
+                // Asked again after each answer; it costs little, and only while the machine waits.
+                let waiting_before = self.out.to_target.len();
+                self.inspect(message, now)?;
+                Ok(!matches!(self.work, Work::Inspect(_)) || self.out.to_target.len() != waiting_before)
+            }
+            Work::Providing(message, mut answer) => match answer.as_mut().poll(cx) {
+                Poll::Ready(provision) => {
+                    self.session.provide(provision);
+                    self.inspect(message, now)?;
+                    Ok(true)
+                }
+                Poll::Pending => {
+                    self.work = Work::Providing(message, answer);
+                    Ok(false)
+                }
+            },
+            Work::Judging(message, mut answer) => match answer.as_mut().poll(cx) {
+                Poll::Ready(ruling) => {
+                    self.session.rewrite(message, &ruling, &mut self.out).map_err(End::Fault)?;
+                    Ok(true)
+                }
+                Poll::Pending => {
+                    self.work = Work::Judging(message, answer);
+                    Ok(false)
+                }
+            },
+        }
+    }
+
+    fn inspect(&mut self, mut message: S::Message, now: Instant) -> Result<(), End> {
+        match self.session.inspect(&mut message, &mut self.out, now).map_err(End::Fault)? {
+            Inspection::Wait => self.work = Work::Inspect(message),
+            Inspection::Needs(need) => {
+                let provider = self.provider.clone();
+                self.work = Work::Providing(message, Box::pin(async move { provider.provide(need).await }));
+            }
+            Inspection::Ask(question) => match self.scope.judge(&question, now) {
+                Judged::Now(ruling) => {
+                    self.session.rewrite(message, &ruling, &mut self.out).map_err(End::Fault)?;
+                }
+                Judged::Later(ruling) => self.work = Work::Judging(message, ruling),
+                Judged::Held(notice, ruling) => {
+                    self.session.held(&message, &notice, &mut self.out);
+                    self.work = Work::Judging(message, ruling);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn parse_client(&mut self, now: Instant) -> Result<bool, End> {
+        let mut progress = false;
+        for _ in 0..TURN_MESSAGES {
+            if !matches!(self.work, Work::Free)
+                || self.from_client.is_empty()
+                || self.out.to_target.len() >= HIGH_WATER
+            {
+                break;
+            }
+            let parsed = self.session.parse(Peer::Client, &self.from_client, &mut self.out, now);
+            match parsed.map_err(End::Fault)? {
+                Parsed::Incomplete | Parsed::Blocked => break,
+                Parsed::Forward(n) => forward(&mut self.from_client, n, &mut self.out.to_target),
+                Parsed::Consumed(n) => self.from_client.advance(n.min(self.from_client.len())),
+                Parsed::Inspect { consumed, message } => {
+                    self.from_client.advance(consumed.min(self.from_client.len()));
+                    self.inspect(message, now)?;
+                }
+            }
+            progress = true;
+        }
+        Ok(progress)
+    }
+
+    fn parse_target(&mut self, now: Instant) -> Result<bool, End> {
+        let mut progress = false;
+        while !self.from_target.is_empty() && self.out.to_client.len() < HIGH_WATER {
+            let parsed = self.session.parse(Peer::Target, &self.from_target, &mut self.out, now);
+            match parsed.map_err(End::Fault)? {
+                Parsed::Incomplete | Parsed::Blocked => break,
+                Parsed::Forward(n) => forward(&mut self.from_target, n, &mut self.out.to_client),
+                Parsed::Consumed(n) => self.from_target.advance(n.min(self.from_target.len())),
+                // Only a client's messages are inspected; a machine that says otherwise is broken.
+                Parsed::Inspect { .. } => {
+                    return Err(End::Fault(crate::machine::Fault::target("sent a message that asks something")));
+                }
+            }
+            progress = true;
+        }
+        Ok(progress)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut progress = false;
+        let broken = |peer, error: io::Error| End::Broken(peer, error.to_string());
+        if !self.target_gone {
+            progress |= write_some(&mut self.target, &mut self.out.to_target, &mut self.target_unflushed, cx)
+                .map_err(|e| broken(Peer::Target, e))?;
+        }
+        progress |= write_some(&mut self.client, &mut self.out.to_client, &mut self.client_unflushed, cx)
+            .map_err(|e| broken(Peer::Client, e))?;
+        Ok(progress)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut progress = false;
+        let undecided = !matches!(self.work, Work::Free);
+        let ahead = undecided && self.from_client.len() >= AHEAD_BYTES;
+        if !self.client_gone && !ahead && self.out.to_target.len() < HIGH_WATER && self.wants_client_bytes() {
+            match read_some(&mut self.client, &mut self.from_client, cx) {
+                Poll::Ready(Ok(0)) => {
+                    self.client_gone = true;
+                    progress = true;
+                }
+                Poll::Ready(Ok(_)) => progress = true,
+                Poll::Ready(Err(error)) => return Err(End::Broken(Peer::Client, error.to_string())),
+                Poll::Pending => {}
+            }
+        }
+        if !self.target_gone && self.out.to_client.len() < HIGH_WATER {
+            match read_some(&mut self.target, &mut self.from_target, cx) {
+                Poll::Ready(Ok(0)) => {
+                    self.target_gone = true;
+                    progress = true;
+                }
+                Poll::Ready(Ok(_)) => progress = true,
+                Poll::Ready(Err(error)) => return Err(End::Broken(Peer::Target, error.to_string())),
+                Poll::Pending => {}
+            }
+        }
+        Ok(progress)
+    }
+
+    /// A machine that blocks leaves whole messages in the buffer: beyond the bound nothing more is read.
+    fn wants_client_bytes(&self) -> bool {
+        let limits = self.scope.gateway().limits();
+        let largest = limits.statement_bytes.max(limits.parameter_bytes);
+        self.from_client.len() <= largest.saturating_add(AHEAD_BYTES)
+    }
+
+    fn poll_alarms(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<End> {
+        if let Some(check) = self.checking.as_mut() {
+            if let Poll::Ready(valid) = check.as_mut().poll(cx) {
+                self.checking = None;
+                if !valid {
+                    return Poll::Ready(End::Expired);
+                }
+            }
+        }
+        // The alarm is not moved at every message: it rings at the earliest time that matters and looks.
+        loop {
+            ready!(self.alarm.as_mut().poll(cx));
+            let now = now.max(Instant::now());
+            let mut next: Option<(Instant, Alarm)> = None;
+            let mut consider = |at: Option<Instant>, alarm: Alarm| {
+                if let Some(at) = at
+                    && next.is_none_or(|(earliest, _)| at < earliest)
+                {
+                    next = Some((at, alarm));
+                }
+            };
+            consider(self.expires, Alarm::Expired);
+            consider(self.idle.and_then(|idle| self.active.checked_add(idle)), Alarm::Idle);
+            consider(self.longest.and_then(|longest| self.started.checked_add(longest)), Alarm::TooLong);
+            consider(self.checking.is_none().then_some(self.next_check), Alarm::Recheck);
+            match next {
+                Some((at, alarm)) if at <= now => match alarm {
+                    Alarm::Expired => return Poll::Ready(End::Expired),
+                    Alarm::Idle => return Poll::Ready(End::Idle),
+                    Alarm::TooLong => return Poll::Ready(End::TooLong),
+                    Alarm::Recheck => {
+                        self.next_check = now + RECHECK;
+                        let mut check = self.scope.still_valid();
+                        match check.as_mut().poll(cx) {
+                            Poll::Ready(true) => {}
+                            Poll::Ready(false) => return Poll::Ready(End::Expired),
+                            Poll::Pending => self.checking = Some(check),
+                        }
+                    }
+                },
+                Some((at, _)) => self.alarm.as_mut().reset(at.into()),
+                None => self.alarm.as_mut().reset((now + RECHECK).into()),
+            }
+        }
+    }
+}
+
+/// Moves the first `n` bytes; where they are all there is and nothing waits, without copying.
+fn forward(from: &mut BytesMut, n: usize, to: &mut BytesMut) {
+    if to.is_empty() && n >= from.len() {
+        std::mem::swap(from, to);
+    } else if let Some(run) = from.get(..n) {
+        to.extend_from_slice(run);
+        from.advance(n);
+    } else {
+        to.extend_from_slice(from);
+        from.clear();
+    }
+}
+
+fn read_some(from: &mut Transport, into: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    if into.is_empty() && into.capacity() > 4 * READ_BYTES {
+        // One large message does not make a session large for ever.
+        *into = BytesMut::new();
+    }
+    into.reserve(READ_BYTES);
+    tokio_util::io::poll_read_buf(Pin::new(from), cx, into)
+}
+
+fn write_some(
+    to: &mut Transport,
+    bytes: &mut BytesMut,
+    unflushed: &mut bool,
+    cx: &mut Context<'_>,
+) -> io::Result<bool> {
+    let mut progress = false;
+    while !bytes.is_empty() {
+        match Pin::new(&mut *to).poll_write(cx, bytes) {
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(n)) => {
+                bytes.advance(n);
+                *unflushed = true;
+                progress = true;
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => return Ok(progress),
+        }
+    }
+    if *unflushed && Pin::new(to).poll_flush(cx)?.is_ready() {
+        *unflushed = false;
+    }
+    Ok(progress)
+}

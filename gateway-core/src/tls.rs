@@ -1,0 +1,307 @@
+//! TLS towards clients (a certificate of one's own, or a private CA made at first start) and towards targets.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rcgen::{BasicConstraints, CertificateParams, DnType, Issuer, IsCa, KeyPair, KeyUsagePurpose};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+
+use crate::transport::Transport;
+
+/// `[tls] require`: for whom TLS is a must.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsRequire {
+    /// For all but clients on loopback.
+    #[default]
+    Remote,
+    /// For everyone.
+    Always,
+}
+
+/// `[tls]` of the configuration.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// PEM chain of the gateway's certificate; absent: the private CA signs one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// PEM key that belongs to `cert`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Names in the private CA's certificate, beside localhost, 127.0.0.1, ::1 and the host name.
+    pub names: Vec<String>,
+    /// For whom TLS is a must.
+    pub require: TlsRequire,
+}
+
+/// What is wrong with certificates or keys.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file.
+    #[error("`{path}`: {why}")]
+    File {
+        /// Which.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Only one of `cert` and `key` is there.
+    #[error("`tls.cert` and `tls.key` go together: give both, or neither for the private CA")]
+    Half,
+    /// Making a certificate failed.
+    #[error("the private CA cannot sign: {0}")]
+    Ca(String),
+    /// rustls refuses it.
+    #[error("the certificate can't be used: {0}")]
+    Rustls(#[from] rustls::Error),
+}
+
+fn file_error(path: &Path, why: impl ToString) -> TlsError {
+    TlsError::File { path: path.display().to_string(), why: why.to_string() }
+}
+
+/// Makes aws-lc the process's one TLS provider; call it first. Later calls do nothing.
+pub fn install_provider() {
+    // An `Err` means that a provider is installed already, which is what we want.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// TLS towards clients; the certificate can be replaced while connections are open.
+pub struct ServerTls {
+    config: TlsConfig,
+    data_dir: PathBuf,
+    current: ArcSwap<rustls::ServerConfig>,
+}
+
+impl std::fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerTls").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl ServerTls {
+    /// Loads the certificate, or makes the private CA (`data_dir/ca.crt`, `ca.key`) and has it sign one.
+    pub fn open(config: TlsConfig, data_dir: &Path) -> Result<Self, TlsError> {
+        install_provider();
+        let current = ArcSwap::from_pointee(Self::load(&config, data_dir)?);
+        Ok(Self { config, data_dir: data_dir.to_owned(), current })
+    }
+
+    /// Loads the certificate again; on an error the old one stays.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.current.store(Arc::new(Self::load(&self.config, &self.data_dir)?));
+        Ok(())
+    }
+
+    fn load(config: &TlsConfig, data_dir: &Path) -> Result<rustls::ServerConfig, TlsError> {
+        let (chain, key) = match (&config.cert, &config.key) {
+            (Some(cert), Some(key)) => (read_chain(cert)?, read_key(key)?),
+            (None, None) => PrivateCa::open(data_dir)?.sign_server(&config.names)?,
+            _ => return Err(TlsError::Half),
+        };
+        Ok(rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?)
+    }
+
+    /// The configuration in force.
+    pub fn current(&self) -> Arc<rustls::ServerConfig> {
+        self.current.load_full()
+    }
+
+    /// The server's side of a handshake. The caller holds the deadline.
+    pub async fn accept(&self, tcp: TcpStream) -> std::io::Result<Transport> {
+        let acceptor = tokio_rustls::TlsAcceptor::from(self.current());
+        Ok(Transport::ServerTls(Box::new(acceptor.accept(tcp).await?)))
+    }
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(|e| file_error(path, e))?
+        .collect::<Result<_, _>>()
+        .map_err(|e| file_error(path, e))?;
+    if chain.is_empty() { Err(file_error(path, "has no certificate")) } else { Ok(chain) }
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|e| file_error(path, e))
+}
+
+/// The gateway's private CA.
+struct PrivateCa {
+    certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl PrivateCa {
+    fn params() -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "gateway private CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let now = jiff::Timestamp::now();
+        set_validity(&mut params, now, 3650);
+        params
+    }
+
+    fn open(data_dir: &Path) -> Result<Self, TlsError> {
+        let (cert_path, key_path) = (data_dir.join("ca.crt"), data_dir.join("ca.key"));
+        let ca = |e: rcgen::Error| TlsError::Ca(e.to_string());
+        if !key_path.exists() {
+            let key = KeyPair::generate().map_err(ca)?;
+            let certificate = Self::params().self_signed(&key).map_err(ca)?;
+            std::fs::create_dir_all(data_dir).map_err(|e| file_error(data_dir, e))?;
+            write_new(&cert_path, certificate.pem().as_bytes(), 0o644)?;
+            // The key last: where it is, the certificate is complete.
+            write_new(&key_path, key.serialize_pem().as_bytes(), 0o600)?;
+        }
+        let pem = std::fs::read_to_string(&key_path).map_err(|e| file_error(&key_path, e))?;
+        let key = KeyPair::from_pem(&pem).map_err(|e| file_error(&key_path, e))?;
+        let certificate = CertificateDer::from_pem_file(&cert_path).map_err(|e| file_error(&cert_path, e))?;
+        Ok(Self { certificate, issuer: Issuer::new(Self::params(), key) })
+    }
+
+    fn sign_server(
+        &self,
+        names: &[String],
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+        let ca = |e: rcgen::Error| TlsError::Ca(e.to_string());
+        let mut all = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = host.trim();
+        if !host.is_empty() && host.is_ascii() {
+            all.push(host.to_owned());
+        }
+        all.extend(names.iter().cloned());
+        let mut params = CertificateParams::new(all).map_err(ca)?;
+        params.distinguished_name.push(DnType::CommonName, "gateway");
+        params.use_authority_key_identifier_extension = true;
+        set_validity(&mut params, jiff::Timestamp::now(), 397);
+        let key = KeyPair::generate().map_err(ca)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(ca)?;
+        let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(|e| TlsError::Ca(e.to_owned()))?;
+        Ok((vec![certificate.der().clone(), self.certificate.clone()], key))
+    }
+}
+
+/// From yesterday (clocks differ) for `days`.
+fn set_validity(params: &mut CertificateParams, now: jiff::Timestamp, days: i64) {
+    let date = |offset: i64| {
+        let at = now.saturating_add(jiff::SignedDuration::from_hours(offset.saturating_mul(24)));
+        let at = at.unwrap_or(now).to_zoned(jiff::tz::TimeZone::UTC);
+        let (month, day) = (u8::try_from(at.month()).unwrap_or(1), u8::try_from(at.day()).unwrap_or(1));
+        rcgen::date_time_ymd(i32::from(at.year()), month, day)
+    };
+    params.not_before = date(-1);
+    params.not_after = date(days);
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let temporary = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(|e| file_error(path, e))
+}
+
+/// How a target is verified.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetTlsMode {
+    /// No TLS.
+    Disable,
+    /// The certificate must be good for the name that is dialled.
+    #[default]
+    VerifyFull,
+}
+
+/// TLS towards a target.
+#[derive(Clone)]
+pub struct ClientTls {
+    connector: tokio_rustls::TlsConnector,
+}
+
+impl std::fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientTls")
+    }
+}
+
+impl ClientTls {
+    /// Trusts the CA certificates in `ca`, or the system's where there is none.
+    pub fn new(ca: Option<&Path>) -> Result<Self, TlsError> {
+        install_provider();
+        let mut roots = RootCertStore::empty();
+        match ca {
+            Some(path) => {
+                for certificate in read_chain(path)? {
+                    roots.add(certificate)?;
+                }
+            }
+            None => {
+                let found = rustls_native_certs::load_native_certs();
+                let (added, _) = roots.add_parsable_certificates(found.certs);
+                if added == 0 {
+                    return Err(TlsError::Ca(
+                        "the system has no CA certificates; name a file with `ca = \"...\"`".to_owned(),
+                    ));
+                }
+            }
+        }
+        let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        Ok(Self { connector: tokio_rustls::TlsConnector::from(Arc::new(config)) })
+    }
+
+    /// The client's side of a handshake with `host`.
+    pub async fn connect(&self, host: &str, tcp: TcpStream) -> std::io::Result<Transport> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidInput, e))?;
+        Ok(Transport::ClientTls(Box::new(self.connector.connect(name, tcp).await?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_private_ca_signs_what_a_client_that_trusts_it_accepts() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = TlsConfig { names: vec!["gw.example".into()], ..TlsConfig::default() };
+        let server = Arc::new(ServerTls::open(config.clone(), dir.path()).unwrap());
+        // A restart keeps the CA.
+        let before = std::fs::read(dir.path().join("ca.crt")).unwrap();
+        ServerTls::open(config, dir.path()).unwrap();
+        assert_eq!(before, std::fs::read(dir.path().join("ca.crt")).unwrap());
+        let client = ClientTls::new(Some(&dir.path().join("ca.crt"))).unwrap();
+        for (host, good) in [("localhost", true), ("gw.example", true), ("127.0.0.1", true), ("evil.example", false)] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let accept = {
+                let server = server.clone();
+                tokio::spawn(async move { server.accept(listener.accept().await.unwrap().0).await.is_ok() })
+            };
+            let tcp = TcpStream::connect(address).await.unwrap();
+            assert_eq!(client.connect(host, tcp).await.is_ok(), good, "{host}");
+            assert_eq!(accept.await.unwrap(), good, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_key_without_a_certificate_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = TlsConfig { key: Some("x".into()), ..TlsConfig::default() };
+        assert!(matches!(ServerTls::open(config, dir.path()), Err(TlsError::Half)));
+    }
+}
