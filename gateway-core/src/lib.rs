@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod operation;
+pub mod policy;
 pub mod principal;
 pub mod resource;
 pub mod secret;
