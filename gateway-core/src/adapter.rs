@@ -89,7 +89,8 @@ impl Connection {
     /// Whether a secret may travel on this connection as it is now.
     pub fn may_carry_secret(&self) -> bool {
         self.transport.is_tls()
-            || (self.gateway.tls_require() == TlsRequire::Remote && self.peer.ip().to_canonical().is_loopback())
+            || (self.gateway.tls_require() == TlsRequire::Remote
+                && self.peer.ip().to_canonical().is_loopback())
     }
 
     /// Runs a step of the login within its deadline.
@@ -97,7 +98,9 @@ impl Connection {
         deadline: tokio::time::Instant,
         step: impl Future<Output = Result<T, ServeError>>,
     ) -> Result<T, ServeError> {
-        tokio::time::timeout_at(deadline, step).await.unwrap_or(Err(ServeError::Deadline))
+        tokio::time::timeout_at(deadline, step)
+            .await
+            .unwrap_or(Err(ServeError::Deadline))
     }
 }
 
@@ -134,7 +137,11 @@ impl Registry {
     }
 
     fn absent(&self, protocol: &str) -> ConfigProblem {
-        let have = if self.adapters.is_empty() { "none".to_owned() } else { self.protocols().join(", ") };
+        let have = if self.adapters.is_empty() {
+            "none".to_owned()
+        } else {
+            self.protocols().join(", ")
+        };
         ConfigProblem(format!(
             "no adapter for protocol `{protocol}` is in this build (it has: {have}); build `gateway-bin` with the \
              feature of that protocol, or take it out of the configuration"

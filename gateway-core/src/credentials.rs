@@ -17,14 +17,18 @@ impl SecretSource {
         match self {
             Self::Env(name) => match std::env::var(name) {
                 Ok(text) if !text.is_empty() => Ok(Secret::new(text)),
-                Ok(_) => Err(CredentialError::Source(format!("the environment variable `{name}` is empty"))),
+                Ok(_) => Err(CredentialError::Source(format!(
+                    "the environment variable `{name}` is empty"
+                ))),
                 Err(_) => Err(CredentialError::Source(format!(
                     "the environment variable `{name}` is not set, or is no UTF-8"
                 ))),
             },
             Self::File(path) => {
                 let wrong = |why: String| CredentialError::Source(format!("`{}` {why}", path.display()));
-                let size = std::fs::metadata(path).map_err(|e| wrong(format!("cannot be read: {e}")))?.len();
+                let size = std::fs::metadata(path)
+                    .map_err(|e| wrong(format!("cannot be read: {e}")))?
+                    .len();
                 if size > SECRET_FILE_BYTES {
                     return Err(wrong(format!("is larger than {SECRET_FILE_BYTES} bytes")));
                 }
@@ -36,7 +40,11 @@ impl SecretSource {
                         text.pop();
                     }
                 }
-                if text.is_empty() { Err(wrong("is empty".to_owned())) } else { Ok(Secret::new(text)) }
+                if text.is_empty() {
+                    Err(wrong("is empty".to_owned()))
+                } else {
+                    Ok(Secret::new(text))
+                }
             }
         }
     }
@@ -83,7 +91,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         std::fs::write(&path, "zeppelin \n\n").unwrap();
-        assert_eq!(SecretSource::File(path.clone()).read().unwrap().expose(), "zeppelin \n");
+        assert_eq!(
+            SecretSource::File(path.clone()).read().unwrap().expose(),
+            "zeppelin \n"
+        );
         std::fs::write(&path, "").unwrap();
         let error = SecretSource::File(path).read().unwrap_err().to_string();
         assert!(error.ends_with("is empty"), "{error}");
@@ -91,7 +102,10 @@ mod tests {
 
     #[test]
     fn a_missing_variable_is_named() {
-        let error = SecretSource::Env("GW_NO_SUCH_VARIABLE".into()).read().unwrap_err().to_string();
+        let error = SecretSource::Env("GW_NO_SUCH_VARIABLE".into())
+            .read()
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("GW_NO_SUCH_VARIABLE"), "{error}");
     }
 }

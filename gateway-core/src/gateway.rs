@@ -74,7 +74,9 @@ pub struct Gateway {
 
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gateway").field("live", &self.live.len()).finish_non_exhaustive()
+        f.debug_struct("Gateway")
+            .field("live", &self.live.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -209,9 +211,9 @@ impl Gateway {
             Err(error) => {
                 self.refuse_login(attempt, None, &error.to_string());
                 match error {
-                    AuthError::Unavailable(_) => {
-                        Err(LoginRefusal::Unavailable("identities cannot be verified now; try again later"))
-                    }
+                    AuthError::Unavailable(_) => Err(LoginRefusal::Unavailable(
+                        "identities cannot be verified now; try again later",
+                    )),
                     _ => Err(LoginRefusal::Refused),
                 }
             }
@@ -244,9 +246,14 @@ impl Gateway {
         context: impl FnOnce(Operation) -> Operation,
     ) -> Result<SessionScope, LoginRefusal> {
         if self.is_draining() {
-            return Err(LoginRefusal::Unavailable("the gateway is shutting down; connect again later"));
+            return Err(LoginRefusal::Unavailable(
+                "the gateway is shutting down; connect again later",
+            ));
         }
-        let Some(resource) = self.resource(&attempt.resource).filter(|r| r.protocol == attempt.protocol) else {
+        let Some(resource) = self
+            .resource(&attempt.resource)
+            .filter(|r| r.protocol == attempt.protocol)
+        else {
             self.refuse_login(attempt, Some(&who), "no such resource");
             return Err(LoginRefusal::Refused);
         };
@@ -265,7 +272,11 @@ impl Gateway {
                 return Err(LoginRefusal::Refused);
             }
             Verdict::Hold(_) => {
-                self.refuse_login(attempt, Some(&who), "connect is held, and nobody can approve a login here");
+                self.refuse_login(
+                    attempt,
+                    Some(&who),
+                    "connect is held, and nobody can approve a login here",
+                );
                 return Err(LoginRefusal::Refused);
             }
         };
@@ -287,7 +298,9 @@ impl Gateway {
         };
         let Some(counters) = self.live.enter(record, self.parts.limits.sessions) else {
             self.refuse_login(attempt, Some(&who), "too many sessions");
-            return Err(LoginRefusal::Unavailable("the gateway has no room for another session; try again later"));
+            return Err(LoginRefusal::Unavailable(
+                "the gateway has no room for another session; try again later",
+            ));
         };
         let started = Event::SessionStarted {
             session: id,
@@ -302,7 +315,9 @@ impl Gateway {
         if let Err(error) = self.record(&started).await {
             tracing::error!(%error, "a session is refused");
             self.live.leave(id);
-            return Err(LoginRefusal::Unavailable("the audit trail cannot be written; nothing is let through"));
+            return Err(LoginRefusal::Unavailable(
+                "the audit trail cannot be written; nothing is let through",
+            ));
         }
         metrics::gauge!("gateway_sessions", "protocol" => attempt.protocol).increment(1.0);
         metrics::counter!("gateway_sessions_total", "protocol" => attempt.protocol).increment(1);
@@ -385,7 +400,9 @@ pub struct SessionScope {
 
 impl std::fmt::Debug for SessionScope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SessionScope").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("SessionScope")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -417,8 +434,11 @@ impl SessionScope {
 
     /// A credential for this session; revoked when it ends.
     pub async fn lease(&mut self) -> Result<Lease, CredentialError> {
-        let request =
-            LeaseRequest { session: self.id, principal: &self.who.principal, resource: &self.resource };
+        let request = LeaseRequest {
+            session: self.id,
+            principal: &self.who.principal,
+            resource: &self.resource,
+        };
         let lease = self.gateway.parts.credentials.lease(request).await?;
         self.lease = Some(lease.clone());
         Ok(lease)
@@ -472,11 +492,19 @@ impl SessionScope {
         self.next_ticket = self.next_ticket.saturating_add(1);
         self.counters.counters.operations.fetch_add(1, Ordering::Relaxed);
         let policy = self.gateway.parts.policy.version();
-        let verdict = self.gateway.parts.policy.decide(&self.who.principal, &self.resource, &question.operations);
+        let verdict =
+            self.gateway
+                .parts
+                .policy
+                .decide(&self.who.principal, &self.resource, &question.operations);
         let event = self.event(ticket, question, &verdict, &policy);
         let held = matches!(verdict, Verdict::Hold(_));
         let durable = self.durable(question, held);
-        let receipt = self.gateway.parts.audit.append(self.gateway.now(), &event, durable);
+        let receipt = self
+            .gateway
+            .parts
+            .audit
+            .append(self.gateway.now(), &event, durable);
         let receipt = match receipt {
             Ok(receipt) => receipt,
             Err(error) => {
@@ -503,7 +531,10 @@ impl SessionScope {
     fn refuse(&self, ticket: u64, denial: &Denial) -> Ruling {
         self.counters.counters.refused.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("gateway_operations_refused_total", "protocol" => self.protocol).increment(1);
-        Ruling::Refuse { decision: Arc::new(denial.decision(self.correlation(ticket))), ticket }
+        Ruling::Refuse {
+            decision: Arc::new(denial.decision(self.correlation(ticket))),
+            ticket,
+        }
     }
 
     /// Refuses something that never came so far as to be a question (too large, not understood by the
@@ -557,8 +588,14 @@ impl SessionScope {
         let ruling = async move {
             match tokio::time::timeout(window, answer).await {
                 Ok(Ok(())) => after_audit(receipt, ticket, obligations, unaudited).await,
-                Ok(Err(decision)) => Ruling::Refuse { decision: Arc::new(decision), ticket },
-                Err(_) => Ruling::Refuse { decision: pending, ticket },
+                Ok(Err(decision)) => Ruling::Refuse {
+                    decision: Arc::new(decision),
+                    ticket,
+                },
+                Err(_) => Ruling::Refuse {
+                    decision: pending,
+                    ticket,
+                },
             }
         };
         Judged::Held(Box::new(notice), Box::pin(ruling))
@@ -570,8 +607,14 @@ impl SessionScope {
         let micros = since.map_or(0, |since| {
             u64::try_from(now.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX)
         });
-        self.counters.counters.rows.fetch_add(outcome.rows, Ordering::Relaxed);
-        self.counters.counters.bytes.fetch_add(outcome.bytes, Ordering::Relaxed);
+        self.counters
+            .counters
+            .rows
+            .fetch_add(outcome.rows, Ordering::Relaxed);
+        self.counters
+            .counters
+            .bytes
+            .fetch_add(outcome.bytes, Ordering::Relaxed);
         self.gateway.note(&Event::Outcome {
             session: self.id,
             ticket: outcome.ticket,
@@ -633,7 +676,11 @@ impl SessionScope {
 
     /// When the session must end by itself, from now.
     pub fn remaining(&self) -> Option<Duration> {
-        self.who.expires.map(|at| at.duration_since(self.gateway.now()).try_into().unwrap_or(Duration::ZERO))
+        self.who.expires.map(|at| {
+            at.duration_since(self.gateway.now())
+                .try_into()
+                .unwrap_or(Duration::ZERO)
+        })
     }
 
     /// Asks whether what proved the principal still holds.
@@ -655,7 +702,11 @@ impl SessionScope {
 impl Drop for SessionScope {
     fn drop(&mut self) {
         // Only a panic or an early return of an adapter comes here unfinished.
-        let reason = if std::thread::panicking() { "the session's task panicked" } else { "ended before it began" };
+        let reason = if std::thread::panicking() {
+            "the session's task panicked"
+        } else {
+            "ended before it began"
+        };
         self.finish_with(reason);
     }
 }
@@ -670,7 +721,10 @@ async fn after_audit(
         Ok(()) => Ruling::Run { obligations, ticket },
         Err(error) => {
             tracing::error!(%error, "an operation is refused");
-            Ruling::Refuse { decision: refused, ticket }
+            Ruling::Refuse {
+                decision: refused,
+                ticket,
+            }
         }
     }
 }
@@ -693,10 +747,20 @@ fn digest(who: &Authenticated, resource: &Resource, question: &Question, policy:
         hash.update(bytes);
     };
     part(who.principal.subject.as_bytes());
-    part(who.principal.on_behalf_of.as_deref().unwrap_or_default().as_bytes());
+    part(
+        who.principal
+            .on_behalf_of
+            .as_deref()
+            .unwrap_or_default()
+            .as_bytes(),
+    );
     part(resource.name.as_bytes());
     part(policy.as_bytes());
-    part(serde_json::to_string(question.operations.list()).unwrap_or_default().as_bytes());
+    part(
+        serde_json::to_string(question.operations.list())
+            .unwrap_or_default()
+            .as_bytes(),
+    );
     if let Some(statement) = &question.statement {
         part(statement.text.as_bytes());
         for parameter in &statement.parameters {

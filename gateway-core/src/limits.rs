@@ -80,7 +80,10 @@ pub mod duration {
             "d" => 86_400_000,
             _ => return Err(wrong()),
         };
-        number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
+        number
+            .checked_mul(millis)
+            .map(Duration::from_millis)
+            .ok_or_else(wrong)
     }
 
     /// Writes the largest unit that is exact.
@@ -114,7 +117,16 @@ mod tests {
             assert_eq!(duration::format(duration::parse(text).unwrap()), text);
         }
         assert_eq!(duration::format(duration::parse("120s").unwrap()), "2m");
-        for bad in ["", "s", "5", "5 m", "-5s", "99999999999999999999s", "18446744073709551615d", "5µs"] {
+        for bad in [
+            "",
+            "s",
+            "5",
+            "5 m",
+            "-5s",
+            "99999999999999999999s",
+            "18446744073709551615d",
+            "5µs",
+        ] {
             assert!(duration::parse(bad).is_err(), "{bad}");
         }
     }

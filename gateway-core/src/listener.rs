@@ -26,7 +26,9 @@ pub struct Listener {
 
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listener").field("protocol", &self.adapter.protocol()).finish_non_exhaustive()
+        f.debug_struct("Listener")
+            .field("protocol", &self.adapter.protocol())
+            .finish_non_exhaustive()
     }
 }
 
@@ -40,7 +42,13 @@ impl Listener {
         half_open: Arc<Semaphore>,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, adapter, gateway, tls, half_open })
+        Ok(Self {
+            listener,
+            adapter,
+            gateway,
+            tls,
+            half_open,
+        })
     }
 
     /// Where it listens.

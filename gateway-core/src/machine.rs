@@ -149,12 +149,18 @@ pub struct Fault {
 impl Fault {
     /// The client's fault.
     pub fn client(what: impl Into<String>) -> Self {
-        Self { peer: Peer::Client, what: what.into() }
+        Self {
+            peer: Peer::Client,
+            what: what.into(),
+        }
     }
 
     /// The target's fault.
     pub fn target(what: impl Into<String>) -> Self {
-        Self { peer: Peer::Target, what: what.into() }
+        Self {
+            peer: Peer::Target,
+            what: what.into(),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use futures_util::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::gateway::{Judged, SessionScope};
@@ -247,7 +247,9 @@ where
             },
             Work::Judging(message, mut answer) => match answer.as_mut().poll(cx) {
                 Poll::Ready(ruling) => {
-                    self.session.rewrite(message, &ruling, &mut self.out).map_err(End::Fault)?;
+                    self.session
+                        .rewrite(message, &ruling, &mut self.out)
+                        .map_err(End::Fault)?;
                     Ok(true)
                 }
                 Poll::Pending => {
@@ -259,7 +261,11 @@ where
     }
 
     fn inspect(&mut self, mut message: S::Message, now: Instant) -> Result<(), End> {
-        match self.session.inspect(&mut message, &mut self.out, now).map_err(End::Fault)? {
+        match self
+            .session
+            .inspect(&mut message, &mut self.out, now)
+            .map_err(End::Fault)?
+        {
             Inspection::Wait => self.work = Work::Inspect(message),
             Inspection::Needs(need) => {
                 let provider = self.provider.clone();
@@ -267,7 +273,9 @@ where
             }
             Inspection::Ask(question) => match self.scope.judge(&question, now) {
                 Judged::Now(ruling) => {
-                    self.session.rewrite(message, &ruling, &mut self.out).map_err(End::Fault)?;
+                    self.session
+                        .rewrite(message, &ruling, &mut self.out)
+                        .map_err(End::Fault)?;
                 }
                 Judged::Later(ruling) => self.work = Work::Judging(message, ruling),
                 Judged::Held(notice, ruling) => {
@@ -288,7 +296,9 @@ where
             {
                 break;
             }
-            let parsed = self.session.parse(Peer::Client, &self.from_client, &mut self.out, now);
+            let parsed = self
+                .session
+                .parse(Peer::Client, &self.from_client, &mut self.out, now);
             match parsed.map_err(End::Fault)? {
                 Parsed::Incomplete | Parsed::Blocked => break,
                 Parsed::Forward(n) => forward(&mut self.from_client, n, &mut self.out.to_target),
@@ -306,14 +316,18 @@ where
     fn parse_target(&mut self, now: Instant) -> Result<bool, End> {
         let mut progress = false;
         while !self.from_target.is_empty() && self.out.to_client.len() < HIGH_WATER {
-            let parsed = self.session.parse(Peer::Target, &self.from_target, &mut self.out, now);
+            let parsed = self
+                .session
+                .parse(Peer::Target, &self.from_target, &mut self.out, now);
             match parsed.map_err(End::Fault)? {
                 Parsed::Incomplete | Parsed::Blocked => break,
                 Parsed::Forward(n) => forward(&mut self.from_target, n, &mut self.out.to_client),
                 Parsed::Consumed(n) => self.from_target.advance(n.min(self.from_target.len())),
                 // Only a client's messages are inspected; a machine that says otherwise is broken.
                 Parsed::Inspect { .. } => {
-                    return Err(End::Fault(crate::machine::Fault::target("sent a message that asks something")));
+                    return Err(End::Fault(crate::machine::Fault::target(
+                        "sent a message that asks something",
+                    )));
                 }
             }
             progress = true;
@@ -325,11 +339,21 @@ where
         let mut progress = false;
         let broken = |peer, error: io::Error| End::Broken(peer, error.to_string());
         if !self.target_gone {
-            progress |= write_some(&mut self.target, &mut self.out.to_target, &mut self.target_unflushed, cx)
-                .map_err(|e| broken(Peer::Target, e))?;
+            progress |= write_some(
+                &mut self.target,
+                &mut self.out.to_target,
+                &mut self.target_unflushed,
+                cx,
+            )
+            .map_err(|e| broken(Peer::Target, e))?;
         }
-        progress |= write_some(&mut self.client, &mut self.out.to_client, &mut self.client_unflushed, cx)
-            .map_err(|e| broken(Peer::Client, e))?;
+        progress |= write_some(
+            &mut self.client,
+            &mut self.out.to_client,
+            &mut self.client_unflushed,
+            cx,
+        )
+        .map_err(|e| broken(Peer::Client, e))?;
         Ok(progress)
     }
 
@@ -370,12 +394,12 @@ where
     }
 
     fn poll_alarms(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<End> {
-        if let Some(check) = self.checking.as_mut() {
-            if let Poll::Ready(valid) = check.as_mut().poll(cx) {
-                self.checking = None;
-                if !valid {
-                    return Poll::Ready(End::Expired);
-                }
+        if let Some(check) = self.checking.as_mut()
+            && let Poll::Ready(valid) = check.as_mut().poll(cx)
+        {
+            self.checking = None;
+            if !valid {
+                return Poll::Ready(End::Expired);
             }
         }
         // The alarm is not moved at every message: it rings at the earliest time that matters and looks.
@@ -391,8 +415,14 @@ where
                 }
             };
             consider(self.expires, Alarm::Expired);
-            consider(self.idle.and_then(|idle| self.active.checked_add(idle)), Alarm::Idle);
-            consider(self.longest.and_then(|longest| self.started.checked_add(longest)), Alarm::TooLong);
+            consider(
+                self.idle.and_then(|idle| self.active.checked_add(idle)),
+                Alarm::Idle,
+            );
+            consider(
+                self.longest.and_then(|longest| self.started.checked_add(longest)),
+                Alarm::TooLong,
+            );
             consider(self.checking.is_none().then_some(self.next_check), Alarm::Recheck);
             match next {
                 Some((at, alarm)) if at <= now => match alarm {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rcgen::{BasicConstraints, CertificateParams, DnType, Issuer, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -64,7 +64,10 @@ pub enum TlsError {
 }
 
 fn file_error(path: &Path, why: impl ToString) -> TlsError {
-    TlsError::File { path: path.display().to_string(), why: why.to_string() }
+    TlsError::File {
+        path: path.display().to_string(),
+        why: why.to_string(),
+    }
 }
 
 /// Makes aws-lc the process's one TLS provider; call it first. Later calls do nothing.
@@ -82,7 +85,9 @@ pub struct ServerTls {
 
 impl std::fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerTls").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("ServerTls")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,12 +96,17 @@ impl ServerTls {
     pub fn open(config: TlsConfig, data_dir: &Path) -> Result<Self, TlsError> {
         install_provider();
         let current = ArcSwap::from_pointee(Self::load(&config, data_dir)?);
-        Ok(Self { config, data_dir: data_dir.to_owned(), current })
+        Ok(Self {
+            config,
+            data_dir: data_dir.to_owned(),
+            current,
+        })
     }
 
     /// Loads the certificate again; on an error the old one stays.
     pub fn reload(&self) -> Result<(), TlsError> {
-        self.current.store(Arc::new(Self::load(&self.config, &self.data_dir)?));
+        self.current
+            .store(Arc::new(Self::load(&self.config, &self.data_dir)?));
         Ok(())
     }
 
@@ -106,7 +116,9 @@ impl ServerTls {
             (None, None) => PrivateCa::open(data_dir)?.sign_server(&config.names)?,
             _ => return Err(TlsError::Half),
         };
-        Ok(rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?)
+        Ok(rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?)
     }
 
     /// The configuration in force.
@@ -126,7 +138,11 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         .map_err(|e| file_error(path, e))?
         .collect::<Result<_, _>>()
         .map_err(|e| file_error(path, e))?;
-    if chain.is_empty() { Err(file_error(path, "has no certificate")) } else { Ok(chain) }
+    if chain.is_empty() {
+        Err(file_error(path, "has no certificate"))
+    } else {
+        Ok(chain)
+    }
 }
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
@@ -142,7 +158,9 @@ struct PrivateCa {
 impl PrivateCa {
     fn params() -> CertificateParams {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "gateway private CA");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "gateway private CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let now = jiff::Timestamp::now();
@@ -164,7 +182,10 @@ impl PrivateCa {
         let pem = std::fs::read_to_string(&key_path).map_err(|e| file_error(&key_path, e))?;
         let key = KeyPair::from_pem(&pem).map_err(|e| file_error(&key_path, e))?;
         let certificate = CertificateDer::from_pem_file(&cert_path).map_err(|e| file_error(&cert_path, e))?;
-        Ok(Self { certificate, issuer: Issuer::new(Self::params(), key) })
+        Ok(Self {
+            certificate,
+            issuer: Issuer::new(Self::params(), key),
+        })
     }
 
     fn sign_server(
@@ -194,8 +215,11 @@ impl PrivateCa {
 fn set_validity(params: &mut CertificateParams, now: jiff::Timestamp, days: i64) {
     let date = |offset: i64| {
         let at = now.saturating_add(jiff::SignedDuration::from_hours(offset.saturating_mul(24)));
-        let at = at.unwrap_or(now).to_zoned(jiff::tz::TimeZone::UTC);
-        let (month, day) = (u8::try_from(at.month()).unwrap_or(1), u8::try_from(at.day()).unwrap_or(1));
+        let at = jiff::tz::TimeZone::UTC.to_datetime(at.unwrap_or(now));
+        let (month, day) = (
+            u8::try_from(at.month()).unwrap_or(1),
+            u8::try_from(at.day()).unwrap_or(1),
+        );
         rcgen::date_time_ymd(i32::from(at.year()), month, day)
     };
     params.not_before = date(-1);
@@ -207,7 +231,12 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
     let temporary = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)
@@ -259,15 +288,21 @@ impl ClientTls {
                 }
             }
         }
-        let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { connector: tokio_rustls::TlsConnector::from(Arc::new(config)) })
+        let config = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self {
+            connector: tokio_rustls::TlsConnector::from(Arc::new(config)),
+        })
     }
 
     /// The client's side of a handshake with `host`.
     pub async fn connect(&self, host: &str, tcp: TcpStream) -> std::io::Result<Transport> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidInput, e))?;
-        Ok(Transport::ClientTls(Box::new(self.connector.connect(name, tcp).await?)))
+        Ok(Transport::ClientTls(Box::new(
+            self.connector.connect(name, tcp).await?,
+        )))
     }
 }
 
@@ -278,14 +313,22 @@ mod tests {
     #[tokio::test]
     async fn the_private_ca_signs_what_a_client_that_trusts_it_accepts() {
         let dir = tempfile::tempdir().unwrap();
-        let config = TlsConfig { names: vec!["gw.example".into()], ..TlsConfig::default() };
+        let config = TlsConfig {
+            names: vec!["gw.example".into()],
+            ..TlsConfig::default()
+        };
         let server = Arc::new(ServerTls::open(config.clone(), dir.path()).unwrap());
         // A restart keeps the CA.
         let before = std::fs::read(dir.path().join("ca.crt")).unwrap();
         ServerTls::open(config, dir.path()).unwrap();
         assert_eq!(before, std::fs::read(dir.path().join("ca.crt")).unwrap());
         let client = ClientTls::new(Some(&dir.path().join("ca.crt"))).unwrap();
-        for (host, good) in [("localhost", true), ("gw.example", true), ("127.0.0.1", true), ("evil.example", false)] {
+        for (host, good) in [
+            ("localhost", true),
+            ("gw.example", true),
+            ("127.0.0.1", true),
+            ("evil.example", false),
+        ] {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let accept = {
@@ -301,7 +344,10 @@ mod tests {
     #[test]
     fn a_key_without_a_certificate_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let config = TlsConfig { key: Some("x".into()), ..TlsConfig::default() };
+        let config = TlsConfig {
+            key: Some("x".into()),
+            ..TlsConfig::default()
+        };
         assert!(matches!(ServerTls::open(config, dir.path()), Err(TlsError::Half)));
     }
 }

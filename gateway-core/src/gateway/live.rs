@@ -45,7 +45,11 @@ impl LiveSessions {
             return None;
         }
         let id = record.id;
-        let entry = Arc::new(Entry { record, counters: Counters::default(), control: Control::default() });
+        let entry = Arc::new(Entry {
+            record,
+            counters: Counters::default(),
+            control: Control::default(),
+        });
         sessions.insert(id, entry.clone());
         Some(entry)
     }
@@ -72,7 +76,12 @@ impl LiveSessions {
 
     /// All of them, oldest first.
     pub fn list(&self) -> Vec<SessionRecord> {
-        let mut list: Vec<_> = self.sessions.read().values().map(|entry| entry.record()).collect();
+        let mut list: Vec<_> = self
+            .sessions
+            .read()
+            .values()
+            .map(|entry| entry.record())
+            .collect();
         list.sort_by_key(|record| record.id);
         list
     }
