@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::{AuditMode, AuditSink, Event, Receipt};
 use crate::limits::Limits;
-use crate::machine::{End, Outcome, Question, Statement};
+use crate::machine::{End, Outcome, Question, Stage, Statement};
 use crate::operation::{Operation, Operations, truncate};
 use crate::principal::Authenticated;
 use crate::resource::Resource;
@@ -374,6 +374,9 @@ impl Control {
     }
 }
 
+/// The ticket of what is only prepared: it has no outcome.
+pub const PREPARED: u64 = 0;
+
 /// The answer to a question: at once, or later.
 pub enum Judged {
     /// The ruling.
@@ -547,6 +550,7 @@ impl SessionScope {
             operations: Arc::new(Operations::new(Vec::new(), denial.operation.clone())),
             statement,
             writes: false,
+            stage: Stage::Run,
         };
         let policy = self.gateway.parts.policy.version();
         let event = self.event(ticket, &question, &Verdict::Deny(denial.clone()), &policy);
@@ -623,6 +627,22 @@ impl SessionScope {
             micros,
             error: outcome.error.clone(),
         });
+    }
+
+    /// The decision object of an operation that used up its time.
+    pub fn out_of_time(&self, ticket: u64) -> Decision {
+        let denial = Denial {
+            code: Code::BudgetExhausted,
+            rule: None,
+            operation: String::new(),
+            hint: "the operation took longer than policy allows; make it smaller".to_owned(),
+        };
+        denial.decision(self.correlation(ticket))
+    }
+
+    /// Whether the operation of that ticket still runs.
+    pub fn is_running(&self, ticket: u64) -> bool {
+        self.running.contains_key(&ticket)
     }
 
     /// Ends the session in the trail and in the store.

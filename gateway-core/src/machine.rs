@@ -8,7 +8,7 @@ use bytes::BytesMut;
 
 use crate::audit::Parameter;
 use crate::operation::Operations;
-use crate::verdict::{Decision, Ruling};
+use crate::verdict::{Decision, Denial, Ruling};
 
 /// One of the two ends of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +58,18 @@ pub struct Question {
     pub statement: Option<Statement>,
     /// Whether it changes something at the target, so that its audit event is durable by default.
     pub writes: bool,
+    /// Whether it runs now, or is only prepared.
+    pub stage: Stage,
+}
+
+/// How far a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It runs when it is forwarded: it is decided, held and audited.
+    Run,
+    /// It prepares what will be asked again when it runs: a refusal is told at once and audited, a hold waits
+    /// until then.
+    Prepare,
 }
 
 /// A statement's text with its parameters.
@@ -76,6 +88,8 @@ pub struct Statement {
 pub enum Inspection<N> {
     /// Decide this.
     Ask(Question),
+    /// No policy can permit this: it is refused, and that is audited.
+    Refuse(Denial, Option<Statement>),
     /// Something that the machine cannot know by itself is needed first; the driver gets it and inspects again.
     Needs(N),
     /// The machine has asked a peer (its question is in the [`Outbound`]); inspect again when a peer answered.
@@ -112,6 +126,8 @@ pub enum End {
     Idle,
     /// It ran longer than the configured limit.
     TooLong,
+    /// An operation took longer than policy gives, and could not be cancelled alone.
+    OutOfTime,
     /// A peer broke the protocol.
     Fault(Fault),
     /// The connection to a peer broke.
@@ -129,6 +145,7 @@ impl End {
             Self::Shutdown => "gateway shutdown".to_owned(),
             Self::Idle => "idle limit".to_owned(),
             Self::TooLong => "session limit".to_owned(),
+            Self::OutOfTime => "operation out of time".to_owned(),
             Self::Fault(fault) => fault.to_string(),
             Self::Broken(Peer::Client, why) => format!("client connection broke: {why}"),
             Self::Broken(Peer::Target, why) => format!("target connection broke: {why}"),
@@ -208,6 +225,10 @@ pub trait ProtocolSession: Send {
     /// Takes what `inspect` needed.
     fn provide(&mut self, provision: Self::Provision);
 
+    /// The operation of that ticket has used up its time and is being cancelled at the target: what the target
+    /// says of it becomes `decision`.
+    fn out_of_time(&mut self, ticket: u64, decision: Decision);
+
     /// The next operation that has ended, if any.
     fn poll_outcome(&mut self) -> Option<Outcome>;
 
@@ -223,6 +244,10 @@ pub trait ProtocolSession: Send {
 pub trait Provider<S: ProtocolSession>: Send {
     /// Answers one need. It never fails: a provision can say that there is none.
     async fn provide(&self, need: S::Need) -> S::Provision;
+
+    /// Asks the target, on a way of its own, to cancel what the session runs; `false`: there is no such way,
+    /// and the session is ended instead.
+    async fn interrupt(&self) -> bool;
 }
 
 /// The provider of machines that never need anything.
@@ -236,5 +261,9 @@ where
 {
     async fn provide(&self, need: Infallible) -> S::Provision {
         match need {}
+    }
+
+    async fn interrupt(&self) -> bool {
+        false
     }
 }

@@ -49,6 +49,7 @@ enum Alarm {
     Idle,
     TooLong,
     Recheck,
+    Statement,
 }
 
 /// One session between its two sockets.
@@ -72,6 +73,8 @@ pub struct Relay<'a, S: ProtocolSession, P> {
     longest: Option<Duration>,
     next_check: Instant,
     checking: Option<BoxFuture<'static, bool>>,
+    deadlines: Vec<(Instant, u64)>,
+    interrupting: Option<BoxFuture<'static, bool>>,
     alarm: Pin<Box<tokio::time::Sleep>>,
     client_gone: bool,
     target_gone: bool,
@@ -131,6 +134,8 @@ where
             longest: Limits::optional(limits.session),
             next_check: now + RECHECK,
             checking: None,
+            deadlines: Vec::new(),
+            interrupting: None,
             alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
             client_gone: false,
             target_gone: false,
@@ -247,9 +252,7 @@ where
             },
             Work::Judging(message, mut answer) => match answer.as_mut().poll(cx) {
                 Poll::Ready(ruling) => {
-                    self.session
-                        .rewrite(message, &ruling, &mut self.out)
-                        .map_err(End::Fault)?;
+                    self.rewrite(message, &ruling, now)?;
                     Ok(true)
                 }
                 Poll::Pending => {
@@ -271,12 +274,12 @@ where
                 let provider = self.provider.clone();
                 self.work = Work::Providing(message, Box::pin(async move { provider.provide(need).await }));
             }
+            Inspection::Refuse(denial, statement) => {
+                let ruling = self.scope.refuse_unasked(&denial, statement);
+                self.rewrite(message, &ruling, now)?;
+            }
             Inspection::Ask(question) => match self.scope.judge(&question, now) {
-                Judged::Now(ruling) => {
-                    self.session
-                        .rewrite(message, &ruling, &mut self.out)
-                        .map_err(End::Fault)?;
-                }
+                Judged::Now(ruling) => self.rewrite(message, &ruling, now)?,
                 Judged::Later(ruling) => self.work = Work::Judging(message, ruling),
                 Judged::Held(notice, ruling) => {
                     self.session.held(&message, &notice, &mut self.out);
@@ -285,6 +288,19 @@ where
             },
         }
         Ok(())
+    }
+
+    fn rewrite(&mut self, message: S::Message, ruling: &Ruling, now: Instant) -> Result<(), End> {
+        if let Ruling::Run { obligations, ticket } = ruling
+            && let Some(at) = obligations.timeout.and_then(|time| now.checked_add(time))
+        {
+            self.deadlines.push((at, *ticket));
+            // The alarm may be set for later than this.
+            self.alarm.as_mut().reset(now.into());
+        }
+        self.session
+            .rewrite(message, ruling, &mut self.out)
+            .map_err(End::Fault)
     }
 
     fn parse_client(&mut self, now: Instant) -> Result<bool, End> {
@@ -402,6 +418,14 @@ where
                 return Poll::Ready(End::Expired);
             }
         }
+        if let Some(interrupt) = self.interrupting.as_mut()
+            && let Poll::Ready(done) = interrupt.as_mut().poll(cx)
+        {
+            self.interrupting = None;
+            if !done {
+                return Poll::Ready(End::OutOfTime);
+            }
+        }
         // The alarm is not moved at every message: it rings at the earliest time that matters and looks.
         loop {
             ready!(self.alarm.as_mut().poll(cx));
@@ -424,11 +448,27 @@ where
                 Alarm::TooLong,
             );
             consider(self.checking.is_none().then_some(self.next_check), Alarm::Recheck);
+            let scope = &self.scope;
+            self.deadlines.retain(|(_, ticket)| scope.is_running(*ticket));
+            consider(self.deadlines.iter().map(|(at, _)| *at).min(), Alarm::Statement);
             match next {
                 Some((at, alarm)) if at <= now => match alarm {
                     Alarm::Expired => return Poll::Ready(End::Expired),
                     Alarm::Idle => return Poll::Ready(End::Idle),
                     Alarm::TooLong => return Poll::Ready(End::TooLong),
+                    Alarm::Statement => {
+                        for (_, ticket) in self.deadlines.extract_if(.., |(due, _)| *due <= now) {
+                            self.session.out_of_time(ticket, self.scope.out_of_time(ticket));
+                        }
+                        let provider = self.provider.clone();
+                        let mut interrupt: BoxFuture<'static, bool> =
+                            Box::pin(async move { provider.interrupt().await });
+                        match interrupt.as_mut().poll(cx) {
+                            Poll::Ready(true) => {}
+                            Poll::Ready(false) => return Poll::Ready(End::OutOfTime),
+                            Poll::Pending => self.interrupting = Some(interrupt),
+                        }
+                    }
                     Alarm::Recheck => {
                         self.next_check = now + RECHECK;
                         let mut check = self.scope.still_valid();
