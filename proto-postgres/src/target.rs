@@ -1,0 +1,329 @@
+//! Reaching a target: TCP, TLS, the login, and the gateway's own connection.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use gateway_core::adapter::ConfigProblem;
+use gateway_core::gateway::Gateway;
+use gateway_core::listener::prepare;
+use gateway_core::resource::Resource;
+use gateway_core::services::{CredentialError, Lease};
+use gateway_core::tls::{ClientTls, TargetTlsMode, TlsError};
+use gateway_core::transport::Transport;
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::login::{LoginError, Reply, TargetLogin};
+use crate::wire::backend::{self, field};
+use crate::wire::frontend::{CancelRequest, ProtocolVersion, SslRequest, StartupMessage, Terminate};
+use crate::wire::{EncodeError, ParseError, frame};
+
+/// Longest message of a target while it logs us in.
+const LOGIN_MESSAGE_BYTES: usize = 64 * 1024;
+/// Messages of a target while it logs us in.
+const LOGIN_MESSAGES: usize = 500;
+/// Longest answer to one of the gateway's own questions.
+const OWN_ANSWER_BYTES: usize = 256 << 20;
+/// The gateway's own questions are answered within this time.
+const OWN_TIME: Duration = Duration::from_secs(30);
+
+/// The keys of a `[[resource]]` that are PostgreSQL's own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceSettings {
+    /// How the target is verified.
+    #[serde(default)]
+    pub tls: TargetTlsMode,
+    /// PEM file of the CA that signed the target's certificate; default: the system's.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// The only database that clients reach.
+    #[serde(default)]
+    pub database: Option<String>,
+}
+
+impl ResourceSettings {
+    /// Reads the settings of a resource.
+    pub fn of(resource: &Resource) -> Result<Self, ConfigProblem> {
+        serde_json::from_value(serde_json::Value::Object(resource.settings.clone()))
+            .map_err(|e| ConfigProblem(format!("resource `{}`: {e}", resource.name)))
+    }
+}
+
+/// Host and port of `address`.
+pub(crate) fn split_address(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    (!host.is_empty()).then_some((host, port))
+}
+
+/// Why a target can't be used. For operators: a client is told none of this.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] ConfigProblem),
+    /// TCP failed.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// It did not answer in time.
+    #[error("the target did not answer within {0:?}")]
+    Timeout(Duration),
+    /// It offers no TLS though that is a must.
+    #[error("the target offers no TLS, which `tls` of the resource demands")]
+    NoTls,
+    /// The TLS settings can't be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    /// There is no credential.
+    #[error("{0}")]
+    Credential(#[from] CredentialError),
+    /// The login failed on our side of it.
+    #[error("{0}")]
+    Login(#[from] LoginError),
+    /// It refused: SQLSTATE and text.
+    #[error("the target refused: {code} {message}")]
+    Refused {
+        /// SQLSTATE.
+        code: String,
+        /// Its message.
+        message: String,
+    },
+    /// It sent what is no valid protocol.
+    #[error("{0}")]
+    Malformed(String),
+    /// Its structure can't be read.
+    #[error("the structure of the database can't be read: {0}")]
+    Structure(String),
+}
+
+impl From<ParseError> for TargetError {
+    fn from(error: ParseError) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+impl From<EncodeError> for TargetError {
+    fn from(error: EncodeError) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+/// A target that has logged us in.
+#[derive(Debug)]
+pub struct TargetConnection {
+    /// Its bytes.
+    pub transport: Transport,
+    /// What it told after the login, frame by frame: its ParameterStatus messages.
+    pub parameters: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Its process id and secret key, for cancelling.
+    pub key: Option<(i32, Vec<u8>)>,
+    /// What it sent behind its ReadyForQuery.
+    pub leftover: BytesMut,
+}
+
+/// Opens the way to a target: TCP and, where the resource says so, TLS.
+pub(crate) async fn dial(resource: &Resource, limit: Duration) -> Result<Transport, TargetError> {
+    let settings = ResourceSettings::of(resource)?;
+    let (host, port) = split_address(&resource.address)
+        .ok_or_else(|| ConfigProblem(format!("resource `{}`: no host:port in `address`", resource.name)))?;
+    let open = async {
+        let mut tcp = TcpStream::connect((host, port)).await?;
+        prepare(&tcp);
+        if settings.tls == TargetTlsMode::Disable {
+            return Ok(Transport::Tcp(tcp));
+        }
+        let mut request = BytesMut::new();
+        SslRequest.encode(&mut request)?;
+        tcp.write_all(&request).await?;
+        // Exactly one byte: what a man in the middle sends behind it is then no part of the TLS stream.
+        if tcp.read_u8().await? != b'S' {
+            return Err(TargetError::NoTls);
+        }
+        let tls = ClientTls::new(settings.ca.as_deref())?;
+        Ok(tls.connect(host, tcp).await?)
+    };
+    tokio::time::timeout(limit, open).await.unwrap_or(Err(TargetError::Timeout(limit)))
+}
+
+/// Logs in to a target with `parameters` beside the user.
+pub(crate) async fn log_in(
+    mut transport: Transport,
+    lease: &Lease,
+    parameters: &[(String, String)],
+    limit: Duration,
+) -> Result<TargetConnection, TargetError> {
+    let work = async {
+        let mut startup = vec![(&b"user"[..], lease.username.as_bytes())];
+        startup.extend(parameters.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        let mut bytes = BytesMut::new();
+        StartupMessage { version: ProtocolVersion::V3_0, parameters: startup }.encode(&mut bytes)?;
+        transport.write_all(&bytes).await?;
+        let clear = transport.is_tls();
+        let mut login = TargetLogin::new(&lease.username, lease.password.as_ref().map(|p| p.expose()), clear);
+        let mut input = BytesMut::new();
+        let mut known = Vec::new();
+        let mut key = None;
+        for _ in 0..LOGIN_MESSAGES {
+            let (tag, body) = read_frame(&mut transport, &mut input, LOGIN_MESSAGE_BYTES).await?;
+            match backend::Message::parse(tag, &body)? {
+                backend::Message::Authentication(message) => match login.handle(&message)? {
+                    Reply::Send(bytes) => transport.write_all(&bytes).await?,
+                    Reply::Wait | Reply::Done => {}
+                },
+                backend::Message::ErrorResponse(error) => return Err(refused(&error)),
+                backend::Message::NoticeResponse(_) => {}
+                _ if !login.is_done() => {
+                    return Err(TargetError::Malformed("the target spoke before the login was done".into()));
+                }
+                backend::Message::ParameterStatus(status) => {
+                    known.push((status.name.to_vec(), status.value.to_vec()));
+                }
+                backend::Message::BackendKeyData(data) => key = Some((data.process_id, data.key.to_vec())),
+                backend::Message::ReadyForQuery(_) => {
+                    return Ok(TargetConnection { transport, parameters: known, key, leftover: input });
+                }
+                _ => return Err(TargetError::Malformed("the target sent an unexpected message at login".into())),
+            }
+        }
+        Err(TargetError::Malformed("the target sent too many messages at login".into()))
+    };
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(TargetError::Timeout(limit)))
+}
+
+fn refused(error: &backend::ErrorResponse<'_>) -> TargetError {
+    let text = |code| String::from_utf8_lossy(error.get(code).unwrap_or_default()).into_owned();
+    TargetError::Refused { code: text(field::CODE), message: text(field::MESSAGE) }
+}
+
+async fn read_frame(
+    transport: &mut Transport,
+    input: &mut BytesMut,
+    max: usize,
+) -> Result<(u8, BytesMut), TargetError> {
+    loop {
+        let header = frame::header(input, max).map_err(|e| TargetError::Malformed(e.to_string()))?;
+        if let Some(header) = header
+            && input.len() >= header.len
+        {
+            let mut whole = input.split_to(header.len);
+            whole.advance(frame::HEADER_LEN.min(whole.len()));
+            return Ok((header.tag, whole));
+        }
+        if transport.read_buf(input).await? == 0 {
+            return Err(TargetError::Io(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+    }
+}
+
+/// Sends a CancelRequest with the target's own key.
+pub(crate) async fn cancel(
+    resource: &Resource,
+    process_id: i32,
+    key: &[u8],
+    limit: Duration,
+) -> Result<(), TargetError> {
+    let mut transport = dial(resource, limit).await?;
+    let mut bytes = BytesMut::new();
+    CancelRequest { process_id, key }.encode(&mut bytes)?;
+    let work = async {
+        transport.write_all(&bytes).await?;
+        transport.flush().await?;
+        // The server closes once it has acted.
+        let mut end = [0_u8; 1];
+        let _ = transport.read(&mut end).await;
+        Ok(())
+    };
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(TargetError::Timeout(limit)))
+}
+
+/// The gateway's own connection to a database: reads its structure and nothing else. It never carries a client's
+/// settings.
+#[derive(Debug)]
+pub struct OwnConnection {
+    transport: Transport,
+    input: BytesMut,
+}
+
+impl OwnConnection {
+    /// Opens it with the gateway's own login.
+    pub async fn open(
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+        database: &str,
+    ) -> Result<Self, TargetError> {
+        let limit = gateway.limits().connect;
+        let lease = gateway.own_login(resource).await?;
+        let parameters: Vec<(String, String)> = [
+            ("database", database),
+            ("application_name", "gateway"),
+            ("client_encoding", "UTF8"),
+            ("search_path", "pg_catalog"),
+            ("default_transaction_read_only", "on"),
+            ("statement_timeout", "30s"),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+        let transport = dial(resource, limit).await?;
+        let connection = log_in(transport, &lease, &parameters, limit).await?;
+        Ok(Self { transport: connection.transport, input: connection.leftover })
+    }
+
+    /// The one value of a query that gives one row of one column.
+    pub async fn value(&mut self, sql: &str) -> Result<String, TargetError> {
+        tokio::time::timeout(OWN_TIME, self.ask(sql)).await.unwrap_or(Err(TargetError::Timeout(OWN_TIME)))
+    }
+
+    async fn ask(&mut self, sql: &str) -> Result<String, TargetError> {
+        let mut bytes = BytesMut::new();
+        crate::wire::frontend::Query { sql: sql.as_bytes() }.encode(&mut bytes)?;
+        self.transport.write_all(&bytes).await?;
+        let mut value = None;
+        let mut failure = None;
+        loop {
+            let (tag, body) = read_frame(&mut self.transport, &mut self.input, OWN_ANSWER_BYTES).await?;
+            match backend::Message::parse(tag, &body)? {
+                backend::Message::DataRow(row) => {
+                    let first = row.columns().next().flatten().unwrap_or_default();
+                    value = Some(String::from_utf8_lossy(first).into_owned());
+                }
+                backend::Message::ErrorResponse(error) => failure = Some(refused(&error)),
+                backend::Message::ReadyForQuery(_) => break,
+                _ => {}
+            }
+        }
+        match (failure, value) {
+            (Some(error), _) => Err(error),
+            (None, Some(value)) => Ok(value),
+            (None, None) => Err(TargetError::Structure("the query gave no row".to_owned())),
+        }
+    }
+
+    /// Says goodbye.
+    pub async fn close(mut self) {
+        let mut bytes = BytesMut::new();
+        if Terminate.encode(&mut bytes).is_ok() {
+            let _ = self.transport.write_all(&bytes).await;
+        }
+        let _ = self.transport.shutdown().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        assert_eq!(split_address("10.0.0.5:5432"), Some(("10.0.0.5", 5432)));
+        assert_eq!(split_address("[::1]:5432"), Some(("::1", 5432)));
+        for bad in ["", "host", "host:", ":5432", "host:0", "host:99999"] {
+            assert_eq!(split_address(bad), None, "{bad}");
+        }
+    }
+}
