@@ -1,0 +1,20 @@
+//! The gateway proves to the target who it is: the client's side of the authentication, sans-IO.
+//!
+//! PostgreSQL documentation, 55.2.1 Start-up and 55.3 SASL Authentication.
+//!
+//! The caller owns the connection. It hands every
+//! [`Authentication`](crate::wire::backend::Authentication) of the target to [`TargetLogin::handle`] and
+//! does what the [`Reply`] says, until [`Reply::Done`]. An `ErrorResponse` of the target, which is how a
+//! wrong password shows, is the caller's to see.
+//!
+//! The target isn't trusted. It's believed only once its SCRAM signature was checked; it can't make us
+//! send a password in clear, or its MD5, unless [`Options`] allow that; it can't keep us busy with an
+//! iteration count beyond [`MAX_ITERATIONS`]. Errors hold no text of the target and no secret.
+
+mod error;
+mod scram;
+mod target;
+
+pub use error::{Blame, LoginError};
+pub use scram::MAX_ITERATIONS;
+pub use target::{ChannelBinding, Options, Reply, TargetLogin};

@@ -1,0 +1,54 @@
+//! `CopyDone`: all copy data was sent.
+
+use bytes::BytesMut;
+
+use crate::wire::error::{EncodeError, Kind, ParseError};
+use crate::wire::{put, take};
+
+pub(crate) const KIND: Kind = Kind::backend("CopyDone", b'c');
+
+/// The server has sent all of its copy data.
+///
+/// PostgreSQL documentation, 55.7 Message Formats, CopyDone (B).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyDone;
+
+impl CopyDone {
+    /// Reads a body, which has nothing in it.
+    ///
+    /// # Errors
+    ///
+    /// A body that isn't empty.
+    pub fn parse(body: &[u8]) -> Result<Self, ParseError> {
+        take::empty(KIND, body).map(|()| Self)
+    }
+
+    /// Appends the whole frame.
+    ///
+    /// # Errors
+    ///
+    /// None; the signature is that of every message.
+    pub fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        put::empty(KIND, out)
+    }
+}
+
+#[cfg(any(test, feature = "goldens"))]
+pub(crate) const GOLDENS: &[&[u8]] = &[b"c\0\0\0\x04"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::testing::{body, encoded};
+
+    #[test]
+    fn round_trip() {
+        let message = CopyDone::parse(body(GOLDENS[0])).expect("golden");
+        assert_eq!(encoded(|out| message.encode(out)), GOLDENS[0]);
+    }
+
+    #[test]
+    fn a_body_is_refused() {
+        assert!(CopyDone::parse(b"\0").is_err());
+    }
+}

@@ -1,0 +1,71 @@
+//! `SslRequest`: may we speak TLS?
+
+use bytes::{BufMut, BytesMut};
+
+use crate::wire::error::{EncodeError, Kind, ParseError, ParseFault};
+use crate::wire::frame::SSL_REQUEST_CODE;
+use crate::wire::{put, take};
+
+pub(crate) const KIND: Kind = Kind::startup("SSLRequest");
+
+/// Asks for TLS before anything else. The server answers one byte, `S` or `N`. `SSLRequest` in the
+/// documentation.
+///
+/// PostgreSQL documentation, 55.7 Message Formats, SSLRequest (F).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SslRequest;
+
+impl SslRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    ///
+    /// Another request code, or bytes behind it.
+    pub fn parse(body: &[u8]) -> Result<Self, ParseError> {
+        take::exact(KIND, body, |input| match take::uint32(input, "request code")? {
+            (input, SSL_REQUEST_CODE) => Ok((input, Self)),
+            _ => take::fault(ParseFault::Invalid("request code")),
+        })
+    }
+
+    /// Appends the whole frame.
+    ///
+    /// # Errors
+    ///
+    /// None; the signature is that of every message.
+    pub fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        put::frame(KIND, out, |out| {
+            out.put_u32(SSL_REQUEST_CODE);
+            Ok(())
+        })
+    }
+}
+
+#[cfg(any(test, feature = "goldens"))]
+pub(crate) const GOLDENS: &[&[u8]] = &[b"\0\0\0\x08\x04\xd2\x16/"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::testing::{encoded, prefixes_refused, startup_body};
+
+    #[test]
+    fn round_trip() {
+        for golden in GOLDENS {
+            let message = SslRequest::parse(startup_body(golden)).expect("golden");
+            assert_eq!(encoded(|out| message.encode(out)), *golden);
+        }
+    }
+
+    #[test]
+    fn every_strict_prefix_is_an_error() {
+        for golden in GOLDENS {
+            prefixes_refused(startup_body(golden), SslRequest::parse);
+        }
+    }
+
+    #[test]
+    fn another_code_is_an_error() {
+        assert!(SslRequest::parse(b"\0\x03\0\0").is_err());
+    }
+}
