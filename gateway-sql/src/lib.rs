@@ -1,1 +1,45 @@
-//! .
+//! What a PostgreSQL statement does: its operations, the columns it reads and writes, and whether the effect of a
+//! write is bounded.
+//!
+//! ```text
+//! text ──libpg_query──▶ statements ──scopes, Catalog, SessionState──▶ Analysis { operations, reads, effects }
+//! ```
+//!
+//! The grammar is the server's own (`pg_query`). Names are resolved as the server resolves them: through the session's
+//! effective search path, temporary relations first. Whatever is not understood becomes [`Action::Unknown`], never
+//! nothing: a statement without operations is one that `connect` alone permits.
+//!
+//! This crate decides nothing, keeps no state between calls, opens no connection, and knows no policy. It depends on
+//! nothing else of the workspace.
+//!
+//! ```
+//! use gateway_sql::{Catalog, SessionState, analyze};
+//!
+//! let mut builder = Catalog::builder();
+//! builder.table("public", "orders", &["id", "customer_id", "status"]);
+//! let catalog = builder.build();
+//! let analysis = analyze("UPDATE orders SET status = 'sent' WHERE id = 7", &catalog, &SessionState::default());
+//! let asked: Vec<String> = analysis.operations().map(ToString::to_string).collect();
+//! assert_eq!(asked, ["write public.orders", "read public.orders.id"]);
+//!
+//! let analysis = analyze("UPDATE orders SET status = 'sent' WHERE true", &catalog, &SessionState::default());
+//! let asked: Vec<String> = analysis.operations().map(ToString::to_string).collect();
+//! assert_eq!(asked, ["write-unbounded public.orders"]);
+//! ```
+
+mod analysis;
+mod analyze;
+mod catalog;
+mod functions;
+mod session;
+
+pub use analysis::{
+    Action, Analysis, ColumnId, Effect, Object, Operation, OutputColumn, StatementAnalysis, StatementKind,
+};
+pub use analyze::{analyze, function_operations, normalise};
+pub use catalog::{
+    CATALOG_QUERY, Cast, Catalog, CatalogBuilder, CatalogError, Column, Function, Operator, QualifiedName, Relation,
+    RelationKind, UserType,
+};
+pub use functions::is_harmless_builtin;
+pub use session::{Cursor, PreparedStatement, SessionState, TempRelation};

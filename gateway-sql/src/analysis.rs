@@ -1,0 +1,361 @@
+//! The answer: operations, reads and effects of each statement of one message.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::session::{Cursor, TempRelation};
+
+/// What is asked of a policy, one word of the contract each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Action {
+    /// A column, or a table of which no column is named, is read.
+    Read,
+    /// A table is written and the text limits the rows.
+    Write,
+    /// A table is written and nothing in the text limits the rows.
+    WriteUnbounded,
+    /// The structure is changed, or a table is locked or maintained.
+    Define,
+    /// Rights, roles, or settings that change them or what policy sees.
+    Control,
+    /// A function that is not known to be harmless.
+    Call,
+    /// Files and programs of the server, other servers.
+    File,
+    /// The session's own temporary tables and views.
+    Temp,
+    /// What was not understood.
+    Unknown,
+}
+
+impl Action {
+    /// The word that policies use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Read => "read",
+            Action::Write => "write",
+            Action::WriteUnbounded => "write-unbounded",
+            Action::Define => "define",
+            Action::Control => "control",
+            Action::Call => "call",
+            Action::File => "file",
+            Action::Temp => "temp",
+            Action::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What an action is asked on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Object {
+    /// One column.
+    Column {
+        /// Its schema.
+        schema: String,
+        /// Its table or view.
+        table: String,
+        /// Its name.
+        column: String,
+    },
+    /// A table, view, sequence or other relation.
+    Table {
+        /// Its schema.
+        schema: String,
+        /// Its name.
+        name: String,
+    },
+    /// A function or procedure of any signature.
+    Function {
+        /// Its schema.
+        schema: String,
+        /// Its name.
+        name: String,
+    },
+    /// The whole resource.
+    Resource,
+}
+
+impl fmt::Display for Object {
+    /// The id as policies write it, without the resource; `resource` for the resource itself.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Object::Column { schema, table, column } => {
+                write!(f, "{}.{}.{}", part(schema), part(table), part(column))
+            }
+            Object::Table { schema, name } | Object::Function { schema, name } => {
+                write!(f, "{}.{}", part(schema), part(name))
+            }
+            Object::Resource => f.write_str("resource"),
+        }
+    }
+}
+
+/// A name as it stands in an id: in double quotes if it contains `.`, `/` or `"`.
+fn part(name: &str) -> String {
+    if name.contains(['.', '/', '"']) { format!("\"{name}\"") } else { name.to_owned() }
+}
+
+/// One action on one object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Operation {
+    /// The action.
+    pub action: Action,
+    /// The object.
+    pub object: Object,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.action, self.object)
+    }
+}
+
+/// A column by its names. Columns of the session's temporary relations have the schema `pg_temp`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct ColumnId {
+    /// Schema of the relation.
+    pub schema: String,
+    /// Name of the relation.
+    pub table: String,
+    /// Name of the column.
+    pub column: String,
+}
+
+impl fmt::Display for ColumnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", part(&self.schema), part(&self.table), part(&self.column))
+    }
+}
+
+/// One column of a statement's result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutputColumn {
+    /// Its name, where the text tells it.
+    pub name: Option<String>,
+    /// Every column whose value it may carry, base columns of views, parents and partitions included.
+    pub carries: BTreeSet<ColumnId>,
+}
+
+/// What kind of statement it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StatementKind {
+    /// SELECT, VALUES, TABLE.
+    Select,
+    /// INSERT.
+    Insert,
+    /// UPDATE.
+    Update,
+    /// DELETE.
+    Delete,
+    /// MERGE.
+    Merge,
+    /// COPY ... FROM STDIN: the client sends rows.
+    CopyIn,
+    /// COPY ... TO STDOUT: the server sends rows.
+    CopyOut,
+    /// COPY from or to a file or a program of the server.
+    CopyFile,
+    /// BEGIN, START TRANSACTION.
+    Begin,
+    /// COMMIT, END.
+    Commit,
+    /// ROLLBACK, ABORT.
+    Rollback,
+    /// SAVEPOINT.
+    Savepoint,
+    /// RELEASE.
+    Release,
+    /// ROLLBACK TO.
+    RollbackTo,
+    /// PREPARE TRANSACTION, COMMIT PREPARED, ROLLBACK PREPARED.
+    TwoPhase,
+    /// SET, RESET.
+    Set,
+    /// SHOW.
+    Show,
+    /// EXPLAIN.
+    Explain,
+    /// PREPARE.
+    Prepare,
+    /// EXECUTE.
+    Execute,
+    /// DEALLOCATE.
+    Deallocate,
+    /// DECLARE.
+    Declare,
+    /// FETCH, MOVE.
+    Fetch,
+    /// CLOSE.
+    Close,
+    /// DISCARD.
+    Discard,
+    /// LISTEN, UNLISTEN, NOTIFY.
+    Listen,
+    /// CALL.
+    Call,
+    /// DO.
+    Do,
+    /// TRUNCATE.
+    Truncate,
+    /// CREATE TABLE AS, SELECT INTO, CREATE MATERIALIZED VIEW.
+    CreateTableAs,
+    /// All else that is known: DDL, privileges, maintenance.
+    Utility,
+    /// Not understood.
+    Unknown,
+}
+
+/// What a statement changes in the session, for whoever keeps its [`crate::SessionState`]. An effect happens only if
+/// the server runs the statement without an error, and unwinds with its transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// PREPARE name AS sql. The text is the inner statement's own.
+    Prepare {
+        /// The statement's name.
+        name: String,
+        /// The text after AS.
+        sql: Arc<str>,
+    },
+    /// DEALLOCATE one, or all.
+    Deallocate(Option<String>),
+    /// DECLARE name CURSOR.
+    DeclareCursor {
+        /// The cursor's name.
+        name: String,
+        /// What fetching from it asks and carries.
+        cursor: Cursor,
+    },
+    /// CLOSE one, or all.
+    CloseCursor(Option<String>),
+    /// SET search_path to these, as given (`$user` not yet replaced); `None`: to what is not in the text (RESET,
+    /// DEFAULT).
+    SetSearchPath(Option<Vec<String>>),
+    /// Anything that may change how names resolve: read the search path and user from the server again.
+    SessionSettingsChanged,
+    /// A temporary relation was made.
+    TempCreated {
+        /// Its name.
+        name: String,
+        /// Its structure and what it carries.
+        relation: TempRelation,
+    },
+    /// Rows that carry these columns were written into a temporary relation.
+    TempWritten {
+        /// Its name.
+        name: String,
+        /// What the rows may carry.
+        carries: BTreeSet<ColumnId>,
+    },
+    /// Temporary relations were made, changed or dropped: read them from the server again.
+    TempChanged,
+    /// DDL: the catalog is stale.
+    CatalogChanged,
+    /// A transaction begins.
+    Begin,
+    /// A transaction commits.
+    Commit,
+    /// A transaction rolls back.
+    Rollback,
+    /// ROLLBACK TO a savepoint.
+    RollbackTo(String),
+    /// A savepoint.
+    Savepoint(String),
+    /// DISCARD ALL.
+    DiscardAll,
+    /// The client will send COPY data.
+    CopyIn,
+    /// The server will send COPY data.
+    CopyOut,
+    /// standard_conforming_strings is set.
+    StandardConformingStrings(bool),
+    /// client_encoding is set to this, as the text says it.
+    ClientEncoding(String),
+}
+
+/// What one statement does.
+#[derive(Clone, Debug)]
+pub struct StatementAnalysis {
+    /// What it asks, without doubles, in the order met; writes first. Empty: free.
+    pub operations: Vec<Operation>,
+    /// Its gist, at most 200 characters, e.g. `write public.orders`.
+    pub summary: String,
+    /// Every column that is read, base columns of views included, and the same column of parents and descendants: for
+    /// looking up tags. Wider than the `read` operations.
+    pub reads: BTreeSet<ColumnId>,
+    /// Columns of the result and what each may carry. Empty where there is no result or it is not known.
+    pub outputs: Vec<OutputColumn>,
+    /// What it changes in the session.
+    pub effects: Vec<Effect>,
+    /// Its kind.
+    pub kind: StatementKind,
+    /// A name was not found: refresh the catalog once and analyse again.
+    pub unresolved: bool,
+    /// It calls a function whose body is not understood.
+    pub opaque_call: bool,
+    /// No policy lifts this: the statement would show what is never shown.
+    pub forbidden: Option<String>,
+    /// The parser refused the text, with its message.
+    pub syntax_error: Option<String>,
+    /// Byte offset of the statement in the text.
+    pub location: usize,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+impl StatementAnalysis {
+    pub(crate) fn new(kind: StatementKind) -> Self {
+        StatementAnalysis {
+            operations: Vec::new(),
+            summary: String::new(),
+            reads: BTreeSet::new(),
+            outputs: Vec::new(),
+            effects: Vec::new(),
+            kind,
+            unresolved: false,
+            opaque_call: false,
+            forbidden: None,
+            syntax_error: None,
+            location: 0,
+            len: 0,
+        }
+    }
+
+    pub(crate) fn unknown(why: &str, len: usize) -> Self {
+        let mut statement = StatementAnalysis::new(StatementKind::Unknown);
+        statement.operations.push(Operation { action: Action::Unknown, object: Object::Resource });
+        statement.summary = crate::analyze::clip(&format!("unknown: {why}"));
+        statement.len = len;
+        statement
+    }
+
+    /// True if `connect` alone permits it.
+    pub fn is_free(&self) -> bool {
+        self.operations.is_empty() && self.forbidden.is_none()
+    }
+}
+
+/// What the statements of one message do, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Analysis {
+    /// One for each statement; none if the text holds none.
+    pub statements: Vec<StatementAnalysis>,
+}
+
+impl Analysis {
+    /// All operations of all statements, in order.
+    pub fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.statements.iter().flat_map(|statement| &statement.operations)
+    }
+
+    /// True if a fresh catalog may give another answer.
+    pub fn unresolved(&self) -> bool {
+        self.statements.iter().any(|statement| statement.unresolved)
+    }
+}

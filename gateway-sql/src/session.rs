@@ -1,0 +1,91 @@
+//! What a session has made of itself: search path, temporary relations, prepared statements, cursors.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::analysis::{ColumnId, Operation, OutputColumn};
+use crate::catalog::RelationKind;
+
+/// A relation in the session's own temporary schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TempRelation {
+    /// Names of its columns.
+    pub columns: Vec<String>,
+    /// Table, view, sequence.
+    pub kind: RelationKind,
+    /// What each column may carry, by name; a column that is absent carries what `carries` says.
+    pub column_carries: HashMap<String, BTreeSet<ColumnId>>,
+    /// What every column may carry, since rows were written into it from elsewhere.
+    pub carries: BTreeSet<ColumnId>,
+    /// What reading it asks besides `temp` (a temporary view reads on).
+    pub operations: Vec<Operation>,
+}
+
+impl TempRelation {
+    /// A temporary table with these columns which carries nothing.
+    pub fn table(columns: &[&str]) -> Self {
+        TempRelation {
+            columns: columns.iter().map(|&name| name.to_owned()).collect(),
+            kind: RelationKind::Table,
+            column_carries: HashMap::new(),
+            carries: BTreeSet::new(),
+            operations: Vec::new(),
+        }
+    }
+}
+
+/// A named prepared statement, made by PREPARE or by Parse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreparedStatement {
+    /// The statement's text. EXECUTE analyses it again, under the search path of that moment.
+    pub sql: Arc<str>,
+}
+
+/// An open cursor or portal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// What its query asks; FETCH asks it again.
+    pub operations: Vec<Operation>,
+    /// What its query reads.
+    pub reads: BTreeSet<ColumnId>,
+    /// Columns of its rows.
+    pub outputs: Vec<OutputColumn>,
+    /// Its query calls a function whose body is not understood.
+    pub opaque_call: bool,
+    /// See [`crate::StatementAnalysis::forbidden`].
+    pub forbidden: Option<String>,
+}
+
+/// The state of one session, as far as names and texts depend on it.
+#[derive(Clone, Debug)]
+pub struct SessionState {
+    /// Effective schemas in order, as `current_schemas(true)` gives them.
+    pub search_path: Vec<String>,
+    /// Temporary relations by name.
+    pub temp: HashMap<String, TempRelation>,
+    /// Prepared statements by name.
+    pub prepared: HashMap<String, PreparedStatement>,
+    /// Cursors by name.
+    pub cursors: HashMap<String, Cursor>,
+    /// The database.
+    pub database: String,
+    /// The current user, for `$user` in a search path.
+    pub current_user: String,
+    /// How the server reads plain string literals. Texts are read the same way here.
+    pub standard_conforming_strings: bool,
+}
+
+impl Default for SessionState {
+    /// An empty session with the search path `pg_catalog, public`.
+    fn default() -> Self {
+        SessionState {
+            search_path: vec!["pg_catalog".to_owned(), "public".to_owned()],
+            temp: HashMap::new(),
+            prepared: HashMap::new(),
+            cursors: HashMap::new(),
+            database: String::new(),
+            current_user: String::new(),
+            standard_conforming_strings: true,
+        }
+    }
+}
