@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::login::{LoginError, Reply, TargetLogin};
+use crate::login::{LoginError, Options, Reply, TargetLogin};
 use crate::wire::backend::{self, field};
 use crate::wire::frontend::{CancelRequest, ProtocolVersion, SslRequest, StartupMessage, Terminate};
 use crate::wire::{EncodeError, ParseError, frame};
@@ -43,6 +43,9 @@ pub struct ResourceSettings {
     /// The only database that clients reach.
     #[serde(default)]
     pub database: Option<String>,
+    /// Whether the password may travel in clear without TLS where the target asks for that. On loopback it may.
+    #[serde(default)]
+    pub clear_password: bool,
 }
 
 impl ResourceSettings {
@@ -126,6 +129,15 @@ pub struct TargetConnection {
     pub leftover: BytesMut,
 }
 
+/// Whether the target may have the password in clear, if it asks: a man in the middle could ask for it.
+pub(crate) fn allows_clear_password(resource: &Resource, transport: &Transport) -> bool {
+    let loopback = match transport {
+        Transport::Tcp(tcp) => tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
+        _ => transport.is_tls(),
+    };
+    loopback || ResourceSettings::of(resource).is_ok_and(|settings| settings.clear_password)
+}
+
 /// Opens the way to a target: TCP and, where the resource says so, TLS.
 pub(crate) async fn dial(resource: &Resource, limit: Duration) -> Result<Transport, TargetError> {
     let settings = ResourceSettings::of(resource)?;
@@ -155,6 +167,7 @@ pub(crate) async fn log_in(
     mut transport: Transport,
     lease: &Lease,
     parameters: &[(String, String)],
+    allow_clear: bool,
     limit: Duration,
 ) -> Result<TargetConnection, TargetError> {
     let work = async {
@@ -163,8 +176,10 @@ pub(crate) async fn log_in(
         let mut bytes = BytesMut::new();
         StartupMessage { version: ProtocolVersion::V3_0, parameters: startup }.encode(&mut bytes)?;
         transport.write_all(&bytes).await?;
-        let clear = transport.is_tls();
-        let mut login = TargetLogin::new(&lease.username, lease.password.as_ref().map(|p| p.expose()), clear);
+        let options = Options { allow_clear, allow_md5: true, ..Options::default() };
+        let password = lease.password.as_ref().map(|p| p.expose().as_bytes().to_vec().into());
+        let mut login = TargetLogin::new(&lease.username, password, options);
+        let mut done = false;
         let mut input = BytesMut::new();
         let mut known = Vec::new();
         let mut key = None;
@@ -173,11 +188,12 @@ pub(crate) async fn log_in(
             match backend::Message::parse(tag, &body)? {
                 backend::Message::Authentication(message) => match login.handle(&message)? {
                     Reply::Send(bytes) => transport.write_all(&bytes).await?,
-                    Reply::Wait | Reply::Done => {}
+                    Reply::Wait => {}
+                    Reply::Done => done = true,
                 },
                 backend::Message::ErrorResponse(error) => return Err(refused(&error)),
                 backend::Message::NoticeResponse(_) => {}
-                _ if !login.is_done() => {
+                _ if !done => {
                     return Err(TargetError::Malformed("the target spoke before the login was done".into()));
                 }
                 backend::Message::ParameterStatus(status) => {
@@ -270,7 +286,8 @@ impl OwnConnection {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
         let transport = dial(resource, limit).await?;
-        let connection = log_in(transport, &lease, &parameters, limit).await?;
+        let clear = allows_clear_password(resource, &transport);
+        let connection = log_in(transport, &lease, &parameters, clear, limit).await?;
         Ok(Self { transport: connection.transport, input: connection.leftover })
     }
 

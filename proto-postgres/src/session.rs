@@ -1,0 +1,414 @@
+//! One session, sans-IO: both directions, from the client's first message after login to the goodbye.
+//!
+//! ```text
+//! client ─▶ client.rs ──▶ inspect.rs ──▶ (policy, audit) ──▶ rewrite.rs ─▶ target
+//!              names.rs: what a name stands for        pending.rs: what the server owes
+//! client ◀─ backend.rs ◀──────────────────────────────────────────────── target
+//!              own.rs: the gateway's own questions on the session's connection
+//! ```
+//!
+//! **A refusal has its place.** The server answers in order, and a refused message must be answered in its turn, leave
+//! a transaction failed, and make the server skip to the next Sync where it would have. So a refused message is
+//! replaced by one that is sure to fail ([`REFUSED`]), and the server's error for it becomes the refusal. Nothing of
+//! the refused text reaches the server.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use gateway_core::machine::{
+    End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession,
+};
+use gateway_core::verdict::{Decision, Ruling};
+use gateway_sql::SessionState;
+
+use crate::analyzed::SharedState;
+use crate::structure::Structure;
+use crate::wire::backend::TransactionStatus;
+
+mod backend;
+mod client;
+pub mod names;
+mod own;
+pub mod pending;
+pub mod text;
+
+use names::{Epoch, Names};
+use own::Own;
+use pending::Pending;
+use text::ClientEncoding;
+
+/// The text that stands in for a refused one: no SQL in any version, also in a failed transaction.
+pub const REFUSED: &str = "REFUSED BY THE GATEWAY";
+
+/// What a session is told when it begins.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The resource's name, for the ids of objects.
+    pub resource: String,
+    /// The database.
+    pub database: String,
+    /// The login at the target.
+    pub login: String,
+    /// Longest Query or Parse, in bytes.
+    pub statement_bytes: usize,
+    /// Longest Bind or FunctionCall, in bytes.
+    pub parameter_bytes: usize,
+    /// A suffix that no client can guess, for the names of the gateway's own statements.
+    pub nonce: String,
+}
+
+/// A message of the client that must be decided.
+#[derive(Debug)]
+pub enum Message {
+    /// Query.
+    Query {
+        /// The frame.
+        frame: BytesMut,
+        /// Its text.
+        sql: Arc<str>,
+        /// When it came.
+        arrived: Instant,
+        /// The structure was read again for it already.
+        refreshed: bool,
+    },
+    /// Parse.
+    Parse {
+        /// The frame.
+        frame: BytesMut,
+        /// The statement's name.
+        name: String,
+        /// Its text.
+        sql: Arc<str>,
+        /// When it came.
+        arrived: Instant,
+        /// The structure was read again for it already.
+        refreshed: bool,
+    },
+    /// Bind of a statement whose analysis may no longer hold.
+    Bind {
+        /// The frame.
+        frame: BytesMut,
+        /// The portal's name.
+        portal: String,
+        /// The statement's name.
+        statement: String,
+        /// For the trail.
+        parameters: Vec<gateway_core::audit::Parameter>,
+    },
+    /// Execute.
+    Execute {
+        /// The frame.
+        frame: BytesMut,
+        /// The portal's name.
+        portal: String,
+        /// Most rows that the client wants; 0: all.
+        max_rows: i32,
+    },
+    /// FunctionCall.
+    FunctionCall {
+        /// The frame.
+        frame: BytesMut,
+        /// The function.
+        oid: u32,
+        /// For the trail.
+        parameters: Vec<gateway_core::audit::Parameter>,
+    },
+    /// What can't be a question of policy.
+    Improper(Improper),
+}
+
+/// Why a message can't be a question of policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Improper {
+    /// What is wrong.
+    pub what: Wrong,
+    /// Whether it stands in the simple protocol (ReadyForQuery follows its error).
+    pub simple: bool,
+}
+
+/// What is wrong with a message that can't be a question of policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrong {
+    /// Longer than the limit, in bytes.
+    TooLong(usize),
+    /// Not in the client's encoding.
+    Encoding,
+    /// Too many names.
+    TooManyNames,
+    /// No such statement.
+    NoStatement,
+    /// No such portal.
+    NoPortal,
+}
+
+/// What inspecting can need from outside.
+#[derive(Debug, Clone, Copy)]
+pub enum Need {
+    /// The structure of the database, looked at after that time.
+    Structure(Option<Instant>),
+}
+
+/// The answer.
+#[derive(Debug)]
+pub enum Provision {
+    /// The structure, or why there is none (for operators).
+    Structure(Result<Arc<Structure>, String>),
+}
+
+/// What takes COPY data from the client is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copy {
+    /// Nothing.
+    None,
+    /// A statement that will ask for data has been forwarded; the server has not asked yet.
+    Expected,
+    /// The server has asked; `simple`: in the simple protocol.
+    Active {
+        /// Whether by Query.
+        simple: bool,
+    },
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    settings: Arc<Settings>,
+    /// Called when the session has changed the structure for all.
+    changed: Changed,
+    structure: Option<Arc<Structure>>,
+    structure_at: Option<Instant>,
+    structure_failed: bool,
+    /// The structure as this transaction alone sees it, after DDL of its own.
+    private: Option<Arc<Structure>>,
+    state: SessionState,
+    shared: SharedState,
+    environment: u64,
+    environment_stale: bool,
+    private_stale: bool,
+    /// The running transaction has changed what names mean.
+    touched: bool,
+    /// The running transaction has changed the structure.
+    defined: bool,
+    names: Names,
+    pending: VecDeque<Pending>,
+    run: u64,
+    /// Messages of the extended protocol have been forwarded since the last Sync.
+    open_run: bool,
+    /// A Flush has been sent since the last of them.
+    flushed: bool,
+    /// The server skips to the next Sync, and so do we.
+    skipping: bool,
+    copy: Copy,
+    own: Own,
+    transaction: TransactionStatus,
+    encoding: ClientEncoding,
+    server_utf8: bool,
+    /// Bytes of a long message that still go through untouched, by direction.
+    pass_target: usize,
+    pass_client: usize,
+    /// Bytes of a message that was refused by its header and still arrive.
+    drop_client: usize,
+    /// Notices that wait for the end of a long message.
+    deferred: BytesMut,
+    /// ReadyForQuery of a result that gave more than it may: held until the transaction has failed, too.
+    outcomes: VecDeque<Outcome>,
+    fatal_sent: bool,
+}
+
+/// Told when a session's DDL has changed the structure for everyone.
+#[derive(Clone)]
+pub struct Changed(pub Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Changed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Changed")
+    }
+}
+
+impl Session {
+    /// A session that has just logged in to the target. `parameters` are the target's ParameterStatus messages.
+    pub fn new(settings: Settings, parameters: &[(Vec<u8>, Vec<u8>)], changed: Changed) -> Self {
+        let state = SessionState {
+            database: settings.database.clone(),
+            current_user: settings.login.clone(),
+            ..SessionState::default()
+        };
+        let shared =
+            SharedState { path: state.search_path.clone().into(), database: settings.database.as_str().into() };
+        let mut session = Self {
+            settings: Arc::new(settings),
+            changed,
+            structure: None,
+            structure_at: None,
+            structure_failed: false,
+            private: None,
+            state,
+            shared,
+            environment: 0,
+            environment_stale: true,
+            private_stale: false,
+            touched: false,
+            defined: false,
+            names: Names::default(),
+            pending: VecDeque::new(),
+            run: 1,
+            open_run: false,
+            flushed: true,
+            skipping: false,
+            copy: Copy::None,
+            own: Own::default(),
+            transaction: TransactionStatus::Idle,
+            encoding: ClientEncoding::Utf8,
+            server_utf8: true,
+            pass_target: 0,
+            pass_client: 0,
+            drop_client: 0,
+            deferred: BytesMut::new(),
+            outcomes: VecDeque::new(),
+            fatal_sent: false,
+        };
+        for (name, value) in parameters {
+            session.parameter_status(name, value);
+        }
+        session
+    }
+
+    /// The structure that statements are analysed under.
+    fn structure(&self) -> Option<&Arc<Structure>> {
+        self.private.as_ref().or(self.structure.as_ref())
+    }
+
+    fn epoch(&self) -> Epoch {
+        Epoch {
+            structure: self.structure().map_or(0, |structure| structure.version),
+            environment: self.environment,
+        }
+    }
+
+    /// Whether a client's message must wait until the server has answered what changes meaning.
+    fn meaning_is_pending(&self) -> bool {
+        self.pending.iter().any(|pending| match &pending.expect {
+            pending::Expect::Query(running) | pending::Expect::Execute(running) => running.changes_meaning(),
+            _ => false,
+        })
+    }
+
+    /// Makes the server send what it has, so that waiting for it comes to an end.
+    fn flush(&mut self, out: &mut Outbound) {
+        if self.open_run && !self.flushed {
+            self.flushed = true;
+            encode_into(&mut out.to_target, |to| crate::wire::frontend::Flush.encode(to));
+        }
+    }
+
+    fn parameter_status(&mut self, name: &[u8], value: &[u8]) {
+        let value = String::from_utf8_lossy(value);
+        match name {
+            b"client_encoding" => {
+                let encoding = ClientEncoding::from_name(&value).unwrap_or(ClientEncoding::AsciiOnly);
+                self.encoding = match encoding {
+                    // The server takes such texts as they are, in its own encoding.
+                    ClientEncoding::AsciiOnly if &*value == "SQL_ASCII" && self.server_utf8 => {
+                        ClientEncoding::Utf8
+                    }
+                    other => other,
+                };
+            }
+            b"server_encoding" => self.server_utf8 = &*value == "UTF8",
+            b"standard_conforming_strings" => self.state.standard_conforming_strings = &*value != "off",
+            _ => {}
+        }
+    }
+}
+
+/// Appends a message of ours. What we write ourselves always encodes; if it did not, the session would miss a message
+/// and end with a fault of the peer that waits for it, so nothing is let through by it.
+fn encode_into(
+    to: &mut BytesMut,
+    encode: impl FnOnce(&mut BytesMut) -> Result<(), crate::wire::EncodeError>,
+) {
+    if let Err(error) = encode(to) {
+        tracing::error!(%error, "a message of the gateway's own could not be encoded");
+    }
+}
+
+impl ProtocolSession for Session {
+    type Message = Message;
+    type Need = Need;
+    type Provision = Provision;
+
+    fn parse(
+        &mut self,
+        from: Peer,
+        input: &[u8],
+        out: &mut Outbound,
+        now: Instant,
+    ) -> Result<Parsed<Message>, Fault> {
+        match from {
+            Peer::Client => self.parse_client(input, out, now),
+            Peer::Target => self.parse_target(input, out),
+        }
+    }
+
+    fn inspect(
+        &mut self,
+        message: &mut Message,
+        out: &mut Outbound,
+        now: Instant,
+    ) -> Result<Inspection<Need>, Fault> {
+        self.inspect_message(message, out, now)
+    }
+
+    fn rewrite(&mut self, message: Message, ruling: &Ruling, out: &mut Outbound) -> Result<(), Fault> {
+        self.rewrite_message(message, ruling, out)
+    }
+
+    fn held(&mut self, _: &Message, notice: &Decision, out: &mut Outbound) {
+        self.notice(notice, out);
+    }
+
+    fn provide(&mut self, provision: Provision) {
+        let Provision::Structure(structure) = provision;
+        match structure {
+            Ok(structure) => {
+                self.structure_failed = false;
+                self.structure = Some(structure);
+            }
+            Err(error) => {
+                tracing::warn!(error, resource = self.settings.resource, "no structure");
+                self.structure_failed = true;
+            }
+        }
+        self.structure_at = None;
+    }
+
+    fn out_of_time(&mut self, ticket: u64, decision: Decision) {
+        let frame = crate::rewrite::refusal(&decision, None);
+        for pending in &mut self.pending {
+            if let Some(running) = pending.expect.running()
+                && running.ticket == ticket
+            {
+                running.cancelled = Some(frame);
+                return;
+            }
+        }
+    }
+
+    fn poll_outcome(&mut self) -> Option<Outcome> {
+        self.outcomes.pop_front()
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.pending.is_empty()
+            && self.transaction == TransactionStatus::Idle
+            && self.copy == Copy::None
+            && !self.open_run
+            && self.pass_target == 0
+    }
+
+    fn end(&mut self, why: &End, out: &mut Outbound) {
+        self.goodbye(why, out);
+    }
+}

@@ -1,0 +1,682 @@
+//! What the target sends.
+
+use bytes::BytesMut;
+use gateway_core::machine::{End, Fault, Outbound, Outcome, Parsed, Peer};
+use gateway_core::verdict::{Code, Decision, Denial};
+use gateway_sql::Effect;
+
+use super::own::Question;
+use super::pending::{Expect, Pending, Running, Step, changes_meaning};
+use super::{Copy, Message, Session, encode_into};
+use crate::rewrite;
+use crate::wire::backend::{self, ErrorBuilder, Severity, TransactionStatus, field, sqlstate};
+use crate::wire::frame::{self, HEADER_LEN};
+use crate::wire::frontend::Terminate;
+
+/// Longest message of a target that is not a row: errors, descriptions, notices.
+const MAX_MESSAGE: usize = 16 << 20;
+/// Longest row.
+const MAX_ROW: usize = 1 << 30;
+
+/// What becomes of one message of the target.
+enum Fate {
+    /// It goes to the client as it is.
+    Pass,
+    /// It does not.
+    Drop,
+}
+
+fn unexpected(what: &str) -> Fault {
+    Fault::target(format!("sent {what} that nothing asked for"))
+}
+
+impl Session {
+    pub(super) fn parse_target(&mut self, input: &[u8], out: &mut Outbound) -> Result<Parsed<Message>, Fault> {
+        if self.pass_target > 0 {
+            let n = self.pass_target.min(input.len());
+            self.pass_target = self.pass_target.saturating_sub(n);
+            self.count_bytes(n);
+            return Ok(if n == 0 { Parsed::Incomplete } else { Parsed::Forward(n) });
+        }
+        if !self.deferred.is_empty() {
+            out.to_client.extend_from_slice(&self.deferred);
+            self.deferred.clear();
+        }
+        let run = self.rows(input)?;
+        if run > 0 {
+            return Ok(Parsed::Forward(run));
+        }
+        let header = frame::header(input, MAX_ROW)
+            .map_err(|e| Fault::target(format!("sent a malformed frame: {e}")))?;
+        let Some(header) = header else {
+            return Ok(Parsed::Incomplete);
+        };
+        if header.len > MAX_MESSAGE && !matches!(header.tag, b'D' | b'V') {
+            return Err(Fault::target(format!("sent a message of {} bytes", header.len)));
+        }
+        let Some(whole) = input.get(..header.len) else {
+            return Ok(Parsed::Incomplete);
+        };
+        let body = whole.get(HEADER_LEN..).unwrap_or_default();
+        let message = backend::Message::parse(header.tag, body)
+            .map_err(|e| Fault::target(format!("sent a {e}")))?;
+        match self.target_message(&message, whole.len(), out)? {
+            Fate::Pass => {
+                self.count_bytes(header.len);
+                Ok(Parsed::Forward(header.len))
+            }
+            Fate::Drop => Ok(Parsed::Consumed(header.len)),
+        }
+    }
+
+    /// The run of rows at the front that goes to the client untouched, in bytes: no row is looked into, since a
+    /// statement that reads what must be masked was refused. A long last one goes through as it comes.
+    fn rows(&mut self, input: &[u8]) -> Result<usize, Fault> {
+        let Some(front) = self.pending.front_mut() else {
+            return Ok(0);
+        };
+        let Some(running) = front.expect.running() else {
+            return Ok(0);
+        };
+        let mut taken: usize = 0;
+        let mut rows: u64 = 0;
+        while let Some(rest) = input.get(taken..) {
+            let header = frame::header(rest, MAX_ROW)
+                .map_err(|e| Fault::target(format!("sent a malformed frame: {e}")))?;
+            let Some(header) = header else { break };
+            // Both carry one row; CopyData only while the server copies out, which is when it sends any.
+            if !matches!(header.tag, b'D' | b'd') {
+                break;
+            }
+            let budget = running.budget.map(|budget| budget.saturating_sub(running.rows));
+            if running.overrun || budget.is_some_and(|left| rows >= left) {
+                break;
+            }
+            rows = rows.saturating_add(1);
+            if rest.len() < header.len {
+                self.pass_target = header.len.saturating_sub(rest.len());
+                taken = input.len();
+                break;
+            }
+            taken = taken.saturating_add(header.len);
+        }
+        running.rows = running.rows.saturating_add(rows);
+        self.count_bytes(taken);
+        Ok(taken)
+    }
+
+    fn count_bytes(&mut self, n: usize) {
+        let n = u64::try_from(n).unwrap_or(u64::MAX);
+        if let Some(running) = self.pending.front_mut().and_then(|pending| pending.expect.running()) {
+            running.bytes = running.bytes.saturating_add(n);
+        }
+    }
+
+    fn target_message(
+        &mut self,
+        message: &backend::Message<'_>,
+        len: usize,
+        out: &mut Outbound,
+    ) -> Result<Fate, Fault> {
+        use backend::Message as M;
+        match message {
+            M::ParameterStatus(status) => {
+                self.parameter_status(status.name, status.value);
+                Ok(Fate::Pass)
+            }
+            M::NoticeResponse(_) => Ok(if self.is_own() { Fate::Drop } else { Fate::Pass }),
+            M::NotificationResponse(_) => Ok(Fate::Pass),
+            M::ErrorResponse(error) => self.target_error(error, out),
+            M::ReadyForQuery(ready) => self.ready(ready.status, len, out),
+            M::DataRow(row) => self.row(row),
+            M::CopyData(_) => self.copied_row(),
+            M::ParseComplete(_) => self.step(Step::Parse, "ParseComplete"),
+            M::BindComplete(_) => self.step(Step::Bind, "BindComplete"),
+            M::CloseComplete(_) => self.step(Step::Close, "CloseComplete"),
+            M::ParameterDescription(_) => match self.front() {
+                Some(Expect::Describe) => Ok(Fate::Pass),
+                _ => Err(unexpected("ParameterDescription")),
+            },
+            M::RowDescription(_) | M::NoData(_) => match self.front() {
+                Some(Expect::Describe) => {
+                    self.done();
+                    Ok(Fate::Pass)
+                }
+                Some(Expect::Query(running)) => Ok(if running.overrun { Fate::Drop } else { Fate::Pass }),
+                _ => Err(unexpected("RowDescription")),
+            },
+            M::CommandComplete(complete) => self.complete(Some(complete)),
+            M::EmptyQueryResponse(_) => self.complete(None),
+            M::PortalSuspended(_) => self.suspended(out),
+            M::CopyInResponse(_) => self.copy_in(),
+            M::CopyOutResponse(_) | M::CopyDone(_) => match self.front() {
+                Some(Expect::Query(running) | Expect::Execute(running)) => {
+                    Ok(if running.overrun { Fate::Drop } else { Fate::Pass })
+                }
+                _ => Err(unexpected("CopyOutResponse")),
+            },
+            M::FunctionCallResponse(_) => match self.front() {
+                Some(Expect::Function(_)) => Ok(Fate::Pass),
+                _ => Err(unexpected("FunctionCallResponse")),
+            },
+            M::CopyBothResponse(_) => Err(unexpected("CopyBothResponse")),
+            M::Authentication(_) | M::BackendKeyData(_) | M::NegotiateProtocolVersion(_) => {
+                Err(unexpected("a message of the login"))
+            }
+            M::Unknown(unknown) => {
+                Err(Fault::target(format!("sent a message of unknown type {:?}", char::from(unknown.tag))))
+            }
+        }
+    }
+
+    fn front(&mut self) -> Option<&mut Expect> {
+        self.pending.front_mut().map(|pending| &mut pending.expect)
+    }
+
+    fn is_own(&self) -> bool {
+        matches!(self.pending.front().map(|pending| &pending.expect), Some(Expect::Own(_)))
+    }
+
+    /// The front entry has been answered.
+    fn done(&mut self) -> Option<Pending> {
+        let pending = self.pending.pop_front()?;
+        if let Some(change) = &pending.change {
+            self.names.confirm(change);
+        }
+        Some(pending)
+    }
+
+    fn step(&mut self, step: Step, what: &'static str) -> Result<Fate, Fault> {
+        let fate = match (step, self.front()) {
+            (_, Some(Expect::Own(own))) if *own == step => Fate::Drop,
+            (Step::Parse, Some(Expect::Parse))
+            | (Step::Bind, Some(Expect::Bind))
+            | (Step::Close, Some(Expect::Close)) => Fate::Pass,
+            _ => return Err(unexpected(what)),
+        };
+        self.done();
+        if matches!(fate, Fate::Drop) && step == Step::Close && !self.is_own() {
+            self.own_answered();
+        }
+        Ok(fate)
+    }
+
+    fn row(&mut self, row: &backend::DataRow<'_>) -> Result<Fate, Fault> {
+        match self.pending.front_mut().map(|pending| &mut pending.expect) {
+            Some(Expect::Own(Step::Execute)) => {
+                if let Some(value) = row.columns().next().flatten() {
+                    self.own.row(value);
+                }
+                Ok(Fate::Drop)
+            }
+            // Only rows over the budget come here: the others went through in `rows`.
+            Some(Expect::Query(running) | Expect::Execute(running)) => {
+                running.overrun = true;
+                Ok(Fate::Drop)
+            }
+            _ => Err(unexpected("DataRow")),
+        }
+    }
+
+    fn copied_row(&mut self) -> Result<Fate, Fault> {
+        match self.front() {
+            Some(Expect::Query(running) | Expect::Execute(running)) => {
+                running.overrun = true;
+                Ok(Fate::Drop)
+            }
+            _ => Err(unexpected("CopyData")),
+        }
+    }
+
+    fn complete(&mut self, complete: Option<&backend::CommandComplete<'_>>) -> Result<Fate, Fault> {
+        let changed = complete.and_then(backend::CommandComplete::rows).unwrap_or(0);
+        match self.pending.front_mut().map(|pending| &mut pending.expect) {
+            Some(Expect::Own(Step::Execute)) => {
+                self.done();
+                Ok(Fate::Drop)
+            }
+            Some(Expect::Query(running)) => {
+                let effects = if complete.is_some() { running.effects.pop_front() } else { None };
+                if !is_result(complete) {
+                    running.rows = running.rows.saturating_add(changed);
+                }
+                let fate = if running.overrun { Fate::Drop } else { Fate::Pass };
+                self.apply(effects.unwrap_or_default());
+                Ok(fate)
+            }
+            Some(Expect::Execute(running)) => {
+                let effects = running.effects.pop_front().unwrap_or_default();
+                if !is_result(complete) {
+                    running.rows = running.rows.saturating_add(changed);
+                }
+                self.copy = Copy::None;
+                if let Some(Pending { expect: Expect::Execute(running), .. }) = self.done() {
+                    self.finished(running);
+                }
+                self.apply(effects);
+                Ok(Fate::Pass)
+            }
+            _ => Err(unexpected("CommandComplete")),
+        }
+    }
+
+    /// The portal has more rows. Where that is because of a budget, the client is told that it is used up, and the
+    /// transaction fails as after any error.
+    fn suspended(&mut self, out: &mut Outbound) -> Result<Fate, Fault> {
+        let Some(Expect::Execute(running)) = self.front() else {
+            return Err(unexpected("PortalSuspended"));
+        };
+        let used_up = running.budget.is_some_and(|budget| running.rows >= budget);
+        let Some(Pending { expect: Expect::Execute(mut running), .. }) = self.done() else {
+            return Ok(Fate::Drop);
+        };
+        self.names.add_rows(&running.portal, running.rows);
+        if !used_up {
+            self.finished(running);
+            return Ok(Fate::Pass);
+        }
+        running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
+        let error = exhausted(running.budget);
+        self.finished(running);
+        // Nothing was forwarded behind a statement with a budget, so this is the next thing that the server reads.
+        self.refuse(false, error, out);
+        Ok(Fate::Drop)
+    }
+
+    fn copy_in(&mut self) -> Result<Fate, Fault> {
+        let simple = matches!(self.front(), Some(Expect::Query(_)));
+        match self.front() {
+            Some(Expect::Query(running) | Expect::Execute(running)) if running.copy_ins > 0 => {
+                running.copy_ins = running.copy_ins.saturating_sub(1);
+            }
+            _ => return Err(unexpected("CopyInResponse")),
+        }
+        self.copy = Copy::Active { simple };
+        Ok(Fate::Pass)
+    }
+
+    fn target_error(&mut self, error: &backend::ErrorResponse<'_>, out: &mut Outbound) -> Result<Fate, Fault> {
+        let severity = error.get(field::SEVERITY_NONLOCALIZED).or_else(|| error.get(field::SEVERITY));
+        if matches!(severity, Some(b"FATAL" | b"PANIC")) {
+            self.fatal_sent = true;
+            return Ok(Fate::Pass);
+        }
+        let code = error.get(field::CODE).map(|code| String::from_utf8_lossy(code).into_owned());
+        self.note_failure();
+        match self.pending.front_mut().map(|pending| &mut pending.expect) {
+            None => Err(unexpected("an error")),
+            Some(Expect::Query(running) | Expect::Function(running)) => {
+                self.copy = Copy::None;
+                running.error = code.or_else(|| Some(sqlstate::INTERNAL_ERROR.to_owned()));
+                running.effects.clear();
+                running.copy_ins = 0;
+                if let Some(frame) = running.cancelled.take() {
+                    out.to_client.extend_from_slice(&frame);
+                    return Ok(Fate::Drop);
+                }
+                Ok(if running.overrun { Fate::Drop } else { Fate::Pass })
+            }
+            Some(Expect::Refusal { simple: true, error, told }) => {
+                if !*told {
+                    out.to_client.extend_from_slice(error);
+                    *told = true;
+                }
+                Ok(Fate::Drop)
+            }
+            Some(Expect::Refusal { simple: false, error, .. }) => {
+                out.to_client.extend_from_slice(error);
+                self.skip_to_sync();
+                Ok(Fate::Drop)
+            }
+            Some(Expect::Own(Step::Sync)) => Err(unexpected("an error")),
+            Some(Expect::Own(_)) => Ok(self.own_failed()),
+            Some(Expect::Execute(running)) => {
+                running.error = code.or_else(|| Some(sqlstate::INTERNAL_ERROR.to_owned()));
+                let cancelled = running.cancelled.take();
+                self.copy = Copy::None;
+                self.skip_to_sync();
+                if let Some(frame) = cancelled {
+                    out.to_client.extend_from_slice(&frame);
+                    return Ok(Fate::Drop);
+                }
+                Ok(Fate::Pass)
+            }
+            Some(Expect::Parse | Expect::Bind | Expect::Describe | Expect::Close | Expect::Sync) => {
+                self.skip_to_sync();
+                Ok(Fate::Pass)
+            }
+        }
+    }
+
+    /// The gateway's own question has failed. Where it ran in a run of the client's, that run has failed.
+    fn own_failed(&mut self) -> Fate {
+        self.own.failed = true;
+        while self.is_own() {
+            if matches!(self.pending.front().map(|p| &p.expect), Some(Expect::Own(Step::Sync))) {
+                self.own_answered();
+                return Fate::Drop;
+            }
+            self.done();
+        }
+        self.own_answered();
+        self.skip_to_sync();
+        Fate::Pass
+    }
+
+    /// After an error in the extended protocol the server skips all up to the next Sync: what was forwarded is not
+    /// answered, and what comes is not forwarded.
+    fn skip_to_sync(&mut self) {
+        let mut skipped = Vec::new();
+        while let Some(pending) = self.pending.pop_front() {
+            if matches!(pending.expect, Expect::Sync) {
+                self.pending.push_front(pending);
+                break;
+            }
+            skipped.push(pending);
+        }
+        if !self.pending.iter().any(|pending| matches!(pending.expect, Expect::Sync)) {
+            self.skipping = true;
+        }
+        while let Some(pending) = skipped.pop() {
+            if let Some(change) = pending.change {
+                self.undo(change);
+            }
+            if let Expect::Query(mut running) | Expect::Execute(mut running) | Expect::Function(mut running) =
+                pending.expect
+            {
+                running.error.get_or_insert_with(|| "skipped".to_owned());
+                self.finished(running);
+            }
+        }
+    }
+
+    fn undo(&mut self, change: super::names::Change) {
+        use super::names::Change;
+        let name = match &change {
+            Change::Statement(name, ..) | Change::Portal(name, ..) => name.clone(),
+        };
+        let statement = matches!(change, Change::Statement(..));
+        self.names.undo(change);
+        if statement {
+            self.mirror_statement(&name);
+        } else if let Some(portal) = self.names.portal(&name) {
+            self.state.cursors.insert(name, portal.analyzed.cursor());
+        } else {
+            self.state.cursors.remove(&name);
+        }
+    }
+
+    /// gateway-sql sees the same statements.
+    pub(super) fn mirror_statement(&mut self, name: &str) {
+        match self.names.statement(name) {
+            Some(prepared) => {
+                let statement = gateway_sql::PreparedStatement { sql: prepared.sql.clone() };
+                self.state.prepared.insert(name.to_owned(), statement);
+            }
+            None => {
+                self.state.prepared.remove(name);
+            }
+        }
+    }
+
+    fn ready(&mut self, status: TransactionStatus, _: usize, out: &mut Outbound) -> Result<Fate, Fault> {
+        let Some(pending) = self.pending.front() else {
+            return Err(unexpected("ReadyForQuery"));
+        };
+        let run = pending.run;
+        let fate = match &pending.expect {
+            Expect::Own(Step::Sync) => {
+                self.done();
+                self.ready_status(status, run);
+                return Ok(Fate::Drop);
+            }
+            Expect::Sync | Expect::Refusal { simple: true, .. } => {
+                self.done();
+                Fate::Pass
+            }
+            Expect::Query(_) | Expect::Function(_) => {
+                let Some(mut pending) = self.done() else {
+                    return Ok(Fate::Drop);
+                };
+                self.copy = Copy::None;
+                let Some(running) = pending.expect.running() else {
+                    return Ok(Fate::Drop);
+                };
+                let mut running = std::mem::take(running);
+                let overrun = running.overrun;
+                let budget = running.budget;
+                if overrun {
+                    running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
+                }
+                self.finished(running);
+                if overrun {
+                    return Ok(self.overrun(status, run, budget, out));
+                }
+                Fate::Pass
+            }
+            _ => return Err(unexpected("ReadyForQuery")),
+        };
+        self.ready_status(status, run);
+        Ok(fate)
+    }
+
+    /// A Query gave more rows than it may. The client is told so in the end, and a transaction that it is in fails.
+    fn overrun(
+        &mut self,
+        status: TransactionStatus,
+        run: u64,
+        budget: Option<u64>,
+        out: &mut Outbound,
+    ) -> Fate {
+        let error = exhausted(budget);
+        if status == TransactionStatus::InTransaction {
+            self.ready_status(status, run);
+            // Nothing was forwarded behind it, so the failure is the next thing that the server sees.
+            self.refuse(true, error, out);
+            return Fate::Drop;
+        }
+        out.to_client.extend_from_slice(&error);
+        self.ready_status(status, run);
+        Fate::Pass
+    }
+
+    fn ready_status(&mut self, status: TransactionStatus, run: u64) {
+        self.transaction = status;
+        if status == TransactionStatus::Idle {
+            self.names.end_portals(run);
+            if self.touched {
+                self.environment_stale = true;
+                self.touched = false;
+            }
+            if self.defined {
+                self.defined = false;
+                self.private = None;
+                self.private_stale = false;
+                self.structure_is_stale();
+            }
+        }
+    }
+
+    fn structure_is_stale(&mut self) {
+        if let Some(structure) = &self.structure {
+            structure.supersede();
+        }
+        (self.changed.0)();
+    }
+
+    /// An error may have undone what the transaction changed.
+    fn note_failure(&mut self) {
+        if self.touched {
+            self.environment_stale = true;
+        }
+        if self.defined {
+            self.private_stale = true;
+        }
+    }
+
+    fn finished(&mut self, running: Running) {
+        if running.ticket == gateway_core::gateway::PREPARED {
+            return;
+        }
+        self.outcomes.push_back(Outcome {
+            ticket: running.ticket,
+            rows: running.rows,
+            bytes: running.bytes,
+            error: running.error,
+        });
+    }
+
+    /// What a statement has changed, now that the server has done it.
+    fn apply(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.apply_one(effect);
+        }
+    }
+
+    fn apply_one(&mut self, effect: Effect) {
+        let settled = self.run;
+        match effect {
+            Effect::Prepare { name, sql } => {
+                if let Some(structure) = self.structure().cloned() {
+                    let analyzed = structure.cache.analyzed(
+                        &sql,
+                        &structure,
+                        &self.state,
+                        &self.shared,
+                        &self.settings.resource,
+                    );
+                    let prepared = super::names::Prepared { sql, analyzed, epoch: self.epoch() };
+                    let change = self.names.set_statement(&name, Some(prepared), settled);
+                    self.names.confirm(&change);
+                    self.mirror_statement(&name);
+                }
+            }
+            Effect::Deallocate(Some(name)) => {
+                let change = self.names.set_statement(&name, None, settled);
+                self.names.confirm(&change);
+                self.state.prepared.remove(&name);
+            }
+            Effect::Deallocate(None) => self.forget_statements(),
+            Effect::DeclareCursor { name, cursor } => {
+                self.state.cursors.insert(name, cursor);
+            }
+            Effect::CloseCursor(Some(name)) => {
+                self.state.cursors.remove(&name);
+                let change = self.names.set_portal(&name, None, settled);
+                self.names.confirm(&change);
+            }
+            Effect::CloseCursor(None) => {
+                self.state.cursors.clear();
+                self.names.clear_portals();
+            }
+            Effect::TempCreated { name, relation } => {
+                self.state.temp.insert(name, relation);
+                self.environment = self.environment.wrapping_add(1);
+                self.environment_changed();
+            }
+            Effect::TempWritten { name, carries } => {
+                if let Some(relation) = self.state.temp.get_mut(&name) {
+                    relation.carries.extend(carries);
+                    self.environment = self.environment.wrapping_add(1);
+                }
+            }
+            Effect::SetSearchPath(_) | Effect::SessionSettingsChanged | Effect::TempChanged => {
+                self.environment_changed();
+            }
+            Effect::DiscardAll => {
+                self.forget_statements();
+                self.state.cursors.clear();
+                self.names.clear_portals();
+                self.environment_changed();
+            }
+            Effect::CatalogChanged => {
+                self.defined = true;
+                self.private_stale = true;
+            }
+            Effect::Commit | Effect::Rollback | Effect::RollbackTo(_) => self.note_failure(),
+            Effect::StandardConformingStrings(_) | Effect::ClientEncoding(_) => {
+                // The server tells both by ParameterStatus.
+            }
+            Effect::Begin | Effect::Savepoint(_) | Effect::CopyIn | Effect::CopyOut => {}
+        }
+    }
+
+    fn forget_statements(&mut self) {
+        self.names.clear_statements();
+        self.state.prepared.clear();
+    }
+
+    fn environment_changed(&mut self) {
+        self.environment_stale = true;
+        self.touched = true;
+    }
+
+    pub(super) fn notice(&mut self, decision: &Decision, out: &mut Outbound) {
+        let notice = ErrorBuilder::new(Severity::Notice, "01000", rewrite::message(decision))
+            .detail(decision.to_json())
+            .hint(&decision.hint);
+        let to = if self.pass_target > 0 { &mut self.deferred } else { &mut out.to_client };
+        encode_into(to, |to| notice.encode(to));
+    }
+
+    pub(super) fn goodbye(&mut self, why: &End, out: &mut Outbound) {
+        while let Some(mut pending) = self.pending.pop_front() {
+            if let Some(running) = pending.expect.running() {
+                let mut running = std::mem::take(running);
+                running.error.get_or_insert_with(|| "session ended".to_owned());
+                self.finished(running);
+            }
+        }
+        if !matches!(why, End::TargetClosed | End::Broken(Peer::Target, _)) {
+            encode_into(&mut out.to_target, |to| Terminate.encode(to));
+        }
+        // In the middle of a row there is no room for a message.
+        if self.pass_target == 0
+            && !self.fatal_sent
+            && let Some(error) = rewrite::goodbye(why)
+        {
+            encode_into(&mut out.to_client, |to| error.encode(to));
+        }
+    }
+
+    /// Which of the gateway's own questions must be asked next.
+    pub(super) fn own_question(&self) -> Option<Question> {
+        if self.private_stale {
+            Some(Question::Structure)
+        } else if self.environment_stale {
+            Some(Question::Environment)
+        } else {
+            None
+        }
+    }
+}
+
+/// Whether the count in a CommandComplete counts rows that were sent.
+fn is_result(complete: Option<&backend::CommandComplete<'_>>) -> bool {
+    complete.is_some_and(|complete| {
+        complete.tag.starts_with(b"SELECT")
+            || complete.tag.starts_with(b"FETCH")
+            || complete.tag.starts_with(b"MOVE")
+            || complete.tag.starts_with(b"COPY")
+    })
+}
+
+fn exhausted(budget: Option<u64>) -> BytesMut {
+    let denial = Denial {
+        code: Code::BudgetExhausted,
+        rule: None,
+        operation: "read".to_owned(),
+        hint: format!(
+            "policy gives at most {} rows for this; ask for fewer, for example with LIMIT",
+            budget.unwrap_or_default()
+        ),
+    };
+    rewrite::refusal(&denial.decision(""), None)
+}
+
+/// Whether one of a statement's effects changes what later statements mean.
+pub(super) fn effects_of(statements: &[gateway_sql::StatementAnalysis]) -> (Vec<Vec<Effect>>, bool) {
+    let effects: Vec<Vec<Effect>> = statements.iter().map(|s| s.effects.clone()).collect();
+    let matter = effects.iter().flatten().any(changes_meaning);
+    (effects, matter)
+}

@@ -1,0 +1,205 @@
+//! The gateway's own questions, asked on the session's connection between the client's statements: what names mean
+//! there now (search path, role, temporary relations), and the structure that only this transaction sees.
+//!
+//! They run in the extended protocol with names of their own, so that the client's unnamed statement and its
+//! portals stay as they are, and their answers never reach the client.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use gateway_core::machine::Outbound;
+use gateway_sql::{CATALOG_QUERY, Catalog, ColumnId, RelationKind, TempRelation};
+use serde::Deserialize;
+
+use super::pending::{Expect, Pending, Step};
+use super::{Session, encode_into};
+use crate::structure::Structure;
+use crate::wire::frontend::{Bind, Close, Execute, Flush, Parse, Sync, Target};
+
+/// Longest answer, in bytes.
+const ANSWER_BYTES: usize = 256 << 20;
+/// Temporary relations of one session.
+const MAX_TEMP: usize = 10_000;
+
+/// What the session has made of names. All is schema-qualified: the client's settings do not steer it.
+const ENVIRONMENT_QUERY: &str = "SELECT pg_catalog.json_build_object(\
+    'path', pg_catalog.current_schemas(true), 'user', current_user, 'temp', \
+    (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', c.relname, 'kind', c.relkind, 'columns', \
+        (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 \
+         AND NOT a.attisdropped))) \
+     FROM pg_catalog.pg_class c \
+     WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
+     AND c.relkind OPERATOR(pg_catalog.<>) 'i'))";
+
+/// Which question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// What names mean.
+    Environment,
+    /// The structure that only this transaction sees.
+    Structure,
+}
+
+/// The question that is under way.
+#[derive(Debug, Default)]
+pub struct Own {
+    asking: Option<Question>,
+    answer: Vec<u8>,
+    /// The last question failed; what waits for it is refused, and the next message asks again.
+    pub failed: bool,
+}
+
+impl Own {
+    /// Whether a question is under way.
+    pub fn is_asking(&self) -> bool {
+        self.asking.is_some()
+    }
+
+    /// Takes a part of the answer.
+    pub fn row(&mut self, value: &[u8]) {
+        if self.answer.len().saturating_add(value.len()) <= ANSWER_BYTES {
+            self.answer.extend_from_slice(value);
+        } else {
+            self.failed = true;
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Environment {
+    path: Vec<String>,
+    user: String,
+    temp: Option<Vec<Temp>>,
+}
+
+#[derive(Deserialize)]
+struct Temp {
+    name: String,
+    kind: String,
+    columns: Option<Vec<String>>,
+}
+
+impl Session {
+    /// Puts a question to the server.
+    pub(super) fn ask_own(&mut self, question: Question, out: &mut Outbound) {
+        let sql = match question {
+            Question::Environment => ENVIRONMENT_QUERY,
+            Question::Structure => CATALOG_QUERY,
+        };
+        self.own = Own { asking: Some(question), answer: Vec::new(), failed: false };
+        let name = self.settings.nonce.clone();
+        let name = name.as_bytes();
+        let to = &mut out.to_target;
+        let parse = Parse { statement: name, sql: sql.as_bytes(), parameter_types: Vec::new() };
+        encode_into(to, |to| parse.encode(to));
+        let bind = Bind {
+            portal: name,
+            statement: name,
+            parameter_formats: Vec::new(),
+            parameters: Vec::new(),
+            result_formats: Vec::new(),
+        };
+        encode_into(to, |to| bind.encode(to));
+        encode_into(to, |to| Execute { portal: name, max_rows: 0 }.encode(to));
+        encode_into(to, |to| Close { target: Target::Portal, name }.encode(to));
+        encode_into(to, |to| Close { target: Target::Statement, name }.encode(to));
+        let mut steps = vec![Step::Parse, Step::Bind, Step::Execute, Step::Close, Step::Close];
+        if self.open_run {
+            // A Sync would end the client's implicit transaction.
+            encode_into(to, |to| Flush.encode(to));
+            self.flushed = true;
+        } else {
+            encode_into(to, |to| Sync.encode(to));
+            steps.push(Step::Sync);
+        }
+        let run = self.run;
+        self.pending
+            .extend(steps.into_iter().map(|step| Pending { expect: Expect::Own(step), run, change: None }));
+    }
+
+    /// The question has been answered, or has failed.
+    pub(super) fn own_answered(&mut self) {
+        let Some(question) = self.own.asking.take() else {
+            return;
+        };
+        let answer = std::mem::take(&mut self.own.answer);
+        if self.own.failed {
+            return;
+        }
+        let Some(text) = self.encoding.decode(&answer).map(std::borrow::Cow::into_owned) else {
+            self.own.failed = true;
+            return;
+        };
+        let done = match question {
+            Question::Environment => self.take_environment(&text),
+            Question::Structure => self.take_private(&text),
+        };
+        if let Err(error) = done {
+            tracing::warn!(error, "the target's answer to the gateway's own question is not understood");
+            self.own.failed = true;
+        }
+    }
+
+    fn take_environment(&mut self, text: &str) -> Result<(), String> {
+        let found: Environment = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let list = found.temp.unwrap_or_default();
+        if list.len() > MAX_TEMP {
+            return Err("too many temporary relations".to_owned());
+        }
+        let mut temp = HashMap::new();
+        for relation in list {
+            let kind = match relation.kind.as_str() {
+                "v" => RelationKind::View,
+                "S" => RelationKind::Sequence,
+                _ => RelationKind::Table,
+            };
+            let columns = relation.columns.unwrap_or_default();
+            // What its values came from is known only of relations whose making was followed.
+            let known = self.state.temp.get(&relation.name).filter(|known| known.columns == columns);
+            let relation_state = match known {
+                Some(known) => known.clone(),
+                None => TempRelation {
+                    columns,
+                    kind,
+                    column_carries: HashMap::new(),
+                    carries: self.all_tagged(),
+                    operations: Vec::new(),
+                },
+            };
+            temp.insert(relation.name, relation_state);
+        }
+        let same = self.state.search_path == found.path
+            && self.state.current_user == found.user
+            && self.state.temp == temp;
+        if !same {
+            self.environment = self.environment.wrapping_add(1);
+            self.state.temp = temp;
+            self.state.current_user = found.user;
+            self.shared.path = found.path.clone().into();
+            self.state.search_path = found.path;
+        }
+        self.environment_stale = false;
+        Ok(())
+    }
+
+    fn take_private(&mut self, text: &str) -> Result<(), String> {
+        let catalog = Catalog::from_json(text).map_err(|e| e.to_string())?;
+        let tags = self.structure.as_ref().map(|structure| structure.tags.clone()).unwrap_or_default();
+        self.private = Some(Arc::new(Structure::new(catalog, tags)));
+        self.private_stale = false;
+        Ok(())
+    }
+
+    /// Every column that carries a tag: what a value of unknown origin may be.
+    fn all_tagged(&self) -> BTreeSet<ColumnId> {
+        let Some(structure) = self.structure() else {
+            return BTreeSet::new();
+        };
+        structure
+            .catalog
+            .columns()
+            .filter(|column| structure.tags.of_column(column).next().is_some())
+            .collect()
+    }
+}

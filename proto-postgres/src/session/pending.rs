@@ -1,0 +1,117 @@
+//! What the server still owes: one entry for each message that was forwarded and will be answered.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+use gateway_sql::Effect;
+
+use super::names::Change;
+
+/// One forwarded message.
+#[derive(Debug)]
+pub struct Pending {
+    /// Which.
+    pub expect: Expect,
+    /// The run of messages (up to a Sync or Query) that it belongs to.
+    pub run: u64,
+    /// A name that it changes.
+    pub change: Option<Change>,
+}
+
+/// What the server will answer.
+#[derive(Debug)]
+pub enum Expect {
+    /// Query: results up to ReadyForQuery.
+    Query(Running),
+    /// Parse: ParseComplete.
+    Parse,
+    /// Bind: BindComplete.
+    Bind,
+    /// Describe: ParameterDescription (of a statement), then RowDescription or NoData.
+    Describe,
+    /// Execute: rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
+    Execute(Running),
+    /// Close: CloseComplete.
+    Close,
+    /// Sync: ReadyForQuery.
+    Sync,
+    /// FunctionCall: FunctionCallResponse, then ReadyForQuery.
+    Function(Running),
+    /// A message that is sure to fail, in the place of a refused one: its error becomes the refusal. In the
+    /// simple protocol ReadyForQuery follows.
+    Refusal {
+        /// Whether it was sent as Query.
+        simple: bool,
+        /// The refusal as a whole frame.
+        error: BytesMut,
+        /// The client was told already.
+        told: bool,
+    },
+    /// A step of one of the gateway's own questions; the client sees nothing of it.
+    Own(Step),
+}
+
+/// Steps of the gateway's own question on the session's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Parse.
+    Parse,
+    /// Bind.
+    Bind,
+    /// Execute.
+    Execute,
+    /// Close.
+    Close,
+    /// Sync.
+    Sync,
+}
+
+/// An operation that runs.
+#[derive(Debug, Default)]
+pub struct Running {
+    /// The ticket of its ruling.
+    pub ticket: u64,
+    /// Rows so far.
+    pub rows: u64,
+    /// Bytes sent to the client for it.
+    pub bytes: u64,
+    /// The error that it ended with.
+    pub error: Option<String>,
+    /// Rows that it may still give.
+    pub budget: Option<u64>,
+    /// It gave more than it may: the rest is not passed on.
+    pub overrun: bool,
+    /// Effects of its statements that have not completed yet.
+    pub effects: VecDeque<Vec<Effect>>,
+    /// COPY FROM STDIN statements that have not begun yet.
+    pub copy_ins: usize,
+    /// The portal, where it is an Execute.
+    pub portal: String,
+    /// What the client is told if the target cancels it for us.
+    pub cancelled: Option<BytesMut>,
+}
+
+impl Running {
+    /// Whether a later message may mean something else once this has run.
+    pub fn changes_meaning(&self) -> bool {
+        self.effects.iter().flatten().any(changes_meaning)
+    }
+}
+
+/// Whether what follows may mean something else after this effect.
+pub fn changes_meaning(effect: &Effect) -> bool {
+    !matches!(
+        effect,
+        Effect::Begin | Effect::Savepoint(_) | Effect::CopyIn | Effect::CopyOut | Effect::ClientEncoding(_)
+    )
+}
+
+impl Expect {
+    /// The operation that it runs.
+    pub fn running(&mut self) -> Option<&mut Running> {
+        match self {
+            Self::Query(running) | Self::Execute(running) | Self::Function(running) => Some(running),
+            _ => None,
+        }
+    }
+}
