@@ -14,7 +14,7 @@ pub(crate) const KIND: Kind = Kind::backend("RowDescription", b'T');
 
 /// One column of a [`RowDescription`].
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, RowDescription (B).
+/// PostgreSQL documentation, Message Formats, RowDescription (B).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct FieldDescription<'a> {
     /// The column's name as the query calls it.
@@ -75,7 +75,7 @@ impl<'a> FieldDescription<'a> {
 
 /// The columns of the rows that follow.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, RowDescription (B).
+/// PostgreSQL documentation, Message Formats, RowDescription (B).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowDescription<'a> {
     /// The columns, from left to right.
