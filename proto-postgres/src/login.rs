@@ -1,6 +1,6 @@
 //! The gateway proves to the target who it is: the client's side of the authentication, sans-IO.
 //!
-//! PostgreSQL documentation, 55.2.1 Start-up and 55.3 SASL Authentication.
+//! PostgreSQL documentation, Start-up and SASL Authentication.
 //!
 //! The caller owns the connection. It hands every
 //! [`Authentication`](crate::wire::backend::Authentication) of the target to [`TargetLogin::handle`] and

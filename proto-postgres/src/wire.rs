@@ -1,5 +1,8 @@
 //! Bytes and types of the protocol, version 3; no state and no I/O.
 //!
+//! Sources name sections of the chapter "Frontend/Backend Protocol" of PostgreSQL's documentation by title,
+//! since their numbers differ between releases.
+//!
 //! The way of a message: [`frame::split`] (or [`frame::header`] and the caller's own buffer) cuts
 //! exactly one frame out of the bytes received, against a limit of the caller. Then
 //! [`frontend::Message::parse`] or [`backend::Message::parse`] reads the body to its very end; bytes

@@ -1,6 +1,6 @@
 //! SCRAM-SHA-256: the mechanism's messages, with the checks that the library leaves to us.
 //!
-//! RFC 5802 and RFC 7677; PostgreSQL documentation, 55.3.1 SCRAM-SHA-256 Authentication. The
+//! RFC 5802 and RFC 7677; PostgreSQL documentation, SCRAM-SHA-256 Authentication. The
 //! cryptography is `postgres-protocol`'s. That library keeps a copy of the password which it does not
 //! wipe, for as long as the exchange lasts.
 

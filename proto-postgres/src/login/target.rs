@@ -28,7 +28,7 @@ pub struct Options {
 
 /// How SCRAM is bound to the TLS connection.
 ///
-/// PostgreSQL documentation, 55.3.1 SCRAM-SHA-256 Authentication; RFC 5929, 4 The tls-server-end-point
+/// PostgreSQL documentation, SCRAM-SHA-256 Authentication; RFC 5929, 4 The tls-server-end-point
 /// Channel Binding Type.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum ChannelBinding {

@@ -64,7 +64,7 @@ pub use row_description::{FieldDescription, RowDescription};
 
 /// Any tagged message of the server.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats.
+/// PostgreSQL documentation, Message Formats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message<'a> {
     /// [`Authentication`].

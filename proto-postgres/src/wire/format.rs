@@ -5,7 +5,7 @@ pub type Oid = u32;
 
 /// A format code: how a value is represented. Unknown codes survive as values.
 ///
-/// PostgreSQL documentation, 55.1.3 Formats and Format Codes.
+/// PostgreSQL documentation, Formats and Format Codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Format(pub i16);
 

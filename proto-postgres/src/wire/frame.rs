@@ -1,6 +1,6 @@
 //! Where one message ends and the next begins: the header, read by hand before anything is parsed.
 //!
-//! PostgreSQL documentation, 55.1.1 Messaging Overview and 55.7 Message Formats: a tag of one byte,
+//! PostgreSQL documentation, Messaging Overview and Message Formats: a tag of one byte,
 //! then a length of four bytes which counts itself but not the tag. Only the first packet of a client
 //! has no tag.
 
@@ -136,7 +136,7 @@ pub fn split(input: &[u8], max: usize) -> Result<Option<(Frame<'_>, &[u8])>, Fra
 /// Reads the length of the start-up packet at the start of `input`: bytes of the whole packet, length
 /// word included. `None` while fewer than [`STARTUP_HEADER_LEN`] bytes are there.
 ///
-/// PostgreSQL documentation, 55.2.1 Start-up; the limits are the server's.
+/// PostgreSQL documentation, Start-up; the limits are the server's.
 ///
 /// # Errors
 ///

@@ -56,7 +56,7 @@ pub use terminate::Terminate;
 
 /// Any tagged message of the client.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats.
+/// PostgreSQL documentation, Message Formats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message<'a> {
     /// [`Bind`].

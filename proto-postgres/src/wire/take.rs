@@ -1,6 +1,6 @@
 //! The parts that bodies are made of, read with nom.
 //!
-//! PostgreSQL documentation, 55.6 Message Data Types.
+//! PostgreSQL documentation, Message Data Types.
 
 use nom::bytes::complete::{take, take_until};
 use nom::error::ErrorKind;

@@ -19,7 +19,7 @@ const SASL_FINAL: i32 = 12;
 
 /// A step of the authentication; the messages share a tag and differ by code.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, AuthenticationOk (B) and those after it; 55.2.1
+/// PostgreSQL documentation, Message Formats, AuthenticationOk (B) and those after it;
 /// Start-up.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Authentication<'a> {

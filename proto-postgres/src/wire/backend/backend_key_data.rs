@@ -12,7 +12,7 @@ pub(crate) const KIND: Kind = Kind::backend("BackendKeyData", b'K');
 
 /// Process id and secret key, with which a client can later cancel what this session runs.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, BackendKeyData (B).
+/// PostgreSQL documentation, Message Formats, BackendKeyData (B).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct BackendKeyData<'a> {
     /// The session's process id.

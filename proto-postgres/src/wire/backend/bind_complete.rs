@@ -9,7 +9,7 @@ pub(crate) const KIND: Kind = Kind::backend("BindComplete", b'2');
 
 /// Answers `Bind`.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, BindComplete (B).
+/// PostgreSQL documentation, Message Formats, BindComplete (B).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BindComplete;
 

@@ -9,7 +9,7 @@ pub(crate) const KIND: Kind = Kind::backend("CloseComplete", b'3');
 
 /// Answers `Close`, also where there was nothing to close.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, CloseComplete (B).
+/// PostgreSQL documentation, Message Formats, CloseComplete (B).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CloseComplete;
 

@@ -11,7 +11,7 @@ pub(crate) const KIND: Kind = Kind::backend("CommandComplete", b'C');
 
 /// One statement is done.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, CommandComplete (B).
+/// PostgreSQL documentation, Message Formats, CommandComplete (B).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CommandComplete<'a> {
     /// What was done, such as `SELECT 5` or `INSERT 0 1`.

@@ -10,7 +10,7 @@ pub(crate) const KIND: Kind = Kind::backend("CopyBothResponse", b'W');
 
 /// Copy data goes both ways; only replication uses it.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, CopyBothResponse (B).
+/// PostgreSQL documentation, Message Formats, CopyBothResponse (B).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyBothResponse {
     /// 0 where rows are text, 1 where they are binary.

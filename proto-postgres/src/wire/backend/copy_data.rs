@@ -13,7 +13,7 @@ pub(crate) const KIND: Kind = Kind::backend("CopyData", b'd');
 /// A piece of a COPY stream. Pieces that the server sends are rows; those of a client may be cut
 /// anywhere. In a replication stream it holds replication messages.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, CopyData (F & B).
+/// PostgreSQL documentation, Message Formats, CopyData (F & B).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CopyData<'a> {
     /// The data.

@@ -9,7 +9,7 @@ pub(crate) const KIND: Kind = Kind::backend("CopyDone", b'c');
 
 /// The server has sent all of its copy data.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, CopyDone (B).
+/// PostgreSQL documentation, Message Formats, CopyDone (B).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopyDone;
 

@@ -10,7 +10,7 @@ pub(crate) const KIND: Kind = Kind::backend("CopyInResponse", b'G');
 
 /// The server awaits copy data from the client.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, CopyInResponse (B).
+/// PostgreSQL documentation, Message Formats, CopyInResponse (B).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyInResponse {
     /// 0 where rows are text, 1 where they are binary.

@@ -10,7 +10,7 @@ pub(crate) const KIND: Kind = Kind::backend("CopyOutResponse", b'H');
 
 /// Copy data from the server follows.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, CopyOutResponse (B).
+/// PostgreSQL documentation, Message Formats, CopyOutResponse (B).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyOutResponse {
     /// 0 where rows are text, 1 where they are binary.

@@ -13,7 +13,7 @@ pub(crate) const KIND: Kind = Kind::backend("DataRow", b'D');
 /// One row. Its values are checked once when it's parsed and found again by walking, so that a row
 /// costs no allocation.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, DataRow (B).
+/// PostgreSQL documentation, Message Formats, DataRow (B).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct DataRow<'a> {
     count: u16,

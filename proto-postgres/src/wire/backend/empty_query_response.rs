@@ -9,7 +9,7 @@ pub(crate) const KIND: Kind = Kind::backend("EmptyQueryResponse", b'I');
 
 /// In place of `CommandComplete` for a query string with no statement in it.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, EmptyQueryResponse (B).
+/// PostgreSQL documentation, Message Formats, EmptyQueryResponse (B).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EmptyQueryResponse;
 

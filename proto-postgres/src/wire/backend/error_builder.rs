@@ -44,7 +44,7 @@ pub mod sqlstate {
 
 /// How bad it is.
 ///
-/// PostgreSQL documentation, 55.8 Error and Notice Message Fields, `S`.
+/// PostgreSQL documentation, Error and Notice Message Fields, `S`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Severity {
     /// The statement failed; the session goes on.

@@ -12,7 +12,7 @@ pub(crate) const KIND: Kind = Kind::backend("ErrorResponse", b'E');
 
 /// What went wrong, as fields of a type code and a text.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, ErrorResponse (B).
+/// PostgreSQL documentation, Message Formats, ErrorResponse (B).
 #[derive(Clone, PartialEq, Eq)]
 pub struct ErrorResponse<'a> {
     /// Type codes and texts, in the order sent; see [`field`](super::field) for the codes.

@@ -11,7 +11,7 @@ use crate::wire::take::{self, Parsed};
 
 /// Type codes of fields.
 ///
-/// PostgreSQL documentation, 55.8 Error and Notice Message Fields.
+/// PostgreSQL documentation, Error and Notice Message Fields.
 pub mod field {
     /// Severity, maybe translated.
     pub const SEVERITY: u8 = b'S';

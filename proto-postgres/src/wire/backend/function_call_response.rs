@@ -12,7 +12,7 @@ pub(crate) const KIND: Kind = Kind::backend("FunctionCallResponse", b'V');
 
 /// The result of a `FunctionCall`.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, FunctionCallResponse (B).
+/// PostgreSQL documentation, Message Formats, FunctionCallResponse (B).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct FunctionCallResponse<'a> {
     /// The value; `None` is NULL.

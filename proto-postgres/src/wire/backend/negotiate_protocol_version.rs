@@ -13,7 +13,7 @@ pub(crate) const KIND: Kind = Kind::backend("NegotiateProtocolVersion", b'v');
 /// The server doesn't speak the minor version, or doesn't know options, that the client asked for; the
 /// session goes on with less if the client agrees.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, NegotiateProtocolVersion (B).
+/// PostgreSQL documentation, Message Formats, NegotiateProtocolVersion (B).
 #[derive(Clone, PartialEq, Eq)]
 pub struct NegotiateProtocolVersion<'a> {
     /// The newest version that the server speaks. Servers send the whole version, major number

@@ -9,7 +9,7 @@ pub(crate) const KIND: Kind = Kind::backend("NoData", b'n');
 
 /// Answers `Describe` of something that returns no rows.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, NoData (B).
+/// PostgreSQL documentation, Message Formats, NoData (B).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoData;
 

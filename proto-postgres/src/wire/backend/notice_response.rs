@@ -12,7 +12,7 @@ pub(crate) const KIND: Kind = Kind::backend("NoticeResponse", b'N');
 
 /// A warning or a notice, as fields of a type code and a text. It can come at any time.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, NoticeResponse (B).
+/// PostgreSQL documentation, Message Formats, NoticeResponse (B).
 #[derive(Clone, PartialEq, Eq)]
 pub struct NoticeResponse<'a> {
     /// Type codes and texts, in the order sent; see [`field`](super::field) for the codes.

@@ -12,7 +12,7 @@ pub(crate) const KIND: Kind = Kind::backend("NotificationResponse", b'A');
 
 /// A notification on a channel that the session listens to. It can come at any time.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, NotificationResponse (B).
+/// PostgreSQL documentation, Message Formats, NotificationResponse (B).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct NotificationResponse<'a> {
     /// Process id of the session that notified.

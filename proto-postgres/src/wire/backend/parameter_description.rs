@@ -10,7 +10,7 @@ pub(crate) const KIND: Kind = Kind::backend("ParameterDescription", b't');
 
 /// The types of a prepared statement's parameters, in answer to `Describe`.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, ParameterDescription (B).
+/// PostgreSQL documentation, Message Formats, ParameterDescription (B).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterDescription {
     /// Types, from `$1` on.

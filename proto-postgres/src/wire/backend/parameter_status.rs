@@ -12,7 +12,7 @@ pub(crate) const KIND: Kind = Kind::backend("ParameterStatus", b'S');
 
 /// The value of a setting that clients follow, such as `client_encoding`; at the start and when it changes.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, ParameterStatus (B).
+/// PostgreSQL documentation, Message Formats, ParameterStatus (B).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ParameterStatus<'a> {
     /// The setting's name.

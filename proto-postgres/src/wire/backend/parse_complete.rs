@@ -9,7 +9,7 @@ pub(crate) const KIND: Kind = Kind::backend("ParseComplete", b'1');
 
 /// Answers `Parse`.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, ParseComplete (B).
+/// PostgreSQL documentation, Message Formats, ParseComplete (B).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParseComplete;
 

@@ -9,7 +9,7 @@ pub(crate) const KIND: Kind = Kind::backend("PortalSuspended", b's');
 
 /// In place of `CommandComplete` when `Execute` stopped at its row limit; another `Execute` goes on.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, PortalSuspended (B).
+/// PostgreSQL documentation, Message Formats, PortalSuspended (B).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortalSuspended;
 

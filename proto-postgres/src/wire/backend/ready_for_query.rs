@@ -9,7 +9,7 @@ pub(crate) const KIND: Kind = Kind::backend("ReadyForQuery", b'Z');
 
 /// Whether a transaction is open.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, ReadyForQuery (B).
+/// PostgreSQL documentation, Message Formats, ReadyForQuery (B).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TransactionStatus {
     /// No transaction, `I`.
@@ -22,7 +22,7 @@ pub enum TransactionStatus {
 
 /// The server is ready for a new query cycle.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, ReadyForQuery (B).
+/// PostgreSQL documentation, Message Formats, ReadyForQuery (B).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadyForQuery {
     /// Whether a transaction is open.

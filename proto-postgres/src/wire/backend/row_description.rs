@@ -1,7 +1,10 @@
 //! `RowDescription`: the columns of the rows to come.
 
+use std::fmt;
+
 use bytes::{BufMut, BytesMut};
 
+use crate::wire::debug::Hidden;
 use crate::wire::error::{EncodeError, Kind, ParseError};
 use crate::wire::format::{Format, Oid};
 use crate::wire::take::Parsed;
@@ -11,8 +14,8 @@ pub(crate) const KIND: Kind = Kind::backend("RowDescription", b'T');
 
 /// One column of a [`RowDescription`].
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, RowDescription (B).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// PostgreSQL documentation, Message Formats, RowDescription (B).
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct FieldDescription<'a> {
     /// The column's name as the query calls it.
     pub name: &'a [u8],
@@ -29,6 +32,18 @@ pub struct FieldDescription<'a> {
     /// How values are represented. In the answer to `Describe` of a statement it isn't known yet, and
     /// text.
     pub format: Format,
+}
+
+impl fmt::Debug for FieldDescription<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FieldDescription")
+            .field("name", &Hidden(self.name))
+            .field("table", &self.table)
+            .field("column", &self.column)
+            .field("type_oid", &self.type_oid)
+            .field("format", &self.format)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> FieldDescription<'a> {
@@ -60,7 +75,7 @@ impl<'a> FieldDescription<'a> {
 
 /// The columns of the rows that follow.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, RowDescription (B).
+/// PostgreSQL documentation, Message Formats, RowDescription (B).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowDescription<'a> {
     /// The columns, from left to right.

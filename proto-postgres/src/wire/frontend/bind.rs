@@ -13,7 +13,7 @@ pub(crate) const KIND: Kind = Kind::frontend("Bind", b'B');
 
 /// Makes a portal of a prepared statement and values for its parameters.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, Bind (F).
+/// PostgreSQL documentation, Message Formats, Bind (F).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bind<'a> {
     /// The portal's name; empty for the unnamed portal.

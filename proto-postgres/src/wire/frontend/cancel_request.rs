@@ -13,7 +13,7 @@ pub(crate) const KIND: Kind = Kind::startup("CancelRequest");
 /// Asks, on a connection of its own, that the server cancels what another session runs. It is never
 /// answered.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, CancelRequest (F).
+/// PostgreSQL documentation, Message Formats, CancelRequest (F).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CancelRequest<'a> {
     /// The session's process id, as [`BackendKeyData`](crate::wire::backend::BackendKeyData) gave it.

@@ -13,7 +13,7 @@ pub(crate) const KIND: Kind = Kind::frontend("Close", b'C');
 
 /// Drops a prepared statement or a portal; that there is none is no error.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, Close (F).
+/// PostgreSQL documentation, Message Formats, Close (F).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Close<'a> {
     /// Whether `name` names a statement or a portal.

@@ -9,7 +9,7 @@ pub(crate) const KIND: Kind = Kind::frontend("CopyDone", b'c');
 
 /// The client has sent all of its copy data.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, CopyDone (F).
+/// PostgreSQL documentation, Message Formats, CopyDone (F).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopyDone;
 

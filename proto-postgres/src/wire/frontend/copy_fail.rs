@@ -12,7 +12,7 @@ pub(crate) const KIND: Kind = Kind::frontend("CopyFail", b'f');
 
 /// The client breaks off its COPY; the server answers an error with this text in it.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, CopyFail (F).
+/// PostgreSQL documentation, Message Formats, CopyFail (F).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CopyFail<'a> {
     /// Why, in the client's words.

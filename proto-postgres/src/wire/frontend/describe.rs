@@ -13,7 +13,7 @@ pub(crate) const KIND: Kind = Kind::frontend("Describe", b'D');
 
 /// Asks for the parameters and columns of a prepared statement, or the columns of a portal.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, Describe (F).
+/// PostgreSQL documentation, Message Formats, Describe (F).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Describe<'a> {
     /// Whether `name` names a statement or a portal.

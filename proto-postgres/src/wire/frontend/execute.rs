@@ -12,7 +12,7 @@ pub(crate) const KIND: Kind = Kind::frontend("Execute", b'E');
 
 /// Runs a portal, to its end or up to a number of rows.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, Execute (F).
+/// PostgreSQL documentation, Message Formats, Execute (F).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Execute<'a> {
     /// The portal's name; empty for the unnamed portal.

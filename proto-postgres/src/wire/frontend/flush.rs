@@ -9,7 +9,7 @@ pub(crate) const KIND: Kind = Kind::frontend("Flush", b'H');
 
 /// Asks the server to send what it has buffered, without ending the series.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, Flush (F).
+/// PostgreSQL documentation, Message Formats, Flush (F).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flush;
 

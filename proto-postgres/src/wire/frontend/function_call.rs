@@ -13,7 +13,7 @@ pub(crate) const KIND: Kind = Kind::frontend("FunctionCall", b'F');
 /// Calls one function by its object id, without SQL. It runs the function like a statement would, so it
 /// is an operation of its own to whoever decides.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, FunctionCall (F).
+/// PostgreSQL documentation, Message Formats, FunctionCall (F).
 #[derive(Clone, PartialEq, Eq)]
 pub struct FunctionCall<'a> {
     /// The function's object id.

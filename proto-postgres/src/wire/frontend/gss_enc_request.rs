@@ -11,7 +11,7 @@ pub(crate) const KIND: Kind = Kind::startup("GSSENCRequest");
 /// Asks for GSSAPI encryption before anything else. The server answers one byte, `G` or `N`.
 /// `GSSENCRequest` in the documentation.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, GSSENCRequest (F).
+/// PostgreSQL documentation, Message Formats, GSSENCRequest (F).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GssEncRequest;
 

@@ -13,7 +13,7 @@ pub(crate) const KIND: Kind = Kind::frontend("Parse", b'P');
 
 /// Prepares a statement under a name; the unnamed one is replaced by the next unnamed `Parse`.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, Parse (F).
+/// PostgreSQL documentation, Message Formats, Parse (F).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Parse<'a> {
     /// The statement's name; empty for the unnamed statement.

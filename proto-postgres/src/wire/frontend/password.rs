@@ -13,7 +13,7 @@ pub(crate) const KIND: Kind = Kind::frontend("PasswordMessage", b'p');
 /// [`SaslInitialResponse`](super::SaslInitialResponse) and [`SaslResponse`](super::SaslResponse); what was
 /// asked tells them apart.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, PasswordMessage (F).
+/// PostgreSQL documentation, Message Formats, PasswordMessage (F).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PasswordMessage<'a> {
     /// The password, which doesn't print.

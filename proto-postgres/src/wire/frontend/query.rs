@@ -12,7 +12,7 @@ pub(crate) const KIND: Kind = Kind::frontend("Query", b'Q');
 
 /// A simple query: one query string, which may hold several statements, or none.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, Query (F).
+/// PostgreSQL documentation, Message Formats, Query (F).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Query<'a> {
     /// The query string in the client's encoding, without its NUL.

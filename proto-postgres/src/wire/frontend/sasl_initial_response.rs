@@ -7,12 +7,12 @@ use bytes::BytesMut;
 use crate::wire::error::{EncodeError, Kind, ParseError};
 use crate::wire::{put, take};
 
-pub(crate) const KIND: Kind = Kind::frontend("SaslInitialResponse", b'p');
+pub(crate) const KIND: Kind = Kind::frontend("SASLInitialResponse", b'p');
 
 /// The SASL mechanism that the client chose, and its first message. `SASLInitialResponse` in the
 /// documentation.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, SASLInitialResponse (F).
+/// PostgreSQL documentation, Message Formats, SASLInitialResponse (F).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SaslInitialResponse<'a> {
     /// The mechanism's name.

@@ -13,7 +13,7 @@ pub(crate) const KIND: Kind = Kind::frontend("SASLResponse", b'p');
 /// The next message of the SASL mechanism in use. `SASLResponse` in the documentation; GSSAPI's
 /// `GSSResponse` has the same shape.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, SASLResponse (F).
+/// PostgreSQL documentation, Message Formats, SASLResponse (F).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SaslResponse<'a> {
     /// The mechanism's message, which doesn't print.

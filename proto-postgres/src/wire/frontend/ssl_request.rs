@@ -11,7 +11,7 @@ pub(crate) const KIND: Kind = Kind::startup("SSLRequest");
 /// Asks for TLS before anything else. The server answers one byte, `S` or `N`. `SSLRequest` in the
 /// documentation.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, SSLRequest (F).
+/// PostgreSQL documentation, Message Formats, SSLRequest (F).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SslRequest;
 

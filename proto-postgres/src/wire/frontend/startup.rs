@@ -12,7 +12,7 @@ pub(crate) const KIND: Kind = Kind::startup("StartupMessage");
 
 /// A protocol version as sent: major number in the upper half, minor number in the lower.
 ///
-/// PostgreSQL documentation, 55.2.1 Start-up.
+/// PostgreSQL documentation, Start-up.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProtocolVersion(pub u32);
 
@@ -49,7 +49,7 @@ impl fmt::Debug for ProtocolVersion {
 
 /// The first message of a session: the protocol's version, and parameters as names and values.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, StartupMessage (F).
+/// PostgreSQL documentation, Message Formats, StartupMessage (F).
 #[derive(Clone, PartialEq, Eq)]
 pub struct StartupMessage<'a> {
     /// The protocol's version, of major number 3.

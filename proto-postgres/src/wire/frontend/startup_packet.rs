@@ -8,7 +8,7 @@ use crate::wire::frame::{CANCEL_REQUEST_CODE, GSSENC_REQUEST_CODE, SSL_REQUEST_C
 
 /// The first packet of a connection, and the next one after a refused or finished encryption request.
 ///
-/// PostgreSQL documentation, 55.2.1 Start-up.
+/// PostgreSQL documentation, Start-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartupPacket<'a> {
     /// Asks for TLS.

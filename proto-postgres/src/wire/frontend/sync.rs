@@ -10,7 +10,7 @@ pub(crate) const KIND: Kind = Kind::frontend("Sync", b'S');
 /// Ends a series of extended-query messages; the server answers `ReadyForQuery`. After an error the
 /// server discards everything up to here.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, Sync (F).
+/// PostgreSQL documentation, Message Formats, Sync (F).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sync;
 

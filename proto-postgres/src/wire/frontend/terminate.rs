@@ -9,7 +9,7 @@ pub(crate) const KIND: Kind = Kind::frontend("Terminate", b'X');
 
 /// The client closes the session.
 ///
-/// PostgreSQL documentation, 55.7 Message Formats, Terminate (F).
+/// PostgreSQL documentation, Message Formats, Terminate (F).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terminate;
 
