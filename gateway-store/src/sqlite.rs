@@ -102,7 +102,14 @@ fn prepare(path: &Path) -> Result<File, StoreError> {
     let lock_path = PathBuf::from(lock_path);
     let lock = open(&lock_path)?;
     lock.lock().map_err(refused(&lock_path))?;
-    open(path)?;
+    open(path)?.sync_all().map_err(refused(path))?;
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(refused(dir))?;
     Ok(lock)
 }
 

@@ -73,6 +73,44 @@ async fn several_processes_may_have_it_open() {
     assert!(!stores[1].revoke_token("t7", at(4)).await.unwrap());
 }
 
+/// Not a test: what [`another_process_writes_while_this_one_does`] starts.
+#[tokio::test]
+#[ignore = "started by another test"]
+async fn child_that_writes() {
+    let Some(path) = std::env::var_os("STORE_TEST_PATH") else {
+        return;
+    };
+    let store = SqliteStore::open(path).await.unwrap();
+    for n in 0..50 {
+        store.insert_token(&token(&format!("child{n}"), n)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn another_process_writes_while_this_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_writes", "--ignored"])
+        .env("STORE_TEST_PATH", &path)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut mine = 0;
+    while child.try_wait().unwrap().is_none() || mine == 0 {
+        store
+            .insert_token(&token(&format!("parent{mine}"), mine))
+            .await
+            .unwrap();
+        mine += 1;
+    }
+    assert!(child.wait().unwrap().success());
+    let tokens = store.tokens().await.unwrap();
+    assert_eq!(tokens.iter().filter(|t| t.id.starts_with("child")).count(), 50);
+    assert_eq!(tokens.len(), 50 + usize::try_from(mine).unwrap());
+}
+
 /// Runs `count` tasks at once.
 async fn futures<F>(count: usize, make: impl Fn(usize) -> F) -> Vec<F::Output>
 where

@@ -182,11 +182,7 @@ impl AuditLog {
             let path = path.to_owned();
             move |source| AuditOpenError::Io { path, source }
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(io(dir))?;
+        make_dir(dir).map_err(io(dir))?;
         let lock_path = dir.join("lock");
         let lock = OpenOptions::new()
             .write(true)
@@ -240,6 +236,20 @@ impl AuditLog {
             .clone()
             .unwrap_or(Err(AuditError::Closed))
     }
+}
+
+/// Makes a directory and what leads to it, durably.
+fn make_dir(dir: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> = dir
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+        .collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for path in missing {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 impl Drop for AuditLog {

@@ -1,12 +1,13 @@
 //! The log against crashes, faults of the disk, and many callers.
 
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+mod crash;
 
 use super::disk::{Disk, RealDisk, Segment};
 use super::*;
@@ -21,6 +22,8 @@ struct Faults {
     sync: AtomicBool,
     /// Cutting a segment fails.
     set_len: AtomicBool,
+    /// The directory can't be synced.
+    sync_dir: AtomicBool,
     /// A sync takes so long.
     slow_ms: AtomicU64,
     syncs: AtomicU64,
@@ -59,6 +62,9 @@ impl Disk for FaultyDisk {
         RealDisk.remove(path)
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        if self.0.sync_dir.load(Ordering::SeqCst) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         RealDisk.sync_dir(dir)
     }
 }
@@ -359,11 +365,14 @@ fn a_full_disk_fails_every_append_and_recovers_by_itself() {
     // Without anybody asking: what was taken is there.
     assert_eq!(subjects(dir.path()), ["event 1", "event 2"]);
     durable(&log, 3).unwrap();
-    // With somebody asking: at once.
-    faults.space.store(0, Ordering::SeqCst);
-    durable(&log, 4).unwrap_err();
-    faults.space.store(u64::MAX, Ordering::SeqCst);
-    assert!(until_it_works(&log, 5) < Duration::from_millis(200));
+    // With somebody asking: sooner than by itself, but for a machine that stalls.
+    let mut times = (0..5).map(|_| {
+        faults.space.store(0, Ordering::SeqCst);
+        durable(&log, 4).unwrap_err();
+        faults.space.store(u64::MAX, Ordering::SeqCst);
+        until_it_works(&log, 5)
+    });
+    assert!(times.any(|time| time < Duration::from_millis(150)));
     drop(log);
     assert_eq!(
         subjects(dir.path()),
@@ -434,6 +443,26 @@ fn after_a_failed_sync_the_page_cache_is_not_trusted() {
         let log = AuditLog::open(dir.path(), AuditLogOptions::default()).unwrap();
         assert_eq!(log.recovered(), None);
     }
+}
+
+#[test]
+fn a_segment_that_cannot_be_begun_is_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = AuditLogOptions {
+        segment_bytes: 1,
+        ..AuditLogOptions::default()
+    };
+    let (log, faults) = faulty(dir.path(), options);
+    durable(&log, 1).unwrap();
+    faults.sync_dir.store(true, Ordering::SeqCst);
+    durable(&log, 2).unwrap_err();
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(report(dir.path()).records, 1);
+    faults.sync_dir.store(false, Ordering::SeqCst);
+    until_it_works(&log, 3);
+    drop(log);
+    assert_eq!(subjects(dir.path()), ["event 1", "event 2", "event 3"]);
+    assert_eq!(segment_files(dir.path()).len(), 3);
 }
 
 #[test]
@@ -532,71 +561,4 @@ fn throughput() {
     let start = Instant::now();
     assert_eq!(report(dir.path()).records, u64::from(EVENTS));
     println!("verified in {:?}", start.elapsed());
-}
-
-/// Not a test: what [`a_killed_writer_leaves_a_trail_that_verifies`] starts and kills.
-#[test]
-#[ignore = "started by another test"]
-fn child_that_appends() {
-    let Some(dir) = std::env::var_os("AUDIT_TEST_DIR") else {
-        return;
-    };
-    let options = AuditLogOptions {
-        segment_bytes: 20_000,
-        ..AuditLogOptions::default()
-    };
-    let log = AuditLog::open(dir, options).unwrap();
-    std::thread::scope(|scope| {
-        for thread in 0..4 {
-            let log = &log;
-            scope.spawn(move || {
-                for n in 0u64.. {
-                    log.append(at(), &event(n), false).unwrap();
-                    durable(log, n).unwrap();
-                    // One line, one write: acknowledged.
-                    println!("acked {thread} {n}");
-                }
-            });
-        }
-    });
-}
-
-#[test]
-fn a_killed_writer_leaves_a_trail_that_verifies() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut least, mut acked) = (0u64, 0u64);
-    for round in 0..6u64 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "audit::log::tests::child_that_appends",
-                "--ignored",
-                "--nocapture",
-            ])
-            .env("AUDIT_TEST_DIR", dir.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap())
-            .lines()
-            .map_while(Result::ok);
-        let mut here = lines
-            .by_ref()
-            .filter(|l| l.contains("acked"))
-            .take(50 + 37 * usize::try_from(round).unwrap());
-        least += u64::try_from(here.by_ref().count()).unwrap();
-        child.kill().unwrap();
-        acked = acked.max(least) + u64::try_from(lines.filter(|l| l.contains("acked")).count()).unwrap();
-        least = acked;
-        child.wait().unwrap();
-        // Two events for each that was acknowledged.
-        assert!(report(dir.path()).records >= 2 * acked);
-        let log = AuditLog::open(dir.path(), AuditLogOptions::default()).unwrap();
-        durable(&log, round).unwrap();
-        drop(log);
-        let report = report(dir.path());
-        assert!(report.records >= 2 * acked && !report.in_progress, "{report:?}");
-    }
-    println!("{acked} acknowledged appends survived six kills");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,8 @@ pub(super) struct Writer {
     segment: Option<Current>,
     /// The segment may hold anything beyond `synced`; it is to be cut back there and left.
     damaged: bool,
+    /// A segment that was made, but may not be in its directory durably: it has nothing, and is made anew.
+    begun: Option<PathBuf>,
     tail: Tail,
 }
 
@@ -93,6 +95,7 @@ impl Writer {
             head: opened.head,
             segment,
             damaged: false,
+            begun: None,
             tail: Tail::default(),
         })
     }
@@ -304,15 +307,14 @@ impl Writer {
     fn rotate(&mut self, first: u64) -> io::Result<()> {
         self.sync()?;
         let path = self.dir.join(segments::name(first));
-        let file = match self.disk.create(&path) {
-            // Left by an attempt that could not be finished; it has no record that counts.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                self.disk.remove(&path)?;
-                self.disk.create(&path)?
-            }
-            other => other?,
-        };
+        if self.begun.as_ref() == Some(&path) {
+            remove(&*self.disk, &path)?;
+            self.begun = None;
+        }
+        let file = self.disk.create(&path)?;
+        self.begun = Some(path.clone());
         self.disk.sync_dir(&self.dir)?;
+        self.begun = None;
         self.segment = Some(Current {
             file,
             path,
@@ -330,10 +332,7 @@ impl Writer {
             return Ok(());
         };
         if segment.synced == 0 {
-            match self.disk.remove(&segment.path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+            remove(&*self.disk, &segment.path)?;
             self.disk.sync_dir(&self.dir)?;
         } else {
             let mut file = self.disk.open(&segment.path)?;
@@ -356,6 +355,14 @@ impl Drop for Guard {
         let mut state = self.0.state.lock();
         state.closed = true;
         state.queue.clear();
+    }
+}
+
+/// Removes a segment; one that is gone is no error.
+fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }
 
