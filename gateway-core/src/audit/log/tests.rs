@@ -384,6 +384,37 @@ fn a_full_disk_fails_every_append_and_recovers_by_itself() {
     );
 }
 
+/// On a file system of about a megabyte: `mount -t tmpfs -o size=1m none /mnt/small`.
+#[test]
+#[ignore = "needs a small file system, named by AUDIT_TEST_SMALL_DIR"]
+fn a_disk_that_is_really_full_fails_every_append_and_recovers() {
+    let Some(small) = std::env::var_os("AUDIT_TEST_SMALL_DIR").map(PathBuf::from) else {
+        return;
+    };
+    let (filler, dir) = (small.join("filler"), small.join("audit"));
+    std::fs::write(&filler, vec![0; 300_000]).unwrap();
+    let options = AuditLogOptions {
+        segment_bytes: 100_000,
+        ..AuditLogOptions::default()
+    };
+    let log = AuditLog::open(&dir, options).unwrap();
+    let mut acked = 0;
+    while durable(&log, acked).is_ok() {
+        acked += 1;
+    }
+    assert!(matches!(
+        log.append(at(), &event(0), false),
+        Err(AuditError::Write(_))
+    ));
+    assert_eq!(report(&dir).records, acked);
+    std::fs::remove_file(filler).unwrap();
+    until_it_works(&log, acked + 1);
+    drop(log);
+    let expected: Vec<String> = (0..=acked + 1).map(|n| format!("event {n}")).collect();
+    assert_eq!(subjects(&dir), expected);
+    println!("{acked} records before the disk was full; {:?}", report(&dir));
+}
+
 #[test]
 fn a_line_that_cannot_be_cut_off_is_left_with_its_segment() {
     let dir = tempfile::tempdir().unwrap();
