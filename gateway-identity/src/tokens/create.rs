@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gateway_core::principal::{Principal, PrincipalKind};
+use gateway_core::resource::Resource;
 use gateway_core::secret::Secret;
 use gateway_core::services::TokenRecord;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Token, random, scram};
 
-/// The longest subject, group and resource name, in bytes.
+/// The longest subject and group name, in bytes.
 pub const MAX_NAME: usize = 256;
 /// The most groups of one token.
 pub const MAX_GROUPS: usize = 200;
@@ -153,11 +154,7 @@ fn check_name(what: &'static str, name: &str) -> Result<(), TokenError> {
 }
 
 fn check_resource(name: &str) -> Result<(), TokenError> {
-    check_name("resource", name)?;
-    if name
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-    {
+    if Resource::is_name(name) {
         Ok(())
     } else {
         Err(wrong(
