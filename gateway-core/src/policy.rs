@@ -22,6 +22,8 @@ mod expect;
 mod explain;
 mod index;
 mod load;
+#[cfg(test)]
+mod property;
 mod request;
 mod scan;
 mod vocabulary;

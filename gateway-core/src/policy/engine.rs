@@ -141,7 +141,7 @@ impl PolicyEngine {
 
     /// What policies say of one operation, evaluated afresh on the object itself.
     pub(super) fn evaluate(&self, set: &InForce, who: Who<'_>, operation: &Operation) -> Outcome {
-        match chain(operation, who.resource) {
+        match chain(&self.vocabulary, operation, who.resource) {
             Ok(chain) => {
                 let buckets = set.index.select(who.principal, operation.action.as_str(), &chain);
                 self.evaluate_at(who, operation, &chain, &buckets)
@@ -172,7 +172,7 @@ impl PolicyEngine {
 
     /// The same, by way of the cache, and on the object's parents where no policy can tell the difference.
     fn consult(&self, set: &InForce, who: Who<'_>, operation: &Operation) -> Arc<Outcome> {
-        let chain = match chain(operation, who.resource) {
+        let chain = match chain(&self.vocabulary, operation, who.resource) {
             Ok(chain) => chain,
             Err(message) => {
                 return Arc::new(Outcome {

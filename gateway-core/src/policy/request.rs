@@ -30,7 +30,14 @@ pub(super) struct Outcome {
 }
 
 /// The object of an operation and all that it is in, nearest first; it ends in the resource, except a tag's.
-pub(super) fn chain(operation: &Operation, resource: &Resource) -> Result<Vec<EntityRef>, String> {
+///
+/// Every link must be one that the vocabulary declares; Cedar itself would let a chain skip a link, and an object
+/// without its parent would escape what is said of the parent.
+pub(super) fn chain(
+    vocabulary: &Vocabulary,
+    operation: &Operation,
+    resource: &Resource,
+) -> Result<Vec<EntityRef>, String> {
     let object = &operation.object;
     if object.parents.len() > CHAIN {
         return Err(format!("the object is in more than {CHAIN} others"));
@@ -42,7 +49,16 @@ pub(super) fn chain(operation: &Operation, resource: &Resource) -> Result<Vec<En
     if last_kind != RESOURCE && last_kind != TAG {
         chain.push(EntityRef::resource(resource.name.clone()));
     }
+    let mut next = chain.iter().skip(1);
     for entity in &chain {
+        let Some(declared) = vocabulary.entity(&entity.kind) else {
+            return Err(format!("no adapter of this build knows objects like {entity}"));
+        };
+        if let Some(parent) = next.next()
+            && !declared.parents.contains(parent.kind.as_ref())
+        {
+            return Err(format!("{entity} can't be directly in {parent}"));
+        }
         if entity.kind == RESOURCE && entity.id != resource.name {
             return Err(format!(
                 "{entity} is not the resource of this session, `{}`",
@@ -100,6 +116,19 @@ pub(super) fn evaluate(
     outcome.forbids.sort_unstable();
     outcome.faults.sort();
     outcome
+}
+
+/// Entities and request for tests that ask Cedar themselves.
+#[cfg(test)]
+pub(super) fn reference(
+    vocabulary: &Vocabulary,
+    principal: &Principal,
+    resource: &Resource,
+    operation: &Operation,
+    chain: &[EntityRef],
+) -> Result<(Entities, Request), String> {
+    let entities = entities(vocabulary, principal, resource, operation, chain)?;
+    Ok((entities, request(vocabulary, principal, resource, operation)?))
 }
 
 fn index(id: &cedar_policy::PolicyId) -> Option<usize> {

@@ -59,18 +59,24 @@ async fn run(engine: Arc<PolicyEngine>, told: impl Fn(ReloadResult) + Send + Syn
     let mut seen = None;
     let mut failure: Option<PolicyErrors> = None;
     loop {
-        match timeout(LOOK, notices.recv()).await {
+        let noticed = match timeout(LOOK, notices.recv()).await {
+            Ok(Some(())) => {
+                settle(&mut notices).await;
+                true
+            }
             // No watcher, no notices: the fingerprint alone tells.
-            Ok(None) => sleep(LOOK).await,
-            Ok(Some(())) => settle(&mut notices).await,
-            Err(_) => {}
-        }
+            Ok(None) => {
+                sleep(LOOK).await;
+                false
+            }
+            Err(_) => false,
+        };
         let engine = Arc::clone(&engine);
         let before = seen;
         // Files are read beside the runtime.
         let looked = tokio::task::spawn_blocking(move || {
             let now = fingerprint(engine.dir());
-            let reload = (before != Some(now)).then(|| engine.reload());
+            let reload = (noticed || before != Some(now)).then(|| engine.reload());
             (now, reload)
         });
         let Ok((now, reload)) = looked.await else { continue };
@@ -82,13 +88,11 @@ async fn run(engine: Arc<PolicyEngine>, told: impl Fn(ReloadResult) + Send + Syn
                     told(Ok(outcome));
                 }
             }
-            Some(Err(errors)) => {
-                if failure.as_ref() != Some(&errors) {
-                    failure = Some(errors.clone());
-                    told(Err(errors));
-                }
+            Some(Err(errors)) if failure.as_ref() != Some(&errors) => {
+                failure = Some(errors.clone());
+                told(Err(errors));
             }
-            None => {}
+            Some(Err(_)) | None => {}
         }
     }
 }
