@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::annotations::Approve;
 use super::load::Rule;
 use super::request::Outcome;
-use crate::operation::{Action, Operation, Operations};
+use crate::operation::{Action, Operation, Operations, truncate};
 use crate::resource::Resource;
 use crate::verdict::{Code, Denial, Hold, Obligations, Verdict};
 
@@ -139,20 +139,44 @@ fn add(list: &mut Vec<String>, id: &str) {
     }
 }
 
-/// What a person calls an object: its id without the resource's name, which is known anyway.
-pub(super) fn short<'a>(operation: &'a Operation, resource: &Resource) -> &'a str {
+/// Longest object name in texts for people, in bytes.
+const SHORT_BYTES: usize = 300;
+
+/// What a person calls an object: its id without the resource's name, which is known anyway. Names come from
+/// clients and are read in terminals and consoles: what is invisible or steers them is spelt out.
+fn short(operation: &Operation, resource: &Resource) -> String {
     let id = operation.object.entity.id.as_str();
-    match id
+    let rest = id
         .strip_prefix(resource.name.as_str())
-        .and_then(|rest| rest.strip_prefix('/'))
-    {
-        Some(rest) if !rest.is_empty() => rest,
-        _ => id,
+        .and_then(|rest| rest.strip_prefix('/'));
+    visible(rest.filter(|rest| !rest.is_empty()).unwrap_or(id))
+}
+
+/// A text without control characters, marks of direction and invisible ones.
+fn visible(text: &str) -> String {
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    };
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) {
+            visible.extend(c.escape_unicode());
+        } else {
+            visible.push(c);
+        }
+        if visible.len() > SHORT_BYTES {
+            truncate(&mut visible, SHORT_BYTES);
+            visible.push_str("...");
+            break;
+        }
     }
+    visible
 }
 
 /// An operation in words: `write public.orders`.
-pub(super) fn describe(operation: &Operation, resource: &Resource) -> String {
+fn describe(operation: &Operation, resource: &Resource) -> String {
     format!("{} {}", operation.action, short(operation, resource))
 }
 
@@ -186,5 +210,17 @@ fn denial(rules: &[Rule], resource: &Resource, operation: &Operation, outcome: &
         rule,
         operation: describe(operation, resource),
         hint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_read_is_what_it_is() {
+        assert_eq!(visible("public.orders é \"x\""), "public.orders é \"x\"");
+        assert_eq!(visible("a\u{202e}b\u{1b}[2J\n"), "a\\u{202e}b\\u{1b}[2J\\u{a}");
+        assert!(visible(&"\u{7f}".repeat(2000)).len() <= SHORT_BYTES + 3);
     }
 }

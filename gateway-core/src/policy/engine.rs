@@ -100,7 +100,8 @@ impl PolicyEngine {
         Ok(engine)
     }
 
-    /// Loads the directory again. A bad set keeps the old one in force.
+    /// Loads the directory again. A bad set keeps the old one in force. Reads files and may take a second for
+    /// thousands of policies: within async code, call it by `spawn_blocking`.
     ///
     /// # Errors
     /// All faults of all files.

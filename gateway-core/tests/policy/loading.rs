@@ -36,6 +36,14 @@ fn what_is_refused_and_what_is_said() {
             "test.cedar:1:10: `@expires` can't be read: \"soon\"; write a duration: @expires(\"30m\")",
         ),
         (
+            "@id permit (principal, action, resource);",
+            "1:1: `@id` can't be read: \"\"",
+        ),
+        (
+            "@id(\"a\") @approve permit (principal, action, resource);",
+            "1:10: `@approve` can't be read",
+        ),
+        (
             "@id(\"a\") @rows(\"3\") forbid (principal, action, resource);",
             "test.cedar:1:10: `@rows` on a forbid has no meaning; a forbid carries `@id` alone",
         ),
