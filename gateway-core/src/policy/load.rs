@@ -93,6 +93,7 @@ pub(super) fn load(dir: &Path, vocabulary: &Vocabulary) -> Result<Rules, PolicyE
     }
     let version = loader.version();
     let Loader { files, drafts, .. } = loader;
+    let count = drafts.len();
     let list = drafts.into_iter().filter_map(|draft| {
         let file = files.get(draft.file)?;
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();

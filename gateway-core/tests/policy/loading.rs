@@ -1,8 +1,9 @@
 //! What loading accepts and refuses, and what it says.
 
 use std::fs;
+use std::sync::Arc;
 
-use gateway_core::policy::{PolicyEngine, PolicyError};
+use gateway_core::policy::{PolicyEngine, PolicyError, SchemaPart, Vocabulary};
 
 use crate::support::{Fixture, errors, vocabulary};
 
@@ -14,6 +15,19 @@ fn the_documented_examples_are_valid() {
     let fixture = Fixture::new(EXAMPLES);
     assert_eq!(fixture.engine.policies(), 22);
     assert!(fixture.engine.status().warnings.is_empty());
+}
+
+#[test]
+fn the_examples_for_databases_are_valid_without_other_adapters() {
+    let (examples, _) = EXAMPLES.split_once("// Contract.").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("examples.cedar"), examples).unwrap();
+    let sql = SchemaPart::parse("gateway-sql", include_str!("../data/parts/sql.cedarschema")).unwrap();
+    let vocabulary = Arc::new(Vocabulary::merge([sql]).unwrap());
+    match PolicyEngine::open(dir.path(), vocabulary) {
+        Ok(engine) => assert_eq!(engine.policies(), 16),
+        Err(errors) => panic!("{errors}"),
+    }
 }
 
 #[test]
