@@ -106,8 +106,20 @@ pub(super) fn load(dir: &Path, vocabulary: &Vocabulary) -> Result<Rules, PolicyE
             policy: draft.policy,
         })
     });
+    let list: Vec<Rule> = list.collect();
+    if list.len() != count {
+        // Cedar names policies by their index here: were one left out, others would be taken for it.
+        let (file, message) = (dir.to_owned(), "a policy was lost while loading".to_owned());
+        return Err(PolicyErrors(vec![PolicyError {
+            file,
+            line: 0,
+            column: 0,
+            message,
+            help: None,
+        }]));
+    }
     Ok(Rules {
-        list: list.collect(),
+        list,
         version,
         warnings,
     })
