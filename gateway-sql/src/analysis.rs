@@ -143,6 +143,15 @@ pub struct OutputColumn {
     pub carries: BTreeSet<ColumnId>,
 }
 
+/// A column that is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// The column.
+    pub target: ColumnId,
+    /// Every column whose value it may get.
+    pub carries: BTreeSet<ColumnId>,
+}
+
 /// What kind of statement it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StatementKind {
@@ -291,6 +300,11 @@ pub struct StatementAnalysis {
     pub reads: BTreeSet<ColumnId>,
     /// Columns of the result and what each may carry. Empty where there is no result or it is not known.
     pub outputs: Vec<OutputColumn>,
+    /// Columns whose values steer the result otherwise than as output: ranges, patterns, order, min and max, expressions
+    /// in conditions. Counts, null tests and equality of a bare column are not in here.
+    pub compared: BTreeSet<ColumnId>,
+    /// Columns that are written, with what the value written may carry.
+    pub assignments: Vec<Assignment>,
     /// What it changes in the session.
     pub effects: Vec<Effect>,
     /// Its kind.
@@ -316,6 +330,8 @@ impl StatementAnalysis {
             summary: String::new(),
             reads: BTreeSet::new(),
             outputs: Vec::new(),
+            compared: BTreeSet::new(),
+            assignments: Vec::new(),
             effects: Vec::new(),
             kind,
             unresolved: false,

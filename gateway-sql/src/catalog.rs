@@ -4,6 +4,7 @@ mod build;
 mod query;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use build::CatalogBuilder;
@@ -92,7 +93,7 @@ pub struct Relation {
     pub kind: RelationKind,
     /// Its live columns in order.
     pub columns: Vec<Column>,
-    /// Relations that it inherits from or is a partition of.
+    /// Relations that it inherits from or is a partition of; the table of an index.
     #[serde(default)]
     pub parents: Vec<i64>,
     /// Columns that a view depends on: relation oid and column number, 0 for all.
@@ -107,6 +108,15 @@ pub struct Relation {
     /// Row-level security is on.
     #[serde(default)]
     pub rls: bool,
+    /// Tables whose foreign keys refer to it: TRUNCATE ... CASCADE empties them.
+    #[serde(default)]
+    pub referencing: Vec<i64>,
+    /// A view's query, every name in it qualified.
+    #[serde(default)]
+    pub definition: Option<String>,
+    /// What each column of a view may carry, made from `definition` when first asked for.
+    #[serde(skip)]
+    pub(crate) lineage: OnceLock<Vec<BTreeSet<ColumnId>>>,
 }
 
 impl Relation {
@@ -165,6 +175,12 @@ pub struct Operator {
     pub schema: String,
     /// Its symbol.
     pub name: String,
+    /// Type of its left side, if it has one.
+    #[serde(default)]
+    pub left: Option<QualifiedName>,
+    /// Type of its right side, if it has one.
+    #[serde(default)]
+    pub right: Option<QualifiedName>,
     /// The function behind it.
     pub function: QualifiedName,
 }

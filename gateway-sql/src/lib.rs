@@ -31,12 +31,14 @@ mod analysis;
 mod analyze;
 mod catalog;
 mod functions;
+mod nesting;
+mod protected;
 mod session;
 
 pub use analysis::{
-    Action, Analysis, ColumnId, Effect, Object, Operation, OutputColumn, StatementAnalysis, StatementKind,
+    Action, Analysis, Assignment, ColumnId, Effect, Object, Operation, OutputColumn, StatementAnalysis, StatementKind,
 };
-pub use analyze::{analyze, function_operations, normalise};
+pub use analyze::{analyze, function_analysis, function_operations, normalise};
 pub use catalog::{
     CATALOG_QUERY, Cast, Catalog, CatalogBuilder, CatalogError, Column, Function, Operator, QualifiedName, Relation,
     RelationKind, UserType,

@@ -1,5 +1,7 @@
 //! A catalog made by hand.
 
+use std::sync::OnceLock;
+
 use super::{Catalog, Column, Document, Function, Operator, QualifiedName, Relation, RelationKind};
 use super::{Cast, UserType};
 
@@ -39,6 +41,9 @@ impl CatalogBuilder {
             calls: Vec::new(),
             rules: false,
             rls: false,
+            referencing: Vec::new(),
+            definition: None,
+            lineage: OnceLock::new(),
         });
         oid
     }
@@ -49,6 +54,16 @@ impl CatalogBuilder {
             change(relation);
         }
         self
+    }
+
+    /// Adds a view with its query, in which every name is qualified, and the columns that it depends on.
+    pub fn view(&mut self, schema: &str, name: &str, columns: &[&str], query: &str, reads: &[(i64, i32)]) -> i64 {
+        let oid = self.relation(schema, name, RelationKind::View, columns);
+        self.with_last(|view| {
+            view.definition = Some(query.to_owned());
+            view.reads = reads.to_vec();
+        });
+        oid
     }
 
     /// Adds a function.
@@ -71,7 +86,8 @@ impl CatalogBuilder {
     /// Adds an operator and names the function behind it.
     pub fn operator(&mut self, schema: &str, name: &str, function: &str) -> &mut Self {
         let function = QualifiedName { schema: schema.to_owned(), name: function.to_owned() };
-        self.document.operators.push(Operator { schema: schema.to_owned(), name: name.to_owned(), function });
+        let (schema, name) = (schema.to_owned(), name.to_owned());
+        self.document.operators.push(Operator { schema, name, left: None, right: None, function });
         self
     }
 
