@@ -5,7 +5,10 @@ use std::io::BufRead as _;
 fn main() {
     let path = std::env::args().nth(1).unwrap_or_default();
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let catalog = gateway_sql::Catalog::from_json(&text).unwrap_or_default();
+    let catalog = gateway_sql::Catalog::from_json(&text).unwrap_or_else(|error| {
+        eprintln!("{error}");
+        gateway_sql::Catalog::default()
+    });
     let session = gateway_sql::SessionState { database: "orders".to_owned(), ..Default::default() };
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let analysis = gateway_sql::analyze(&line, &catalog, &session);

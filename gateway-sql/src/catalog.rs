@@ -154,8 +154,10 @@ pub struct Function {
     /// The language of its body.
     pub language: String,
     /// Fewest arguments.
+    #[serde(default)]
     pub min_args: i32,
     /// Most arguments; `None`: any number.
+    #[serde(default)]
     pub max_args: Option<i32>,
     /// It belongs to an extension.
     #[serde(default)]
