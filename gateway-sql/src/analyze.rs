@@ -36,7 +36,12 @@ pub fn analyze(sql: &str, catalog: &Catalog, session: &SessionState) -> Analysis
 }
 
 /// What calling one function by name does, for the FunctionCall message. Every such call asks `call` at least.
-pub fn function_analysis(schema: &str, name: &str, catalog: &Catalog, session: &SessionState) -> StatementAnalysis {
+pub fn function_analysis(
+    schema: &str,
+    name: &str,
+    catalog: &Catalog,
+    session: &SessionState,
+) -> StatementAnalysis {
     let working = message::Working::of(session);
     let mut walker = walker::Walker::new(catalog, &working, StatementKind::Call);
     walker.call_by_name(schema, name);
@@ -45,7 +50,12 @@ pub fn function_analysis(schema: &str, name: &str, catalog: &Catalog, session: &
 }
 
 /// The operations of [`function_analysis`].
-pub fn function_operations(schema: &str, name: &str, catalog: &Catalog, session: &SessionState) -> Vec<Operation> {
+pub fn function_operations(
+    schema: &str,
+    name: &str,
+    catalog: &Catalog,
+    session: &SessionState,
+) -> Vec<Operation> {
     function_analysis(schema, name, catalog, session).operations
 }
 

@@ -127,7 +127,11 @@ impl Relation {
 
     /// Its column of that name as an id.
     pub fn column_id(&self, name: &str) -> ColumnId {
-        ColumnId { schema: self.schema.clone(), table: self.name.clone(), column: name.to_owned() }
+        ColumnId {
+            schema: self.schema.clone(),
+            table: self.name.clone(),
+            column: name.to_owned(),
+        }
     }
 
     /// True for the server's own catalogs and `information_schema`.
@@ -283,7 +287,11 @@ impl From<Document> for Catalog {
             for &parent in &relation.parents {
                 catalog.children.entry(parent).or_default().push(relation.oid);
             }
-            catalog.by_name.entry(relation.schema.clone()).or_default().insert(relation.name.clone(), at);
+            catalog
+                .by_name
+                .entry(relation.schema.clone())
+                .or_default()
+                .insert(relation.name.clone(), at);
         }
         catalog.relations = document.relations;
         for function in document.functions {
@@ -291,7 +299,11 @@ impl From<Document> for Catalog {
             schema.entry(function.name.clone()).or_default().push(function);
         }
         for operator in document.operators {
-            catalog.operators.entry(operator.name.clone()).or_default().push(operator);
+            catalog
+                .operators
+                .entry(operator.name.clone())
+                .or_default()
+                .push(operator);
         }
         for user_type in document.types {
             let schema = catalog.types.entry(user_type.schema.clone()).or_default();
@@ -307,10 +319,19 @@ impl From<Catalog> for Document {
             server_version: catalog.server_version,
             schemas: catalog.schemas.into_iter().collect(),
             relations: catalog.relations,
-            functions: catalog.functions.into_values().flat_map(HashMap::into_values).flatten().collect(),
+            functions: catalog
+                .functions
+                .into_values()
+                .flat_map(HashMap::into_values)
+                .flatten()
+                .collect(),
             operators: catalog.operators.into_values().flatten().collect(),
             casts: catalog.casts,
-            types: catalog.types.into_values().flat_map(HashMap::into_values).collect(),
+            types: catalog
+                .types
+                .into_values()
+                .flat_map(HashMap::into_values)
+                .collect(),
         }
     }
 }
@@ -321,7 +342,9 @@ impl Catalog {
     /// # Errors
     /// If the text is not that document.
     pub fn from_json(text: &str) -> Result<Self, CatalogError> {
-        serde_json::from_str::<Document>(text).map(Catalog::from).map_err(CatalogError)
+        serde_json::from_str::<Document>(text)
+            .map(Catalog::from)
+            .map_err(CatalogError)
     }
 
     /// A catalog made by hand, for tests and examples.
@@ -331,7 +354,10 @@ impl Catalog {
 
     /// The relation of that name.
     pub fn relation(&self, schema: &str, name: &str) -> Option<&Relation> {
-        self.by_name.get(schema)?.get(name).and_then(|&at| self.relations.get(at))
+        self.by_name
+            .get(schema)?
+            .get(name)
+            .and_then(|&at| self.relations.get(at))
     }
 
     /// The relation with that oid.
@@ -346,7 +372,10 @@ impl Catalog {
 
     /// Functions of that name in that schema, all signatures. Built-in ones are not listed.
     pub fn functions(&self, schema: &str, name: &str) -> &[Function] {
-        self.functions.get(schema).and_then(|names| names.get(name)).map_or(&[], Vec::as_slice)
+        self.functions
+            .get(schema)
+            .and_then(|names| names.get(name))
+            .map_or(&[], Vec::as_slice)
     }
 
     /// Operators of that symbol in any schema, built-in ones not listed.
@@ -397,7 +426,9 @@ impl Catalog {
         while let Some(relation) = todo.pop() {
             calls.extend(relation.calls.iter().cloned());
             for &(oid, num) in &relation.reads {
-                let Some(base) = self.relation_by_oid(oid) else { continue };
+                let Some(base) = self.relation_by_oid(oid) else {
+                    continue;
+                };
                 for column in base.columns.iter().filter(|column| num == 0 || column.num == num) {
                     columns.insert(base.column_id(&column.name));
                 }

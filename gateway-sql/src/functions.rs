@@ -33,12 +33,14 @@ pub(crate) enum Builtin {
 /// and the structure.
 pub fn is_harmless_builtin(name: &str) -> bool {
     static SET: OnceLock<HashSet<&str>> = OnceLock::new();
-    SET.get_or_init(|| HARMLESS.split_whitespace().collect()).contains(name)
+    SET.get_or_init(|| HARMLESS.split_whitespace().collect())
+        .contains(name)
 }
 
 fn is_other_builtin(name: &str) -> bool {
     static SET: OnceLock<HashSet<&str>> = OnceLock::new();
-    SET.get_or_init(|| OTHER.split_whitespace().collect()).contains(name)
+    SET.get_or_init(|| OTHER.split_whitespace().collect())
+        .contains(name)
 }
 
 /// OUT columns of a built-in function; empty if it has none or is not known.
@@ -64,12 +66,26 @@ pub(crate) fn builtin(name: &str) -> Builtin {
         "pg_mcv_list_items" | "pg_mcv_list_out" | "pg_mcv_list_send" => {
             Builtin::Forbidden("planner statistics are never shown")
         }
-        "pg_stat_get_wal_receiver" | "pg_show_all_file_settings" | "pg_hba_file_rules" | "pg_ident_file_mappings"
+        "pg_stat_get_wal_receiver"
+        | "pg_show_all_file_settings"
+        | "pg_hba_file_rules"
+        | "pg_ident_file_mappings"
         | "pg_config" => Builtin::Forbidden("the server's own configuration files are never shown"),
-        "query_to_xml" | "query_to_xmlschema" | "query_to_xml_and_xmlschema" | "cursor_to_xml"
-        | "cursor_to_xmlschema" | "table_to_xml" | "table_to_xmlschema" | "table_to_xml_and_xmlschema"
-        | "schema_to_xml" | "schema_to_xmlschema" | "schema_to_xml_and_xmlschema" | "database_to_xml"
-        | "database_to_xmlschema" | "database_to_xml_and_xmlschema" | "ts_stat" => Builtin::Asks(Action::Unknown),
+        "query_to_xml"
+        | "query_to_xmlschema"
+        | "query_to_xml_and_xmlschema"
+        | "cursor_to_xml"
+        | "cursor_to_xmlschema"
+        | "table_to_xml"
+        | "table_to_xmlschema"
+        | "table_to_xml_and_xmlschema"
+        | "schema_to_xml"
+        | "schema_to_xmlschema"
+        | "schema_to_xml_and_xmlschema"
+        | "database_to_xml"
+        | "database_to_xmlschema"
+        | "database_to_xml_and_xmlschema"
+        | "ts_stat" => Builtin::Asks(Action::Unknown),
         _ if is_harmless_builtin(name) => Builtin::Harmless,
         _ if is_file(name) => Builtin::Asks(Action::File),
         _ if is_control(name) => Builtin::Asks(Action::Control),
@@ -82,7 +98,10 @@ fn is_file(name: &str) -> bool {
     name.starts_with("pg_read_")
         || name.starts_with("pg_ls_")
         || name.starts_with("pg_file_")
-        || matches!(name, "pg_stat_file" | "lo_import" | "lo_export" | "pg_current_logfile" | "pg_logdir_ls")
+        || matches!(
+            name,
+            "pg_stat_file" | "lo_import" | "lo_export" | "pg_current_logfile" | "pg_logdir_ls"
+        )
 }
 
 fn is_control(name: &str) -> bool {
@@ -98,7 +117,10 @@ pub(crate) fn reaches_out(name: &str) -> bool {
         || name.starts_with("postgres_fdw")
         || name.starts_with("file_fdw")
         || name.starts_with("pg_file_")
-        || matches!(name, "pg_logdir_ls" | "pg_read_file" | "pg_read_binary_file" | "lo_import" | "lo_export")
+        || matches!(
+            name,
+            "pg_logdir_ls" | "pg_read_file" | "pg_read_binary_file" | "lo_import" | "lo_export"
+        )
 }
 
 #[cfg(test)]
@@ -120,7 +142,10 @@ mod tests {
 
     #[test]
     fn slots_are_control_and_files_are_files() {
-        assert_eq!(builtin("pg_drop_replication_slot"), Builtin::Asks(Action::Control));
+        assert_eq!(
+            builtin("pg_drop_replication_slot"),
+            Builtin::Asks(Action::Control)
+        );
         assert_eq!(builtin("pg_read_file"), Builtin::Asks(Action::File));
         assert_eq!(builtin("pg_sleep"), Builtin::Asks(Action::Call));
         assert_eq!(builtin("no_such_function"), Builtin::NoSuch);

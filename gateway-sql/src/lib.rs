@@ -36,12 +36,13 @@ mod protected;
 mod session;
 
 pub use analysis::{
-    Action, Analysis, Assignment, ColumnId, Effect, Object, Operation, OutputColumn, StatementAnalysis, StatementKind,
+    Action, Analysis, Assignment, ColumnId, Effect, Object, Operation, OutputColumn, StatementAnalysis,
+    StatementKind,
 };
 pub use analyze::{analyze, function_analysis, function_operations, normalise};
 pub use catalog::{
-    CATALOG_QUERY, Cast, Catalog, CatalogBuilder, CatalogError, Column, Function, Operator, QualifiedName, Relation,
-    RelationKind, UserType,
+    CATALOG_QUERY, Cast, Catalog, CatalogBuilder, CatalogError, Column, Function, Operator, QualifiedName,
+    Relation, RelationKind, UserType,
 };
 pub use functions::is_harmless_builtin;
 pub use session::{Cursor, PreparedStatement, SessionState, TempRelation};

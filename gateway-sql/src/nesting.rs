@@ -109,8 +109,15 @@ fn end_of_token(bytes: &[u8], from: usize) -> usize {
     match bytes.get(from) {
         Some(b'"') => end_of_quote(bytes, from, b'"'),
         Some(b'\'') => {
-            let escapes = from.checked_sub(1).and_then(|at| bytes.get(at)).is_some_and(|b| matches!(b, b'e' | b'E'));
-            if escapes { end_of_escaped(bytes, from) } else { end_of_quote(bytes, from, b'\'') }
+            let escapes = from
+                .checked_sub(1)
+                .and_then(|at| bytes.get(at))
+                .is_some_and(|b| matches!(b, b'e' | b'E'));
+            if escapes {
+                end_of_escaped(bytes, from)
+            } else {
+                end_of_quote(bytes, from, b'\'')
+            }
         }
         Some(b'$') => end_of_dollar(bytes, from),
         // A word that may introduce an escape string ends before its quote.
@@ -147,13 +154,18 @@ fn end_of_escaped(bytes: &[u8], from: usize) -> usize {
 
 fn end_of_dollar(bytes: &[u8], from: usize) -> usize {
     let mut end = from + 1;
-    while bytes.get(end).is_some_and(|&byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80) {
+    while bytes
+        .get(end)
+        .is_some_and(|&byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80)
+    {
         end += 1;
     }
     if bytes.get(end) != Some(&b'$') {
         return end.max(from + 1);
     }
-    let Some(tag) = bytes.get(from..=end) else { return from + 1 };
+    let Some(tag) = bytes.get(from..=end) else {
+        return from + 1;
+    };
     let mut at = end + 1;
     while at < bytes.len() {
         if bytes.get(at) == Some(&b'$') && bytes.get(at..at + tag.len()) == Some(tag) {

@@ -101,7 +101,9 @@ impl SessionState {
         let mut effective: Vec<String> = Vec::new();
         for schema in given {
             match schema.as_str() {
-                "$user" if catalog.has_schema(&self.current_user) => effective.push(self.current_user.clone()),
+                "$user" if catalog.has_schema(&self.current_user) => {
+                    effective.push(self.current_user.clone())
+                }
                 "$user" => {}
                 _ => effective.push(schema.clone()),
             }

@@ -26,13 +26,21 @@ impl Walker<'_> {
     pub(super) fn callees(&self, schema: Option<&str>, name: &str, args: Option<usize>) -> Vec<Callee> {
         let path: Vec<&str> = match schema {
             Some(schema) => vec![schema],
-            None => self.working.session.search_path.iter().map(String::as_str).collect(),
+            None => self
+                .working
+                .session
+                .search_path
+                .iter()
+                .map(String::as_str)
+                .collect(),
         };
         let mut found = Vec::new();
         for schema in path {
             let functions = self.catalog.functions(schema, name);
             let fits = functions.iter().any(|function| {
-                let Some(args) = args.and_then(|args| i32::try_from(args).ok()) else { return true };
+                let Some(args) = args.and_then(|args| i32::try_from(args).ok()) else {
+                    return true;
+                };
                 match function.max_args {
                     Some(max) => (function.min_args..=max).contains(&args),
                     None => args + 1 >= function.min_args,
@@ -46,7 +54,12 @@ impl Walker<'_> {
             }
         }
         if schema.is_none()
-            && !self.working.session.search_path.iter().any(|schema| schema == "pg_catalog")
+            && !self
+                .working
+                .session
+                .search_path
+                .iter()
+                .any(|schema| schema == "pg_catalog")
             && is_builtin_of("pg_catalog", name)
         {
             found.push(Callee::Builtin(name.to_owned()));
@@ -59,8 +72,14 @@ impl Walker<'_> {
             self.unknown();
             return;
         };
+        if self.field_of_row(call, schema, name) {
+            return;
+        }
         let silent = name == "count" && matches!(schema, None | Some("pg_catalog"));
-        let extreme = matches!(name, "min" | "max" | "greatest" | "least" | "mode" | "percentile_disc");
+        let extreme = matches!(
+            name,
+            "min" | "max" | "greatest" | "least" | "mode" | "percentile_disc"
+        );
         let flow = self.flow_of(|walker| walker.exprs(&call.args));
         if extreme || call.agg_within_group {
             self.out.compared.extend(flow.iter().cloned());
@@ -85,7 +104,11 @@ impl Walker<'_> {
         if let Some(window) = call.over.as_deref() {
             self.window(window);
         }
-        let args = if call.func_variadic { None } else { Some(call.args.len() + within_group(call)) };
+        let args = if call.func_variadic {
+            None
+        } else {
+            Some(call.args.len() + within_group(call))
+        };
         let callees = self.callees(schema, name, args);
         if callees.is_empty() {
             self.unfound(call, schema, name);
@@ -95,25 +118,45 @@ impl Walker<'_> {
         }
         // `text(x)` may be a cast.
         if call.args.len() == 1 {
-            self.casts.insert(format!("{}.{name}", schema.unwrap_or("pg_catalog")));
+            self.casts
+                .insert(format!("{}.{name}", schema.unwrap_or("pg_catalog")));
         }
     }
 
-    /// A function that the catalog does not know: a column in functional notation (`email(c)`), a type used as a cast,
-    /// or something newer than the catalog.
+    /// `email(c)` where c is a row and no function has that name: its column.
+    fn field_of_row(&mut self, call: &FuncCall, schema: Option<&str>, name: &str) -> bool {
+        let [arg] = call.args.as_slice() else { return false };
+        let Some(NodeEnum::ColumnRef(reference)) = arg.node.as_ref() else {
+            return false;
+        };
+        let Some((qualifier, column)) = super::expr::split(reference) else {
+            return false;
+        };
+        let Reference::Whole(item) = resolve(&self.items, &self.scopes, qualifier, column) else {
+            return false;
+        };
+        let columns: Vec<usize> = self
+            .items
+            .get(item)
+            .map(|item| item.positions(name).collect())
+            .unwrap_or_default();
+        if schema.is_some() || columns.is_empty() || !self.callees(None, name, Some(1)).is_empty() {
+            return false;
+        }
+        for column in columns {
+            self.read_column(item, column);
+        }
+        true
+    }
+
+    /// A function that the catalog does not know: a type used as a cast, or something newer than the catalog.
     fn unfound(&mut self, call: &FuncCall, schema: Option<&str>, name: &str) {
-        if schema.is_none()
-            && let [arg] = call.args.as_slice()
-        {
-            if let Some(NodeEnum::ColumnRef(reference)) = arg.node.as_ref()
-                && let Some((qualifier, column)) = super::expr::split(reference)
-                && let Reference::Whole(item) = resolve(&self.items, &self.scopes, qualifier, column)
-                && self.items.get(item).is_some_and(|item| item.positions(name).next().is_some())
-            {
-                return;
-            }
+        if schema.is_none() && call.args.len() == 1 {
             let path = &self.working.session.search_path;
-            if path.iter().any(|schema| self.catalog.user_type(schema, name).is_some()) {
+            if path
+                .iter()
+                .any(|schema| self.catalog.user_type(schema, name).is_some())
+            {
                 return;
             }
         }
@@ -170,7 +213,9 @@ impl Walker<'_> {
         }
         match builtin(name) {
             Builtin::Harmless => {}
-            Builtin::Asks(Action::Call) | Builtin::NoSuch => self.ask_function(Action::Call, "pg_catalog", name),
+            Builtin::Asks(Action::Call) | Builtin::NoSuch => {
+                self.ask_function(Action::Call, "pg_catalog", name)
+            }
             Builtin::Asks(action) => self.ask_resource(action),
             Builtin::Forbidden(reason) => {
                 self.ask_function(Action::Call, "pg_catalog", name);
@@ -194,6 +239,8 @@ impl Walker<'_> {
                             && setting.eq_ignore_ascii_case("search_path")
                         {
                             self.effect(Effect::SetSearchPath(Some(super::settings::split_path(path))));
+                            // Third argument: it may be local, and the row may never be reached.
+                            self.effect(Effect::SessionSettingsChanged);
                         } else if verdict == Setting::Followed {
                             self.ask_resource(Action::Control);
                         }
@@ -207,9 +254,8 @@ impl Walker<'_> {
                     self.forbid("connection strings of the server are never shown");
                     self.ask_resource(Action::Control);
                 }
-                Some(_) => {}
-                // A setting whose name is computed: only secret ones matter, so this is unknown.
-                None => self.unknown(),
+                // Settings are structure, like pg_settings; a computed name is no more than that.
+                Some(_) | None => {}
             },
             "pg_notify" => {
                 if constant(0).is_none() || constant(1).is_none() {
@@ -245,7 +291,8 @@ impl Walker<'_> {
             self.unknown();
         }
         let missing = self.operators.iter().any(|(schema, symbol)| {
-            schema.as_deref().is_some_and(|schema| schema != "pg_catalog") && self.catalog.operators(symbol).is_empty()
+            schema.as_deref().is_some_and(|schema| schema != "pg_catalog")
+                && self.catalog.operators(symbol).is_empty()
         });
         if missing || self.working.defines_code() && !self.operators.is_empty() {
             self.unknown();
@@ -256,9 +303,15 @@ impl Walker<'_> {
     }
 
     fn operator_applies(&self, operator: &Operator) -> bool {
-        [&operator.left, &operator.right].into_iter().flatten().all(|side| {
-            side.schema == "pg_catalog" || self.types.contains(&format!("{}.{}", side.schema, element(&side.name)))
-        })
+        [&operator.left, &operator.right]
+            .into_iter()
+            .flatten()
+            .all(|side| {
+                side.schema == "pg_catalog"
+                    || self
+                        .types
+                        .contains(&format!("{}.{}", side.schema, element(&side.name)))
+            })
     }
 
     /// Casts with user-made functions: explicit ones if something is cast to the target and the source is touched,
@@ -286,7 +339,11 @@ fn element(name: &str) -> &str {
 }
 
 fn within_group(call: &FuncCall) -> usize {
-    if call.agg_within_group { call.agg_order.len() } else { 0 }
+    if call.agg_within_group {
+        call.agg_order.len()
+    } else {
+        0
+    }
 }
 
 fn is_builtin_of(schema: &str, name: &str) -> bool {

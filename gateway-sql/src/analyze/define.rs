@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AlterTableCmd, AlterTableStmt, AlterTableType, CreateTrigStmt, DropBehavior, IndexStmt, Node, ObjectType, RangeVar,
-    TruncateStmt,
+    AlterTableCmd, AlterTableStmt, AlterTableType, CreateTrigStmt, DropBehavior, IndexStmt, Node, ObjectType,
+    RangeVar, TruncateStmt,
 };
 
 use super::names::{qualified, text_of};
@@ -31,9 +31,14 @@ impl Walker<'_> {
                 self.effect(Effect::CatalogChanged);
             }
             Named::Relation(relation) => {
-                let index = matches!(relation.kind, RelationKind::Index | RelationKind::PartitionedIndex);
+                let index = matches!(
+                    relation.kind,
+                    RelationKind::Index | RelationKind::PartitionedIndex
+                );
                 let table = relation.parents.first().filter(|_| index);
-                let relation = table.and_then(|&oid| self.catalog.relation_by_oid(oid)).unwrap_or(relation);
+                let relation = table
+                    .and_then(|&oid| self.catalog.relation_by_oid(oid))
+                    .unwrap_or(relation);
                 self.ask_table(Action::Define, &relation.schema, &relation.name);
                 if relation.kind == RelationKind::Foreign {
                     self.ask_resource(Action::File);
@@ -52,7 +57,11 @@ impl Walker<'_> {
         match name {
             Some((schema, name)) => {
                 let schemaname = schema.unwrap_or_default().to_owned();
-                self.alter(Some(&RangeVar { schemaname, relname: name.to_owned(), ..RangeVar::default() }));
+                self.alter(Some(&RangeVar {
+                    schemaname,
+                    relname: name.to_owned(),
+                    ..RangeVar::default()
+                }));
             }
             None => self.unknown(),
         }
@@ -100,8 +109,11 @@ impl Walker<'_> {
             Some(schema) => schema.to_owned(),
             None => {
                 let path = &self.working.session.search_path;
-                let own = path.iter().find(|schema| !self.catalog.functions(schema, name).is_empty());
-                own.cloned().unwrap_or_else(|| self.working.creation_schema(self.catalog))
+                let own = path
+                    .iter()
+                    .find(|schema| !self.catalog.functions(schema, name).is_empty());
+                own.cloned()
+                    .unwrap_or_else(|| self.working.creation_schema(self.catalog))
             }
         };
         self.ask_function(Action::Define, &schema, name);
@@ -117,7 +129,11 @@ impl Walker<'_> {
             NodeEnum::ViewStmt(view) => self.create_view(view),
             NodeEnum::CreateSeqStmt(create) => {
                 self.define_new(create.sequence.as_ref());
-                if create.sequence.as_ref().is_some_and(|range| self.makes_temp(range)) {
+                if create
+                    .sequence
+                    .as_ref()
+                    .is_some_and(|range| self.makes_temp(range))
+                {
                     self.effect(Effect::TempChanged);
                 }
             }
@@ -128,7 +144,10 @@ impl Walker<'_> {
             NodeEnum::CreateTrigStmt(trigger) => self.create_trigger(trigger),
             NodeEnum::RuleStmt(rule) => {
                 // Its actions are other statements, which run when somebody else writes.
-                let temp = rule.relation.as_ref().is_some_and(|range| matches!(self.named(range), Named::Temp(_)));
+                let temp = rule
+                    .relation
+                    .as_ref()
+                    .is_some_and(|range| matches!(self.named(range), Named::Temp(_)));
                 self.alter(rule.relation.as_ref());
                 if temp {
                     self.unknown();
@@ -197,7 +216,11 @@ impl Walker<'_> {
                 }
             }
             NodeEnum::AlterFunctionStmt(alter) => {
-                let name = alter.func.as_ref().map(|function| function.objname.clone()).unwrap_or_default();
+                let name = alter
+                    .func
+                    .as_ref()
+                    .map(|function| function.objname.clone())
+                    .unwrap_or_default();
                 self.define_function(&name);
             }
             _ => self.maintenance(node),
@@ -233,11 +256,24 @@ impl Walker<'_> {
                     let bases: BTreeSet<_> = self
                         .items
                         .get(item)
-                        .map(|item| item.columns.iter().flat_map(|column| column.bases.clone()).collect())
+                        .map(|item| {
+                            item.columns
+                                .iter()
+                                .flat_map(|column| column.bases.clone())
+                                .collect()
+                        })
                         .unwrap_or_default();
                     for id in bases {
-                        let (schema, table, column) = (id.schema.clone(), id.table.clone(), id.column.clone());
-                        self.ask(Action::Read, crate::Object::Column { schema, table, column });
+                        let (schema, table, column) =
+                            (id.schema.clone(), id.table.clone(), id.column.clone());
+                        self.ask(
+                            Action::Read,
+                            crate::Object::Column {
+                                schema,
+                                table,
+                                column,
+                            },
+                        );
                         self.out.reads.insert(id);
                     }
                 }
@@ -369,17 +405,29 @@ impl Walker<'_> {
                 Named::Relation(relation) => {
                     // An ALTER may use a column that it adds.
                     open = self.working.is_altered(relation);
-                    relation.columns.iter().map(|column| column.name.clone()).collect()
+                    relation
+                        .columns
+                        .iter()
+                        .map(|column| column.name.clone())
+                        .collect()
                 }
-                Named::Temp(name) => {
-                    self.working.session.temp.get(&name).map(|temp| temp.columns.clone()).unwrap_or_default()
-                }
+                Named::Temp(name) => self
+                    .working
+                    .session
+                    .temp
+                    .get(&name)
+                    .map(|temp| temp.columns.clone())
+                    .unwrap_or_default(),
                 Named::Missing { .. } => {
                     open = true;
                     Vec::new()
                 }
             };
-            columns.extend(names.into_iter().map(|name| ItemColumn::derived(Some(name), Carries::new())));
+            columns.extend(
+                names
+                    .into_iter()
+                    .map(|name| ItemColumn::derived(Some(name), Carries::new())),
+            );
             let name = range.relname.clone();
             self.with_definition(columns, open, |walker| {
                 if let Some(item) = walker.items.last_mut() {
@@ -423,7 +471,11 @@ impl Walker<'_> {
             AlterTableType::Undefined => self.unknown(),
             _ => {}
         }
-        match command.def.as_deref().and_then(|definition| definition.node.as_ref()) {
+        match command
+            .def
+            .as_deref()
+            .and_then(|definition| definition.node.as_ref())
+        {
             Some(NodeEnum::ColumnDef(_) | NodeEnum::Constraint(_)) => {
                 if let Some(definition) = command.def.as_deref() {
                     self.table_element(definition);
@@ -451,7 +503,10 @@ impl Walker<'_> {
     }
 
     fn create_trigger(&mut self, trigger: &CreateTrigStmt) {
-        let temp = trigger.relation.as_ref().is_some_and(|range| matches!(self.named(range), Named::Temp(_)));
+        let temp = trigger
+            .relation
+            .as_ref()
+            .is_some_and(|range| matches!(self.named(range), Named::Temp(_)));
         self.alter(trigger.relation.as_ref());
         // A trigger of a temporary table runs what only `call` permits.
         if temp {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    CmdType, DeleteStmt, InsertStmt, MergeMatchKind, MergeStmt, Node, OnConflictAction, OnConflictClause, RangeVar,
-    ReturningClause, UpdateStmt,
+    CmdType, DeleteStmt, InsertStmt, MergeMatchKind, MergeStmt, Node, OnConflictAction, OnConflictClause,
+    RangeVar, ReturningClause, UpdateStmt,
 };
 
 use super::scope::{Carries, Item, ItemColumn, Rows, Scope, Source};
@@ -29,7 +29,11 @@ impl Walker<'_> {
 
     /// Asks for writing a relation: a view's bases are written too.
     pub(super) fn write(&mut self, range: Option<&RangeVar>, bounded: bool) {
-        let action = if bounded { Action::Write } else { Action::WriteUnbounded };
+        let action = if bounded {
+            Action::Write
+        } else {
+            Action::WriteUnbounded
+        };
         self.write_as(range, action);
     }
 
@@ -49,7 +53,10 @@ impl Walker<'_> {
                     self.unknown();
                 }
                 for base in self.working.bases(self.catalog, relation) {
-                    if matches!(base.kind, RelationKind::Table | RelationKind::Partitioned | RelationKind::Foreign) {
+                    if matches!(
+                        base.kind,
+                        RelationKind::Table | RelationKind::Partitioned | RelationKind::Foreign
+                    ) {
                         self.ask_table(action, &base.schema, &base.name);
                     }
                     if base.rules {
@@ -62,17 +69,23 @@ impl Walker<'_> {
 
     /// Remembers what a written column gets.
     fn assign(&mut self, target: usize, column: &str, carries: Carries) {
-        let Some(item) = self.items.get(target) else { return };
+        let Some(item) = self.items.get(target) else {
+            return;
+        };
         let id = match &item.source {
             Source::Temp => {
-                let Some((_, table)) = item.names.last() else { return };
+                let Some((_, table)) = item.names.last() else {
+                    return;
+                };
                 let table = self.temp_name(target).unwrap_or_else(|| table.clone());
                 self.effect(Effect::TempWritten { name: table, carries });
                 return;
             }
-            Source::Relation { schema, name } | Source::System { schema, name, .. } => {
-                ColumnId { schema: schema.clone(), table: name.clone(), column: column.to_owned() }
-            }
+            Source::Relation { schema, name } | Source::System { schema, name, .. } => ColumnId {
+                schema: schema.clone(),
+                table: name.clone(),
+                column: column.to_owned(),
+            },
             Source::Derived => return,
         };
         if !carries.is_empty() {
@@ -82,7 +95,11 @@ impl Walker<'_> {
 
     fn temp_name(&self, target: usize) -> Option<String> {
         let column = self.items.get(target)?.columns.first()?;
-        column.carries.iter().find(|id| id.schema == super::walker::TEMP_SCHEMA).map(|id| id.table.clone())
+        column
+            .carries
+            .iter()
+            .find(|id| id.schema == super::walker::TEMP_SCHEMA)
+            .map(|id| id.table.clone())
     }
 
     pub(super) fn insert(&mut self, insert: &InsertStmt) -> Rows {
@@ -91,7 +108,9 @@ impl Walker<'_> {
 
     fn insert_here(&mut self, insert: &InsertStmt) -> Rows {
         let frames = self.with(insert.with_clause.as_ref());
-        let Some(target) = self.target(insert.relation.as_ref()) else { return Rows::default() };
+        let Some(target) = self.target(insert.relation.as_ref()) else {
+            return Rows::default();
+        };
         let source = match insert.select_stmt.as_deref().and_then(|node| node.node.as_ref()) {
             Some(NodeEnum::SelectStmt(select)) => self.select(select),
             None => Rows::default(),
@@ -111,18 +130,29 @@ impl Walker<'_> {
             }
         }
         if columns.is_empty() {
-            let all = self.items.get(target).map(|item| item.columns.as_slice()).unwrap_or_default();
+            let all = self
+                .items
+                .get(target)
+                .map(|item| item.columns.as_slice())
+                .unwrap_or_default();
             columns = all.iter().map(|column| column.real.clone()).collect();
         }
         let all = all_carries(&source);
         for (at, name) in columns.iter().enumerate() {
             let own = source.columns.get(at).map(|column| column.carries.clone());
             // With a star over unknown columns the places do not match.
-            let carries = if source.open { all.clone() } else { own.unwrap_or_default() };
+            let carries = if source.open {
+                all.clone()
+            } else {
+                own.unwrap_or_default()
+            };
             self.assign(target, name, carries);
         }
         let mut bounded = true;
-        self.scopes.push(Scope { items: vec![target], ..Scope::default() });
+        self.scopes.push(Scope {
+            items: vec![target],
+            ..Scope::default()
+        });
         if let Some(conflict) = insert.on_conflict_clause.as_deref() {
             bounded = self.on_conflict(conflict, target, &source);
         }
@@ -150,8 +180,14 @@ impl Walker<'_> {
             self.conditions(infer.where_clause.as_deref());
         }
         let carries = all_carries(source);
-        let columns = self.items.get(target).map(|item| item.columns.clone()).unwrap_or_default();
-        let columns = columns.into_iter().map(|column| ItemColumn::derived(column.name, carries.clone()));
+        let columns = self
+            .items
+            .get(target)
+            .map(|item| item.columns.clone())
+            .unwrap_or_default();
+        let columns = columns
+            .into_iter()
+            .map(|column| ItemColumn::derived(column.name, carries.clone()));
         let open = self.items.get(target).is_some_and(|item| item.open);
         let excluded = self.push_item(Item {
             names: vec![(None, "excluded".to_owned())],
@@ -162,11 +198,24 @@ impl Walker<'_> {
             mirrors: source.mirrors.clone(),
         });
         // Unqualified names mean the table; `excluded` is one scope out so that it does not shadow it.
-        self.scopes.insert(self.scopes.len().saturating_sub(1), Scope { items: vec![excluded], ..Scope::default() });
-        let own = self.items.get(target).map(|item| item.mirrors.clone()).unwrap_or_default();
+        self.scopes.insert(
+            self.scopes.len().saturating_sub(1),
+            Scope {
+                items: vec![excluded],
+                ..Scope::default()
+            },
+        );
+        let own = self
+            .items
+            .get(target)
+            .map(|item| item.mirrors.clone())
+            .unwrap_or_default();
         self.assignments(&conflict.target_list, target);
         self.conditions(conflict.where_clause.as_deref());
-        let limited = conflict.where_clause.as_deref().is_some_and(|condition| self.limits(condition, target));
+        let limited = conflict
+            .where_clause
+            .as_deref()
+            .is_some_and(|condition| self.limits(condition, target));
         self.scopes.remove(self.scopes.len().saturating_sub(2));
         limited || own.is_disjoint(&source.mirrors)
     }
@@ -185,7 +234,9 @@ impl Walker<'_> {
     }
 
     fn returning(&mut self, clause: Option<&ReturningClause>, target: usize) -> Rows {
-        let Some(clause) = clause else { return Rows::default() };
+        let Some(clause) = clause else {
+            return Rows::default();
+        };
         let mut names = vec!["old".to_owned(), "new".to_owned()];
         for node in &clause.options {
             match node.node.as_ref() {
@@ -202,14 +253,22 @@ impl Walker<'_> {
     pub(super) fn update(&mut self, update: &UpdateStmt) -> Rows {
         self.deeper(|walker| {
             let frames = walker.with(update.with_clause.as_ref());
-            let Some(target) = walker.target(update.relation.as_ref()) else { return Rows::default() };
-            walker.scopes.push(Scope { items: vec![target], ..Scope::default() });
+            let Some(target) = walker.target(update.relation.as_ref()) else {
+                return Rows::default();
+            };
+            walker.scopes.push(Scope {
+                items: vec![target],
+                ..Scope::default()
+            });
             for node in &update.from_clause {
                 walker.from_item(node);
             }
             walker.assignments(&update.target_list, target);
             walker.conditions(update.where_clause.as_deref());
-            let bounded = update.where_clause.as_deref().is_some_and(|condition| walker.limits(condition, target));
+            let bounded = update
+                .where_clause
+                .as_deref()
+                .is_some_and(|condition| walker.limits(condition, target));
             walker.write(update.relation.as_ref(), bounded);
             let rows = walker.returning(update.returning_clause.as_ref(), target);
             walker.leave_scope();
@@ -221,13 +280,21 @@ impl Walker<'_> {
     pub(super) fn delete(&mut self, delete: &DeleteStmt) -> Rows {
         self.deeper(|walker| {
             let frames = walker.with(delete.with_clause.as_ref());
-            let Some(target) = walker.target(delete.relation.as_ref()) else { return Rows::default() };
-            walker.scopes.push(Scope { items: vec![target], ..Scope::default() });
+            let Some(target) = walker.target(delete.relation.as_ref()) else {
+                return Rows::default();
+            };
+            walker.scopes.push(Scope {
+                items: vec![target],
+                ..Scope::default()
+            });
             for node in &delete.using_clause {
                 walker.from_item(node);
             }
             walker.conditions(delete.where_clause.as_deref());
-            let bounded = delete.where_clause.as_deref().is_some_and(|condition| walker.limits(condition, target));
+            let bounded = delete
+                .where_clause
+                .as_deref()
+                .is_some_and(|condition| walker.limits(condition, target));
             walker.write(delete.relation.as_ref(), bounded);
             let rows = walker.returning(delete.returning_clause.as_ref(), target);
             walker.leave_scope();
@@ -242,13 +309,21 @@ impl Walker<'_> {
 
     fn merge_here(&mut self, merge: &MergeStmt) -> Rows {
         let frames = self.with(merge.with_clause.as_ref());
-        let Some(target) = self.target(merge.relation.as_ref()) else { return Rows::default() };
-        self.scopes.push(Scope { items: vec![target], ..Scope::default() });
+        let Some(target) = self.target(merge.relation.as_ref()) else {
+            return Rows::default();
+        };
+        self.scopes.push(Scope {
+            items: vec![target],
+            ..Scope::default()
+        });
         if let Some(source) = merge.source_relation.as_deref() {
             self.from_item(source);
         }
         self.conditions(merge.join_condition.as_deref());
-        let joined = merge.join_condition.as_deref().is_some_and(|condition| self.limits(condition, target));
+        let joined = merge
+            .join_condition
+            .as_deref()
+            .is_some_and(|condition| self.limits(condition, target));
         let mut actions: BTreeSet<Action> = BTreeSet::new();
         for node in &merge.merge_when_clauses {
             let Some(NodeEnum::MergeWhenClause(when)) = node.node.as_ref() else {
@@ -256,7 +331,10 @@ impl Walker<'_> {
                 continue;
             };
             self.conditions(when.condition.as_deref());
-            let limited = when.condition.as_deref().is_some_and(|condition| self.limits(condition, target));
+            let limited = when
+                .condition
+                .as_deref()
+                .is_some_and(|condition| self.limits(condition, target));
             match when.command_type() {
                 CmdType::CmdInsert => {
                     self.merge_insert(when, target);
@@ -266,7 +344,11 @@ impl Walker<'_> {
                     self.assignments(&when.target_list, target);
                     let matched = when.match_kind() == MergeMatchKind::MergeWhenMatched;
                     let bounded = limited || matched && joined;
-                    actions.insert(if bounded { Action::Write } else { Action::WriteUnbounded });
+                    actions.insert(if bounded {
+                        Action::Write
+                    } else {
+                        Action::WriteUnbounded
+                    });
                 }
                 CmdType::CmdNothing => {}
                 _ => self.unknown(),
@@ -294,7 +376,11 @@ impl Walker<'_> {
             })
             .collect();
         if columns.is_empty() {
-            let all = self.items.get(target).map(|item| item.columns.as_slice()).unwrap_or_default();
+            let all = self
+                .items
+                .get(target)
+                .map(|item| item.columns.as_slice())
+                .unwrap_or_default();
             columns = all.iter().map(|column| column.real.clone()).collect();
         }
         for (at, value) in when.values.iter().enumerate() {
@@ -307,7 +393,10 @@ impl Walker<'_> {
 }
 
 fn all_carries(rows: &Rows) -> Carries {
-    rows.columns.iter().flat_map(|column| column.carries.iter().cloned()).collect()
+    rows.columns
+        .iter()
+        .flat_map(|column| column.carries.iter().cloned())
+        .collect()
 }
 
 fn updates(conflict: &OnConflictClause) -> bool {

@@ -2,8 +2,8 @@
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AExpr, AExprKind, BoolExprType, ColumnRef, JsonBehavior, JsonOutput, JsonValueExpr, Node, SubLink, SubLinkType,
-    TypeName, WindowDef,
+    AExpr, AExprKind, BoolExprType, ColumnRef, JsonBehavior, JsonOutput, JsonValueExpr, Node, SubLink,
+    SubLinkType, TypeName, WindowDef,
 };
 
 use super::names::{qualified, text_of, type_name};
@@ -226,7 +226,9 @@ impl Walker<'_> {
     pub(super) fn cast_to(&mut self, name: Option<&TypeName>) {
         let Some(name) = name else { return };
         self.steering(&name.typmods);
-        let Some((schema, name)) = type_name(name) else { return };
+        let Some((schema, name)) = type_name(name) else {
+            return;
+        };
         match schema {
             Some(schema) => {
                 self.casts.insert(format!("{schema}.{name}"));
@@ -246,7 +248,8 @@ impl Walker<'_> {
     pub(super) fn operator(&mut self, name: &[Node]) {
         match qualified(name) {
             Some((schema, symbol)) => {
-                self.operators.insert((schema.map(str::to_owned), symbol.to_owned()));
+                self.operators
+                    .insert((schema.map(str::to_owned), symbol.to_owned()));
             }
             None => self.unknown(),
         }
@@ -290,7 +293,10 @@ impl Walker<'_> {
             _ => self.operator(&expr.name),
         }
         let equality = is_equality(expr);
-        for side in [expr.lexpr.as_deref(), expr.rexpr.as_deref()].into_iter().flatten() {
+        for side in [expr.lexpr.as_deref(), expr.rexpr.as_deref()]
+            .into_iter()
+            .flatten()
+        {
             let bare = bare_or_list(side);
             let flow = self.flow_of(|walker| walker.expr(side));
             if !(equality && bare) {
@@ -309,7 +315,9 @@ impl Walker<'_> {
     pub(super) fn condition(&mut self, node: &Node) {
         self.deeper(|walker| match node.node.as_ref() {
             Some(NodeEnum::BoolExpr(expr)) => match expr.boolop() {
-                BoolExprType::AndExpr | BoolExprType::OrExpr | BoolExprType::NotExpr => walker.conditions(&expr.args),
+                BoolExprType::AndExpr | BoolExprType::OrExpr | BoolExprType::NotExpr => {
+                    walker.conditions(&expr.args)
+                }
                 BoolExprType::Undefined => walker.unknown(),
             },
             Some(NodeEnum::NullTest(test)) => {
@@ -382,8 +390,11 @@ impl Walker<'_> {
             && let Reference::Whole(item) = resolve(&self.items, &self.scopes, qualifier, name)
             && let Some(field) = rest.first().and_then(text_of)
         {
-            let columns: Vec<usize> =
-                self.items.get(item).map(|item| item.positions(field).collect()).unwrap_or_default();
+            let columns: Vec<usize> = self
+                .items
+                .get(item)
+                .map(|item| item.positions(field).collect())
+                .unwrap_or_default();
             if !columns.is_empty() {
                 for column in columns {
                     self.read_column(item, column);
@@ -407,7 +418,11 @@ impl Walker<'_> {
 
     /// A column reference; `*` outside a target list reads all of the innermost scope.
     pub(super) fn column_ref(&mut self, reference: &ColumnRef) {
-        if reference.fields.last().is_some_and(|last| matches!(last.node, Some(NodeEnum::AStar(_)))) {
+        if reference
+            .fields
+            .last()
+            .is_some_and(|last| matches!(last.node, Some(NodeEnum::AStar(_))))
+        {
             for item in self.star_items(reference) {
                 self.read_whole(item);
             }
@@ -434,6 +449,7 @@ impl Walker<'_> {
             Reference::Whole(item) => {
                 self.read_whole(item);
                 if qualifier.is_some() {
+                    self.out.unresolved |= self.callees(None, name, Some(1)).is_empty();
                     self.field_or_function(name);
                 }
             }
@@ -453,7 +469,12 @@ impl Walker<'_> {
                 self.read_scopes();
             }
             Reference::Nothing => {
-                let output = self.scopes.iter().rev().find_map(|scope| scope.outputs.get(name)).cloned();
+                let output = self
+                    .scopes
+                    .iter()
+                    .rev()
+                    .find_map(|scope| scope.outputs.get(name))
+                    .cloned();
                 match output {
                     Some(carries) if qualifier.is_none() => self.flow.extend(carries),
                     _ => self.lost(),
@@ -464,7 +485,11 @@ impl Walker<'_> {
 
     /// Reads everything in the visible scopes: for a name that may be anything's.
     fn read_scopes(&mut self) {
-        let all: Vec<usize> = self.scopes.iter().flat_map(|scope| scope.items.iter().copied()).collect();
+        let all: Vec<usize> = self
+            .scopes
+            .iter()
+            .flat_map(|scope| scope.items.iter().copied())
+            .collect();
         for item in all {
             self.read_whole(item);
         }
@@ -474,14 +499,22 @@ impl Walker<'_> {
     pub(super) fn star_items(&mut self, reference: &ColumnRef) -> Vec<usize> {
         let fields = reference.fields.split_last().map_or(&[][..], |(_, rest)| rest);
         if fields.is_empty() {
-            return self.scopes.last().map(|scope| scope.items.clone()).unwrap_or_default();
+            return self
+                .scopes
+                .last()
+                .map(|scope| scope.items.clone())
+                .unwrap_or_default();
         }
         let Some((schema, name)) = qualified(fields) else {
             self.lost();
             return Vec::new();
         };
         for scope in self.scopes.iter().rev() {
-            let answers = |at: &usize| self.items.get(*at).is_some_and(|item| item.answers_to(schema, name));
+            let answers = |at: &usize| {
+                self.items
+                    .get(*at)
+                    .is_some_and(|item| item.answers_to(schema, name))
+            };
             let found: Vec<usize> = scope.items.iter().copied().filter(answers).collect();
             if !found.is_empty() {
                 return found;
@@ -505,9 +538,35 @@ pub(super) fn split(reference: &ColumnRef) -> Option<(Option<(Option<&str>, &str
 }
 
 fn is_comparison(name: &[Node]) -> bool {
-    let Some((_, symbol)) = qualified(name) else { return false };
-    matches!(symbol, "=" | "<>" | "!=" | "<" | ">" | "<=" | ">=" | "~" | "~*" | "!~" | "!~*" | "~~" | "~~*" | "!~~"
-        | "!~~*" | "@>" | "<@" | "&&" | "?" | "?|" | "?&" | "@@" | "@?" | "^@")
+    let Some((_, symbol)) = qualified(name) else {
+        return false;
+    };
+    matches!(
+        symbol,
+        "=" | "<>"
+            | "!="
+            | "<"
+            | ">"
+            | "<="
+            | ">="
+            | "~"
+            | "~*"
+            | "!~"
+            | "!~*"
+            | "~~"
+            | "~~*"
+            | "!~~"
+            | "!~~*"
+            | "@>"
+            | "<@"
+            | "&&"
+            | "?"
+            | "?|"
+            | "?&"
+            | "@@"
+            | "@?"
+            | "^@"
+    )
 }
 
 fn is_equality_name(name: &[Node]) -> bool {
@@ -532,9 +591,10 @@ pub(super) fn bare_or_list(node: &Node) -> bool {
         Some(NodeEnum::AArrayExpr(list)) => list.elements.iter().all(bare_or_list),
         Some(NodeEnum::RowExpr(row)) => row.args.iter().all(bare_or_list),
         // A cast constant, but not a cast column: `ssn::char(1)` is a part of it.
-        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(|arg| {
-            !matches!(arg.node, Some(NodeEnum::ColumnRef(_))) && bare_or_list(arg)
-        }),
+        Some(NodeEnum::TypeCast(cast)) => cast
+            .arg
+            .as_deref()
+            .is_some_and(|arg| !matches!(arg.node, Some(NodeEnum::ColumnRef(_))) && bare_or_list(arg)),
         _ => false,
     }
 }

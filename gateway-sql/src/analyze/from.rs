@@ -74,11 +74,16 @@ impl Walker<'_> {
                 Some(NodeEnum::List(list)) => list.items.as_slice(),
                 _ => &[],
             });
-            let definitions = if definitions.is_empty() { range.coldeflist.as_slice() } else { definitions };
+            let definitions = if definitions.is_empty() {
+                range.coldeflist.as_slice()
+            } else {
+                definitions
+            };
             self.function_columns(call, definitions, alias, &flow, &mut rows);
         }
         if range.ordinality {
-            rows.columns.push(ItemColumn::derived(Some("ordinality".to_owned()), Carries::new()));
+            rows.columns
+                .push(ItemColumn::derived(Some("ordinality".to_owned()), Carries::new()));
         }
         let fallback = range.functions.first().and_then(function_name);
         let at = self.derived_item(rows, fallback);
@@ -96,7 +101,8 @@ impl Walker<'_> {
         rows: &mut Rows,
     ) {
         let mut add = |name: Option<&str>| {
-            rows.columns.push(ItemColumn::derived(name.map(str::to_owned), flow.clone()));
+            rows.columns
+                .push(ItemColumn::derived(name.map(str::to_owned), flow.clone()));
         };
         if !definitions.is_empty() {
             for definition in definitions {
@@ -113,7 +119,9 @@ impl Walker<'_> {
             add(name);
             return;
         };
-        let Some((schema, name)) = qualified(&function.funcname) else { return };
+        let Some((schema, name)) = qualified(&function.funcname) else {
+            return;
+        };
         let mut names: Vec<String> = Vec::new();
         let mut open = false;
         let callees = self.callees(schema, name, None);
@@ -138,8 +146,14 @@ impl Walker<'_> {
         if callees.is_empty() || name == "unnest" && function.args.len() > 1 {
             open = true;
         }
-        if matches!(name, "json_populate_record" | "jsonb_populate_record" | "json_populate_recordset" | "jsonb_populate_recordset" | "unnest")
-        {
+        if matches!(
+            name,
+            "json_populate_record"
+                | "jsonb_populate_record"
+                | "json_populate_recordset"
+                | "jsonb_populate_recordset"
+                | "unnest"
+        ) {
             // Columns of the argument's type.
             names.extend(self.row_type_columns(function.args.first()));
         }
@@ -158,7 +172,9 @@ impl Walker<'_> {
 
     /// Columns of the composite type that an argument is cast to.
     fn row_type_columns(&self, arg: Option<&Node>) -> Vec<String> {
-        let Some(NodeEnum::TypeCast(cast)) = arg.and_then(|arg| arg.node.as_ref()) else { return Vec::new() };
+        let Some(NodeEnum::TypeCast(cast)) = arg.and_then(|arg| arg.node.as_ref()) else {
+            return Vec::new();
+        };
         let Some((schema, name)) = cast.type_name.as_ref().and_then(super::names::type_name) else {
             return Vec::new();
         };
@@ -166,8 +182,18 @@ impl Walker<'_> {
         if schema.is_none() {
             schemas.extend(self.working.session.search_path.iter().map(String::as_str));
         }
-        let relation = schemas.iter().find_map(|schema| self.catalog.relation(schema, name));
-        relation.map(|relation| relation.columns.iter().map(|column| column.name.clone()).collect()).unwrap_or_default()
+        let relation = schemas
+            .iter()
+            .find_map(|schema| self.catalog.relation(schema, name));
+        relation
+            .map(|relation| {
+                relation
+                    .columns
+                    .iter()
+                    .map(|column| column.name.clone())
+                    .collect()
+            })
+            .unwrap_or_default()
     }
 
     fn xml_table(&mut self, table: &RangeTableFunc) {
@@ -182,7 +208,8 @@ impl Walker<'_> {
                         walker.exprs(column.colexpr.as_deref());
                         walker.exprs(column.coldefexpr.as_deref());
                         walker.cast_to(column.type_name.as_ref());
-                        rows.columns.push(ItemColumn::derived(Some(column.colname.clone()), Carries::new()));
+                        rows.columns
+                            .push(ItemColumn::derived(Some(column.colname.clone()), Carries::new()));
                     }
                     _ => walker.unknown(),
                 }
@@ -203,8 +230,17 @@ impl Walker<'_> {
             walker.json_behavior(table.on_error.as_deref());
             walker.json_columns(&table.columns, &mut names);
         });
-        let columns = names.into_iter().map(|name| ItemColumn::derived(Some(name), flow.clone())).collect();
-        self.bring_rows(Rows { columns, ..Rows::default() }, table.alias.as_ref());
+        let columns = names
+            .into_iter()
+            .map(|name| ItemColumn::derived(Some(name), flow.clone()))
+            .collect();
+        self.bring_rows(
+            Rows {
+                columns,
+                ..Rows::default()
+            },
+            table.alias.as_ref(),
+        );
     }
 
     fn json_columns(&mut self, columns: &[Node], names: &mut Vec<String>) {
@@ -252,17 +288,33 @@ impl Walker<'_> {
         if let Some(right) = join.rarg.as_deref() {
             self.from_item(right);
         }
-        let items = self.scopes.last().map(|scope| scope.items.clone()).unwrap_or_default();
+        let items = self
+            .scopes
+            .last()
+            .map(|scope| scope.items.clone())
+            .unwrap_or_default();
         let left = items.get(start..middle).unwrap_or_default().to_vec();
         let right = items.get(middle..).unwrap_or_default().to_vec();
-        let mut shared: Vec<String> = join.using_clause.iter().filter_map(text_of).map(str::to_owned).collect();
+        let mut shared: Vec<String> = join
+            .using_clause
+            .iter()
+            .filter_map(text_of)
+            .map(str::to_owned)
+            .collect();
         if join.is_natural {
             let names = |walker: &Self, items: &[usize]| -> Vec<String> {
-                let columns = items.iter().filter_map(|&at| walker.items.get(at)).flat_map(|item| &item.columns);
+                let columns = items
+                    .iter()
+                    .filter_map(|&at| walker.items.get(at))
+                    .flat_map(|item| &item.columns);
                 columns.filter_map(|column| column.name.clone()).collect()
             };
             let right_names = names(self, &right);
-            shared.extend(names(self, &left).into_iter().filter(|name| right_names.contains(name)));
+            shared.extend(
+                names(self, &left)
+                    .into_iter()
+                    .filter(|name| right_names.contains(name)),
+            );
         }
         if !shared.is_empty() {
             self.operators.insert((None, "=".to_owned()));
@@ -271,8 +323,11 @@ impl Walker<'_> {
         for name in shared {
             let carries = self.flow_of(|walker| {
                 for &item in left.iter().chain(&right) {
-                    let columns: Vec<usize> =
-                        walker.items.get(item).map(|item| item.positions(&name).collect()).unwrap_or_default();
+                    let columns: Vec<usize> = walker
+                        .items
+                        .get(item)
+                        .map(|item| item.positions(&name).collect())
+                        .unwrap_or_default();
                     for column in columns {
                         walker.read_column(item, column);
                     }
@@ -285,7 +340,13 @@ impl Walker<'_> {
         }
         self.conditions(join.quals.as_deref());
         if let Some(alias) = &join.join_using_alias {
-            let at = self.derived_item(Rows { columns: merged, ..Rows::default() }, Some(&alias.aliasname));
+            let at = self.derived_item(
+                Rows {
+                    columns: merged,
+                    ..Rows::default()
+                },
+                Some(&alias.aliasname),
+            );
             // It answers to its alias only: unqualified names find the columns on both sides anyway.
             self.bring(at);
         }
@@ -296,7 +357,11 @@ impl Walker<'_> {
 
     /// `(a JOIN b ...) AS j`: the alias hides the names inside.
     fn alias_join(&mut self, start: usize, alias: &Alias) {
-        let items = self.scopes.last().map(|scope| scope.items.clone()).unwrap_or_default();
+        let items = self
+            .scopes
+            .last()
+            .map(|scope| scope.items.clone())
+            .unwrap_or_default();
         let inner = items.get(start..).unwrap_or_default().to_vec();
         if alias.colnames.is_empty() {
             for at in inner {
@@ -312,15 +377,26 @@ impl Walker<'_> {
                 walker.read_whole(item);
             }
         });
-        let count: usize = inner.iter().filter_map(|&at| self.items.get(at)).map(|item| item.columns.len()).sum();
-        let mirrors = inner.iter().filter_map(|&at| self.items.get(at)).flat_map(|item| item.mirrors.iter().copied());
+        let count: usize = inner
+            .iter()
+            .filter_map(|&at| self.items.get(at))
+            .map(|item| item.columns.len())
+            .sum();
+        let mirrors = inner
+            .iter()
+            .filter_map(|&at| self.items.get(at))
+            .flat_map(|item| item.mirrors.iter().copied());
         let mirrors = mirrors.collect();
         let mut names = alias.colnames.iter();
         let columns = (0..count.max(alias.colnames.len())).map(|_| {
             let name = names.next().and_then(text_of).map(str::to_owned);
             ItemColumn::derived(name, flow.clone())
         });
-        let rows = Rows { columns: columns.collect(), open: false, mirrors };
+        let rows = Rows {
+            columns: columns.collect(),
+            open: false,
+            mirrors,
+        };
         for &item in &inner {
             if let Some(item) = self.items.get_mut(item) {
                 item.names.clear();
@@ -332,7 +408,9 @@ impl Walker<'_> {
 }
 
 fn function_name(node: &Node) -> Option<&str> {
-    let NodeEnum::List(list) = node.node.as_ref()? else { return None };
+    let NodeEnum::List(list) = node.node.as_ref()? else {
+        return None;
+    };
     match list.items.first()?.node.as_ref()? {
         NodeEnum::FuncCall(call) => qualified(&call.funcname).map(|(_, name)| name),
         _ => None,

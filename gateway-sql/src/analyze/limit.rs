@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AExpr, AExprKind, BoolExprType, BoolTestType, FuncCall, JoinType, Node, NullTestType, SelectStmt, SubLink,
-    SubLinkType, a_const,
+    AExpr, AExprKind, BoolExprType, BoolTestType, FuncCall, JoinType, Node, NullTestType, SelectStmt,
+    SubLink, SubLinkType, a_const,
 };
 
 use super::names::{qualified, string_constant};
@@ -34,7 +34,9 @@ impl Walker<'_> {
     }
 
     fn limits_here(&mut self, condition: &Node, target: usize) -> bool {
-        let Some(kind) = condition.node.as_ref() else { return false };
+        let Some(kind) = condition.node.as_ref() else {
+            return false;
+        };
         match kind {
             NodeEnum::BoolExpr(expr) => match expr.boolop() {
                 BoolExprType::AndExpr => expr.args.iter().any(|arg| self.limits(arg, target)),
@@ -52,11 +54,17 @@ impl Walker<'_> {
             NodeEnum::AExpr(expr) => self.comparison_limits(expr, target),
             NodeEnum::NullTest(test) => {
                 test.nulltesttype() == NullTestType::IsNull
-                    && test.arg.as_deref().is_some_and(|arg| self.side(arg, target) == Side::Target)
+                    && test
+                        .arg
+                        .as_deref()
+                        .is_some_and(|arg| self.side(arg, target) == Side::Target)
             }
             NodeEnum::BooleanTest(test) => {
                 matches!(test.booltesttype(), BoolTestType::IsTrue | BoolTestType::IsFalse)
-                    && test.arg.as_deref().is_some_and(|arg| self.side(arg, target) == Side::Target)
+                    && test
+                        .arg
+                        .as_deref()
+                        .is_some_and(|arg| self.side(arg, target) == Side::Target)
             }
             NodeEnum::ColumnRef(_) => self.side(condition, target) == Side::Target,
             NodeEnum::SubLink(link) => self.sub_link_limits(link, target),
@@ -66,11 +74,15 @@ impl Walker<'_> {
     }
 
     fn comparison_limits(&mut self, expr: &AExpr, target: usize) -> bool {
-        let Some((schema, symbol)) = qualified(&expr.name) else { return false };
+        let Some((schema, symbol)) = qualified(&expr.name) else {
+            return false;
+        };
         if schema.is_some_and(|schema| schema != "pg_catalog") {
             return false;
         }
-        let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else { return false };
+        let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else {
+            return false;
+        };
         match expr.kind() {
             AExprKind::AexprOp => match symbol {
                 "=" | "<>" | "!=" | "<" | ">" | "<=" | ">=" | "@>" | "<@" | "&&" => {
@@ -106,7 +118,10 @@ impl Walker<'_> {
 
     fn one_is_target(&mut self, left: &Node, right: &Node, target: usize) -> bool {
         let (left, right) = (self.side(left, target), self.side(right, target));
-        matches!((left, right), (Side::Target, Side::Other) | (Side::Other, Side::Target))
+        matches!(
+            (left, right),
+            (Side::Target, Side::Other) | (Side::Other, Side::Target)
+        )
     }
 
     /// A pattern that is a constant must contain more than wildcards.
@@ -133,7 +148,10 @@ impl Walker<'_> {
                     || qualified(&link.oper_name) == Some((None, "="))
                     || qualified(&link.oper_name) == Some((Some("pg_catalog"), "="));
                 equal
-                    && link.testexpr.as_deref().is_some_and(|test| self.side(test, target) == Side::Target)
+                    && link
+                        .testexpr
+                        .as_deref()
+                        .is_some_and(|test| self.side(test, target) == Side::Target)
                     && self.touches(target, |walker| walker.subquery(select)) == Side::Other
             }
             SubLinkType::ExistsSublink => self.exists_limits(select, target),
@@ -157,30 +175,52 @@ impl Walker<'_> {
         for node in &select.from_clause {
             self.from_item(node);
         }
-        let limited = select.where_clause.as_deref().is_some_and(|condition| self.limits(condition, target))
-            || select.from_clause.iter().any(|node| self.join_limits(node, target));
+        let limited = select
+            .where_clause
+            .as_deref()
+            .is_some_and(|condition| self.limits(condition, target))
+            || select
+                .from_clause
+                .iter()
+                .any(|node| self.join_limits(node, target));
         self.scopes.pop();
         limited
     }
 
     /// True if an inner join's condition limits the item.
     pub(super) fn join_limits(&mut self, node: &Node, target: usize) -> bool {
-        let Some(NodeEnum::JoinExpr(join)) = node.node.as_ref() else { return false };
+        let Some(NodeEnum::JoinExpr(join)) = node.node.as_ref() else {
+            return false;
+        };
         if join.jointype() != JoinType::JoinInner {
             return false;
         }
         let shared = !join.using_clause.is_empty() && {
-            let own = self.items.get(target).map(|item| item.mirrors.clone()).unwrap_or_default();
-            let items = self.scopes.last().map(|scope| scope.items.clone()).unwrap_or_default();
+            let own = self
+                .items
+                .get(target)
+                .map(|item| item.mirrors.clone())
+                .unwrap_or_default();
+            let items = self
+                .scopes
+                .last()
+                .map(|scope| scope.items.clone())
+                .unwrap_or_default();
             items.iter().filter(|&&at| at != target).all(|&at| {
-                self.items.get(at).is_some_and(|item| item.mirrors.is_disjoint(&own))
+                self.items
+                    .get(at)
+                    .is_some_and(|item| item.mirrors.is_disjoint(&own))
             })
         };
         shared
-            || join.quals.as_deref().is_some_and(|condition| self.limits(condition, target))
-            || [join.larg.as_deref(), join.rarg.as_deref()].into_iter().flatten().any(|node| {
-                self.deeper(|walker| walker.join_limits(node, target))
-            })
+            || join
+                .quals
+                .as_deref()
+                .is_some_and(|condition| self.limits(condition, target))
+            || [join.larg.as_deref(), join.rarg.as_deref()]
+                .into_iter()
+                .flatten()
+                .any(|node| self.deeper(|walker| walker.join_limits(node, target)))
     }
 
     fn subquery(&mut self, select: &SelectStmt) {
@@ -191,13 +231,16 @@ impl Walker<'_> {
     }
 
     fn side(&mut self, node: &Node, target: usize) -> Side {
-        self.deeper(|walker| Some(walker.side_here(node, target))).unwrap_or(Side::Mixed)
+        self.deeper(|walker| Some(walker.side_here(node, target)))
+            .unwrap_or(Side::Mixed)
     }
 
     fn side_here(&mut self, node: &Node, target: usize) -> Side {
         match node.node.as_ref() {
             Some(NodeEnum::ColumnRef(reference)) => {
-                let Some((qualifier, name)) = super::expr::split(reference) else { return Side::Mixed };
+                let Some((qualifier, name)) = super::expr::split(reference) else {
+                    return Side::Mixed;
+                };
                 match resolve(&self.items, &self.scopes, qualifier, name) {
                     Reference::Columns(hits) => {
                         if hits.iter().all(|&(item, _)| item == target) {
@@ -207,7 +250,11 @@ impl Walker<'_> {
                     // Only ctid tells rows apart.
                     Reference::System(items) if is_system_column(name) => {
                         let own = items.first() == Some(&target) || items.as_slice() == [target];
-                        return if own && name == "ctid" { Side::Target } else { Side::Mixed };
+                        return if own && name == "ctid" {
+                            Side::Target
+                        } else {
+                            Side::Mixed
+                        };
                     }
                     // A relation that is not known may have any column.
                     Reference::Open(items) if items.as_slice() == [target] => return Side::Target,
@@ -244,7 +291,10 @@ impl Walker<'_> {
             }
             Some(NodeEnum::AExpr(expr)) if is_part_of(expr) => {
                 let part = expr.rexpr.as_deref().is_some_and(is_constant)
-                    && expr.lexpr.as_deref().is_some_and(|left| self.side(left, target) == Side::Target);
+                    && expr
+                        .lexpr
+                        .as_deref()
+                        .is_some_and(|left| self.side(left, target) == Side::Target);
                 if part {
                     return Side::Target;
                 }
@@ -258,23 +308,37 @@ impl Walker<'_> {
     fn touches(&mut self, target: usize, walk: impl FnOnce(&mut Self)) -> Side {
         let known = self.items.len();
         let outer = self.tracker.replace(Tracker::default());
+        // Names were walked before, in their own place: what is lost here is only that it can't be judged.
         let unresolved = std::mem::replace(&mut self.out.unresolved, false);
+        let read_all = self.read_all;
         let flow = self.flow_of(walk);
         drop(flow);
         let inner = std::mem::replace(&mut self.tracker, outer).unwrap_or_default();
         let lost = std::mem::replace(&mut self.out.unresolved, unresolved);
-        self.out.unresolved |= lost;
-        let own = self.items.get(target).map(|item| item.mirrors.clone()).unwrap_or_default();
+        self.read_all = read_all;
+        let own = self
+            .items
+            .get(target)
+            .map(|item| item.mirrors.clone())
+            .unwrap_or_default();
         let touched = inner.items.iter().any(|&at| {
             at == target
-                || at < known && self.items.get(at).is_some_and(|item| !item.mirrors.is_disjoint(&own))
+                || at < known
+                    && self
+                        .items
+                        .get(at)
+                        .is_some_and(|item| !item.mirrors.is_disjoint(&own))
         });
         let mirrored = !inner.mirrors.is_disjoint(&own);
         if let Some(tracker) = &mut self.tracker {
             tracker.items.extend(inner.items);
             tracker.mirrors.extend(inner.mirrors);
         }
-        if touched || mirrored || lost { Side::Mixed } else { Side::Other }
+        if touched || mirrored || lost {
+            Side::Mixed
+        } else {
+            Side::Other
+        }
     }
 }
 
@@ -330,7 +394,9 @@ fn is_part_of(expr: &AExpr) -> bool {
 }
 
 fn is_plain_target(node: &Node) -> bool {
-    let Some(NodeEnum::ResTarget(target)) = node.node.as_ref() else { return false };
+    let Some(NodeEnum::ResTarget(target)) = node.node.as_ref() else {
+        return false;
+    };
     matches!(
         target.val.as_deref().and_then(|value| value.node.as_ref()),
         Some(NodeEnum::AConst(_) | NodeEnum::ColumnRef(_) | NodeEnum::TypeCast(_))

@@ -16,6 +16,8 @@ use crate::session::{PreparedStatement, SessionState};
 /// Stack for the shallowest text, and for each level of nesting.
 const STACK: usize = 24 * 1024 * 1024;
 const STACK_PER_LEVEL: usize = 16 * 1024;
+/// Most states of the session that a message is read in.
+const MAX_STATES: usize = 8;
 /// Most EXECUTEs within EXECUTEs.
 const MAX_NESTED: usize = 4;
 /// Deepest view definition that is followed.
@@ -49,7 +51,12 @@ impl<'a> Working<'a> {
         }
     }
 
-    pub(super) fn relation<'c>(&'c self, catalog: &'c Catalog, schema: &str, name: &str) -> Option<&'c Relation> {
+    pub(super) fn relation<'c>(
+        &'c self,
+        catalog: &'c Catalog,
+        schema: &str,
+        name: &str,
+    ) -> Option<&'c Relation> {
         let created = self.created.get(&(schema.to_owned(), name.to_owned()));
         created.or_else(|| catalog.relation(schema, name))
     }
@@ -79,8 +86,15 @@ impl<'a> Working<'a> {
 
     /// Where CREATE puts an unqualified name: the first schema of the path that is not implicit.
     pub(super) fn creation_schema(&self, catalog: &Catalog) -> String {
-        let mut path = self.session.search_path.iter().filter(|s| *s != "pg_catalog" && !is_temp_schema(s));
-        let first = path.clone().find(|schema| catalog.has_schema(schema)).or_else(|| path.next());
+        let mut path = self
+            .session
+            .search_path
+            .iter()
+            .filter(|s| *s != "pg_catalog" && !is_temp_schema(s));
+        let first = path
+            .clone()
+            .find(|schema| catalog.has_schema(schema))
+            .or_else(|| path.next());
         first.map_or_else(|| "public".to_owned(), Clone::clone)
     }
 
@@ -91,7 +105,10 @@ impl<'a> Working<'a> {
 
     /// Relations that the message has altered.
     pub(super) fn altered<'c>(&'c self, catalog: &'c Catalog) -> Vec<&'c Relation> {
-        self.altered.iter().filter_map(|&oid| self.relation_by_oid(catalog, oid)).collect()
+        self.altered
+            .iter()
+            .filter_map(|&oid| self.relation_by_oid(catalog, oid))
+            .collect()
     }
 
     pub(super) fn has_function(&self, schema: &str, name: &str) -> bool {
@@ -107,9 +124,42 @@ impl<'a> Working<'a> {
         self.code
     }
 
+    /// The state that there may be instead after this statement: what the message changed, undone.
+    fn undone(&self, statement: &StatementAnalysis, start: &Working<'a>) -> Option<Working<'a>> {
+        let ends = statement.effects.iter().any(|effect| {
+            // A call of set_config may be local, or in a row that is never reached.
+            matches!(
+                effect,
+                Effect::Commit
+                    | Effect::Rollback
+                    | Effect::RollbackTo(_)
+                    | Effect::TempChanged
+                    | Effect::SessionSettingsChanged
+            )
+        });
+        if !ends || !self.differs(start) {
+            return None;
+        }
+        let mut undone = start.clone();
+        if statement.effects.contains(&Effect::TempChanged) {
+            undone = self.clone();
+            undone.session.to_mut().temp.clear();
+        }
+        if undone.differs(self) { Some(undone) } else { None }
+    }
+
+    fn differs(&self, other: &Working<'_>) -> bool {
+        self.session.search_path != other.session.search_path
+            || self.session.temp != other.session.temp
+            || self.session.prepared != other.session.prepared
+            || self.session.cursors != other.session.cursors
+            || self.created != other.created
+    }
+
     fn apply(&mut self, statement: &StatementAnalysis, changes: Changes, catalog: &Catalog) {
         for relation in changes.created {
-            self.created.insert((relation.schema.clone(), relation.name.clone()), relation);
+            self.created
+                .insert((relation.schema.clone(), relation.name.clone()), relation);
         }
         self.altered.extend(changes.altered);
         self.functions.extend(changes.functions);
@@ -143,7 +193,9 @@ impl<'a> Working<'a> {
                         relation.carries.extend(carries.iter().cloned());
                     }
                 }
-                Effect::StandardConformingStrings(on) => self.session.to_mut().standard_conforming_strings = *on,
+                Effect::StandardConformingStrings(on) => {
+                    self.session.to_mut().standard_conforming_strings = *on
+                }
                 _ => {}
             }
         }
@@ -169,18 +221,25 @@ pub(super) fn analyze_text(sql: &str, catalog: &Catalog, session: &SessionState,
         return one(StatementAnalysis::unknown("the text nests too deep", sql.len()));
     }
     if nested > MAX_NESTED {
-        return one(StatementAnalysis::unknown("statements execute each other", sql.len()));
+        return one(StatementAnalysis::unknown(
+            "statements execute each other",
+            sql.len(),
+        ));
     }
     let run = || analyze_here(sql, catalog, session, nested);
     let result = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK + depth * STACK_PER_LEVEL).spawn_scoped(scope, run);
+        let thread = std::thread::Builder::new()
+            .stack_size(STACK + depth * STACK_PER_LEVEL)
+            .spawn_scoped(scope, run);
         thread.ok().and_then(|thread| thread.join().ok())
     });
     result.unwrap_or_else(|| one(StatementAnalysis::unknown("the analysis failed", sql.len())))
 }
 
 fn one(statement: StatementAnalysis) -> Analysis {
-    Analysis { statements: vec![statement] }
+    Analysis {
+        statements: vec![statement],
+    }
 }
 
 fn parse(sql: &str, session: &SessionState) -> Result<Vec<RawStmt>, String> {
@@ -203,7 +262,9 @@ fn analyze_here(sql: &str, catalog: &Catalog, session: &SessionState, nested: us
             return one(statement);
         }
     };
-    let mut working = Working::new(Cow::Borrowed(session), nested);
+    let start = Working::new(Cow::Borrowed(session), nested);
+    // The states that the session may be in: a transaction's end, inside the message, may undo what came before.
+    let mut states = vec![start.clone()];
     let mut analysis = Analysis::default();
     for raw in &statements {
         let location = usize::try_from(raw.stmt_location).unwrap_or(0);
@@ -212,10 +273,26 @@ fn analyze_here(sql: &str, catalog: &Catalog, session: &SessionState, nested: us
             _ => sql.len().saturating_sub(location),
         };
         let text = sql.get(location..location + len).unwrap_or(sql);
-        let (mut statement, changes) = analyze_statement(raw, text, catalog, &working);
+        let mut all: Option<StatementAnalysis> = None;
+        let mut undone: Vec<Working<'_>> = Vec::new();
+        for working in &mut states {
+            let (statement, changes) = analyze_statement(raw, text, catalog, working);
+            working.apply(&statement, changes, catalog);
+            undone.extend(working.undone(&statement, &start));
+            match &mut all {
+                Some(all) => all.merge(&statement),
+                None => all = Some(statement),
+            }
+        }
+        states.extend(undone);
+        let mut statement = all.unwrap_or_else(|| StatementAnalysis::unknown("no state", len));
+        if states.len() > MAX_STATES {
+            // Too many ways to read the rest.
+            statement.merge(&StatementAnalysis::unknown("the message undoes too much", len));
+            states.truncate(MAX_STATES);
+        }
         statement.location = location;
         statement.len = len;
-        working.apply(&statement, changes, catalog);
         analysis.statements.push(statement);
     }
     analysis
@@ -241,18 +318,26 @@ pub(super) fn lineage_of(definition: &str, catalog: &Catalog, views: usize) -> O
     if depth_bound(definition) > MAX_VIEW_DEPTH {
         return None;
     }
-    let session = SessionState { search_path: vec!["pg_catalog".to_owned()], ..SessionState::default() };
+    let session = SessionState {
+        search_path: vec!["pg_catalog".to_owned()],
+        ..SessionState::default()
+    };
     let statements = parse(definition, &session).ok()?;
     let [raw] = statements.as_slice() else { return None };
     let working = Working::new(Cow::Owned(session), 0);
     let mut walker = Walker::new(catalog, &working, StatementKind::Select);
     walker.views = views;
-    let Some(NodeEnum::SelectStmt(select)) = raw.stmt.as_deref()?.node.as_ref() else { return None };
+    let Some(NodeEnum::SelectStmt(select)) = raw.stmt.as_deref()?.node.as_ref() else {
+        return None;
+    };
     let rows = walker.select(select);
     let columns = rows.columns.into_iter().map(|column| column.carries).collect();
     let statement = walker.finish();
     let unsure = rows.open
         || statement.unresolved
-        || statement.operations.iter().any(|operation| operation.action == crate::Action::Unknown);
+        || statement
+            .operations
+            .iter()
+            .any(|operation| operation.action == crate::Action::Unknown);
     if unsure { None } else { Some(columns) }
 }

@@ -57,7 +57,9 @@ fn figure(node: &Node) -> Option<String> {
         NodeEnum::ColumnRef(reference) => text_of(reference.fields.last()?)?,
         NodeEnum::AIndirection(indirection) => {
             let field = indirection.indirection.iter().rev().find_map(text_of);
-            return field.map(str::to_owned).or_else(|| figure(indirection.arg.as_deref()?));
+            return field
+                .map(str::to_owned)
+                .or_else(|| figure(indirection.arg.as_deref()?));
         }
         NodeEnum::FuncCall(call) => text_of(call.funcname.last()?)?,
         NodeEnum::TypeCast(cast) => {
@@ -65,7 +67,9 @@ fn figure(node: &Node) -> Option<String> {
             return inner.or_else(|| text_of(cast.type_name.as_ref()?.names.last()?).map(str::to_owned));
         }
         NodeEnum::CollateClause(clause) => return figure(clause.arg.as_deref()?),
-        NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::AExpr(_) | NodeEnum::BoolExpr(_) => "?column?",
+        NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::AExpr(_) | NodeEnum::BoolExpr(_) => {
+            "?column?"
+        }
         NodeEnum::CoalesceExpr(_) => "coalesce",
         NodeEnum::AArrayExpr(_) => "array",
         NodeEnum::RowExpr(_) => "row",

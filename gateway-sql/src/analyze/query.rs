@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{CommonTableExpr, Node, ResTarget, SelectStmt, SetOperation, WithClause};
+use pg_query::protobuf::{CommonTableExpr, Node, ResTarget, SelectStmt, SetOperation, WithClause, a_const};
 
 use super::names::{output_name, text_of};
 use super::scope::{Carries, Item, ItemColumn, Rows, Scope, Source};
@@ -50,7 +50,7 @@ impl Walker<'_> {
         let mut rows = self.select(left);
         let other = self.select(right);
         merge(&mut rows, other);
-        self.scopes.push(Scope { outputs: names_of(&rows.columns), ..Scope::default() });
+        self.scopes.push(Scope::of_output(&rows));
         self.tail(select);
         self.scopes.pop();
         rows
@@ -67,11 +67,13 @@ impl Walker<'_> {
                 let flow = self.flow_of(|walker| walker.expr(value));
                 match rows.columns.get_mut(at) {
                     Some(column) => column.carries.extend(flow),
-                    None => rows.columns.push(ItemColumn::derived(Some(format!("column{}", at + 1)), flow)),
+                    None => rows
+                        .columns
+                        .push(ItemColumn::derived(Some(format!("column{}", at + 1)), flow)),
                 }
             }
         }
-        self.scopes.push(Scope { outputs: names_of(&rows.columns), ..Scope::default() });
+        self.scopes.push(Scope::of_output(&rows));
         self.tail(select);
         self.scopes.pop();
         rows
@@ -85,7 +87,9 @@ impl Walker<'_> {
         self.conditions(select.where_clause.as_deref());
         let mut rows = self.targets(&select.target_list);
         if let Some(scope) = self.scopes.last_mut() {
-            scope.outputs = names_of(&rows.columns);
+            let output = Scope::of_output(&rows);
+            scope.outputs = output.outputs;
+            scope.places = output.places;
         }
         for node in select.group_clause.iter().chain(&select.distinct_clause) {
             let bare = super::expr::bare_or_list(node);
@@ -131,16 +135,27 @@ impl Walker<'_> {
             && let Some(NodeEnum::ColumnRef(reference)) = node.node.as_ref()
             && let [name] = reference.fields.as_slice()
             && let Some(name) = text_of(name)
-            && let Some(carries) = self.scopes.last().and_then(|scope| scope.outputs.get(name)).cloned()
+            && let Some(carries) = self
+                .scopes
+                .last()
+                .and_then(|scope| scope.outputs.get(name))
+                .cloned()
         {
             self.flow.extend(carries);
             return;
         }
-        if prefer_output && matches!(node.node, Some(NodeEnum::AConst(_))) {
-            // ORDER BY 1: any output column.
-            let all: Vec<Carries> =
-                self.scopes.last().map(|scope| scope.outputs.values().cloned().collect()).unwrap_or_default();
-            self.flow.extend(all.into_iter().flatten());
+        if let Some(NodeEnum::AConst(constant)) = node.node.as_ref() {
+            let place = match &constant.val {
+                Some(a_const::Val::Ival(number)) => usize::try_from(number.ival).ok(),
+                _ => None,
+            };
+            let places = self
+                .scopes
+                .last()
+                .map(|scope| scope.places.as_slice())
+                .unwrap_or_default();
+            let carries = place.and_then(|place| places.get(place.checked_sub(1)?)).cloned();
+            self.flow.extend(carries.into_iter().flatten());
             return;
         }
         self.expr(node);
@@ -178,7 +193,9 @@ impl Walker<'_> {
     }
 
     fn star(&mut self, target: &ResTarget) -> Option<Vec<usize>> {
-        let Some(NodeEnum::ColumnRef(reference)) = target.val.as_deref()?.node.as_ref() else { return None };
+        let Some(NodeEnum::ColumnRef(reference)) = target.val.as_deref()?.node.as_ref() else {
+            return None;
+        };
         if !matches!(reference.fields.last()?.node, Some(NodeEnum::AStar(_))) {
             return None;
         }
@@ -235,15 +252,26 @@ impl Walker<'_> {
             }
         };
         rename(&mut rows, &cte.aliascolnames);
-        let all: Carries = rows.columns.iter().flat_map(|column| column.carries.iter().cloned()).collect();
+        let all: Carries = rows
+            .columns
+            .iter()
+            .flat_map(|column| column.carries.iter().cloned())
+            .collect();
         if let Some(search) = &cte.search_clause {
-            rows.columns.push(ItemColumn::derived(Some(search.search_seq_column.clone()), all.clone()));
+            rows.columns.push(ItemColumn::derived(
+                Some(search.search_seq_column.clone()),
+                all.clone(),
+            ));
         }
         if let Some(cycle) = cte.cycle_clause.as_deref() {
             self.exprs(cycle.cycle_mark_value.as_deref());
             self.exprs(cycle.cycle_mark_default.as_deref());
-            rows.columns.push(ItemColumn::derived(Some(cycle.cycle_mark_column.clone()), Carries::new()));
-            rows.columns.push(ItemColumn::derived(Some(cycle.cycle_path_column.clone()), all));
+            rows.columns.push(ItemColumn::derived(
+                Some(cycle.cycle_mark_column.clone()),
+                Carries::new(),
+            ));
+            rows.columns
+                .push(ItemColumn::derived(Some(cycle.cycle_path_column.clone()), all));
         }
         rows
     }
@@ -260,13 +288,21 @@ impl Walker<'_> {
             self.name_cte(&cte.ctename, known.clone());
             let mut rows = self.select(select);
             rename(&mut rows, &cte.aliascolnames);
-            let settled = rows.columns.iter().map(|column| &column.carries).eq(known.columns.iter().map(|c| &c.carries));
+            let settled = rows
+                .columns
+                .iter()
+                .map(|column| &column.carries)
+                .eq(known.columns.iter().map(|c| &c.carries));
             known = rows;
             if settled {
                 return known;
             }
             if round + 1 == ROUNDS {
-                let all: Carries = known.columns.iter().flat_map(|column| column.carries.iter().cloned()).collect();
+                let all: Carries = known
+                    .columns
+                    .iter()
+                    .flat_map(|column| column.carries.iter().cloned())
+                    .collect();
                 for column in &mut known.columns {
                     column.carries.clone_from(&all);
                 }
@@ -299,10 +335,16 @@ impl Walker<'_> {
 
     /// Relations all of whose rows may come out of this scope, since no predicate limits them.
     fn mirrors(&mut self, condition: Option<&Node>, from: &[Node]) -> BTreeSet<i64> {
-        let items = self.scopes.last().map(|scope| scope.items.clone()).unwrap_or_default();
+        let items = self
+            .scopes
+            .last()
+            .map(|scope| scope.items.clone())
+            .unwrap_or_default();
         let mut mirrors = BTreeSet::new();
         for item in items {
-            let Some(own) = self.items.get(item).map(|item| item.mirrors.clone()) else { continue };
+            let Some(own) = self.items.get(item).map(|item| item.mirrors.clone()) else {
+                continue;
+            };
             if own.is_subset(&mirrors) {
                 continue;
             }
@@ -316,13 +358,21 @@ impl Walker<'_> {
     }
 }
 
-fn names_of(columns: &[ItemColumn]) -> HashMap<String, Carries> {
-    let mut names: HashMap<String, Carries> = HashMap::new();
-    for column in columns {
-        let name = column.name.clone().unwrap_or_else(|| "?column?".to_owned());
-        names.entry(name).or_default().extend(column.carries.iter().cloned());
+impl Scope {
+    /// A scope in which only the output has names.
+    fn of_output(rows: &Rows) -> Self {
+        let mut scope = Scope::default();
+        for column in &rows.columns {
+            let name = column.name.clone().unwrap_or_else(|| "?column?".to_owned());
+            scope
+                .outputs
+                .entry(name)
+                .or_default()
+                .extend(column.carries.iter().cloned());
+            scope.places.push(column.carries.clone());
+        }
+        scope
     }
-    names
 }
 
 fn rename(rows: &mut Rows, names: &[Node]) {

@@ -27,7 +27,11 @@ pub(super) struct ItemColumn {
 
 impl ItemColumn {
     pub(super) fn derived(name: Option<String>, carries: Carries) -> Self {
-        ItemColumn { name, carries, ..ItemColumn::default() }
+        ItemColumn {
+            name,
+            carries,
+            ..ItemColumn::default()
+        }
     }
 }
 
@@ -37,7 +41,11 @@ pub(super) enum Source {
     /// A relation of the database.
     Relation { schema: String, name: String },
     /// A relation of the system, free unless guarded.
-    System { schema: String, name: String, guard: Option<Guard> },
+    System {
+        schema: String,
+        name: String,
+        guard: Option<Guard>,
+    },
     /// A temporary relation.
     Temp,
     /// A subquery, CTE, function or VALUES.
@@ -61,11 +69,14 @@ pub(super) struct Item {
 
 impl Item {
     pub(super) fn answers_to(&self, schema: Option<&str>, name: &str) -> bool {
-        self.names.iter().any(|(own_schema, own)| own == name && (schema.is_none() || own_schema.as_deref() == schema))
+        self.names
+            .iter()
+            .any(|(own_schema, own)| own == name && (schema.is_none() || own_schema.as_deref() == schema))
     }
 
     pub(super) fn positions<'s>(&'s self, name: &'s str) -> impl Iterator<Item = usize> + 's {
-        let matches = move |(at, column): (usize, &ItemColumn)| (column.name.as_deref() == Some(name)).then_some(at);
+        let matches =
+            move |(at, column): (usize, &ItemColumn)| (column.name.as_deref() == Some(name)).then_some(at);
         self.columns.iter().enumerate().filter_map(matches)
     }
 }
@@ -76,6 +87,8 @@ pub(super) struct Scope {
     pub(super) items: Vec<usize>,
     /// Names of the output, which ORDER BY and GROUP BY may use.
     pub(super) outputs: HashMap<String, Carries>,
+    /// The same by place, for ORDER BY 1.
+    pub(super) places: Vec<Carries>,
 }
 
 /// The rows of a subquery.
@@ -107,7 +120,12 @@ pub(super) fn is_system_column(name: &str) -> bool {
 }
 
 /// Finds what a reference refers to. `path` is the qualifier (schema, item) and the column's name.
-pub(super) fn resolve(items: &[Item], scopes: &[Scope], qualifier: Option<(Option<&str>, &str)>, name: &str) -> Reference {
+pub(super) fn resolve(
+    items: &[Item],
+    scopes: &[Scope],
+    qualifier: Option<(Option<&str>, &str)>,
+    name: &str,
+) -> Reference {
     let mut open = Vec::new();
     match qualifier {
         None => {
@@ -127,7 +145,10 @@ pub(super) fn resolve(items: &[Item], scopes: &[Scope], qualifier: Option<(Optio
                 }
             }
             if is_system_column(name) {
-                let all = scopes.iter().flat_map(|scope| scope.items.iter().copied()).collect();
+                let all = scopes
+                    .iter()
+                    .flat_map(|scope| scope.items.iter().copied())
+                    .collect();
                 return Reference::System(all);
             }
             match find_item(items, scopes, None, name) {
@@ -137,13 +158,19 @@ pub(super) fn resolve(items: &[Item], scopes: &[Scope], qualifier: Option<(Optio
             }
         }
         Some((schema, qualifier)) => {
-            let Some(at) = find_item(items, scopes, schema, qualifier) else { return Reference::Nothing };
-            let Some(item) = items.get(at) else { return Reference::Nothing };
+            let Some(at) = find_item(items, scopes, schema, qualifier) else {
+                return Reference::Nothing;
+            };
+            let Some(item) = items.get(at) else {
+                return Reference::Nothing;
+            };
             // Every item of that name in that scope: a join's alias stands for several.
             let mut hits = Vec::new();
             if let Some(scope) = scopes.iter().rev().find(|scope| scope.items.contains(&at)) {
                 for &other in &scope.items {
-                    let Some(candidate) = items.get(other) else { continue };
+                    let Some(candidate) = items.get(other) else {
+                        continue;
+                    };
                     if candidate.answers_to(schema, qualifier) {
                         hits.extend(candidate.positions(name).map(|column| (other, column)));
                     }
@@ -166,6 +193,10 @@ pub(super) fn resolve(items: &[Item], scopes: &[Scope], qualifier: Option<(Optio
 /// The innermost item that answers to a qualifier.
 pub(super) fn find_item(items: &[Item], scopes: &[Scope], schema: Option<&str>, name: &str) -> Option<usize> {
     scopes.iter().rev().find_map(|scope| {
-        scope.items.iter().copied().find(|&at| items.get(at).is_some_and(|item| item.answers_to(schema, name)))
+        scope
+            .items
+            .iter()
+            .copied()
+            .find(|&at| items.get(at).is_some_and(|item| item.answers_to(schema, name)))
     })
 }

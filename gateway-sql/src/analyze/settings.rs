@@ -116,31 +116,61 @@ pub(super) fn judge_setting(name: &str, value: Option<&[String]>) -> Setting {
             _ => Setting::Control,
         },
         name if FREE.contains(&name) => Setting::Free,
-        name if name.starts_with("enable_") || name.starts_with("geqo") || name.starts_with("jit") => Setting::Free,
+        name if name.starts_with("enable_") || name.starts_with("geqo") || name.starts_with("jit") => {
+            Setting::Free
+        }
         _ => Setting::Control,
     }
 }
 
 /// Settings that hold connection strings or secrets.
 pub(super) fn is_secret(name: &str) -> bool {
-    matches!(name.to_ascii_lowercase().as_str(), "primary_conninfo" | "ssl_passphrase_command" | "krb_server_keyfile")
+    matches!(
+        name.to_ascii_lowercase().as_str(),
+        "primary_conninfo" | "ssl_passphrase_command" | "krb_server_keyfile"
+    )
 }
 
 /// Booleans as the server reads them.
 pub(super) fn is_true(value: &str) -> bool {
-    matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "t" | "yes" | "y" | "1")
+    matches!(
+        value.to_ascii_lowercase().as_str(),
+        "on" | "true" | "t" | "yes" | "y" | "1"
+    )
 }
 
 /// Encodings in which no byte of a longer character looks like ASCII.
 fn is_safe_encoding(value: &str) -> bool {
-    let plain: String = value.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-    matches!(plain.as_str(), "utf8" | "unicode" | "sqlascii" | "koi8" | "koi8r" | "koi8u" | "default")
-        || plain.strip_prefix("latin").is_some_and(is_number)
+    let plain: String = value
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect::<String>()
+        .to_ascii_lowercase();
+    matches!(
+        plain.as_str(),
+        "utf8" | "unicode" | "sqlascii" | "koi8" | "koi8r" | "koi8u" | "default"
+    ) || plain.strip_prefix("latin").is_some_and(is_number)
         || plain.strip_prefix("iso8859").is_some_and(is_number)
         || matches!(
             plain.as_str(),
-            "win866" | "win874" | "win1250" | "win1251" | "win1252" | "win1253" | "win1254" | "win1255" | "win1256"
-                | "win1257" | "win1258" | "eucjp" | "euccn" | "euckr" | "euctw" | "eucjis2004" | "tcvn5712" | "vscii"
+            "win866"
+                | "win874"
+                | "win1250"
+                | "win1251"
+                | "win1252"
+                | "win1253"
+                | "win1254"
+                | "win1255"
+                | "win1256"
+                | "win1257"
+                | "win1258"
+                | "eucjp"
+                | "euccn"
+                | "euckr"
+                | "euctw"
+                | "eucjis2004"
+                | "tcvn5712"
+                | "vscii"
         )
 }
 
@@ -208,18 +238,39 @@ mod tests {
 
     #[test]
     fn paths_are_split_as_the_server_does() {
-        assert_eq!(split_path("public, \"My Schema\" ,HR, \"$user\""), ["public", "My Schema", "hr", "$user"]);
+        assert_eq!(
+            split_path("public, \"My Schema\" ,HR, \"$user\""),
+            ["public", "My Schema", "hr", "$user"]
+        );
         assert_eq!(split_path("\"\""), [""]);
         assert!(split_path(" ").is_empty());
     }
 
     #[test]
     fn unsafe_encodings_are_control() {
-        for name in ["SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004", "win949", "mule_internal"] {
-            assert_eq!(judge_setting("client_encoding", Some(&[name.to_owned()])), Setting::Control, "{name}");
+        for name in [
+            "SJIS",
+            "BIG5",
+            "GBK",
+            "UHC",
+            "GB18030",
+            "JOHAB",
+            "SHIFT_JIS_2004",
+            "win949",
+            "mule_internal",
+        ] {
+            assert_eq!(
+                judge_setting("client_encoding", Some(&[name.to_owned()])),
+                Setting::Control,
+                "{name}"
+            );
         }
         for name in ["UTF8", "utf-8", "Latin1", "ISO_8859_5", "WIN1252", "EUC_JP"] {
-            assert_eq!(judge_setting("Client_Encoding", Some(&[name.to_owned()])), Setting::Free, "{name}");
+            assert_eq!(
+                judge_setting("Client_Encoding", Some(&[name.to_owned()])),
+                Setting::Free,
+                "{name}"
+            );
         }
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    CopyStmt, DeclareCursorStmt, DiscardMode, ExecuteStmt, FetchStmt, Node, PrepareStmt, Token, TransactionStmt,
-    TransactionStmtKind, VariableSetKind, VariableSetStmt, a_const,
+    CopyStmt, DeclareCursorStmt, DiscardMode, ExecuteStmt, FetchStmt, Node, PrepareStmt, Token,
+    TransactionStmt, TransactionStmtKind, VariableSetKind, VariableSetStmt, a_const,
 };
 
 use super::message::analyze_text;
@@ -48,7 +48,10 @@ impl Walker<'_> {
                     None => self.unknown(),
                 }
                 self.out.kind = StatementKind::Explain;
-                self.out.outputs = vec![OutputColumn { name: Some("QUERY PLAN".to_owned()), ..OutputColumn::default() }];
+                self.out.outputs = vec![OutputColumn {
+                    name: Some("QUERY PLAN".to_owned()),
+                    ..OutputColumn::default()
+                }];
             }
             NodeEnum::PrepareStmt(prepare) => self.prepare(prepare, text),
             NodeEnum::ExecuteStmt(execute) => self.execute(execute),
@@ -168,6 +171,9 @@ impl Walker<'_> {
                 let verdict = judge_setting(&name, Some(&values));
                 if name == "search_path" {
                     self.effect(Effect::SetSearchPath(Some(values)));
+                    if set.is_local {
+                        self.effect(Effect::SessionSettingsChanged);
+                    }
                 } else {
                     self.setting_verdict(&name, verdict, Some(&values));
                 }
@@ -178,7 +184,9 @@ impl Walker<'_> {
                     self.effect(Effect::SessionSettingsChanged);
                 }
                 Setting::Free => {}
-                Setting::Control if matches!(name.as_str(), "client_encoding" | "standard_conforming_strings") => {
+                Setting::Control
+                    if matches!(name.as_str(), "client_encoding" | "standard_conforming_strings") =>
+                {
                     self.effect(Effect::SessionSettingsChanged);
                 }
                 Setting::Control => {
@@ -191,7 +199,10 @@ impl Walker<'_> {
                 self.effect(Effect::SessionSettingsChanged);
             }
             VariableSetKind::VarSetMulti => {
-                let free = matches!(name.as_str(), "transaction" | "session characteristics" | "transaction snapshot");
+                let free = matches!(
+                    name.as_str(),
+                    "transaction" | "session characteristics" | "transaction snapshot"
+                );
                 if !free {
                     self.ask_resource(Action::Control);
                 }
@@ -229,12 +240,18 @@ impl Walker<'_> {
             (false, false) => StatementKind::CopyOut,
         };
         let kind = self.out.kind;
-        match (copy.relation.as_ref(), copy.query.as_deref().and_then(|query| query.node.as_ref())) {
+        match (
+            copy.relation.as_ref(),
+            copy.query.as_deref().and_then(|query| query.node.as_ref()),
+        ) {
             (Some(relation), None) if copy.is_from => {
                 self.write(Some(relation), true);
                 if let Some(condition) = copy.where_clause.as_deref() {
                     let item = self.relation_item(relation);
-                    self.scopes.push(Scope { items: vec![item], ..Scope::default() });
+                    self.scopes.push(Scope {
+                        items: vec![item],
+                        ..Scope::default()
+                    });
                     self.condition(condition);
                     self.leave_scope();
                 }
@@ -244,17 +261,29 @@ impl Walker<'_> {
             }
             (Some(relation), None) => {
                 let item = self.relation_item(relation);
-                self.scopes.push(Scope { items: vec![item], ..Scope::default() });
+                self.scopes.push(Scope {
+                    items: vec![item],
+                    ..Scope::default()
+                });
                 let mut rows = Rows::default();
                 let names: Vec<String> = if copy.attlist.is_empty() {
-                    let columns = self.items.get(item).map(|item| item.columns.as_slice()).unwrap_or_default();
+                    let columns = self
+                        .items
+                        .get(item)
+                        .map(|item| item.columns.as_slice())
+                        .unwrap_or_default();
                     columns.iter().filter_map(|column| column.name.clone()).collect()
                 } else {
-                    copy.attlist.iter().filter_map(text_of).map(str::to_owned).collect()
+                    copy.attlist
+                        .iter()
+                        .filter_map(text_of)
+                        .map(str::to_owned)
+                        .collect()
                 };
                 for name in names {
                     let carries = self.flow_of(|walker| walker.unqualified(&name));
-                    rows.columns.push(super::scope::ItemColumn::derived(Some(name), carries));
+                    rows.columns
+                        .push(super::scope::ItemColumn::derived(Some(name), carries));
                 }
                 self.leave_scope();
                 self.out.outputs = outputs(&rows);
@@ -287,7 +316,10 @@ impl Walker<'_> {
         self.out.outputs.clear();
         self.out.kind = StatementKind::Prepare;
         match inner_text(text) {
-            Some(sql) => self.effect(Effect::Prepare { name: prepare.name.clone(), sql: Arc::from(sql) }),
+            Some(sql) => self.effect(Effect::Prepare {
+                name: prepare.name.clone(),
+                sql: Arc::from(sql),
+            }),
             None => self.unknown(),
         }
     }
@@ -299,7 +331,12 @@ impl Walker<'_> {
             self.unknown();
             return;
         };
-        let analysis = analyze_text(&prepared.sql, self.catalog, &self.working.session, self.working.nested + 1);
+        let analysis = analyze_text(
+            &prepared.sql,
+            self.catalog,
+            &self.working.session,
+            self.working.nested + 1,
+        );
         let [inner] = analysis.statements.as_slice() else {
             self.unknown();
             return;
@@ -339,7 +376,10 @@ impl Walker<'_> {
             opaque_call: self.out.opaque_call,
             forbidden: self.out.forbidden.clone(),
         };
-        self.effect(Effect::DeclareCursor { name: declare.portalname.clone(), cursor });
+        self.effect(Effect::DeclareCursor {
+            name: declare.portalname.clone(),
+            cursor,
+        });
     }
 
     fn fetch(&mut self, fetch: &FetchStmt) {
@@ -367,7 +407,12 @@ pub(super) fn outputs(rows: &Rows) -> Vec<OutputColumn> {
         return Vec::new();
     }
     let columns = rows.columns.iter();
-    columns.map(|column| OutputColumn { name: column.name.clone(), carries: column.carries.clone() }).collect()
+    columns
+        .map(|column| OutputColumn {
+            name: column.name.clone(),
+            carries: column.carries.clone(),
+        })
+        .collect()
 }
 
 fn setting_value(node: &Node) -> Option<String> {

@@ -13,8 +13,16 @@ pub(super) fn summary(statement: &StatementAnalysis) -> String {
     let mut tables: Vec<(String, Vec<&str>)> = Vec::new();
     for operation in &statement.operations {
         match &operation.object {
-            Object::Column { schema, table, column } => {
-                let id = Object::Table { schema: schema.clone(), name: table.clone() }.to_string();
+            Object::Column {
+                schema,
+                table,
+                column,
+            } => {
+                let id = Object::Table {
+                    schema: schema.clone(),
+                    name: table.clone(),
+                }
+                .to_string();
                 match tables.iter_mut().find(|(other, _)| *other == id) {
                     Some((_, columns)) => columns.push(column),
                     None => tables.push((id, vec![column])),
@@ -24,7 +32,13 @@ pub(super) fn summary(statement: &StatementAnalysis) -> String {
             Object::Table { .. } | Object::Function { .. } => parts.push(operation.to_string()),
         }
     }
-    let reads = tables.iter().map(|(table, columns)| format!("{} {table}({})", Action::Read, columns.join(", ")));
+    let reads = tables
+        .iter()
+        .map(|(table, columns)| format!("{} {table}({})", Action::Read, columns.join(", ")));
     parts.extend(reads);
-    if parts.is_empty() { format!("{:?}", statement.kind).to_lowercase() } else { clip(&parts.join(", ")) }
+    if parts.is_empty() {
+        format!("{:?}", statement.kind).to_lowercase()
+    } else {
+        clip(&parts.join(", "))
+    }
 }

@@ -47,23 +47,40 @@ impl Walker<'_> {
     }
 
     /// Notes a relation that is made, for later statements and for the session.
-    fn made(&mut self, range: &RangeVar, columns: &[(String, Carries)], kind: RelationKind, reads: Vec<(i64, i32)>) {
+    fn made(
+        &mut self,
+        range: &RangeVar,
+        columns: &[(String, Carries)],
+        kind: RelationKind,
+        reads: Vec<(i64, i32)>,
+    ) {
         if self.makes_temp(range) {
             let relation = TempRelation {
                 columns: columns.iter().map(|(name, _)| name.clone()).collect(),
                 kind,
                 column_carries: columns.iter().cloned().collect::<HashMap<_, _>>(),
                 carries: BTreeSet::new(),
-                operations: if kind == RelationKind::View { self.out.operations.clone() } else { Vec::new() },
+                operations: if kind == RelationKind::View {
+                    self.out.operations.clone()
+                } else {
+                    Vec::new()
+                },
             };
-            self.effect(Effect::TempCreated { name: range.relname.clone(), relation });
+            self.effect(Effect::TempCreated {
+                name: range.relname.clone(),
+                relation,
+            });
             return;
         }
         let (schema, name) = self.made_name(range);
         let lineage = std::sync::OnceLock::new();
         // A new table's columns carry what they are filled with, as a view's do, for the rest of the message.
         let filled = columns.iter().any(|(_, carries)| !carries.is_empty());
-        if filled && lineage.set(columns.iter().map(|(_, carries)| carries.clone()).collect()).is_err() {
+        if filled
+            && lineage
+                .set(columns.iter().map(|(_, carries)| carries.clone()).collect())
+                .is_err()
+        {
             self.unknown();
         }
         let oid = -1 - i64::try_from(self.working.created_count()).unwrap_or(0);
@@ -131,8 +148,14 @@ impl Walker<'_> {
                 self.execute(execute);
                 let columns = std::mem::take(&mut self.out.outputs);
                 let open = columns.is_empty();
-                let columns = columns.into_iter().map(|column| ItemColumn::derived(column.name, column.carries));
-                Rows { columns: columns.collect(), open, mirrors: BTreeSet::new() }
+                let columns = columns
+                    .into_iter()
+                    .map(|column| ItemColumn::derived(column.name, column.carries));
+                Rows {
+                    columns: columns.collect(),
+                    open,
+                    mirrors: BTreeSet::new(),
+                }
             }
             Some(query) => self.query(query).1,
             None => Rows::default(),
@@ -157,7 +180,11 @@ impl Walker<'_> {
             self.unknown();
         }
         // A view over temporary relations is temporary itself: what it is then is for the server to say.
-        let over_temp = self.out.operations.iter().any(|operation| operation.action == Action::Temp);
+        let over_temp = self
+            .out
+            .operations
+            .iter()
+            .any(|operation| operation.action == Action::Temp);
         self.define_new(Some(range));
         if over_temp {
             self.effect(Effect::TempChanged);
@@ -198,7 +225,10 @@ impl Walker<'_> {
                 _ => self.unknown(),
             }
         }
-        let items = columns.iter().map(|(name, _)| ItemColumn::derived(Some(name.clone()), Carries::new())).collect();
+        let items = columns
+            .iter()
+            .map(|(name, _)| ItemColumn::derived(Some(name.clone()), Carries::new()))
+            .collect();
         let open = create.of_typename.is_some();
         self.with_definition(items, open, |walker| {
             for node in create.table_elts.iter().chain(&create.constraints) {
@@ -228,11 +258,26 @@ impl Walker<'_> {
     fn copy_columns(&mut self, source: &RangeVar, columns: &mut Vec<(String, Carries)>) {
         match self.named(source) {
             Named::Relation(relation) => {
-                columns.extend(relation.columns.iter().map(|column| (column.name.clone(), Carries::new())));
+                columns.extend(
+                    relation
+                        .columns
+                        .iter()
+                        .map(|column| (column.name.clone(), Carries::new())),
+                );
             }
             Named::Temp(name) => {
-                let names = self.working.session.temp.get(&name).map(|temp| temp.columns.clone());
-                columns.extend(names.unwrap_or_default().into_iter().map(|name| (name, Carries::new())));
+                let names = self
+                    .working
+                    .session
+                    .temp
+                    .get(&name)
+                    .map(|temp| temp.columns.clone());
+                columns.extend(
+                    names
+                        .unwrap_or_default()
+                        .into_iter()
+                        .map(|name| (name, Carries::new())),
+                );
             }
             Named::Missing { .. } => {}
         }
@@ -246,12 +291,19 @@ impl Walker<'_> {
         walk: impl FnOnce(&mut Self),
     ) {
         let unresolved = self.out.unresolved;
-        let rows = Rows { columns, open, mirrors: BTreeSet::new() };
+        let rows = Rows {
+            columns,
+            open,
+            mirrors: BTreeSet::new(),
+        };
         let item = self.derived_item(rows, Some("new"));
         if let Some(item) = self.items.get_mut(item) {
             item.names.push((None, "old".to_owned()));
         }
-        self.scopes.push(Scope { items: vec![item], ..Scope::default() });
+        self.scopes.push(Scope {
+            items: vec![item],
+            ..Scope::default()
+        });
         let flow = self.flow_of(walk);
         drop(flow);
         self.scopes.pop();
@@ -299,7 +351,9 @@ fn named_columns(rows: &Rows, names: &[Node]) -> Vec<(String, Carries)> {
     let mut names = names.iter();
     let columns = rows.columns.iter().map(|column| {
         let given = names.next().and_then(text_of).map(str::to_owned);
-        let name = given.or_else(|| column.name.clone()).unwrap_or_else(|| "?column?".to_owned());
+        let name = given
+            .or_else(|| column.name.clone())
+            .unwrap_or_else(|| "?column?".to_owned());
         (name, column.carries.clone())
     });
     columns.collect()

@@ -55,7 +55,7 @@ pub(super) struct Walker<'a> {
     /// INTO clauses met.
     pub(super) into: Vec<pg_query::protobuf::IntoClause>,
     /// A name could not be placed: all columns of all relations count as read.
-    read_all: bool,
+    pub(super) read_all: bool,
 }
 
 impl<'a> Walker<'a> {
@@ -94,11 +94,23 @@ impl<'a> Walker<'a> {
     }
 
     pub(super) fn ask_table(&mut self, action: Action, schema: &str, name: &str) {
-        self.ask(action, Object::Table { schema: schema.to_owned(), name: name.to_owned() });
+        self.ask(
+            action,
+            Object::Table {
+                schema: schema.to_owned(),
+                name: name.to_owned(),
+            },
+        );
     }
 
     pub(super) fn ask_function(&mut self, action: Action, schema: &str, name: &str) {
-        self.ask(action, Object::Function { schema: schema.to_owned(), name: name.to_owned() });
+        self.ask(
+            action,
+            Object::Function {
+                schema: schema.to_owned(),
+                name: name.to_owned(),
+            },
+        );
     }
 
     pub(super) fn ask_all(&mut self, operations: &[Operation]) {
@@ -166,7 +178,10 @@ impl<'a> Walker<'a> {
             }
             self.out.unresolved = true;
             let schema = self.working.creation_schema(self.catalog);
-            return Named::Missing { schema, name: name.to_owned() };
+            return Named::Missing {
+                schema,
+                name: name.to_owned(),
+            };
         }
         if is_temp_schema(schema) {
             let own = schema == TEMP_SCHEMA || session.search_path.iter().any(|other| other == schema);
@@ -180,7 +195,10 @@ impl<'a> Walker<'a> {
             return Named::Relation(relation);
         }
         self.out.unresolved = true;
-        Named::Missing { schema: schema.to_owned(), name: name.to_owned() }
+        Named::Missing {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     /// Makes the FROM item of a relation and returns its place in the list.
@@ -195,7 +213,12 @@ impl<'a> Walker<'a> {
                 }
                 let mut carries = Carries::new();
                 for relation in self.working.altered(self.catalog) {
-                    carries.extend(relation.columns.iter().map(|column| relation.column_id(&column.name)));
+                    carries.extend(
+                        relation
+                            .columns
+                            .iter()
+                            .map(|column| relation.column_id(&column.name)),
+                    );
                 }
                 self.out.reads.extend(carries);
                 Item {
@@ -237,7 +260,10 @@ impl<'a> Walker<'a> {
                 let mut carries = relation.carries.clone();
                 carries.extend(relation.column_carries.get(column).into_iter().flatten().cloned());
                 carries.insert(id);
-                ItemColumn { real: column.clone(), ..ItemColumn::derived(Some(column.clone()), carries) }
+                ItemColumn {
+                    real: column.clone(),
+                    ..ItemColumn::derived(Some(column.clone()), carries)
+                }
             });
             (columns.collect(), relation.operations.clone())
         });
@@ -263,8 +289,19 @@ impl<'a> Walker<'a> {
                 real: column.name.clone(),
                 ..ItemColumn::default()
             });
-            let source = Source::System { guard: guard(&schema, &name), schema, name };
-            return Item { names, source, columns: columns.collect(), open: false, used: true, mirrors: BTreeSet::new() };
+            let source = Source::System {
+                guard: guard(&schema, &name),
+                schema,
+                name,
+            };
+            return Item {
+                names,
+                source,
+                columns: columns.collect(),
+                open: false,
+                used: true,
+                mirrors: BTreeSet::new(),
+            };
         }
         if relation.kind == RelationKind::Foreign {
             self.ask_resource(Action::File);
@@ -273,7 +310,11 @@ impl<'a> Walker<'a> {
         for call in &calls {
             self.call_by_name(&call.schema, &call.name);
         }
-        let lineage = if relation.reads.is_empty() { None } else { self.view_lineage(relation) };
+        let lineage = if relation.reads.is_empty() {
+            None
+        } else {
+            self.view_lineage(relation)
+        };
         let family = self.catalog.family(relation);
         // A base that is a foreign table or guarded asks what it would ask by itself.
         for base in self.working.bases(self.catalog, relation) {
@@ -315,16 +356,27 @@ impl<'a> Walker<'a> {
     }
 
     fn add_family(&self, base: &ColumnId, carries: &mut Carries) {
-        let Some(relation) = self.catalog.relation(&base.schema, &base.table) else { return };
-        for other in self.catalog.family(relation).iter().filter(|other| other.has_column(&base.column)) {
+        let Some(relation) = self.catalog.relation(&base.schema, &base.table) else {
+            return;
+        };
+        for other in self
+            .catalog
+            .family(relation)
+            .iter()
+            .filter(|other| other.has_column(&base.column))
+        {
             carries.insert(other.column_id(&base.column));
         }
     }
 
     fn guard_base(&mut self, base: &Relation, reads: &Carries) {
-        let Some(guard) = guard(&base.schema, &base.name) else { return };
+        let Some(guard) = guard(&base.schema, &base.name) else {
+            return;
+        };
         let shown = |column: &&str| {
-            reads.iter().any(|id| id.schema == base.schema && id.table == base.name && id.column == **column)
+            reads
+                .iter()
+                .any(|id| id.schema == base.schema && id.table == base.name && id.column == **column)
         };
         if guard.columns.is_empty() || guard.columns.iter().any(|column| shown(&column)) {
             self.ask_table(Action::Read, &base.schema, &base.name);
@@ -381,9 +433,17 @@ impl<'a> Walker<'a> {
     /// Reads one column of an item.
     pub(super) fn read_column(&mut self, item: usize, column: usize) {
         self.touch(item);
-        let Some(item) = self.items.get_mut(item) else { return };
-        let Some(column) = item.columns.get(column).cloned() else { return };
-        if let Source::System { schema, name, guard: Some(guard) } = &item.source
+        let Some(item) = self.items.get_mut(item) else {
+            return;
+        };
+        let Some(column) = item.columns.get(column).cloned() else {
+            return;
+        };
+        if let Source::System {
+            schema,
+            name,
+            guard: Some(guard),
+        } = &item.source
             && guard.columns.contains(&column.real.as_str())
         {
             let (schema, name, reason) = (schema.clone(), name.clone(), guard.reason);
@@ -393,7 +453,14 @@ impl<'a> Walker<'a> {
         for id in column.asked.iter().chain(&column.bases) {
             if !is_system_schema(&id.schema) {
                 let (schema, table) = (id.schema.clone(), id.table.clone());
-                self.ask(Action::Read, Object::Column { schema, table, column: id.column.clone() });
+                self.ask(
+                    Action::Read,
+                    Object::Column {
+                        schema,
+                        table,
+                        column: id.column.clone(),
+                    },
+                );
             }
         }
         if !column.type_name.is_empty() && !column.type_name.starts_with("pg_catalog.") {
@@ -455,7 +522,9 @@ impl<'a> Walker<'a> {
         }
         self.finish_operators();
         self.finish_casts();
-        self.out.operations.sort_by_key(|operation| operation.action == Action::Read);
+        self.out
+            .operations
+            .sort_by_key(|operation| operation.action == Action::Read);
         self.out.summary = super::summary::summary(&self.out);
         self.out
     }
