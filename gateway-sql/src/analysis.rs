@@ -86,7 +86,11 @@ impl fmt::Display for Object {
     /// The id as policies write it, without the resource; `resource` for the resource itself.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Object::Column { schema, table, column } => {
+            Object::Column {
+                schema,
+                table,
+                column,
+            } => {
                 write!(f, "{}.{}.{}", part(schema), part(table), part(column))
             }
             Object::Table { schema, name } | Object::Function { schema, name } => {
@@ -99,7 +103,11 @@ impl fmt::Display for Object {
 
 /// A name as it stands in an id: in double quotes if it contains `.`, `/` or `"`.
 fn part(name: &str) -> String {
-    if name.contains(['.', '/', '"']) { format!("\"{name}\"") } else { name.to_owned() }
+    if name.contains(['.', '/', '"']) {
+        format!("\"{name}\"")
+    } else {
+        name.to_owned()
+    }
 }
 
 /// One action on one object.
@@ -130,7 +138,13 @@ pub struct ColumnId {
 
 impl fmt::Display for ColumnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", part(&self.schema), part(&self.table), part(&self.column))
+        write!(
+            f,
+            "{}.{}.{}",
+            part(&self.schema),
+            part(&self.table),
+            part(&self.column)
+        )
     }
 }
 
@@ -140,6 +154,15 @@ pub struct OutputColumn {
     /// Its name, where the text tells it.
     pub name: Option<String>,
     /// Every column whose value it may carry, base columns of views, parents and partitions included.
+    pub carries: BTreeSet<ColumnId>,
+}
+
+/// A column that is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// The column.
+    pub target: ColumnId,
+    /// Every column whose value it may get.
     pub carries: BTreeSet<ColumnId>,
 }
 
@@ -235,7 +258,7 @@ pub enum Effect {
     /// CLOSE one, or all.
     CloseCursor(Option<String>),
     /// SET search_path to these, as given (`$user` not yet replaced); `None`: to what is not in the text (RESET,
-    /// DEFAULT).
+    /// DEFAULT). With LOCAL, [`Effect::SessionSettingsChanged`] follows: it ends with the transaction.
     SetSearchPath(Option<Vec<String>>),
     /// Anything that may change how names resolve: read the search path and user from the server again.
     SessionSettingsChanged,
@@ -291,6 +314,11 @@ pub struct StatementAnalysis {
     pub reads: BTreeSet<ColumnId>,
     /// Columns of the result and what each may carry. Empty where there is no result or it is not known.
     pub outputs: Vec<OutputColumn>,
+    /// Columns whose values steer the result otherwise than as output: ranges, patterns, order, min and max, expressions
+    /// in conditions. Counts, null tests and equality of a bare column are not in here.
+    pub compared: BTreeSet<ColumnId>,
+    /// Columns that are written, with what the value written may carry.
+    pub assignments: Vec<Assignment>,
     /// What it changes in the session.
     pub effects: Vec<Effect>,
     /// Its kind.
@@ -316,6 +344,8 @@ impl StatementAnalysis {
             summary: String::new(),
             reads: BTreeSet::new(),
             outputs: Vec::new(),
+            compared: BTreeSet::new(),
+            assignments: Vec::new(),
             effects: Vec::new(),
             kind,
             unresolved: false,
@@ -329,10 +359,44 @@ impl StatementAnalysis {
 
     pub(crate) fn unknown(why: &str, len: usize) -> Self {
         let mut statement = StatementAnalysis::new(StatementKind::Unknown);
-        statement.operations.push(Operation { action: Action::Unknown, object: Object::Resource });
+        statement.operations.push(Operation {
+            action: Action::Unknown,
+            object: Object::Resource,
+        });
         statement.summary = crate::analyze::clip(&format!("unknown: {why}"));
         statement.len = len;
         statement
+    }
+
+    /// Adds what the statement does where names are read another way.
+    pub(crate) fn merge(&mut self, other: &StatementAnalysis) {
+        for operation in &other.operations {
+            if !self.operations.contains(operation) {
+                self.operations.push(operation.clone());
+            }
+        }
+        self.operations
+            .sort_by_key(|operation| operation.action == Action::Read);
+        self.reads.extend(other.reads.iter().cloned());
+        self.compared.extend(other.compared.iter().cloned());
+        self.assignments.extend(other.assignments.iter().cloned());
+        if self.outputs.len() == other.outputs.len() {
+            for (own, output) in self.outputs.iter_mut().zip(&other.outputs) {
+                own.carries.extend(output.carries.iter().cloned());
+            }
+        } else {
+            self.outputs.clear();
+        }
+        for effect in &other.effects {
+            if !self.effects.contains(effect) {
+                self.effects.push(effect.clone());
+            }
+        }
+        self.unresolved |= other.unresolved;
+        self.opaque_call |= other.opaque_call;
+        if self.forbidden.is_none() {
+            self.forbidden.clone_from(&other.forbidden);
+        }
     }
 
     /// True if `connect` alone permits it.

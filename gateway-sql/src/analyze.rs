@@ -1,28 +1,68 @@
 //! From a text to what it does.
+//!
+//! `message` walks the statements of a text; `statement` and `define` tell their kinds apart; `query`, `from`, `dml`
+//! and `expr` walk what reads and writes; `scope` finds what a name stands for; `calls` and `settings` judge what may
+//! do harm; `limit` judges conditions.
 
-use crate::analysis::{Analysis, Operation, StatementAnalysis};
+mod calls;
+mod define;
+mod dml;
+mod expr;
+mod from;
+mod limit;
+mod message;
+mod names;
+mod query;
+mod scope;
+mod settings;
+mod statement;
+mod summary;
+mod tables;
+mod walker;
+
+pub(crate) use summary::clip;
+
+use crate::analysis::{Analysis, Operation, StatementAnalysis, StatementKind};
 use crate::catalog::Catalog;
 use crate::session::SessionState;
 
-/// At most 200 characters of a text.
-pub(crate) fn clip(text: &str) -> String {
-    text.chars().take(200).collect()
-}
-
 /// What the statements of one message do, in order, each seeing what the earlier ones define. Never fails: a text that
 /// is not understood is one statement that asks `unknown`.
+///
+/// The text is read as the server reads it, with the session's `standard_conforming_strings`. Texts over 16 MiB or
+/// nested deeper than some thousand levels are not given to the parser at all.
 pub fn analyze(sql: &str, catalog: &Catalog, session: &SessionState) -> Analysis {
-    let _ = (catalog, session);
-    Analysis { statements: vec![StatementAnalysis::unknown("not yet understood", sql.len())] }
+    message::analyze_text(sql, catalog, session, 0)
 }
 
-/// What calling one function by name asks, for the FunctionCall message.
-pub fn function_operations(schema: &str, name: &str) -> Vec<Operation> {
-    let _ = (schema, name);
-    Vec::new()
+/// What calling one function by name does, for the FunctionCall message. Every such call asks `call` at least.
+pub fn function_analysis(
+    schema: &str,
+    name: &str,
+    catalog: &Catalog,
+    session: &SessionState,
+) -> StatementAnalysis {
+    let working = message::Working::of(session);
+    let mut walker = walker::Walker::new(catalog, &working, StatementKind::Call);
+    walker.call_by_name(schema, name);
+    walker.ask_function(crate::Action::Call, schema, name);
+    walker.finish()
 }
 
-/// The text with its constants replaced by `$n`; the text itself if the parser refuses it.
-pub fn normalise(sql: &str) -> String {
-    pg_query::normalize(sql).unwrap_or_else(|_| sql.to_owned())
+/// The operations of [`function_analysis`].
+pub fn function_operations(
+    schema: &str,
+    name: &str,
+    catalog: &Catalog,
+    session: &SessionState,
+) -> Vec<Operation> {
+    function_analysis(schema, name, catalog, session).operations
+}
+
+/// The text with its constants replaced by `$n`; `None` if the parser refuses it.
+pub fn normalise(sql: &str) -> Option<String> {
+    if sql.len() > crate::nesting::MAX_TEXT || crate::nesting::depth_bound(sql) > 1000 {
+        return None;
+    }
+    pg_query::normalize(sql).ok()
 }

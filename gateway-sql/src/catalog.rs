@@ -4,6 +4,7 @@ mod build;
 mod query;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use build::CatalogBuilder;
@@ -92,7 +93,7 @@ pub struct Relation {
     pub kind: RelationKind,
     /// Its live columns in order.
     pub columns: Vec<Column>,
-    /// Relations that it inherits from or is a partition of.
+    /// Relations that it inherits from or is a partition of; the table of an index.
     #[serde(default)]
     pub parents: Vec<i64>,
     /// Columns that a view depends on: relation oid and column number, 0 for all.
@@ -107,6 +108,15 @@ pub struct Relation {
     /// Row-level security is on.
     #[serde(default)]
     pub rls: bool,
+    /// Tables whose foreign keys refer to it: TRUNCATE ... CASCADE empties them.
+    #[serde(default)]
+    pub referencing: Vec<i64>,
+    /// A view's query, every name in it qualified.
+    #[serde(default)]
+    pub definition: Option<String>,
+    /// What each column of a view may carry, made from `definition` when first asked for.
+    #[serde(skip)]
+    pub(crate) lineage: OnceLock<Vec<BTreeSet<ColumnId>>>,
 }
 
 impl Relation {
@@ -117,7 +127,11 @@ impl Relation {
 
     /// Its column of that name as an id.
     pub fn column_id(&self, name: &str) -> ColumnId {
-        ColumnId { schema: self.schema.clone(), table: self.name.clone(), column: name.to_owned() }
+        ColumnId {
+            schema: self.schema.clone(),
+            table: self.name.clone(),
+            column: name.to_owned(),
+        }
     }
 
     /// True for the server's own catalogs and `information_schema`.
@@ -144,8 +158,10 @@ pub struct Function {
     /// The language of its body.
     pub language: String,
     /// Fewest arguments.
+    #[serde(default)]
     pub min_args: i32,
     /// Most arguments; `None`: any number.
+    #[serde(default)]
     pub max_args: Option<i32>,
     /// It belongs to an extension.
     #[serde(default)]
@@ -165,6 +181,12 @@ pub struct Operator {
     pub schema: String,
     /// Its symbol.
     pub name: String,
+    /// Type of its left side, if it has one.
+    #[serde(default)]
+    pub left: Option<QualifiedName>,
+    /// Type of its right side, if it has one.
+    #[serde(default)]
+    pub right: Option<QualifiedName>,
     /// The function behind it.
     pub function: QualifiedName,
 }
@@ -265,7 +287,11 @@ impl From<Document> for Catalog {
             for &parent in &relation.parents {
                 catalog.children.entry(parent).or_default().push(relation.oid);
             }
-            catalog.by_name.entry(relation.schema.clone()).or_default().insert(relation.name.clone(), at);
+            catalog
+                .by_name
+                .entry(relation.schema.clone())
+                .or_default()
+                .insert(relation.name.clone(), at);
         }
         catalog.relations = document.relations;
         for function in document.functions {
@@ -273,7 +299,11 @@ impl From<Document> for Catalog {
             schema.entry(function.name.clone()).or_default().push(function);
         }
         for operator in document.operators {
-            catalog.operators.entry(operator.name.clone()).or_default().push(operator);
+            catalog
+                .operators
+                .entry(operator.name.clone())
+                .or_default()
+                .push(operator);
         }
         for user_type in document.types {
             let schema = catalog.types.entry(user_type.schema.clone()).or_default();
@@ -289,10 +319,19 @@ impl From<Catalog> for Document {
             server_version: catalog.server_version,
             schemas: catalog.schemas.into_iter().collect(),
             relations: catalog.relations,
-            functions: catalog.functions.into_values().flat_map(HashMap::into_values).flatten().collect(),
+            functions: catalog
+                .functions
+                .into_values()
+                .flat_map(HashMap::into_values)
+                .flatten()
+                .collect(),
             operators: catalog.operators.into_values().flatten().collect(),
             casts: catalog.casts,
-            types: catalog.types.into_values().flat_map(HashMap::into_values).collect(),
+            types: catalog
+                .types
+                .into_values()
+                .flat_map(HashMap::into_values)
+                .collect(),
         }
     }
 }
@@ -303,7 +342,9 @@ impl Catalog {
     /// # Errors
     /// If the text is not that document.
     pub fn from_json(text: &str) -> Result<Self, CatalogError> {
-        serde_json::from_str::<Document>(text).map(Catalog::from).map_err(CatalogError)
+        serde_json::from_str::<Document>(text)
+            .map(Catalog::from)
+            .map_err(CatalogError)
     }
 
     /// A catalog made by hand, for tests and examples.
@@ -313,7 +354,10 @@ impl Catalog {
 
     /// The relation of that name.
     pub fn relation(&self, schema: &str, name: &str) -> Option<&Relation> {
-        self.by_name.get(schema)?.get(name).and_then(|&at| self.relations.get(at))
+        self.by_name
+            .get(schema)?
+            .get(name)
+            .and_then(|&at| self.relations.get(at))
     }
 
     /// The relation with that oid.
@@ -328,7 +372,10 @@ impl Catalog {
 
     /// Functions of that name in that schema, all signatures. Built-in ones are not listed.
     pub fn functions(&self, schema: &str, name: &str) -> &[Function] {
-        self.functions.get(schema).and_then(|names| names.get(name)).map_or(&[], Vec::as_slice)
+        self.functions
+            .get(schema)
+            .and_then(|names| names.get(name))
+            .map_or(&[], Vec::as_slice)
     }
 
     /// Operators of that symbol in any schema, built-in ones not listed.
@@ -379,7 +426,9 @@ impl Catalog {
         while let Some(relation) = todo.pop() {
             calls.extend(relation.calls.iter().cloned());
             for &(oid, num) in &relation.reads {
-                let Some(base) = self.relation_by_oid(oid) else { continue };
+                let Some(base) = self.relation_by_oid(oid) else {
+                    continue;
+                };
                 for column in base.columns.iter().filter(|column| num == 0 || column.num == num) {
                     columns.insert(base.column_id(&column.name));
                 }

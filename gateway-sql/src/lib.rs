@@ -31,15 +31,18 @@ mod analysis;
 mod analyze;
 mod catalog;
 mod functions;
+mod nesting;
+mod protected;
 mod session;
 
 pub use analysis::{
-    Action, Analysis, ColumnId, Effect, Object, Operation, OutputColumn, StatementAnalysis, StatementKind,
+    Action, Analysis, Assignment, ColumnId, Effect, Object, Operation, OutputColumn, StatementAnalysis,
+    StatementKind,
 };
-pub use analyze::{analyze, function_operations, normalise};
+pub use analyze::{analyze, function_analysis, function_operations, normalise};
 pub use catalog::{
-    CATALOG_QUERY, Cast, Catalog, CatalogBuilder, CatalogError, Column, Function, Operator, QualifiedName, Relation,
-    RelationKind, UserType,
+    CATALOG_QUERY, Cast, Catalog, CatalogBuilder, CatalogError, Column, Function, Operator, QualifiedName,
+    Relation, RelationKind, UserType,
 };
 pub use functions::is_harmless_builtin;
 pub use session::{Cursor, PreparedStatement, SessionState, TempRelation};

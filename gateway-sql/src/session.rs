@@ -50,6 +50,8 @@ pub struct Cursor {
     pub reads: BTreeSet<ColumnId>,
     /// Columns of its rows.
     pub outputs: Vec<OutputColumn>,
+    /// See [`crate::StatementAnalysis::compared`].
+    pub compared: BTreeSet<ColumnId>,
     /// Its query calls a function whose body is not understood.
     pub opaque_call: bool,
     /// See [`crate::StatementAnalysis::forbidden`].
@@ -87,5 +89,28 @@ impl Default for SessionState {
             current_user: String::new(),
             standard_conforming_strings: true,
         }
+    }
+}
+
+impl SessionState {
+    /// The effective search path after `SET search_path` to these schemas as given, or to its default. Schemas that do
+    /// not exist are kept: nothing is found in them.
+    pub fn effective_path(&self, path: Option<&[String]>, catalog: &crate::Catalog) -> Vec<String> {
+        let default = ["$user".to_owned(), "public".to_owned()];
+        let given = path.unwrap_or(&default);
+        let mut effective: Vec<String> = Vec::new();
+        for schema in given {
+            match schema.as_str() {
+                "$user" if catalog.has_schema(&self.current_user) => {
+                    effective.push(self.current_user.clone())
+                }
+                "$user" => {}
+                _ => effective.push(schema.clone()),
+            }
+        }
+        if !effective.iter().any(|schema| schema == "pg_catalog") {
+            effective.insert(0, "pg_catalog".to_owned());
+        }
+        effective
     }
 }

@@ -1,7 +1,9 @@
 //! A catalog made by hand.
 
-use super::{Catalog, Column, Document, Function, Operator, QualifiedName, Relation, RelationKind};
+use std::sync::OnceLock;
+
 use super::{Cast, UserType};
+use super::{Catalog, Column, Document, Function, Operator, QualifiedName, Relation, RelationKind};
 
 /// Collects relations and functions; see [`Catalog::builder`].
 #[derive(Debug)]
@@ -12,7 +14,10 @@ pub struct CatalogBuilder {
 
 impl CatalogBuilder {
     pub(super) fn new() -> Self {
-        CatalogBuilder { document: Document::default(), next: 16_384 }
+        CatalogBuilder {
+            document: Document::default(),
+            next: 16_384,
+        }
     }
 
     /// Adds a table and returns its oid.
@@ -26,7 +31,11 @@ impl CatalogBuilder {
         self.next += 1;
         let columns = (1..).zip(columns).map(|(num, text)| {
             let (name, type_name) = text.split_once(' ').unwrap_or((text, "pg_catalog.text"));
-            Column { name: name.to_owned(), num, type_name: type_name.to_owned() }
+            Column {
+                name: name.to_owned(),
+                num,
+                type_name: type_name.to_owned(),
+            }
         });
         self.document.relations.push(Relation {
             oid,
@@ -39,6 +48,9 @@ impl CatalogBuilder {
             calls: Vec::new(),
             rules: false,
             rls: false,
+            referencing: Vec::new(),
+            definition: None,
+            lineage: OnceLock::new(),
         });
         oid
     }
@@ -49,6 +61,23 @@ impl CatalogBuilder {
             change(relation);
         }
         self
+    }
+
+    /// Adds a view with its query, in which every name is qualified, and the columns that it depends on.
+    pub fn view(
+        &mut self,
+        schema: &str,
+        name: &str,
+        columns: &[&str],
+        query: &str,
+        reads: &[(i64, i32)],
+    ) -> i64 {
+        let oid = self.relation(schema, name, RelationKind::View, columns);
+        self.with_last(|view| {
+            view.definition = Some(query.to_owned());
+            view.reads = reads.to_vec();
+        });
+        oid
     }
 
     /// Adds a function.
@@ -70,15 +99,29 @@ impl CatalogBuilder {
 
     /// Adds an operator and names the function behind it.
     pub fn operator(&mut self, schema: &str, name: &str, function: &str) -> &mut Self {
-        let function = QualifiedName { schema: schema.to_owned(), name: function.to_owned() };
-        self.document.operators.push(Operator { schema: schema.to_owned(), name: name.to_owned(), function });
+        let function = QualifiedName {
+            schema: schema.to_owned(),
+            name: function.to_owned(),
+        };
+        let (schema, name) = (schema.to_owned(), name.to_owned());
+        self.document.operators.push(Operator {
+            schema,
+            name,
+            left: None,
+            right: None,
+            function,
+        });
         self
     }
 
     /// Adds a type (an enum).
     pub fn user_type(&mut self, schema: &str, name: &str) -> &mut Self {
         let kind = "e".to_owned();
-        self.document.types.push(UserType { schema: schema.to_owned(), name: name.to_owned(), kind });
+        self.document.types.push(UserType {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            kind,
+        });
         self
     }
 

@@ -46,6 +46,8 @@ SELECT pg_catalog.json_build_object(
   'relations', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'oid', rel.oid::pg_catalog.int8, 'schema', rel.nspname, 'name', rel.relname, 'kind', rel.relkind,
       'rls', rel.relrowsecurity,
+      'definition', CASE WHEN rel.relkind IN ('v', 'm') AND rel.nspname NOT IN ('pg_catalog', 'information_schema')
+          THEN pg_catalog.pg_get_viewdef(rel.oid) END,
       'rules', EXISTS (SELECT FROM rule WHERE rule.ev_class = rel.oid AND rule.ev_type <> '1'),
       'columns', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
             'name', a.attname, 'num', a.attnum, 'type', tn.nspname || '.' || t.typname) ORDER BY a.attnum)
@@ -53,8 +55,13 @@ SELECT pg_catalog.json_build_object(
           JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
           WHERE a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped AND rel.relkind NOT IN ('i', 'I')),
           '[]'::pg_catalog.json),
-      'parents', coalesce((SELECT pg_catalog.json_agg(i.inhparent::pg_catalog.int8) FROM pg_catalog.pg_inherits i
-          WHERE i.inhrelid = rel.oid), '[]'::pg_catalog.json),
+      'parents', coalesce((SELECT pg_catalog.json_agg(p.parent::pg_catalog.int8) FROM (
+            SELECT i.inhparent AS parent FROM pg_catalog.pg_inherits i
+            WHERE i.inhrelid = rel.oid AND rel.relkind NOT IN ('i', 'I')
+            UNION ALL SELECT x.indrelid FROM pg_catalog.pg_index x WHERE x.indexrelid = rel.oid) p),
+          '[]'::pg_catalog.json),
+      'referencing', coalesce((SELECT pg_catalog.json_agg(k.conrelid::pg_catalog.int8) FROM pg_catalog.pg_constraint k
+          WHERE k.confrelid = rel.oid AND k.contype = 'f'), '[]'::pg_catalog.json),
       'reads', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_array(rr.relid::pg_catalog.int8, rr.num))
           FROM rule_reads rr WHERE rr.ev_class = rel.oid), '[]'::pg_catalog.json),
       'calls', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_array(rf.nspname, rf.proname))
@@ -72,7 +79,12 @@ SELECT pg_catalog.json_build_object(
     FROM pg_catalog.pg_proc p JOIN ns n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang
     WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') OR p.oid >= 16384), '[]'::pg_catalog.json),
   'operators', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-      'schema', n.nspname, 'name', o.oprname, 'function', pg_catalog.json_build_array(pn.nspname, p.proname)))
+      'schema', n.nspname, 'name', o.oprname,
+      'left', (SELECT pg_catalog.json_build_array(tn.nspname, t.typname) FROM pg_catalog.pg_type t
+          JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace WHERE t.oid = o.oprleft),
+      'right', (SELECT pg_catalog.json_build_array(tn.nspname, t.typname) FROM pg_catalog.pg_type t
+          JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace WHERE t.oid = o.oprright),
+      'function', pg_catalog.json_build_array(pn.nspname, p.proname)))
     FROM pg_catalog.pg_operator o JOIN ns n ON n.oid = o.oprnamespace
     JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode::pg_catalog.oid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
     WHERE o.oid >= 16384), '[]'::pg_catalog.json),

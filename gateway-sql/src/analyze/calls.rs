@@ -1,0 +1,355 @@
+//! Functions, operators and casts: which of them run code that is not known.
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{FuncCall, Node};
+
+use super::names::{qualified, string_constant};
+use super::scope::{Reference, resolve};
+use super::settings::{Setting, judge_setting};
+use super::walker::{Walker, element_type};
+use crate::analysis::{Action, Effect};
+use crate::catalog::{Operator, QualifiedName};
+use crate::functions::{Builtin, builtin, reaches_out};
+
+/// One function that a name may stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Callee {
+    /// Built in.
+    Builtin(String),
+    /// Of a user or an extension.
+    User(QualifiedName),
+}
+
+impl Walker<'_> {
+    /// The functions that a name with so many arguments may stand for. Built-in ones are included if the name may reach
+    /// `pg_catalog`.
+    pub(super) fn callees(&self, schema: Option<&str>, name: &str, args: Option<usize>) -> Vec<Callee> {
+        let path: Vec<&str> = match schema {
+            Some(schema) => vec![schema],
+            None => self
+                .working
+                .session
+                .search_path
+                .iter()
+                .map(String::as_str)
+                .collect(),
+        };
+        let mut found = Vec::new();
+        for schema in path {
+            let functions = self.catalog.functions(schema, name);
+            let fits = functions.iter().any(|function| {
+                let Some(args) = args.and_then(|args| i32::try_from(args).ok()) else {
+                    return true;
+                };
+                match function.max_args {
+                    Some(max) => (function.min_args..=max).contains(&args),
+                    None => args + 1 >= function.min_args,
+                }
+            });
+            if fits && !functions.is_empty() || self.working.has_function(schema, name) {
+                let (schema, name) = (schema.to_owned(), name.to_owned());
+                found.push(Callee::User(QualifiedName { schema, name }));
+            } else if is_builtin_of(schema, name) {
+                found.push(Callee::Builtin(name.to_owned()));
+            }
+        }
+        if schema.is_none()
+            && !self
+                .working
+                .session
+                .search_path
+                .iter()
+                .any(|schema| schema == "pg_catalog")
+            && is_builtin_of("pg_catalog", name)
+        {
+            found.push(Callee::Builtin(name.to_owned()));
+        }
+        found
+    }
+
+    pub(super) fn func_call(&mut self, call: &FuncCall) {
+        let Some((schema, name)) = qualified(&call.funcname) else {
+            self.unknown();
+            return;
+        };
+        if self.field_of_row(call, schema, name) {
+            return;
+        }
+        let silent = name == "count" && matches!(schema, None | Some("pg_catalog"));
+        let extreme = matches!(
+            name,
+            "min" | "max" | "greatest" | "least" | "mode" | "percentile_disc"
+        );
+        let flow = self.flow_of(|walker| walker.exprs(&call.args));
+        if extreme || call.agg_within_group {
+            self.out.compared.extend(flow.iter().cloned());
+        }
+        if silent {
+            let bare = call.args.iter().all(super::expr::bare_or_list);
+            if !bare {
+                self.out.compared.extend(flow);
+            }
+        } else {
+            self.flow.extend(flow);
+        }
+        if call.agg_within_group {
+            // The sorted values are what the aggregate returns.
+            let flow = self.flow_of(|walker| walker.exprs(&call.agg_order));
+            self.out.compared.extend(flow.iter().cloned());
+            self.flow.extend(flow);
+        } else {
+            self.steering(&call.agg_order);
+        }
+        self.conditions(call.agg_filter.as_deref());
+        if let Some(window) = call.over.as_deref() {
+            self.window(window);
+        }
+        let args = if call.func_variadic {
+            None
+        } else {
+            Some(call.args.len() + within_group(call))
+        };
+        let callees = self.callees(schema, name, args);
+        if callees.is_empty() {
+            self.unfound(call, schema, name);
+        }
+        for callee in callees {
+            self.call(&callee, &call.args);
+        }
+        // `text(x)` may be a cast.
+        if call.args.len() == 1 {
+            self.casts
+                .insert(format!("{}.{name}", schema.unwrap_or("pg_catalog")));
+        }
+    }
+
+    /// `email(c)` where c is a row and no function has that name: its column.
+    fn field_of_row(&mut self, call: &FuncCall, schema: Option<&str>, name: &str) -> bool {
+        let [arg] = call.args.as_slice() else { return false };
+        let Some(NodeEnum::ColumnRef(reference)) = arg.node.as_ref() else {
+            return false;
+        };
+        let Some((qualifier, column)) = super::expr::split(reference) else {
+            return false;
+        };
+        let Reference::Whole(item) = resolve(&self.items, &self.scopes, qualifier, column) else {
+            return false;
+        };
+        let columns: Vec<usize> = self
+            .items
+            .get(item)
+            .map(|item| item.positions(name).collect())
+            .unwrap_or_default();
+        if schema.is_some() || columns.is_empty() || !self.callees(None, name, Some(1)).is_empty() {
+            return false;
+        }
+        for column in columns {
+            self.read_column(item, column);
+        }
+        true
+    }
+
+    /// A function that the catalog does not know: a type used as a cast, or something newer than the catalog.
+    fn unfound(&mut self, call: &FuncCall, schema: Option<&str>, name: &str) {
+        if schema.is_none() && call.args.len() == 1 {
+            let path = &self.working.session.search_path;
+            if path
+                .iter()
+                .any(|schema| self.catalog.user_type(schema, name).is_some())
+            {
+                return;
+            }
+        }
+        self.out.unresolved = true;
+        let schema = schema.map_or_else(|| self.working.creation_schema(self.catalog), str::to_owned);
+        self.call_user(&schema, name);
+    }
+
+    /// `(row).name` where the row has no such column: the function of that name, if there is one.
+    pub(super) fn field_or_function(&mut self, name: &str) {
+        for callee in self.callees(None, name, Some(1)) {
+            if let Callee::User(_) = callee {
+                self.call(&callee, &[]);
+            } else if builtin(name) != Builtin::Harmless {
+                self.call(&callee, &[]);
+            }
+        }
+    }
+
+    /// A call by schema and name, with arguments that are not known.
+    pub(super) fn call_by_name(&mut self, schema: &str, name: &str) {
+        let callees = self.callees(Some(schema), name, None);
+        if callees.is_empty() {
+            self.out.unresolved = true;
+            self.call_user(schema, name);
+        }
+        for callee in callees {
+            self.call(&callee, &[]);
+        }
+    }
+
+    fn call_user(&mut self, schema: &str, name: &str) {
+        self.out.opaque_call = true;
+        if name.starts_with("pg_stat_statements") || name.starts_with("pg_stat_monitor") {
+            self.forbid("statements of other sessions are never shown");
+        }
+        if reaches_out(name) {
+            self.ask_resource(Action::File);
+        }
+        self.ask_function(Action::Call, schema, name);
+        self.effect(Effect::SessionSettingsChanged);
+    }
+
+    pub(super) fn call(&mut self, callee: &Callee, args: &[Node]) {
+        let name = match callee {
+            Callee::User(function) => {
+                self.call_user(&function.schema, &function.name);
+                return;
+            }
+            Callee::Builtin(name) => name.as_str(),
+        };
+        if name.starts_with("_pg_") {
+            return;
+        }
+        match builtin(name) {
+            Builtin::Harmless => {}
+            Builtin::Asks(Action::Call) | Builtin::NoSuch => {
+                self.ask_function(Action::Call, "pg_catalog", name)
+            }
+            Builtin::Asks(action) => self.ask_resource(action),
+            Builtin::Forbidden(reason) => {
+                self.ask_function(Action::Call, "pg_catalog", name);
+                self.forbid(reason);
+            }
+            Builtin::ByArguments => self.call_by_arguments(name, args),
+        }
+    }
+
+    fn call_by_arguments(&mut self, name: &str, args: &[Node]) {
+        let constant = |at: usize| args.get(at).and_then(string_constant);
+        match name {
+            "set_config" => {
+                self.effect(Effect::SessionSettingsChanged);
+                match constant(0) {
+                    Some(setting) => {
+                        let value = constant(1).map(|value| vec![value.to_owned()]);
+                        let verdict = judge_setting(setting, value.as_deref());
+                        // A path that is one string is split as SET would read it.
+                        if let Some(path) = constant(1)
+                            && setting.eq_ignore_ascii_case("search_path")
+                        {
+                            self.effect(Effect::SetSearchPath(Some(super::settings::split_path(path))));
+                            // Third argument: it may be local, and the row may never be reached.
+                            self.effect(Effect::SessionSettingsChanged);
+                        } else if verdict == Setting::Followed {
+                            self.ask_resource(Action::Control);
+                        }
+                        self.setting_verdict(setting, verdict, value.as_deref());
+                    }
+                    None => self.ask_resource(Action::Control),
+                }
+            }
+            "current_setting" => match constant(0) {
+                Some(setting) if super::settings::is_secret(setting) => {
+                    self.forbid("connection strings of the server are never shown");
+                    self.ask_resource(Action::Control);
+                }
+                // Settings are structure, like pg_settings; a computed name is no more than that.
+                Some(_) | None => {}
+            },
+            "pg_notify" => {
+                if constant(0).is_none() || constant(1).is_none() {
+                    self.ask_function(Action::Call, "pg_catalog", name);
+                }
+            }
+            // Three arguments rewrite a query by two queries; two run a SELECT from a text.
+            _ if args.len() == 3 => {}
+            _ => self.unknown(),
+        }
+    }
+
+    /// Operators that run user code: those whose user-made argument types are touched, and those on built-in types.
+    pub(super) fn finish_operators(&mut self) {
+        let mut functions: Vec<QualifiedName> = Vec::new();
+        for (schema, symbol) in &self.operators {
+            for operator in self.catalog.operators(symbol) {
+                let visible = match schema {
+                    Some(schema) => *schema == operator.schema,
+                    None => self.working.session.search_path.contains(&operator.schema),
+                };
+                if visible && self.operator_applies(operator) {
+                    functions.push(operator.function.clone());
+                }
+            }
+            let foreign = schema.as_deref().is_some_and(|schema| schema != "pg_catalog");
+            if foreign && self.catalog.operators(symbol).is_empty() {
+                self.out.unresolved = true;
+            }
+        }
+        let built_in = |symbol: &str| symbol.chars().all(|c| "+-*/<>=~!@#%^&|`?".contains(c));
+        if self.operators.iter().any(|(_, symbol)| !built_in(symbol)) {
+            self.unknown();
+        }
+        let missing = self.operators.iter().any(|(schema, symbol)| {
+            schema.as_deref().is_some_and(|schema| schema != "pg_catalog")
+                && self.catalog.operators(symbol).is_empty()
+        });
+        if missing || self.working.defines_code() && !self.operators.is_empty() {
+            self.unknown();
+        }
+        for function in functions {
+            self.call_by_name(&function.schema, &function.name);
+        }
+    }
+
+    fn operator_applies(&self, operator: &Operator) -> bool {
+        [&operator.left, &operator.right]
+            .into_iter()
+            .flatten()
+            .all(|side| {
+                side.schema == "pg_catalog"
+                    || self
+                        .types
+                        .contains(&format!("{}.{}", side.schema, element(&side.name)))
+            })
+    }
+
+    /// Casts with user-made functions: explicit ones if something is cast to the target and the source is touched,
+    /// implicit ones if the source is touched. JSON builders use a cast to json where there is one.
+    pub(super) fn finish_casts(&mut self) {
+        let mut functions = Vec::new();
+        for cast in self.catalog.casts() {
+            let source = format!("{}.{}", cast.source.schema, cast.source.name);
+            let target = format!("{}.{}", cast.target.schema, cast.target.name);
+            let json = matches!(cast.target.name.as_str(), "json" | "jsonb");
+            let reached = cast.context != "e" || json || self.casts.contains(&target);
+            let touched = cast.source.schema == "pg_catalog" || self.types.contains(&element_type(&source));
+            if reached && touched {
+                functions.push(cast.function.clone());
+            }
+        }
+        for function in functions {
+            self.call_by_name(&function.schema, &function.name);
+        }
+    }
+}
+
+fn element(name: &str) -> &str {
+    name.strip_prefix('_').unwrap_or(name)
+}
+
+fn within_group(call: &FuncCall) -> usize {
+    if call.agg_within_group {
+        call.agg_order.len()
+    } else {
+        0
+    }
+}
+
+fn is_builtin_of(schema: &str, name: &str) -> bool {
+    match schema {
+        "pg_catalog" => builtin(name) != Builtin::NoSuch,
+        "information_schema" => name.starts_with("_pg_"),
+        _ => false,
+    }
+}

@@ -1,0 +1,404 @@
+//! INSERT, UPDATE, DELETE, MERGE.
+
+use std::collections::BTreeSet;
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{
+    CmdType, DeleteStmt, InsertStmt, MergeMatchKind, MergeStmt, Node, OnConflictAction, OnConflictClause,
+    RangeVar, ReturningClause, UpdateStmt,
+};
+
+use super::scope::{Carries, Item, ItemColumn, Rows, Scope, Source};
+use super::walker::{Named, Walker};
+use crate::analysis::{Action, Assignment, ColumnId, Effect};
+use crate::catalog::RelationKind;
+
+impl Walker<'_> {
+    /// Makes the item of a written relation. That it is written is not that it is read.
+    fn target(&mut self, relation: Option<&RangeVar>) -> Option<usize> {
+        let Some(relation) = relation else {
+            self.unknown();
+            return None;
+        };
+        let at = self.relation_item(relation);
+        if let Some(item) = self.items.get_mut(at) {
+            item.used = true;
+        }
+        Some(at)
+    }
+
+    /// Asks for writing a relation: a view's bases are written too.
+    pub(super) fn write(&mut self, range: Option<&RangeVar>, bounded: bool) {
+        let action = if bounded {
+            Action::Write
+        } else {
+            Action::WriteUnbounded
+        };
+        self.write_as(range, action);
+    }
+
+    fn write_as(&mut self, range: Option<&RangeVar>, action: Action) {
+        let Some(range) = range else { return };
+        match self.named(range) {
+            Named::Temp(_) => self.ask_resource(Action::Temp),
+            Named::Missing { schema, name } => self.ask_table(action, &schema, &name),
+            Named::Relation(relation) if relation.is_system() => {
+                self.ask_table(action, &relation.schema, &relation.name);
+                self.ask_resource(Action::Control);
+                self.forbid("the server's catalogs are not written");
+            }
+            Named::Relation(relation) => {
+                self.ask_table(action, &relation.schema, &relation.name);
+                if relation.rules {
+                    self.unknown();
+                }
+                for base in self.working.bases(self.catalog, relation) {
+                    if matches!(
+                        base.kind,
+                        RelationKind::Table | RelationKind::Partitioned | RelationKind::Foreign
+                    ) {
+                        self.ask_table(action, &base.schema, &base.name);
+                    }
+                    if base.rules {
+                        self.unknown();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Remembers what a written column gets.
+    fn assign(&mut self, target: usize, column: &str, carries: Carries) {
+        let Some(item) = self.items.get(target) else {
+            return;
+        };
+        let id = match &item.source {
+            Source::Temp => {
+                let Some((_, table)) = item.names.last() else {
+                    return;
+                };
+                let table = self.temp_name(target).unwrap_or_else(|| table.clone());
+                self.effect(Effect::TempWritten { name: table, carries });
+                return;
+            }
+            Source::Relation { schema, name } | Source::System { schema, name, .. } => ColumnId {
+                schema: schema.clone(),
+                table: name.clone(),
+                column: column.to_owned(),
+            },
+            Source::Derived => return,
+        };
+        if !carries.is_empty() {
+            self.out.assignments.push(Assignment { target: id, carries });
+        }
+    }
+
+    fn temp_name(&self, target: usize) -> Option<String> {
+        let column = self.items.get(target)?.columns.first()?;
+        column
+            .carries
+            .iter()
+            .find(|id| id.schema == super::walker::TEMP_SCHEMA)
+            .map(|id| id.table.clone())
+    }
+
+    pub(super) fn insert(&mut self, insert: &InsertStmt) -> Rows {
+        self.deeper(|walker| walker.insert_here(insert))
+    }
+
+    fn insert_here(&mut self, insert: &InsertStmt) -> Rows {
+        let frames = self.with(insert.with_clause.as_ref());
+        let Some(target) = self.target(insert.relation.as_ref()) else {
+            return Rows::default();
+        };
+        let source = match insert.select_stmt.as_deref().and_then(|node| node.node.as_ref()) {
+            Some(NodeEnum::SelectStmt(select)) => self.select(select),
+            None => Rows::default(),
+            Some(_) => {
+                self.unknown();
+                Rows::default()
+            }
+        };
+        let mut columns: Vec<String> = Vec::new();
+        for node in &insert.cols {
+            match node.node.as_ref() {
+                Some(NodeEnum::ResTarget(column)) => {
+                    columns.push(column.name.clone());
+                    self.steering(&column.indirection);
+                }
+                _ => self.unknown(),
+            }
+        }
+        if columns.is_empty() {
+            let all = self
+                .items
+                .get(target)
+                .map(|item| item.columns.as_slice())
+                .unwrap_or_default();
+            columns = all.iter().map(|column| column.real.clone()).collect();
+        }
+        let all = all_carries(&source);
+        for (at, name) in columns.iter().enumerate() {
+            let own = source.columns.get(at).map(|column| column.carries.clone());
+            // With a star over unknown columns the places do not match.
+            let carries = if source.open {
+                all.clone()
+            } else {
+                own.unwrap_or_default()
+            };
+            self.assign(target, name, carries);
+        }
+        let mut bounded = true;
+        self.scopes.push(Scope {
+            items: vec![target],
+            ..Scope::default()
+        });
+        if let Some(conflict) = insert.on_conflict_clause.as_deref() {
+            bounded = self.on_conflict(conflict, target, &source);
+        }
+        if insert.on_conflict_clause.as_deref().is_some_and(updates) {
+            self.write_as(insert.relation.as_ref(), Action::Write);
+            if !bounded {
+                self.write_as(insert.relation.as_ref(), Action::WriteUnbounded);
+            }
+        } else {
+            self.write_as(insert.relation.as_ref(), Action::Write);
+        }
+        let rows = self.returning(insert.returning_clause.as_ref(), target);
+        self.leave_scope();
+        self.ctes.truncate(frames);
+        rows
+    }
+
+    /// ON CONFLICT; true if an update is limited: by the rows that are inserted, unless these are the table's own, or
+    /// by its condition.
+    fn on_conflict(&mut self, conflict: &OnConflictClause, target: usize, source: &Rows) -> bool {
+        if let Some(infer) = conflict.infer.as_deref() {
+            // Arbiter columns are compared with what is inserted.
+            let flow = self.flow_of(|walker| walker.exprs(&infer.index_elems));
+            drop(flow);
+            self.conditions(infer.where_clause.as_deref());
+        }
+        let carries = all_carries(source);
+        let columns = self
+            .items
+            .get(target)
+            .map(|item| item.columns.clone())
+            .unwrap_or_default();
+        let columns = columns
+            .into_iter()
+            .map(|column| ItemColumn::derived(column.name, carries.clone()));
+        let open = self.items.get(target).is_some_and(|item| item.open);
+        let excluded = self.push_item(Item {
+            names: vec![(None, "excluded".to_owned())],
+            source: Source::Derived,
+            columns: columns.collect(),
+            open,
+            used: true,
+            mirrors: source.mirrors.clone(),
+        });
+        // Unqualified names mean the table; `excluded` is one scope out so that it does not shadow it.
+        self.scopes.insert(
+            self.scopes.len().saturating_sub(1),
+            Scope {
+                items: vec![excluded],
+                ..Scope::default()
+            },
+        );
+        let own = self
+            .items
+            .get(target)
+            .map(|item| item.mirrors.clone())
+            .unwrap_or_default();
+        self.assignments(&conflict.target_list, target);
+        self.conditions(conflict.where_clause.as_deref());
+        let limited = conflict
+            .where_clause
+            .as_deref()
+            .is_some_and(|condition| self.limits(condition, target));
+        self.scopes.remove(self.scopes.len().saturating_sub(2));
+        limited || own.is_disjoint(&source.mirrors)
+    }
+
+    /// The SET list of an UPDATE.
+    fn assignments(&mut self, targets: &[Node], target: usize) {
+        for node in targets {
+            let Some(NodeEnum::ResTarget(column)) = node.node.as_ref() else {
+                self.unknown();
+                continue;
+            };
+            self.steering(&column.indirection);
+            let carries = self.flow_of(|walker| walker.exprs(column.val.as_deref()));
+            self.assign(target, &column.name, carries);
+        }
+    }
+
+    fn returning(&mut self, clause: Option<&ReturningClause>, target: usize) -> Rows {
+        let Some(clause) = clause else {
+            return Rows::default();
+        };
+        let mut names = vec!["old".to_owned(), "new".to_owned()];
+        for node in &clause.options {
+            match node.node.as_ref() {
+                Some(NodeEnum::ReturningOption(option)) => names.push(option.value.clone()),
+                _ => self.unknown(),
+            }
+        }
+        if let Some(item) = self.items.get_mut(target) {
+            item.names.extend(names.into_iter().map(|name| (None, name)));
+        }
+        self.targets(&clause.exprs)
+    }
+
+    pub(super) fn update(&mut self, update: &UpdateStmt) -> Rows {
+        self.deeper(|walker| {
+            let frames = walker.with(update.with_clause.as_ref());
+            let Some(target) = walker.target(update.relation.as_ref()) else {
+                return Rows::default();
+            };
+            walker.scopes.push(Scope {
+                items: vec![target],
+                ..Scope::default()
+            });
+            for node in &update.from_clause {
+                walker.from_item(node);
+            }
+            walker.assignments(&update.target_list, target);
+            walker.conditions(update.where_clause.as_deref());
+            let bounded = update
+                .where_clause
+                .as_deref()
+                .is_some_and(|condition| walker.limits(condition, target));
+            walker.write(update.relation.as_ref(), bounded);
+            let rows = walker.returning(update.returning_clause.as_ref(), target);
+            walker.leave_scope();
+            walker.ctes.truncate(frames);
+            rows
+        })
+    }
+
+    pub(super) fn delete(&mut self, delete: &DeleteStmt) -> Rows {
+        self.deeper(|walker| {
+            let frames = walker.with(delete.with_clause.as_ref());
+            let Some(target) = walker.target(delete.relation.as_ref()) else {
+                return Rows::default();
+            };
+            walker.scopes.push(Scope {
+                items: vec![target],
+                ..Scope::default()
+            });
+            for node in &delete.using_clause {
+                walker.from_item(node);
+            }
+            walker.conditions(delete.where_clause.as_deref());
+            let bounded = delete
+                .where_clause
+                .as_deref()
+                .is_some_and(|condition| walker.limits(condition, target));
+            walker.write(delete.relation.as_ref(), bounded);
+            let rows = walker.returning(delete.returning_clause.as_ref(), target);
+            walker.leave_scope();
+            walker.ctes.truncate(frames);
+            rows
+        })
+    }
+
+    pub(super) fn merge(&mut self, merge: &MergeStmt) -> Rows {
+        self.deeper(|walker| walker.merge_here(merge))
+    }
+
+    fn merge_here(&mut self, merge: &MergeStmt) -> Rows {
+        let frames = self.with(merge.with_clause.as_ref());
+        let Some(target) = self.target(merge.relation.as_ref()) else {
+            return Rows::default();
+        };
+        self.scopes.push(Scope {
+            items: vec![target],
+            ..Scope::default()
+        });
+        if let Some(source) = merge.source_relation.as_deref() {
+            self.from_item(source);
+        }
+        self.conditions(merge.join_condition.as_deref());
+        let joined = merge
+            .join_condition
+            .as_deref()
+            .is_some_and(|condition| self.limits(condition, target));
+        let mut actions: BTreeSet<Action> = BTreeSet::new();
+        for node in &merge.merge_when_clauses {
+            let Some(NodeEnum::MergeWhenClause(when)) = node.node.as_ref() else {
+                self.unknown();
+                continue;
+            };
+            self.conditions(when.condition.as_deref());
+            let limited = when
+                .condition
+                .as_deref()
+                .is_some_and(|condition| self.limits(condition, target));
+            match when.command_type() {
+                CmdType::CmdInsert => {
+                    self.merge_insert(when, target);
+                    actions.insert(Action::Write);
+                }
+                CmdType::CmdUpdate | CmdType::CmdDelete => {
+                    self.assignments(&when.target_list, target);
+                    let matched = when.match_kind() == MergeMatchKind::MergeWhenMatched;
+                    let bounded = limited || matched && joined;
+                    actions.insert(if bounded {
+                        Action::Write
+                    } else {
+                        Action::WriteUnbounded
+                    });
+                }
+                CmdType::CmdNothing => {}
+                _ => self.unknown(),
+            }
+        }
+        if actions.is_empty() {
+            actions.insert(Action::Write);
+        }
+        for action in actions {
+            self.write_as(merge.relation.as_ref(), action);
+        }
+        let rows = self.returning(merge.returning_clause.as_ref(), target);
+        self.leave_scope();
+        self.ctes.truncate(frames);
+        rows
+    }
+
+    fn merge_insert(&mut self, when: &pg_query::protobuf::MergeWhenClause, target: usize) {
+        let mut columns: Vec<String> = when
+            .target_list
+            .iter()
+            .filter_map(|node| match node.node.as_ref() {
+                Some(NodeEnum::ResTarget(column)) => Some(column.name.clone()),
+                _ => None,
+            })
+            .collect();
+        if columns.is_empty() {
+            let all = self
+                .items
+                .get(target)
+                .map(|item| item.columns.as_slice())
+                .unwrap_or_default();
+            columns = all.iter().map(|column| column.real.clone()).collect();
+        }
+        for (at, value) in when.values.iter().enumerate() {
+            let carries = self.flow_of(|walker| walker.expr(value));
+            if let Some(column) = columns.get(at) {
+                self.assign(target, column, carries);
+            }
+        }
+    }
+}
+
+fn all_carries(rows: &Rows) -> Carries {
+    rows.columns
+        .iter()
+        .flat_map(|column| column.carries.iter().cloned())
+        .collect()
+}
+
+fn updates(conflict: &OnConflictClause) -> bool {
+    conflict.action() == OnConflictAction::OnconflictUpdate
+}

@@ -1,0 +1,600 @@
+//! Expressions: what they read, call and carry.
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{
+    AExpr, AExprKind, BoolExprType, ColumnRef, JsonBehavior, JsonOutput, JsonValueExpr, Node, SubLink,
+    SubLinkType, TypeName, WindowDef,
+};
+
+use super::names::{qualified, text_of, type_name};
+use super::scope::{Item, Reference, Source, resolve};
+use super::walker::Walker;
+
+impl Walker<'_> {
+    pub(super) fn exprs<'n>(&mut self, nodes: impl IntoIterator<Item = &'n Node>) {
+        for node in nodes {
+            self.expr(node);
+        }
+    }
+
+    /// Walks an expression. Kinds that are not listed ask `unknown`.
+    pub(super) fn expr(&mut self, node: &Node) {
+        self.deeper(|walker| walker.expr_node(node));
+    }
+
+    fn expr_node(&mut self, node: &Node) {
+        // An empty node stands for an omitted part (plain DISTINCT).
+        let Some(kind) = node.node.as_ref() else { return };
+        match kind {
+            NodeEnum::AConst(_)
+            | NodeEnum::ParamRef(_)
+            | NodeEnum::SetToDefault(_)
+            | NodeEnum::SqlvalueFunction(_)
+            | NodeEnum::MergeSupportFunc(_)
+            | NodeEnum::CurrentOfExpr(_)
+            | NodeEnum::Integer(_)
+            | NodeEnum::Float(_)
+            | NodeEnum::Boolean(_)
+            | NodeEnum::String(_)
+            | NodeEnum::BitString(_) => {}
+            NodeEnum::ColumnRef(reference) => self.column_ref(reference),
+            NodeEnum::FuncCall(call) => self.func_call(call),
+            NodeEnum::SubLink(link) => self.sub_link(link),
+            NodeEnum::AExpr(expr) => self.a_expr(expr),
+            NodeEnum::BoolExpr(_) | NodeEnum::NullTest(_) | NodeEnum::BooleanTest(_) => {
+                self.condition(node);
+            }
+            NodeEnum::TypeCast(cast) => {
+                self.exprs(cast.arg.as_deref());
+                self.cast_to(cast.type_name.as_ref());
+            }
+            NodeEnum::AIndirection(indirection) => self.indirection(indirection),
+            NodeEnum::WindowDef(window) => self.window(window),
+            NodeEnum::CaseExpr(case) => {
+                if case.arg.is_some() {
+                    self.operators.insert((None, "=".to_owned()));
+                }
+                let steering = self.flow_of(|walker| {
+                    walker.exprs(case.arg.as_deref());
+                    for when in &case.args {
+                        if let Some(NodeEnum::CaseWhen(when)) = when.node.as_ref() {
+                            walker.conditions(when.expr.as_deref());
+                        }
+                    }
+                });
+                self.out.compared.extend(steering);
+                for when in &case.args {
+                    match when.node.as_ref() {
+                        Some(NodeEnum::CaseWhen(when)) => self.exprs(when.result.as_deref()),
+                        _ => self.unknown(),
+                    }
+                }
+                self.exprs(case.defresult.as_deref());
+            }
+            NodeEnum::SortBy(sort) => {
+                self.exprs(sort.node.as_deref());
+                if !sort.use_op.is_empty() {
+                    self.operator(&sort.use_op);
+                }
+            }
+            NodeEnum::MultiAssignRef(assign) => self.exprs(assign.source.as_deref()),
+            NodeEnum::XmlSerialize(xml) => {
+                self.exprs(xml.expr.as_deref());
+                self.cast_to(xml.type_name.as_ref());
+            }
+            _ => self.plain_or_json(kind),
+        }
+    }
+
+    /// Expressions that only pass on what their parts carry.
+    fn plain_or_json(&mut self, kind: &NodeEnum) {
+        match kind {
+            NodeEnum::CoalesceExpr(expr) => self.exprs(&expr.args),
+            NodeEnum::MinMaxExpr(expr) => {
+                let flow = self.flow_of(|walker| walker.exprs(&expr.args));
+                self.out.compared.extend(flow.iter().cloned());
+                self.flow.extend(flow);
+            }
+            NodeEnum::AArrayExpr(expr) => self.exprs(&expr.elements),
+            NodeEnum::RowExpr(expr) => self.exprs(&expr.args),
+            NodeEnum::CollateClause(clause) => self.exprs(clause.arg.as_deref()),
+            NodeEnum::NamedArgExpr(named) => self.exprs(named.arg.as_deref()),
+            NodeEnum::GroupingFunc(grouping) => self.exprs(&grouping.args),
+            NodeEnum::GroupingSet(set) => self.exprs(&set.content),
+            NodeEnum::List(list) => self.exprs(&list.items),
+            NodeEnum::ResTarget(target) => {
+                self.exprs(target.val.as_deref());
+                self.exprs(&target.indirection);
+            }
+            NodeEnum::AIndices(indices) => {
+                self.exprs(indices.lidx.as_deref());
+                self.exprs(indices.uidx.as_deref());
+            }
+            NodeEnum::XmlExpr(xml) => {
+                self.exprs(&xml.named_args);
+                self.exprs(&xml.args);
+            }
+            NodeEnum::IndexElem(elem) => {
+                if !elem.name.is_empty() {
+                    self.unqualified(&elem.name);
+                }
+                self.exprs(elem.expr.as_deref());
+            }
+            _ => self.json(kind),
+        }
+    }
+
+    fn json(&mut self, kind: &NodeEnum) {
+        match kind {
+            NodeEnum::JsonValueExpr(value) => self.json_value(Some(value)),
+            NodeEnum::JsonArgument(argument) => self.json_value(argument.val.as_deref()),
+            NodeEnum::JsonKeyValue(pair) => {
+                self.exprs(pair.key.as_deref());
+                self.json_value(pair.value.as_deref());
+            }
+            NodeEnum::JsonFuncExpr(json) => {
+                self.json_value(json.context_item.as_deref());
+                self.exprs(json.pathspec.as_deref());
+                self.exprs(&json.passing);
+                self.json_output(json.output.as_ref());
+                self.json_behavior(json.on_empty.as_deref());
+                self.json_behavior(json.on_error.as_deref());
+            }
+            NodeEnum::JsonBehavior(behavior) => self.json_behavior(Some(behavior)),
+            NodeEnum::JsonIsPredicate(json) => self.exprs(json.expr.as_deref()),
+            NodeEnum::JsonParseExpr(json) => {
+                self.json_value(json.expr.as_deref());
+                self.json_output(json.output.as_ref());
+            }
+            NodeEnum::JsonScalarExpr(json) => {
+                self.exprs(json.expr.as_deref());
+                self.json_output(json.output.as_ref());
+            }
+            NodeEnum::JsonSerializeExpr(json) => {
+                self.json_value(json.expr.as_deref());
+                self.json_output(json.output.as_ref());
+            }
+            NodeEnum::JsonObjectConstructor(json) => {
+                self.exprs(&json.exprs);
+                self.json_output(json.output.as_ref());
+            }
+            NodeEnum::JsonArrayConstructor(json) => {
+                self.exprs(&json.exprs);
+                self.json_output(json.output.as_ref());
+            }
+            NodeEnum::JsonArrayQueryConstructor(json) => {
+                self.subquery_value(json.query.as_deref());
+                self.json_output(json.output.as_ref());
+            }
+            NodeEnum::JsonObjectAgg(json) => {
+                if let Some(pair) = json.arg.as_deref() {
+                    self.exprs(pair.key.as_deref());
+                    self.json_value(pair.value.as_deref());
+                }
+                self.json_aggregate(json.constructor.as_deref());
+            }
+            NodeEnum::JsonArrayAgg(json) => {
+                self.json_value(json.arg.as_deref());
+                self.json_aggregate(json.constructor.as_deref());
+            }
+            _ => self.unknown(),
+        }
+    }
+
+    pub(super) fn json_value(&mut self, value: Option<&JsonValueExpr>) {
+        if let Some(value) = value {
+            self.exprs(value.raw_expr.as_deref());
+            self.exprs(value.formatted_expr.as_deref());
+        }
+    }
+
+    pub(super) fn json_behavior(&mut self, behavior: Option<&JsonBehavior>) {
+        self.exprs(behavior.and_then(|behavior| behavior.expr.as_deref()));
+    }
+
+    fn json_output(&mut self, output: Option<&JsonOutput>) {
+        self.cast_to(output.and_then(|output| output.type_name.as_ref()));
+    }
+
+    fn json_aggregate(&mut self, constructor: Option<&pg_query::protobuf::JsonAggConstructor>) {
+        let Some(constructor) = constructor else { return };
+        self.json_output(constructor.output.as_ref());
+        self.conditions(constructor.agg_filter.as_deref());
+        self.steering(&constructor.agg_order);
+        if let Some(window) = constructor.over.as_deref() {
+            self.window(window);
+        }
+    }
+
+    pub(super) fn window(&mut self, window: &WindowDef) {
+        let flow = self.flow_of(|walker| {
+            walker.exprs(&window.partition_clause);
+        });
+        drop(flow);
+        self.steering(&window.order_clause);
+        self.steering(window.start_offset.as_deref());
+        self.steering(window.end_offset.as_deref());
+    }
+
+    /// Expressions that do not reach the output but order or select it.
+    pub(super) fn steering<'n>(&mut self, nodes: impl IntoIterator<Item = &'n Node>) {
+        let flow = self.flow_of(|walker| walker.exprs(nodes));
+        self.out.compared.extend(flow);
+    }
+
+    /// Remembers that something becomes a value of this type.
+    pub(super) fn cast_to(&mut self, name: Option<&TypeName>) {
+        let Some(name) = name else { return };
+        self.steering(&name.typmods);
+        let Some((schema, name)) = type_name(name) else {
+            return;
+        };
+        match schema {
+            Some(schema) => {
+                self.casts.insert(format!("{schema}.{name}"));
+                self.types.insert(format!("{schema}.{name}"));
+            }
+            None => {
+                for schema in &self.working.session.search_path {
+                    if schema == "pg_catalog" || self.catalog.user_type(schema, name).is_some() {
+                        self.casts.insert(format!("{schema}.{name}"));
+                        self.types.insert(format!("{schema}.{name}"));
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn operator(&mut self, name: &[Node]) {
+        match qualified(name) {
+            Some((schema, symbol)) => {
+                self.operators
+                    .insert((schema.map(str::to_owned), symbol.to_owned()));
+            }
+            None => self.unknown(),
+        }
+    }
+
+    fn a_expr(&mut self, expr: &AExpr) {
+        match expr.kind() {
+            AExprKind::AexprOp if !is_comparison(&expr.name) => {
+                self.operator(&expr.name);
+                self.exprs(expr.lexpr.as_deref());
+                self.exprs(expr.rexpr.as_deref());
+            }
+            AExprKind::AexprNullif => {
+                self.operators.insert((None, "=".to_owned()));
+                let flow = self.flow_of(|walker| {
+                    walker.exprs(expr.lexpr.as_deref());
+                    walker.exprs(expr.rexpr.as_deref());
+                });
+                self.out.compared.extend(flow.iter().cloned());
+                self.flow.extend(flow);
+            }
+            AExprKind::Undefined => self.unknown(),
+            _ => self.comparison(expr),
+        }
+    }
+
+    /// A comparison: its truth value carries nothing, but unless it is equality of bare columns it steers.
+    fn comparison(&mut self, expr: &AExpr) {
+        match expr.kind() {
+            AExprKind::AexprBetween
+            | AExprKind::AexprNotBetween
+            | AExprKind::AexprBetweenSym
+            | AExprKind::AexprNotBetweenSym => {
+                for symbol in ["<=", ">=", "<", ">"] {
+                    self.operators.insert((None, symbol.to_owned()));
+                }
+            }
+            AExprKind::AexprDistinct | AExprKind::AexprNotDistinct => {
+                self.operators.insert((None, "=".to_owned()));
+            }
+            _ => self.operator(&expr.name),
+        }
+        let equality = is_equality(expr);
+        for side in [expr.lexpr.as_deref(), expr.rexpr.as_deref()]
+            .into_iter()
+            .flatten()
+        {
+            let bare = bare_or_list(side);
+            let flow = self.flow_of(|walker| walker.expr(side));
+            if !(equality && bare) {
+                self.out.compared.extend(flow);
+            }
+        }
+    }
+
+    pub(super) fn conditions<'n>(&mut self, nodes: impl IntoIterator<Item = &'n Node>) {
+        for node in nodes {
+            self.condition(node);
+        }
+    }
+
+    /// A condition: what it reads steers, unless it is a null test or equality of a bare column.
+    pub(super) fn condition(&mut self, node: &Node) {
+        self.deeper(|walker| match node.node.as_ref() {
+            Some(NodeEnum::BoolExpr(expr)) => match expr.boolop() {
+                BoolExprType::AndExpr | BoolExprType::OrExpr | BoolExprType::NotExpr => {
+                    walker.conditions(&expr.args)
+                }
+                BoolExprType::Undefined => walker.unknown(),
+            },
+            Some(NodeEnum::NullTest(test)) => {
+                let Some(arg) = test.arg.as_deref() else { return };
+                let flow = walker.flow_of(|walker| walker.expr(arg));
+                if !bare_or_list(arg) {
+                    walker.out.compared.extend(flow);
+                }
+            }
+            Some(NodeEnum::BooleanTest(test)) => walker.conditions(test.arg.as_deref()),
+            _ => {
+                let flow = walker.flow_of(|walker| walker.expr_node(node));
+                walker.out.compared.extend(flow);
+            }
+        });
+    }
+
+    fn sub_link(&mut self, link: &SubLink) {
+        match link.sub_link_type() {
+            SubLinkType::ExistsSublink => {
+                let flow = self.flow_of(|walker| walker.subquery_value(link.subselect.as_deref()));
+                drop(flow);
+            }
+            SubLinkType::AllSublink | SubLinkType::AnySublink | SubLinkType::RowcompareSublink => {
+                if link.oper_name.is_empty() {
+                    self.operators.insert((None, "=".to_owned()));
+                } else {
+                    self.operator(&link.oper_name);
+                }
+                let equality = link.oper_name.is_empty() || is_equality_name(&link.oper_name);
+                let bare = link.testexpr.as_deref().is_none_or(bare_or_list);
+                let flow = self.flow_of(|walker| {
+                    walker.exprs(link.testexpr.as_deref());
+                    walker.subquery_value(link.subselect.as_deref());
+                });
+                if !(equality && bare) {
+                    self.out.compared.extend(flow);
+                }
+            }
+            SubLinkType::ExprSublink | SubLinkType::ArraySublink | SubLinkType::MultiexprSublink => {
+                self.exprs(link.testexpr.as_deref());
+                self.subquery_value(link.subselect.as_deref());
+            }
+            SubLinkType::CteSublink | SubLinkType::Undefined => self.unknown(),
+        }
+    }
+
+    /// A subquery whose rows become a value.
+    fn subquery_value(&mut self, query: Option<&Node>) {
+        let Some(NodeEnum::SelectStmt(select)) = query.and_then(|node| node.node.as_ref()) else {
+            self.unknown();
+            return;
+        };
+        let rows = self.select(select);
+        if let Some(tracker) = &mut self.tracker {
+            tracker.mirrors.extend(rows.mirrors.iter().copied());
+        }
+        for column in rows.columns {
+            self.flow.extend(column.carries);
+        }
+    }
+
+    fn indirection(&mut self, indirection: &pg_query::protobuf::AIndirection) {
+        // `(c).email` reads one column of a row.
+        let mut rest = indirection.indirection.as_slice();
+        let arg = indirection.arg.as_deref();
+        let mut done = false;
+        if let Some(NodeEnum::ColumnRef(reference)) = arg.and_then(|arg| arg.node.as_ref())
+            && let Some((qualifier, name)) = split(reference)
+            && let Reference::Whole(item) = resolve(&self.items, &self.scopes, qualifier, name)
+            && let Some(field) = rest.first().and_then(text_of)
+        {
+            let columns: Vec<usize> = self
+                .items
+                .get(item)
+                .map(|item| item.positions(field).collect())
+                .unwrap_or_default();
+            if !columns.is_empty() {
+                for column in columns {
+                    self.read_column(item, column);
+                }
+                rest = rest.get(1..).unwrap_or_default();
+                done = true;
+            }
+        }
+        if !done {
+            self.exprs(arg);
+        }
+        for part in rest {
+            match part.node.as_ref() {
+                // `(row).f` may be the function f applied to the row.
+                Some(NodeEnum::String(field)) => self.field_or_function(&field.sval),
+                Some(NodeEnum::AStar(_)) => {}
+                _ => self.expr(part),
+            }
+        }
+    }
+
+    /// A column reference; `*` outside a target list reads all of the innermost scope.
+    pub(super) fn column_ref(&mut self, reference: &ColumnRef) {
+        if reference
+            .fields
+            .last()
+            .is_some_and(|last| matches!(last.node, Some(NodeEnum::AStar(_))))
+        {
+            for item in self.star_items(reference) {
+                self.read_whole(item);
+            }
+            return;
+        }
+        let Some((qualifier, name)) = split(reference) else {
+            self.lost();
+            return;
+        };
+        self.reference(qualifier, name);
+    }
+
+    pub(super) fn unqualified(&mut self, name: &str) {
+        self.reference(None, name);
+    }
+
+    fn reference(&mut self, qualifier: Option<(Option<&str>, &str)>, name: &str) {
+        match resolve(&self.items, &self.scopes, qualifier, name) {
+            Reference::Columns(hits) => {
+                for (item, column) in hits {
+                    self.read_column(item, column);
+                }
+            }
+            Reference::Whole(item) => {
+                self.read_whole(item);
+                if qualifier.is_some() {
+                    self.out.unresolved |= self.callees(None, name, Some(1)).is_empty();
+                    self.field_or_function(name);
+                }
+            }
+            Reference::System(items) => {
+                for item in items {
+                    let relation = |item: &Item| matches!(item.source, Source::Relation { .. });
+                    if self.items.get(item).is_some_and(relation) {
+                        self.read_table(item);
+                    }
+                }
+            }
+            Reference::Open(items) => {
+                self.out.unresolved = true;
+                for item in items {
+                    self.read_whole(item);
+                }
+                self.read_scopes();
+            }
+            Reference::Nothing => {
+                let output = self
+                    .scopes
+                    .iter()
+                    .rev()
+                    .find_map(|scope| scope.outputs.get(name))
+                    .cloned();
+                match output {
+                    Some(carries) if qualifier.is_none() => self.flow.extend(carries),
+                    _ => self.lost(),
+                }
+            }
+        }
+    }
+
+    /// Reads everything in the visible scopes: for a name that may be anything's.
+    fn read_scopes(&mut self) {
+        let all: Vec<usize> = self
+            .scopes
+            .iter()
+            .flat_map(|scope| scope.items.iter().copied())
+            .collect();
+        for item in all {
+            self.read_whole(item);
+        }
+    }
+
+    /// Items that `*`, `q.*` or `s.q.*` stand for.
+    pub(super) fn star_items(&mut self, reference: &ColumnRef) -> Vec<usize> {
+        let fields = reference.fields.split_last().map_or(&[][..], |(_, rest)| rest);
+        if fields.is_empty() {
+            return self
+                .scopes
+                .last()
+                .map(|scope| scope.items.clone())
+                .unwrap_or_default();
+        }
+        let Some((schema, name)) = qualified(fields) else {
+            self.lost();
+            return Vec::new();
+        };
+        for scope in self.scopes.iter().rev() {
+            let answers = |at: &usize| {
+                self.items
+                    .get(*at)
+                    .is_some_and(|item| item.answers_to(schema, name))
+            };
+            let found: Vec<usize> = scope.items.iter().copied().filter(answers).collect();
+            if !found.is_empty() {
+                return found;
+            }
+        }
+        // `x.*` may be all fields of a composite column.
+        self.reference(schema.map(|schema| (None, schema)), name);
+        Vec::new()
+    }
+}
+
+/// Splits a reference into qualifier and column; a database name is dropped.
+pub(super) fn split(reference: &ColumnRef) -> Option<(Option<(Option<&str>, &str)>, &str)> {
+    let texts: Vec<&str> = reference.fields.iter().map(text_of).collect::<Option<_>>()?;
+    match texts.as_slice() {
+        [name] => Some((None, name)),
+        [item, name] => Some((Some((None, item)), name)),
+        [schema, item, name] | [_, schema, item, name] => Some((Some((Some(schema), item)), name)),
+        _ => None,
+    }
+}
+
+fn is_comparison(name: &[Node]) -> bool {
+    let Some((_, symbol)) = qualified(name) else {
+        return false;
+    };
+    matches!(
+        symbol,
+        "=" | "<>"
+            | "!="
+            | "<"
+            | ">"
+            | "<="
+            | ">="
+            | "~"
+            | "~*"
+            | "!~"
+            | "!~*"
+            | "~~"
+            | "~~*"
+            | "!~~"
+            | "!~~*"
+            | "@>"
+            | "<@"
+            | "&&"
+            | "?"
+            | "?|"
+            | "?&"
+            | "@@"
+            | "@?"
+            | "^@"
+    )
+}
+
+fn is_equality_name(name: &[Node]) -> bool {
+    qualified(name).is_some_and(|(_, symbol)| matches!(symbol, "=" | "<>" | "!="))
+}
+
+fn is_equality(expr: &AExpr) -> bool {
+    match expr.kind() {
+        AExprKind::AexprDistinct | AExprKind::AexprNotDistinct => true,
+        AExprKind::AexprOp | AExprKind::AexprOpAny | AExprKind::AexprOpAll | AExprKind::AexprIn => {
+            is_equality_name(&expr.name)
+        }
+        _ => false,
+    }
+}
+
+/// A bare column, a constant or parameter, or a list of these: equality with it reveals no part of a value.
+pub(super) fn bare_or_list(node: &Node) -> bool {
+    match node.node.as_ref() {
+        Some(NodeEnum::ColumnRef(_) | NodeEnum::AConst(_) | NodeEnum::ParamRef(_)) => true,
+        Some(NodeEnum::List(list)) => list.items.iter().all(bare_or_list),
+        Some(NodeEnum::AArrayExpr(list)) => list.elements.iter().all(bare_or_list),
+        Some(NodeEnum::RowExpr(row)) => row.args.iter().all(bare_or_list),
+        // A cast constant, but not a cast column: `ssn::char(1)` is a part of it.
+        Some(NodeEnum::TypeCast(cast)) => cast
+            .arg
+            .as_deref()
+            .is_some_and(|arg| !matches!(arg.node, Some(NodeEnum::ColumnRef(_))) && bare_or_list(arg)),
+        _ => false,
+    }
+}

@@ -1,0 +1,418 @@
+//! Items of a FROM clause.
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{Alias, JoinExpr, Node, RangeFunction, RangeTableFunc, RangeTableSample, RangeVar};
+
+use super::calls::Callee;
+use super::names::{qualified, text_of};
+use super::scope::{Carries, ItemColumn, Rows};
+use super::walker::Walker;
+use crate::analysis::Action;
+use crate::functions::out_columns;
+
+impl Walker<'_> {
+    /// Walks one FROM item and puts what it brings into the innermost scope.
+    pub(super) fn from_item(&mut self, node: &Node) {
+        self.deeper(|walker| match node.node.as_ref() {
+            Some(NodeEnum::RangeVar(range)) => walker.range_var(range),
+            Some(NodeEnum::RangeSubselect(subselect)) => {
+                let rows = match subselect.subquery.as_deref().and_then(|node| node.node.as_ref()) {
+                    Some(NodeEnum::SelectStmt(select)) => walker.select(select),
+                    _ => {
+                        walker.unknown();
+                        Rows::default()
+                    }
+                };
+                walker.bring_rows(rows, subselect.alias.as_ref());
+            }
+            Some(NodeEnum::RangeFunction(function)) => walker.range_function(function),
+            Some(NodeEnum::RangeTableFunc(function)) => walker.xml_table(function),
+            Some(NodeEnum::JsonTable(table)) => walker.json_table(table),
+            Some(NodeEnum::RangeTableSample(sample)) => walker.sample(sample),
+            Some(NodeEnum::JoinExpr(join)) => walker.join(join),
+            _ => walker.unknown(),
+        });
+    }
+
+    fn range_var(&mut self, range: &RangeVar) {
+        if range.schemaname.is_empty()
+            && let Some(rows) = self.find_cte(&range.relname).cloned()
+        {
+            let at = self.derived_item(rows, Some(&range.relname));
+            self.aliased(at, range.alias.as_ref());
+            self.bring(at);
+            return;
+        }
+        let at = self.relation_item(range);
+        self.bring(at);
+    }
+
+    fn bring_rows(&mut self, rows: Rows, alias: Option<&Alias>) {
+        let at = self.derived_item(rows, None);
+        self.aliased(at, alias);
+        self.bring(at);
+    }
+
+    fn range_function(&mut self, range: &RangeFunction) {
+        let mut rows = Rows::default();
+        let alias = range.alias.as_ref();
+        for node in &range.functions {
+            let Some(NodeEnum::List(list)) = node.node.as_ref() else {
+                self.unknown();
+                continue;
+            };
+            let (call, definitions) = match list.items.as_slice() {
+                [call] => (call, None),
+                [call, definitions] => (call, Some(definitions)),
+                _ => {
+                    self.unknown();
+                    continue;
+                }
+            };
+            let flow = self.flow_of(|walker| walker.expr(call));
+            let definitions = definitions.map_or(&[][..], |node| match node.node.as_ref() {
+                Some(NodeEnum::List(list)) => list.items.as_slice(),
+                _ => &[],
+            });
+            let definitions = if definitions.is_empty() {
+                range.coldeflist.as_slice()
+            } else {
+                definitions
+            };
+            self.function_columns(call, definitions, alias, &flow, &mut rows);
+        }
+        if range.ordinality {
+            rows.columns
+                .push(ItemColumn::derived(Some("ordinality".to_owned()), Carries::new()));
+        }
+        let fallback = range.functions.first().and_then(function_name);
+        let at = self.derived_item(rows, fallback);
+        self.aliased(at, alias);
+        self.bring(at);
+    }
+
+    /// The columns that a function in FROM has.
+    fn function_columns(
+        &mut self,
+        call: &Node,
+        definitions: &[Node],
+        alias: Option<&Alias>,
+        flow: &Carries,
+        rows: &mut Rows,
+    ) {
+        let mut add = |name: Option<&str>| {
+            rows.columns
+                .push(ItemColumn::derived(name.map(str::to_owned), flow.clone()));
+        };
+        if !definitions.is_empty() {
+            for definition in definitions {
+                if let Some(NodeEnum::ColumnDef(column)) = definition.node.as_ref() {
+                    add(Some(&column.colname));
+                    self.cast_to(column.type_name.as_ref());
+                }
+            }
+            return;
+        }
+        let Some(NodeEnum::FuncCall(function)) = call.node.as_ref() else {
+            // A value (CURRENT_USER, a cast): one column.
+            let name = alias.map(|alias| alias.aliasname.as_str());
+            add(name);
+            return;
+        };
+        let Some((schema, name)) = qualified(&function.funcname) else {
+            return;
+        };
+        let mut names: Vec<String> = Vec::new();
+        let mut open = false;
+        let callees = self.callees(schema, name, None);
+        for callee in &callees {
+            match callee {
+                Callee::Builtin(name) => names.extend(out_columns(name).iter().map(|&name| name.to_owned())),
+                Callee::User(function) => {
+                    for function in self.catalog.functions(&function.schema, &function.name) {
+                        names.extend(function.returns.iter().flatten().cloned());
+                        if let Some(relation) = function.returns_relation {
+                            match self.catalog.relation_by_oid(relation) {
+                                Some(relation) => {
+                                    names.extend(relation.columns.iter().map(|column| column.name.clone()));
+                                }
+                                None => open = true,
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if callees.is_empty() || name == "unnest" && function.args.len() > 1 {
+            open = true;
+        }
+        if matches!(
+            name,
+            "json_populate_record"
+                | "jsonb_populate_record"
+                | "json_populate_recordset"
+                | "jsonb_populate_recordset"
+                | "unnest"
+        ) {
+            // Columns of the argument's type.
+            names.extend(self.row_type_columns(function.args.first()));
+        }
+        names.dedup();
+        if names.is_empty() {
+            names.push(alias.map_or(name, |alias| alias.aliasname.as_str()).to_owned());
+        }
+        for _ in names.len()..alias.map_or(0, |alias| alias.colnames.len()) {
+            names.push(String::new());
+        }
+        for name in &names {
+            add(Some(name));
+        }
+        rows.open |= open && alias.is_none_or(|alias| alias.colnames.is_empty());
+    }
+
+    /// Columns of the composite type that an argument is cast to.
+    fn row_type_columns(&self, arg: Option<&Node>) -> Vec<String> {
+        let Some(NodeEnum::TypeCast(cast)) = arg.and_then(|arg| arg.node.as_ref()) else {
+            return Vec::new();
+        };
+        let Some((schema, name)) = cast.type_name.as_ref().and_then(super::names::type_name) else {
+            return Vec::new();
+        };
+        let mut schemas: Vec<&str> = schema.into_iter().collect();
+        if schema.is_none() {
+            schemas.extend(self.working.session.search_path.iter().map(String::as_str));
+        }
+        let relation = schemas
+            .iter()
+            .find_map(|schema| self.catalog.relation(schema, name));
+        relation
+            .map(|relation| {
+                relation
+                    .columns
+                    .iter()
+                    .map(|column| column.name.clone())
+                    .collect()
+            })
+            .unwrap_or_default()
+    }
+
+    fn xml_table(&mut self, table: &RangeTableFunc) {
+        let mut rows = Rows::default();
+        let flow = self.flow_of(|walker| {
+            walker.exprs(table.docexpr.as_deref());
+            walker.exprs(table.rowexpr.as_deref());
+            walker.exprs(&table.namespaces);
+            for node in &table.columns {
+                match node.node.as_ref() {
+                    Some(NodeEnum::RangeTableFuncCol(column)) => {
+                        walker.exprs(column.colexpr.as_deref());
+                        walker.exprs(column.coldefexpr.as_deref());
+                        walker.cast_to(column.type_name.as_ref());
+                        rows.columns
+                            .push(ItemColumn::derived(Some(column.colname.clone()), Carries::new()));
+                    }
+                    _ => walker.unknown(),
+                }
+            }
+        });
+        for column in &mut rows.columns {
+            column.carries.clone_from(&flow);
+        }
+        self.bring_rows(rows, table.alias.as_ref());
+    }
+
+    fn json_table(&mut self, table: &pg_query::protobuf::JsonTable) {
+        let mut names = Vec::new();
+        let flow = self.flow_of(|walker| {
+            walker.json_value(table.context_item.as_deref());
+            walker.exprs(&table.passing);
+            walker.exprs(table.pathspec.as_deref().and_then(|path| path.string.as_deref()));
+            walker.json_behavior(table.on_error.as_deref());
+            walker.json_columns(&table.columns, &mut names);
+        });
+        let columns = names
+            .into_iter()
+            .map(|name| ItemColumn::derived(Some(name), flow.clone()))
+            .collect();
+        self.bring_rows(
+            Rows {
+                columns,
+                ..Rows::default()
+            },
+            table.alias.as_ref(),
+        );
+    }
+
+    fn json_columns(&mut self, columns: &[Node], names: &mut Vec<String>) {
+        self.deeper(|walker| {
+            for node in columns {
+                match node.node.as_ref() {
+                    Some(NodeEnum::JsonTableColumn(column)) => {
+                        walker.json_behavior(column.on_empty.as_deref());
+                        walker.json_behavior(column.on_error.as_deref());
+                        walker.exprs(column.pathspec.as_deref().and_then(|path| path.string.as_deref()));
+                        walker.cast_to(column.type_name.as_ref());
+                        if column.columns.is_empty() {
+                            names.push(column.name.clone());
+                        }
+                        walker.json_columns(&column.columns, names);
+                    }
+                    _ => walker.unknown(),
+                }
+            }
+        });
+    }
+
+    fn sample(&mut self, sample: &RangeTableSample) {
+        if let Some(relation) = sample.relation.as_deref() {
+            self.from_item(relation);
+        }
+        match qualified(&sample.method) {
+            Some((None | Some("pg_catalog"), "bernoulli" | "system")) => {}
+            Some((schema, name)) => {
+                let schema = schema.map_or_else(|| self.working.creation_schema(self.catalog), str::to_owned);
+                self.ask_function(Action::Call, &schema, name);
+            }
+            None => self.unknown(),
+        }
+        self.steering(&sample.args);
+        self.steering(sample.repeatable.as_deref());
+    }
+
+    fn join(&mut self, join: &JoinExpr) {
+        let start = self.scopes.last().map_or(0, |scope| scope.items.len());
+        if let Some(left) = join.larg.as_deref() {
+            self.from_item(left);
+        }
+        let middle = self.scopes.last().map_or(0, |scope| scope.items.len());
+        if let Some(right) = join.rarg.as_deref() {
+            self.from_item(right);
+        }
+        let items = self
+            .scopes
+            .last()
+            .map(|scope| scope.items.clone())
+            .unwrap_or_default();
+        let left = items.get(start..middle).unwrap_or_default().to_vec();
+        let right = items.get(middle..).unwrap_or_default().to_vec();
+        let mut shared: Vec<String> = join
+            .using_clause
+            .iter()
+            .filter_map(text_of)
+            .map(str::to_owned)
+            .collect();
+        if join.is_natural {
+            let names = |walker: &Self, items: &[usize]| -> Vec<String> {
+                let columns = items
+                    .iter()
+                    .filter_map(|&at| walker.items.get(at))
+                    .flat_map(|item| &item.columns);
+                columns.filter_map(|column| column.name.clone()).collect()
+            };
+            let right_names = names(self, &right);
+            shared.extend(
+                names(self, &left)
+                    .into_iter()
+                    .filter(|name| right_names.contains(name)),
+            );
+        }
+        if !shared.is_empty() {
+            self.operators.insert((None, "=".to_owned()));
+        }
+        let mut merged = Vec::new();
+        for name in shared {
+            let carries = self.flow_of(|walker| {
+                for &item in left.iter().chain(&right) {
+                    let columns: Vec<usize> = walker
+                        .items
+                        .get(item)
+                        .map(|item| item.positions(&name).collect())
+                        .unwrap_or_default();
+                    for column in columns {
+                        walker.read_column(item, column);
+                    }
+                    if walker.items.get(item).is_some_and(|item| item.open) {
+                        walker.read_whole(item);
+                    }
+                }
+            });
+            merged.push(ItemColumn::derived(Some(name), carries));
+        }
+        self.conditions(join.quals.as_deref());
+        if let Some(alias) = &join.join_using_alias {
+            let at = self.derived_item(
+                Rows {
+                    columns: merged,
+                    ..Rows::default()
+                },
+                Some(&alias.aliasname),
+            );
+            // It answers to its alias only: unqualified names find the columns on both sides anyway.
+            self.bring(at);
+        }
+        if let Some(alias) = &join.alias {
+            self.alias_join(start, alias);
+        }
+    }
+
+    /// `(a JOIN b ...) AS j`: the alias hides the names inside.
+    fn alias_join(&mut self, start: usize, alias: &Alias) {
+        let items = self
+            .scopes
+            .last()
+            .map(|scope| scope.items.clone())
+            .unwrap_or_default();
+        let inner = items.get(start..).unwrap_or_default().to_vec();
+        if alias.colnames.is_empty() {
+            for at in inner {
+                if let Some(item) = self.items.get_mut(at) {
+                    item.names = vec![(None, alias.aliasname.clone())];
+                }
+            }
+            return;
+        }
+        // Renamed columns: everything inside is read, and each column may be any of them.
+        let flow = self.flow_of(|walker| {
+            for &item in &inner {
+                walker.read_whole(item);
+            }
+        });
+        let count: usize = inner
+            .iter()
+            .filter_map(|&at| self.items.get(at))
+            .map(|item| item.columns.len())
+            .sum();
+        let mirrors = inner
+            .iter()
+            .filter_map(|&at| self.items.get(at))
+            .flat_map(|item| item.mirrors.iter().copied());
+        let mirrors = mirrors.collect();
+        let mut names = alias.colnames.iter();
+        let columns = (0..count.max(alias.colnames.len())).map(|_| {
+            let name = names.next().and_then(text_of).map(str::to_owned);
+            ItemColumn::derived(name, flow.clone())
+        });
+        let rows = Rows {
+            columns: columns.collect(),
+            open: false,
+            mirrors,
+        };
+        for &item in &inner {
+            if let Some(item) = self.items.get_mut(item) {
+                item.names.clear();
+            }
+        }
+        let at = self.derived_item(rows, Some(&alias.aliasname));
+        self.bring(at);
+    }
+}
+
+fn function_name(node: &Node) -> Option<&str> {
+    let NodeEnum::List(list) = node.node.as_ref()? else {
+        return None;
+    };
+    match list.items.first()?.node.as_ref()? {
+        NodeEnum::FuncCall(call) => qualified(&call.funcname).map(|(_, name)| name),
+        _ => None,
+    }
+}

@@ -1,0 +1,343 @@
+//! One message: its statements in order, each seeing what the earlier ones define.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use pg_query::protobuf::RawStmt;
+use pg_query::{NodeEnum, ParserOptions};
+
+use super::scope::Carries;
+use super::walker::{Walker, is_temp_schema};
+use crate::analysis::{Analysis, Effect, StatementAnalysis, StatementKind};
+use crate::catalog::{Catalog, Relation};
+use crate::nesting::{MAX_DEPTH, MAX_TEXT, depth_bound};
+use crate::session::{PreparedStatement, SessionState};
+
+/// Stack for the shallowest text, and for each level of nesting.
+const STACK: usize = 24 * 1024 * 1024;
+const STACK_PER_LEVEL: usize = 16 * 1024;
+/// Most states of the session that a message is read in.
+const MAX_STATES: usize = 8;
+/// Most EXECUTEs within EXECUTEs.
+const MAX_NESTED: usize = 4;
+/// Deepest view definition that is followed.
+const MAX_VIEW_DEPTH: usize = 4000;
+
+/// Session and catalog as the statements of this message have changed them so far.
+#[derive(Clone)]
+pub(super) struct Working<'a> {
+    pub(super) session: Cow<'a, SessionState>,
+    pub(super) nested: usize,
+    created: HashMap<(String, String), Relation>,
+    altered: BTreeSet<i64>,
+    functions: HashSet<(String, String)>,
+    code: bool,
+}
+
+impl<'a> Working<'a> {
+    /// The session as it is.
+    pub(super) fn of(session: &'a SessionState) -> Self {
+        Working::new(Cow::Borrowed(session), 0)
+    }
+
+    fn new(session: Cow<'a, SessionState>, nested: usize) -> Self {
+        Working {
+            session,
+            nested,
+            created: HashMap::new(),
+            altered: BTreeSet::new(),
+            functions: HashSet::new(),
+            code: false,
+        }
+    }
+
+    pub(super) fn relation<'c>(
+        &'c self,
+        catalog: &'c Catalog,
+        schema: &str,
+        name: &str,
+    ) -> Option<&'c Relation> {
+        let created = self.created.get(&(schema.to_owned(), name.to_owned()));
+        created.or_else(|| catalog.relation(schema, name))
+    }
+
+    fn relation_by_oid<'c>(&'c self, catalog: &'c Catalog, oid: i64) -> Option<&'c Relation> {
+        let created = self.created.values().find(|relation| relation.oid == oid);
+        created.or_else(|| catalog.relation_by_oid(oid))
+    }
+
+    /// Relations beneath a view, through all views beneath it.
+    pub(super) fn bases<'c>(&'c self, catalog: &'c Catalog, view: &Relation) -> Vec<&'c Relation> {
+        let mut seen = BTreeSet::from([view.oid]);
+        let mut todo: Vec<i64> = view.reads.iter().map(|&(oid, _)| oid).collect();
+        let mut bases = Vec::new();
+        while let Some(oid) = todo.pop() {
+            if seen.insert(oid)
+                && let Some(relation) = self.relation_by_oid(catalog, oid)
+            {
+                if !relation.is_system() {
+                    todo.extend(relation.reads.iter().map(|&(oid, _)| oid));
+                }
+                bases.push(relation);
+            }
+        }
+        bases
+    }
+
+    /// Where CREATE puts an unqualified name: the first schema of the path that is not implicit.
+    pub(super) fn creation_schema(&self, catalog: &Catalog) -> String {
+        let mut path = self
+            .session
+            .search_path
+            .iter()
+            .filter(|s| *s != "pg_catalog" && !is_temp_schema(s));
+        let first = path
+            .clone()
+            .find(|schema| catalog.has_schema(schema))
+            .or_else(|| path.next());
+        first.map_or_else(|| "public".to_owned(), Clone::clone)
+    }
+
+    /// True if the message has altered the relation: its columns are not certain any more.
+    pub(super) fn is_altered(&self, relation: &Relation) -> bool {
+        self.altered.contains(&relation.oid)
+    }
+
+    /// Relations that the message has altered.
+    pub(super) fn altered<'c>(&'c self, catalog: &'c Catalog) -> Vec<&'c Relation> {
+        self.altered
+            .iter()
+            .filter_map(|&oid| self.relation_by_oid(catalog, oid))
+            .collect()
+    }
+
+    pub(super) fn has_function(&self, schema: &str, name: &str) -> bool {
+        self.functions.contains(&(schema.to_owned(), name.to_owned()))
+    }
+
+    pub(super) fn created_count(&self) -> usize {
+        self.created.len()
+    }
+
+    /// True if the message has made operators, casts or types.
+    pub(super) fn defines_code(&self) -> bool {
+        self.code
+    }
+
+    /// The state that there may be instead after this statement: what the message changed, undone.
+    fn undone(&self, statement: &StatementAnalysis, start: &Working<'a>) -> Option<Working<'a>> {
+        let ends = statement.effects.iter().any(|effect| {
+            // A call of set_config may be local, or in a row that is never reached.
+            matches!(
+                effect,
+                Effect::Commit
+                    | Effect::Rollback
+                    | Effect::RollbackTo(_)
+                    | Effect::TempChanged
+                    | Effect::SessionSettingsChanged
+            )
+        });
+        if !ends || !self.differs(start) {
+            return None;
+        }
+        let mut undone = start.clone();
+        if statement.effects.contains(&Effect::TempChanged) {
+            undone = self.clone();
+            undone.session.to_mut().temp.clear();
+        }
+        if undone.differs(self) { Some(undone) } else { None }
+    }
+
+    fn differs(&self, other: &Working<'_>) -> bool {
+        self.session.search_path != other.session.search_path
+            || self.session.temp != other.session.temp
+            || self.session.prepared != other.session.prepared
+            || self.session.cursors != other.session.cursors
+            || self.created != other.created
+    }
+
+    fn apply(&mut self, statement: &StatementAnalysis, changes: Changes, catalog: &Catalog) {
+        for relation in changes.created {
+            self.created
+                .insert((relation.schema.clone(), relation.name.clone()), relation);
+        }
+        self.altered.extend(changes.altered);
+        self.functions.extend(changes.functions);
+        self.code |= changes.code;
+        for effect in &statement.effects {
+            match effect {
+                Effect::Prepare { name, sql } => {
+                    let prepared = PreparedStatement { sql: sql.clone() };
+                    self.session.to_mut().prepared.insert(name.clone(), prepared);
+                }
+                Effect::Deallocate(Some(name)) => {
+                    self.session.to_mut().prepared.remove(name);
+                }
+                Effect::Deallocate(None) => self.session.to_mut().prepared.clear(),
+                Effect::DeclareCursor { name, cursor } => {
+                    self.session.to_mut().cursors.insert(name.clone(), cursor.clone());
+                }
+                Effect::CloseCursor(Some(name)) => {
+                    self.session.to_mut().cursors.remove(name);
+                }
+                Effect::CloseCursor(None) => self.session.to_mut().cursors.clear(),
+                Effect::SetSearchPath(path) => {
+                    let path = self.session.effective_path(path.as_deref(), catalog);
+                    self.session.to_mut().search_path = path;
+                }
+                Effect::TempCreated { name, relation } => {
+                    self.session.to_mut().temp.insert(name.clone(), relation.clone());
+                }
+                Effect::TempWritten { name, carries } => {
+                    if let Some(relation) = self.session.to_mut().temp.get_mut(name) {
+                        relation.carries.extend(carries.iter().cloned());
+                    }
+                }
+                Effect::StandardConformingStrings(on) => {
+                    self.session.to_mut().standard_conforming_strings = *on
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What a statement changes in the catalog, for the rest of the message.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) created: Vec<Relation>,
+    pub(super) altered: Vec<i64>,
+    pub(super) functions: Vec<(String, String)>,
+    pub(super) code: bool,
+}
+
+/// Analyses a text on a stack that is large enough for it.
+pub(super) fn analyze_text(sql: &str, catalog: &Catalog, session: &SessionState, nested: usize) -> Analysis {
+    if sql.len() > MAX_TEXT {
+        return one(StatementAnalysis::unknown("the text is too long", sql.len()));
+    }
+    let depth = depth_bound(sql);
+    if depth > MAX_DEPTH {
+        return one(StatementAnalysis::unknown("the text nests too deep", sql.len()));
+    }
+    if nested > MAX_NESTED {
+        return one(StatementAnalysis::unknown(
+            "statements execute each other",
+            sql.len(),
+        ));
+    }
+    let run = || analyze_here(sql, catalog, session, nested);
+    let result = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(STACK + depth * STACK_PER_LEVEL)
+            .spawn_scoped(scope, run);
+        thread.ok().and_then(|thread| thread.join().ok())
+    });
+    result.unwrap_or_else(|| one(StatementAnalysis::unknown("the analysis failed", sql.len())))
+}
+
+fn one(statement: StatementAnalysis) -> Analysis {
+    Analysis {
+        statements: vec![statement],
+    }
+}
+
+fn parse(sql: &str, session: &SessionState) -> Result<Vec<RawStmt>, String> {
+    let mut options = ParserOptions::DEFAULT;
+    if !session.standard_conforming_strings {
+        options |= ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS;
+    }
+    match pg_query::parse(sql, options) {
+        Ok(result) => Ok(result.protobuf.stmts),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn analyze_here(sql: &str, catalog: &Catalog, session: &SessionState, nested: usize) -> Analysis {
+    let statements = match parse(sql, session) {
+        Ok(statements) => statements,
+        Err(error) => {
+            let mut statement = StatementAnalysis::unknown("the parser refuses the text", sql.len());
+            statement.syntax_error = Some(error);
+            return one(statement);
+        }
+    };
+    let start = Working::new(Cow::Borrowed(session), nested);
+    // The states that the session may be in: a transaction's end, inside the message, may undo what came before.
+    let mut states = vec![start.clone()];
+    let mut analysis = Analysis::default();
+    for raw in &statements {
+        let location = usize::try_from(raw.stmt_location).unwrap_or(0);
+        let len = match usize::try_from(raw.stmt_len) {
+            Ok(len) if len > 0 => len,
+            _ => sql.len().saturating_sub(location),
+        };
+        let text = sql.get(location..location + len).unwrap_or(sql);
+        let mut all: Option<StatementAnalysis> = None;
+        let mut undone: Vec<Working<'_>> = Vec::new();
+        for working in &mut states {
+            let (statement, changes) = analyze_statement(raw, text, catalog, working);
+            working.apply(&statement, changes, catalog);
+            undone.extend(working.undone(&statement, &start));
+            match &mut all {
+                Some(all) => all.merge(&statement),
+                None => all = Some(statement),
+            }
+        }
+        states.extend(undone);
+        let mut statement = all.unwrap_or_else(|| StatementAnalysis::unknown("no state", len));
+        if states.len() > MAX_STATES {
+            // Too many ways to read the rest.
+            statement.merge(&StatementAnalysis::unknown("the message undoes too much", len));
+            states.truncate(MAX_STATES);
+        }
+        statement.location = location;
+        statement.len = len;
+        analysis.statements.push(statement);
+    }
+    analysis
+}
+
+fn analyze_statement(
+    raw: &RawStmt,
+    text: &str,
+    catalog: &Catalog,
+    working: &Working<'_>,
+) -> (StatementAnalysis, Changes) {
+    let mut walker = Walker::new(catalog, working, StatementKind::Unknown);
+    match raw.stmt.as_deref().and_then(|node| node.node.as_ref()) {
+        Some(node) => walker.statement(node, text),
+        None => walker.unknown(),
+    }
+    let changes = std::mem::take(&mut walker.changes);
+    (walker.finish(), changes)
+}
+
+/// What each column of a view may carry, from its definition (every name in it qualified).
+pub(super) fn lineage_of(definition: &str, catalog: &Catalog, views: usize) -> Option<Vec<Carries>> {
+    if depth_bound(definition) > MAX_VIEW_DEPTH {
+        return None;
+    }
+    let session = SessionState {
+        search_path: vec!["pg_catalog".to_owned()],
+        ..SessionState::default()
+    };
+    let statements = parse(definition, &session).ok()?;
+    let [raw] = statements.as_slice() else { return None };
+    let working = Working::new(Cow::Owned(session), 0);
+    let mut walker = Walker::new(catalog, &working, StatementKind::Select);
+    walker.views = views;
+    let Some(NodeEnum::SelectStmt(select)) = raw.stmt.as_deref()?.node.as_ref() else {
+        return None;
+    };
+    let rows = walker.select(select);
+    let columns = rows.columns.into_iter().map(|column| column.carries).collect();
+    let statement = walker.finish();
+    let unsure = rows.open
+        || statement.unresolved
+        || statement
+            .operations
+            .iter()
+            .any(|operation| operation.action == crate::Action::Unknown);
+    if unsure { None } else { Some(columns) }
+}

@@ -1,0 +1,394 @@
+//! SELECT: WITH, FROM, set operations, and the rows that come out.
+
+use std::collections::{BTreeSet, HashMap};
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{CommonTableExpr, Node, ResTarget, SelectStmt, SetOperation, WithClause, a_const};
+
+use super::names::{output_name, text_of};
+use super::scope::{Carries, Item, ItemColumn, Rows, Scope, Source};
+use super::walker::{Walker, apply_alias};
+
+/// Rounds for what a recursive query's columns carry to settle, before all count as carrying all.
+const ROUNDS: usize = 6;
+
+impl Walker<'_> {
+    /// Walks a query in the present scopes and returns its rows.
+    pub(super) fn select(&mut self, select: &SelectStmt) -> Rows {
+        self.deeper(|walker| {
+            let outer = std::mem::take(&mut walker.flow);
+            let rows = walker.select_here(select);
+            walker.flow = outer;
+            rows
+        })
+    }
+
+    fn select_here(&mut self, select: &SelectStmt) -> Rows {
+        // INTO makes a table; the statement sees to it.
+        self.into.extend(select.into_clause.as_deref().cloned());
+        let frames = self.with(select.with_clause.as_ref());
+        let rows = match select.op() {
+            SetOperation::SetopUnion | SetOperation::SetopIntersect | SetOperation::SetopExcept => {
+                self.set_operation(select)
+            }
+            SetOperation::SetopNone if !select.values_lists.is_empty() => self.values(select),
+            SetOperation::SetopNone => self.plain_select(select),
+            SetOperation::Undefined => {
+                self.unknown();
+                Rows::default()
+            }
+        };
+        self.ctes.truncate(frames);
+        rows
+    }
+
+    fn set_operation(&mut self, select: &SelectStmt) -> Rows {
+        let (Some(left), Some(right)) = (select.larg.as_deref(), select.rarg.as_deref()) else {
+            self.unknown();
+            return Rows::default();
+        };
+        let mut rows = self.select(left);
+        let other = self.select(right);
+        merge(&mut rows, other);
+        self.scopes.push(Scope::of_output(&rows));
+        self.tail(select);
+        self.scopes.pop();
+        rows
+    }
+
+    fn values(&mut self, select: &SelectStmt) -> Rows {
+        let mut rows = Rows::default();
+        for list in &select.values_lists {
+            let Some(NodeEnum::List(list)) = list.node.as_ref() else {
+                self.unknown();
+                continue;
+            };
+            for (at, value) in list.items.iter().enumerate() {
+                let flow = self.flow_of(|walker| walker.expr(value));
+                match rows.columns.get_mut(at) {
+                    Some(column) => column.carries.extend(flow),
+                    None => rows
+                        .columns
+                        .push(ItemColumn::derived(Some(format!("column{}", at + 1)), flow)),
+                }
+            }
+        }
+        self.scopes.push(Scope::of_output(&rows));
+        self.tail(select);
+        self.scopes.pop();
+        rows
+    }
+
+    fn plain_select(&mut self, select: &SelectStmt) -> Rows {
+        self.scopes.push(Scope::default());
+        for node in &select.from_clause {
+            self.from_item(node);
+        }
+        self.conditions(select.where_clause.as_deref());
+        let mut rows = self.targets(&select.target_list);
+        if let Some(scope) = self.scopes.last_mut() {
+            let output = Scope::of_output(&rows);
+            scope.outputs = output.outputs;
+            scope.places = output.places;
+        }
+        for node in select.group_clause.iter().chain(&select.distinct_clause) {
+            let bare = super::expr::bare_or_list(node);
+            let flow = self.flow_of(|walker| walker.output_or_expr(node, false));
+            if !bare {
+                self.out.compared.extend(flow);
+            }
+        }
+        self.conditions(select.having_clause.as_deref());
+        for node in &select.window_clause {
+            self.expr(node);
+        }
+        self.tail(select);
+        rows.mirrors = self.mirrors(select.where_clause.as_deref(), &select.from_clause);
+        self.leave_scope();
+        rows
+    }
+
+    /// ORDER BY, LIMIT and locking, which may use names of the output.
+    fn tail(&mut self, select: &SelectStmt) {
+        for node in &select.sort_clause {
+            let Some(NodeEnum::SortBy(sort)) = node.node.as_ref() else {
+                self.unknown();
+                continue;
+            };
+            let flow = self.flow_of(|walker| {
+                if let Some(node) = sort.node.as_deref() {
+                    walker.output_or_expr(node, true);
+                }
+            });
+            self.out.compared.extend(flow);
+            if !sort.use_op.is_empty() {
+                self.operator(&sort.use_op);
+            }
+        }
+        self.steering(select.limit_offset.as_deref());
+        self.steering(select.limit_count.as_deref());
+    }
+
+    /// A sort or group key: a bare name may be an output column (ORDER BY prefers it), a number always is one.
+    fn output_or_expr(&mut self, node: &Node, prefer_output: bool) {
+        if prefer_output
+            && let Some(NodeEnum::ColumnRef(reference)) = node.node.as_ref()
+            && let [name] = reference.fields.as_slice()
+            && let Some(name) = text_of(name)
+            && let Some(carries) = self
+                .scopes
+                .last()
+                .and_then(|scope| scope.outputs.get(name))
+                .cloned()
+        {
+            self.flow.extend(carries);
+            return;
+        }
+        if let Some(NodeEnum::AConst(constant)) = node.node.as_ref() {
+            let place = match &constant.val {
+                Some(a_const::Val::Ival(number)) => usize::try_from(number.ival).ok(),
+                _ => None,
+            };
+            let places = self
+                .scopes
+                .last()
+                .map(|scope| scope.places.as_slice())
+                .unwrap_or_default();
+            let carries = place.and_then(|place| places.get(place.checked_sub(1)?)).cloned();
+            self.flow.extend(carries.into_iter().flatten());
+            return;
+        }
+        self.expr(node);
+    }
+
+    /// A target list or RETURNING list.
+    pub(super) fn targets(&mut self, targets: &[Node]) -> Rows {
+        let mut rows = Rows::default();
+        for node in targets {
+            let Some(NodeEnum::ResTarget(target)) = node.node.as_ref() else {
+                self.unknown();
+                continue;
+            };
+            if let Some(star) = self.star(target) {
+                for item in star {
+                    self.read_whole(item);
+                    if let Some(item) = self.items.get(item) {
+                        rows.open |= item.open;
+                        rows.columns.extend(item.columns.iter().map(|column| ItemColumn {
+                            type_name: column.type_name.clone(),
+                            ..ItemColumn::derived(column.name.clone(), column.carries.clone())
+                        }));
+                    }
+                }
+                continue;
+            }
+            let flow = self.flow_of(|walker| walker.exprs(target.val.as_deref()));
+            let name = output_name(target);
+            if self.is_row_star(target) {
+                rows.open = true;
+            }
+            rows.columns.push(ItemColumn::derived(name, flow));
+        }
+        rows
+    }
+
+    fn star(&mut self, target: &ResTarget) -> Option<Vec<usize>> {
+        let Some(NodeEnum::ColumnRef(reference)) = target.val.as_deref()?.node.as_ref() else {
+            return None;
+        };
+        if !matches!(reference.fields.last()?.node, Some(NodeEnum::AStar(_))) {
+            return None;
+        }
+        Some(self.star_items(reference)).filter(|items| !items.is_empty())
+    }
+
+    /// `(row).*` becomes several columns, or `x.*` of a composite.
+    fn is_row_star(&self, target: &ResTarget) -> bool {
+        let last = match target.val.as_deref().and_then(|value| value.node.as_ref()) {
+            Some(NodeEnum::AIndirection(indirection)) => indirection.indirection.last(),
+            Some(NodeEnum::ColumnRef(reference)) => reference.fields.last(),
+            _ => None,
+        };
+        last.is_some_and(|last| matches!(last.node, Some(NodeEnum::AStar(_))))
+    }
+
+    /// Walks WITH and returns how many frames there were before.
+    pub(super) fn with(&mut self, with: Option<&WithClause>) -> usize {
+        let before = self.ctes.len();
+        let Some(with) = with else { return before };
+        self.ctes.push(HashMap::new());
+        for node in &with.ctes {
+            let Some(NodeEnum::CommonTableExpr(cte)) = node.node.as_ref() else {
+                self.unknown();
+                continue;
+            };
+            let rows = self.cte(cte, with.recursive);
+            self.name_cte(&cte.ctename, rows);
+        }
+        before
+    }
+
+    fn name_cte(&mut self, name: &str, rows: Rows) {
+        if let Some(frame) = self.ctes.last_mut() {
+            frame.insert(name.to_owned(), rows);
+        }
+    }
+
+    fn cte(&mut self, cte: &CommonTableExpr, recursive: bool) -> Rows {
+        let Some(query) = cte.ctequery.as_deref().and_then(|node| node.node.as_ref()) else {
+            self.unknown();
+            return Rows::default();
+        };
+        let mut rows = match query {
+            NodeEnum::SelectStmt(select) if recursive => self.recursive(cte, select),
+            NodeEnum::SelectStmt(select) => self.select(select),
+            NodeEnum::InsertStmt(insert) => self.insert(insert),
+            NodeEnum::UpdateStmt(update) => self.update(update),
+            NodeEnum::DeleteStmt(delete) => self.delete(delete),
+            NodeEnum::MergeStmt(merge) => self.merge(merge),
+            _ => {
+                self.unknown();
+                Rows::default()
+            }
+        };
+        rename(&mut rows, &cte.aliascolnames);
+        let all: Carries = rows
+            .columns
+            .iter()
+            .flat_map(|column| column.carries.iter().cloned())
+            .collect();
+        if let Some(search) = &cte.search_clause {
+            rows.columns.push(ItemColumn::derived(
+                Some(search.search_seq_column.clone()),
+                all.clone(),
+            ));
+        }
+        if let Some(cycle) = cte.cycle_clause.as_deref() {
+            self.exprs(cycle.cycle_mark_value.as_deref());
+            self.exprs(cycle.cycle_mark_default.as_deref());
+            rows.columns.push(ItemColumn::derived(
+                Some(cycle.cycle_mark_column.clone()),
+                Carries::new(),
+            ));
+            rows.columns
+                .push(ItemColumn::derived(Some(cycle.cycle_path_column.clone()), all));
+        }
+        rows
+    }
+
+    /// Walks a recursive query until what its columns carry settles.
+    fn recursive(&mut self, cte: &CommonTableExpr, select: &SelectStmt) -> Rows {
+        let first = match select.larg.as_deref() {
+            Some(left) if select.op() == SetOperation::SetopUnion => self.select(left),
+            _ => Rows::default(),
+        };
+        let mut known = first;
+        rename(&mut known, &cte.aliascolnames);
+        for round in 0..ROUNDS {
+            self.name_cte(&cte.ctename, known.clone());
+            let mut rows = self.select(select);
+            rename(&mut rows, &cte.aliascolnames);
+            let settled = rows
+                .columns
+                .iter()
+                .map(|column| &column.carries)
+                .eq(known.columns.iter().map(|c| &c.carries));
+            known = rows;
+            if settled {
+                return known;
+            }
+            if round + 1 == ROUNDS {
+                let all: Carries = known
+                    .columns
+                    .iter()
+                    .flat_map(|column| column.carries.iter().cloned())
+                    .collect();
+                for column in &mut known.columns {
+                    column.carries.clone_from(&all);
+                }
+            }
+        }
+        known
+    }
+
+    /// Makes a FROM item of rows.
+    pub(super) fn derived_item(&mut self, rows: Rows, name: Option<&str>) -> usize {
+        self.push_item(Item {
+            names: name.map(|name| (None, name.to_owned())).into_iter().collect(),
+            source: Source::Derived,
+            columns: rows.columns,
+            open: rows.open,
+            used: true,
+            mirrors: rows.mirrors,
+        })
+    }
+
+    pub(super) fn find_cte(&self, name: &str) -> Option<&Rows> {
+        self.ctes.iter().rev().find_map(|frame| frame.get(name))
+    }
+
+    pub(super) fn aliased(&mut self, at: usize, alias: Option<&pg_query::protobuf::Alias>) {
+        if let Some(item) = self.items.get_mut(at) {
+            apply_alias(item, alias);
+        }
+    }
+
+    /// Relations all of whose rows may come out of this scope, since no predicate limits them.
+    fn mirrors(&mut self, condition: Option<&Node>, from: &[Node]) -> BTreeSet<i64> {
+        let items = self
+            .scopes
+            .last()
+            .map(|scope| scope.items.clone())
+            .unwrap_or_default();
+        let mut mirrors = BTreeSet::new();
+        for item in items {
+            let Some(own) = self.items.get(item).map(|item| item.mirrors.clone()) else {
+                continue;
+            };
+            if own.is_subset(&mirrors) {
+                continue;
+            }
+            let limited = condition.is_some_and(|condition| self.limits(condition, item))
+                || from.iter().any(|node| self.join_limits(node, item));
+            if !limited {
+                mirrors.extend(own);
+            }
+        }
+        mirrors
+    }
+}
+
+impl Scope {
+    /// A scope in which only the output has names.
+    fn of_output(rows: &Rows) -> Self {
+        let mut scope = Scope::default();
+        for column in &rows.columns {
+            let name = column.name.clone().unwrap_or_else(|| "?column?".to_owned());
+            scope
+                .outputs
+                .entry(name)
+                .or_default()
+                .extend(column.carries.iter().cloned());
+            scope.places.push(column.carries.clone());
+        }
+        scope
+    }
+}
+
+fn rename(rows: &mut Rows, names: &[Node]) {
+    for (column, name) in rows.columns.iter_mut().zip(names) {
+        column.name = text_of(name).map(str::to_owned);
+    }
+}
+
+/// The rows of two queries together: names of the first, what either carries.
+fn merge(rows: &mut Rows, other: Rows) {
+    for (at, column) in other.columns.into_iter().enumerate() {
+        match rows.columns.get_mut(at) {
+            Some(own) => own.carries.extend(column.carries),
+            None => rows.columns.push(column),
+        }
+    }
+    rows.open |= other.open;
+    rows.mirrors.extend(other.mirrors);
+}

@@ -1,0 +1,202 @@
+//! FROM items, scopes, and what a name in an expression refers to.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::analysis::ColumnId;
+use crate::protected::Guard;
+
+/// A set of columns that a value may carry.
+pub(super) type Carries = BTreeSet<ColumnId>;
+
+/// A column of a FROM item.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ItemColumn {
+    /// The name it is visible by; `None` if it can't be told.
+    pub(super) name: Option<String>,
+    /// The column that a policy is asked about; none for derived, temporary and system columns.
+    pub(super) asked: Option<ColumnId>,
+    /// Its name in a relation, where it has one: for guards.
+    pub(super) real: String,
+    /// What its values may carry, itself and its family included.
+    pub(super) carries: Carries,
+    /// Base columns that reading it through a view asks for.
+    pub(super) bases: Carries,
+    /// Its type as `schema.name`.
+    pub(super) type_name: String,
+}
+
+impl ItemColumn {
+    pub(super) fn derived(name: Option<String>, carries: Carries) -> Self {
+        ItemColumn {
+            name,
+            carries,
+            ..ItemColumn::default()
+        }
+    }
+}
+
+/// What stands behind a FROM item.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// A relation of the database.
+    Relation { schema: String, name: String },
+    /// A relation of the system, free unless guarded.
+    System {
+        schema: String,
+        name: String,
+        guard: Option<Guard>,
+    },
+    /// A temporary relation.
+    Temp,
+    /// A subquery, CTE, function or VALUES.
+    Derived,
+}
+
+/// One FROM item.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    /// Qualifiers it answers to: its alias, or its schema and name.
+    pub(super) names: Vec<(Option<String>, String)>,
+    pub(super) source: Source,
+    pub(super) columns: Vec<ItemColumn>,
+    /// It may have columns that are not listed.
+    pub(super) open: bool,
+    /// A column of it was named.
+    pub(super) used: bool,
+    /// Relations all of whose rows it may stand for: no predicate limits them.
+    pub(super) mirrors: BTreeSet<i64>,
+}
+
+impl Item {
+    pub(super) fn answers_to(&self, schema: Option<&str>, name: &str) -> bool {
+        self.names
+            .iter()
+            .any(|(own_schema, own)| own == name && (schema.is_none() || own_schema.as_deref() == schema))
+    }
+
+    pub(super) fn positions<'s>(&'s self, name: &'s str) -> impl Iterator<Item = usize> + 's {
+        let matches =
+            move |(at, column): (usize, &ItemColumn)| (column.name.as_deref() == Some(name)).then_some(at);
+        self.columns.iter().enumerate().filter_map(matches)
+    }
+}
+
+/// Items of one FROM clause, by their place in the walker's list.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scope {
+    pub(super) items: Vec<usize>,
+    /// Names of the output, which ORDER BY and GROUP BY may use.
+    pub(super) outputs: HashMap<String, Carries>,
+    /// The same by place, for ORDER BY 1.
+    pub(super) places: Vec<Carries>,
+}
+
+/// The rows of a subquery.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rows {
+    pub(super) columns: Vec<ItemColumn>,
+    pub(super) open: bool,
+    pub(super) mirrors: BTreeSet<i64>,
+}
+
+/// What a column reference refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reference {
+    /// These columns: item and place.
+    Columns(Vec<(usize, usize)>),
+    /// The whole row of an item.
+    Whole(usize),
+    /// A system column of these items.
+    System(Vec<usize>),
+    /// Something that an item with unknown columns may have.
+    Open(Vec<usize>),
+    /// Nothing that is known.
+    Nothing,
+}
+
+/// Columns that every table has beside its own.
+pub(super) fn is_system_column(name: &str) -> bool {
+    matches!(name, "ctid" | "xmin" | "xmax" | "cmin" | "cmax" | "tableoid")
+}
+
+/// Finds what a reference refers to. `path` is the qualifier (schema, item) and the column's name.
+pub(super) fn resolve(
+    items: &[Item],
+    scopes: &[Scope],
+    qualifier: Option<(Option<&str>, &str)>,
+    name: &str,
+) -> Reference {
+    let mut open = Vec::new();
+    match qualifier {
+        None => {
+            for scope in scopes.iter().rev() {
+                let mut hits = Vec::new();
+                for &at in &scope.items {
+                    let Some(item) = items.get(at) else { continue };
+                    hits.extend(item.positions(name).map(|column| (at, column)));
+                    if item.open {
+                        open.push(at);
+                    }
+                }
+                if !hits.is_empty() {
+                    // An item with unknown columns beside a known hit may have the name too, but then the name is
+                    // ambiguous and the server refuses it.
+                    return Reference::Columns(hits);
+                }
+            }
+            if is_system_column(name) {
+                let all = scopes
+                    .iter()
+                    .flat_map(|scope| scope.items.iter().copied())
+                    .collect();
+                return Reference::System(all);
+            }
+            match find_item(items, scopes, None, name) {
+                Some(at) => Reference::Whole(at),
+                None if open.is_empty() => Reference::Nothing,
+                None => Reference::Open(open),
+            }
+        }
+        Some((schema, qualifier)) => {
+            let Some(at) = find_item(items, scopes, schema, qualifier) else {
+                return Reference::Nothing;
+            };
+            let Some(item) = items.get(at) else {
+                return Reference::Nothing;
+            };
+            // Every item of that name in that scope: a join's alias stands for several.
+            let mut hits = Vec::new();
+            if let Some(scope) = scopes.iter().rev().find(|scope| scope.items.contains(&at)) {
+                for &other in &scope.items {
+                    let Some(candidate) = items.get(other) else {
+                        continue;
+                    };
+                    if candidate.answers_to(schema, qualifier) {
+                        hits.extend(candidate.positions(name).map(|column| (other, column)));
+                    }
+                }
+            }
+            if !hits.is_empty() {
+                Reference::Columns(hits)
+            } else if is_system_column(name) {
+                Reference::System(vec![at])
+            } else if item.open {
+                Reference::Open(vec![at])
+            } else {
+                // `c.f` may be the function f applied to the row.
+                Reference::Whole(at)
+            }
+        }
+    }
+}
+
+/// The innermost item that answers to a qualifier.
+pub(super) fn find_item(items: &[Item], scopes: &[Scope], schema: Option<&str>, name: &str) -> Option<usize> {
+    scopes.iter().rev().find_map(|scope| {
+        scope
+            .items
+            .iter()
+            .copied()
+            .find(|&at| items.get(at).is_some_and(|item| item.answers_to(schema, name)))
+    })
+}

@@ -1,0 +1,445 @@
+//! Statements by kind: queries, transactions, session, COPY. The rest goes to `define`.
+
+use std::sync::Arc;
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{
+    CopyStmt, DeclareCursorStmt, DiscardMode, ExecuteStmt, FetchStmt, Node, PrepareStmt, Token,
+    TransactionStmt, TransactionStmtKind, VariableSetKind, VariableSetStmt, a_const,
+};
+
+use super::message::analyze_text;
+use super::names::text_of;
+use super::scope::{Rows, Scope};
+use super::settings::{Setting, is_secret, judge_setting};
+use super::walker::Walker;
+use crate::analysis::{Action, Effect, OutputColumn, StatementKind};
+use crate::session::Cursor;
+
+impl Walker<'_> {
+    /// Walks one statement. `text` is its own text.
+    pub(super) fn statement(&mut self, node: &NodeEnum, text: &str) {
+        self.deeper(|walker| walker.statement_here(node, text));
+    }
+
+    fn statement_here(&mut self, node: &NodeEnum, text: &str) {
+        match node {
+            NodeEnum::SelectStmt(_)
+            | NodeEnum::InsertStmt(_)
+            | NodeEnum::UpdateStmt(_)
+            | NodeEnum::DeleteStmt(_)
+            | NodeEnum::MergeStmt(_) => self.top_query(node),
+            NodeEnum::TransactionStmt(transaction) => self.transaction(transaction),
+            NodeEnum::VariableSetStmt(set) => {
+                self.out.kind = StatementKind::Set;
+                self.variable_set(set);
+            }
+            NodeEnum::VariableShowStmt(show) => {
+                self.out.kind = StatementKind::Show;
+                if is_secret(&show.name) {
+                    self.ask_resource(Action::Control);
+                    self.forbid("connection strings of the server are never shown");
+                }
+            }
+            NodeEnum::CopyStmt(copy) => self.copy(copy),
+            NodeEnum::ExplainStmt(explain) => {
+                match explain.query.as_deref().and_then(|query| query.node.as_ref()) {
+                    Some(query) => self.statement(query, text),
+                    None => self.unknown(),
+                }
+                self.out.kind = StatementKind::Explain;
+                self.out.outputs = vec![OutputColumn {
+                    name: Some("QUERY PLAN".to_owned()),
+                    ..OutputColumn::default()
+                }];
+            }
+            NodeEnum::PrepareStmt(prepare) => self.prepare(prepare, text),
+            NodeEnum::ExecuteStmt(execute) => self.execute(execute),
+            NodeEnum::DeallocateStmt(deallocate) => {
+                self.out.kind = StatementKind::Deallocate;
+                let name = (!deallocate.isall).then(|| deallocate.name.clone());
+                self.effect(Effect::Deallocate(name));
+            }
+            NodeEnum::DeclareCursorStmt(declare) => self.declare(declare),
+            NodeEnum::FetchStmt(fetch) => self.fetch(fetch),
+            NodeEnum::ClosePortalStmt(close) => {
+                self.out.kind = StatementKind::Close;
+                let name = (!close.portalname.is_empty()).then(|| close.portalname.clone());
+                self.effect(Effect::CloseCursor(name));
+            }
+            NodeEnum::DiscardStmt(discard) => {
+                self.out.kind = StatementKind::Discard;
+                self.discard(discard.target());
+            }
+            NodeEnum::ListenStmt(_) | NodeEnum::UnlistenStmt(_) | NodeEnum::NotifyStmt(_) => {
+                self.out.kind = StatementKind::Listen;
+            }
+            NodeEnum::ConstraintsSetStmt(_) => self.out.kind = StatementKind::Set,
+            NodeEnum::CallStmt(call) => {
+                self.out.kind = StatementKind::Call;
+                match call.funccall.as_deref() {
+                    Some(function) => self.func_call(function),
+                    None => self.unknown(),
+                }
+                self.out.outputs.clear();
+            }
+            NodeEnum::DoStmt(_) => {
+                self.out.kind = StatementKind::Do;
+                self.out.opaque_call = true;
+                self.effect(Effect::SessionSettingsChanged);
+                self.unknown();
+            }
+            _ => {
+                self.out.kind = StatementKind::Utility;
+                self.define(node);
+            }
+        }
+    }
+
+    /// A query as a statement, with its result.
+    fn top_query(&mut self, node: &NodeEnum) {
+        let (kind, rows) = self.query(node);
+        self.out.kind = kind;
+        let into = std::mem::take(&mut self.into);
+        if into.is_empty() {
+            self.out.outputs = outputs(&rows);
+        }
+        for into in into {
+            self.out.kind = StatementKind::CreateTableAs;
+            self.create_from(Some(&into), &rows, false);
+        }
+    }
+
+    /// Walks any statement that gives rows.
+    pub(super) fn query(&mut self, node: &NodeEnum) -> (StatementKind, Rows) {
+        match node {
+            NodeEnum::SelectStmt(select) => (StatementKind::Select, self.select(select)),
+            NodeEnum::InsertStmt(insert) => (StatementKind::Insert, self.insert(insert)),
+            NodeEnum::UpdateStmt(update) => (StatementKind::Update, self.update(update)),
+            NodeEnum::DeleteStmt(delete) => (StatementKind::Delete, self.delete(delete)),
+            NodeEnum::MergeStmt(merge) => (StatementKind::Merge, self.merge(merge)),
+            _ => {
+                self.unknown();
+                (StatementKind::Unknown, Rows::default())
+            }
+        }
+    }
+
+    fn transaction(&mut self, transaction: &TransactionStmt) {
+        let kind = match transaction.kind() {
+            TransactionStmtKind::TransStmtBegin | TransactionStmtKind::TransStmtStart => {
+                self.effect(Effect::Begin);
+                StatementKind::Begin
+            }
+            TransactionStmtKind::TransStmtCommit => {
+                self.effect(Effect::Commit);
+                StatementKind::Commit
+            }
+            TransactionStmtKind::TransStmtRollback => {
+                self.effect(Effect::Rollback);
+                StatementKind::Rollback
+            }
+            TransactionStmtKind::TransStmtSavepoint => {
+                self.effect(Effect::Savepoint(transaction.savepoint_name.clone()));
+                StatementKind::Savepoint
+            }
+            TransactionStmtKind::TransStmtRelease => StatementKind::Release,
+            TransactionStmtKind::TransStmtRollbackTo => {
+                self.effect(Effect::RollbackTo(transaction.savepoint_name.clone()));
+                StatementKind::RollbackTo
+            }
+            TransactionStmtKind::TransStmtPrepare
+            | TransactionStmtKind::TransStmtCommitPrepared
+            | TransactionStmtKind::TransStmtRollbackPrepared => {
+                self.ask_resource(Action::Control);
+                StatementKind::TwoPhase
+            }
+            TransactionStmtKind::Undefined => {
+                self.unknown();
+                StatementKind::Unknown
+            }
+        };
+        self.out.kind = kind;
+    }
+
+    pub(super) fn variable_set(&mut self, set: &VariableSetStmt) {
+        let name = set.name.to_ascii_lowercase();
+        match set.kind() {
+            VariableSetKind::VarSetValue => {
+                let values: Option<Vec<String>> = set.args.iter().map(setting_value).collect();
+                let values = values.unwrap_or_default();
+                let verdict = judge_setting(&name, Some(&values));
+                if name == "search_path" {
+                    self.effect(Effect::SetSearchPath(Some(values)));
+                    if set.is_local {
+                        self.effect(Effect::SessionSettingsChanged);
+                    }
+                } else {
+                    self.setting_verdict(&name, verdict, Some(&values));
+                }
+            }
+            VariableSetKind::VarSetDefault | VariableSetKind::VarReset => match judge_setting(&name, None) {
+                Setting::Followed => {
+                    self.effect(Effect::SetSearchPath(None));
+                    self.effect(Effect::SessionSettingsChanged);
+                }
+                Setting::Free => {}
+                Setting::Control
+                    if matches!(name.as_str(), "client_encoding" | "standard_conforming_strings") =>
+                {
+                    self.effect(Effect::SessionSettingsChanged);
+                }
+                Setting::Control => {
+                    self.ask_resource(Action::Control);
+                    self.effect(Effect::SessionSettingsChanged);
+                }
+            },
+            VariableSetKind::VarResetAll => {
+                self.effect(Effect::SetSearchPath(None));
+                self.effect(Effect::SessionSettingsChanged);
+            }
+            VariableSetKind::VarSetMulti => {
+                let free = matches!(
+                    name.as_str(),
+                    "transaction" | "session characteristics" | "transaction snapshot"
+                );
+                if !free {
+                    self.ask_resource(Action::Control);
+                }
+            }
+            // FROM CURRENT stands only in CREATE FUNCTION.
+            VariableSetKind::VarSetCurrent => self.ask_resource(Action::Control),
+            VariableSetKind::Undefined => self.unknown(),
+        }
+    }
+
+    fn discard(&mut self, target: DiscardMode) {
+        match target {
+            DiscardMode::DiscardAll => {
+                self.effect(Effect::DiscardAll);
+                self.effect(Effect::Deallocate(None));
+                self.effect(Effect::CloseCursor(None));
+                self.effect(Effect::TempChanged);
+                self.effect(Effect::SetSearchPath(None));
+                self.effect(Effect::SessionSettingsChanged);
+            }
+            DiscardMode::DiscardTemp => self.effect(Effect::TempChanged),
+            DiscardMode::DiscardPlans | DiscardMode::DiscardSequences => {}
+            DiscardMode::Undefined => self.unknown(),
+        }
+    }
+
+    fn copy(&mut self, copy: &CopyStmt) {
+        let outside = copy.is_program || !copy.filename.is_empty();
+        if outside {
+            self.ask_resource(Action::File);
+        }
+        self.out.kind = match (outside, copy.is_from) {
+            (true, _) => StatementKind::CopyFile,
+            (false, true) => StatementKind::CopyIn,
+            (false, false) => StatementKind::CopyOut,
+        };
+        let kind = self.out.kind;
+        match (
+            copy.relation.as_ref(),
+            copy.query.as_deref().and_then(|query| query.node.as_ref()),
+        ) {
+            (Some(relation), None) if copy.is_from => {
+                self.write(Some(relation), true);
+                if let Some(condition) = copy.where_clause.as_deref() {
+                    let item = self.relation_item(relation);
+                    self.scopes.push(Scope {
+                        items: vec![item],
+                        ..Scope::default()
+                    });
+                    self.condition(condition);
+                    self.leave_scope();
+                }
+                if !outside {
+                    self.effect(Effect::CopyIn);
+                }
+            }
+            (Some(relation), None) => {
+                let item = self.relation_item(relation);
+                self.scopes.push(Scope {
+                    items: vec![item],
+                    ..Scope::default()
+                });
+                let mut rows = Rows::default();
+                let names: Vec<String> = if copy.attlist.is_empty() {
+                    let columns = self
+                        .items
+                        .get(item)
+                        .map(|item| item.columns.as_slice())
+                        .unwrap_or_default();
+                    columns.iter().filter_map(|column| column.name.clone()).collect()
+                } else {
+                    copy.attlist
+                        .iter()
+                        .filter_map(text_of)
+                        .map(str::to_owned)
+                        .collect()
+                };
+                for name in names {
+                    let carries = self.flow_of(|walker| walker.unqualified(&name));
+                    rows.columns
+                        .push(super::scope::ItemColumn::derived(Some(name), carries));
+                }
+                self.leave_scope();
+                self.out.outputs = outputs(&rows);
+            }
+            (None, Some(query)) => {
+                let (_, rows) = self.query(query);
+                self.out.outputs = outputs(&rows);
+                if !self.into.is_empty() {
+                    self.unknown();
+                }
+            }
+            _ => self.unknown(),
+        }
+        if !outside && !copy.is_from {
+            self.effect(Effect::CopyOut);
+        }
+        self.out.kind = kind;
+    }
+
+    fn prepare(&mut self, prepare: &PrepareStmt, text: &str) {
+        match prepare.query.as_deref().and_then(|query| query.node.as_ref()) {
+            Some(query) => {
+                self.query(query);
+                if !self.into.is_empty() {
+                    self.unknown();
+                }
+            }
+            None => self.unknown(),
+        }
+        self.out.outputs.clear();
+        self.out.kind = StatementKind::Prepare;
+        match inner_text(text) {
+            Some(sql) => self.effect(Effect::Prepare {
+                name: prepare.name.clone(),
+                sql: Arc::from(sql),
+            }),
+            None => self.unknown(),
+        }
+    }
+
+    pub(super) fn execute(&mut self, execute: &ExecuteStmt) {
+        self.exprs(&execute.params);
+        self.out.kind = StatementKind::Execute;
+        let Some(prepared) = self.working.session.prepared.get(&execute.name) else {
+            self.unknown();
+            return;
+        };
+        let analysis = analyze_text(
+            &prepared.sql,
+            self.catalog,
+            &self.working.session,
+            self.working.nested + 1,
+        );
+        let [inner] = analysis.statements.as_slice() else {
+            self.unknown();
+            return;
+        };
+        self.ask_all(&inner.operations);
+        self.out.reads.extend(inner.reads.iter().cloned());
+        self.out.outputs.clone_from(&inner.outputs);
+        self.out.compared.extend(inner.compared.iter().cloned());
+        self.out.assignments.extend(inner.assignments.iter().cloned());
+        self.out.unresolved |= inner.unresolved;
+        self.out.opaque_call |= inner.opaque_call;
+        if let Some(reason) = &inner.forbidden {
+            self.forbid(reason);
+        }
+        for effect in &inner.effects {
+            self.effect(effect.clone());
+        }
+    }
+
+    fn declare(&mut self, declare: &DeclareCursorStmt) {
+        self.out.kind = StatementKind::Declare;
+        let rows = match declare.query.as_deref().and_then(|query| query.node.as_ref()) {
+            Some(NodeEnum::SelectStmt(select)) => self.select(select),
+            _ => {
+                self.unknown();
+                return;
+            }
+        };
+        if !self.into.is_empty() {
+            self.unknown();
+        }
+        let cursor = Cursor {
+            operations: self.out.operations.clone(),
+            reads: self.out.reads.clone(),
+            outputs: outputs(&rows),
+            compared: self.out.compared.clone(),
+            opaque_call: self.out.opaque_call,
+            forbidden: self.out.forbidden.clone(),
+        };
+        self.effect(Effect::DeclareCursor {
+            name: declare.portalname.clone(),
+            cursor,
+        });
+    }
+
+    fn fetch(&mut self, fetch: &FetchStmt) {
+        self.out.kind = StatementKind::Fetch;
+        let Some(cursor) = self.working.session.cursors.get(&fetch.portalname) else {
+            self.unknown();
+            return;
+        };
+        self.ask_all(&cursor.operations);
+        self.out.reads.extend(cursor.reads.iter().cloned());
+        self.out.compared.extend(cursor.compared.iter().cloned());
+        if !fetch.ismove {
+            self.out.outputs.clone_from(&cursor.outputs);
+        }
+        self.out.opaque_call |= cursor.opaque_call;
+        if let Some(reason) = &cursor.forbidden {
+            self.forbid(reason);
+        }
+    }
+}
+
+/// The columns of a result.
+pub(super) fn outputs(rows: &Rows) -> Vec<OutputColumn> {
+    if rows.open {
+        return Vec::new();
+    }
+    let columns = rows.columns.iter();
+    columns
+        .map(|column| OutputColumn {
+            name: column.name.clone(),
+            carries: column.carries.clone(),
+        })
+        .collect()
+}
+
+fn setting_value(node: &Node) -> Option<String> {
+    match node.node.as_ref()? {
+        NodeEnum::AConst(constant) => Some(match constant.val.as_ref()? {
+            a_const::Val::Sval(text) => text.sval.clone(),
+            a_const::Val::Ival(number) => number.ival.to_string(),
+            a_const::Val::Fval(number) => number.fval.clone(),
+            a_const::Val::Boolval(value) => value.boolval.to_string(),
+            a_const::Val::Bsval(bits) => bits.bsval.clone(),
+        }),
+        NodeEnum::TypeCast(cast) => setting_value(cast.arg.as_deref()?),
+        _ => None,
+    }
+}
+
+/// The text after AS of a PREPARE.
+fn inner_text(text: &str) -> Option<&str> {
+    let scan = pg_query::scan(text).ok()?;
+    let mut depth = 0_i32;
+    for token in &scan.tokens {
+        match token.token() {
+            Token::Ascii40 => depth += 1,
+            Token::Ascii41 => depth -= 1,
+            Token::As if depth == 0 => return text.get(usize::try_from(token.end).ok()?..),
+            _ => {}
+        }
+    }
+    None
+}

@@ -1,0 +1,197 @@
+//! A bound on how deep a text can nest, before anything recursive reads it.
+
+/// Longest text that is analysed, in bytes.
+pub(crate) const MAX_TEXT: usize = 16 * 1024 * 1024;
+
+/// Deepest nesting of a text that is given to the parser. Its tree is no deeper than this.
+pub(crate) const MAX_DEPTH: usize = 12_000;
+
+/// An upper bound on the depth of the syntax tree: for each parenthesis level the tokens of its longest item, since a
+/// left-deep chain (`1 + 1 + 1 ...`) nests once for each token. Items end at commas and semicolons.
+pub(crate) fn depth_bound(sql: &str) -> usize {
+    let bytes = sql.as_bytes();
+    let mut levels: Vec<Item> = vec![Item::default()];
+    let mut deepest = 0;
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let next = bytes.get(at + 1).copied();
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c' => {
+                at += 1;
+                continue;
+            }
+            b'-' if next == Some(b'-') => {
+                at = end_of_line(bytes, at);
+                continue;
+            }
+            b'/' if next == Some(b'*') => {
+                at = end_of_comment(bytes, at);
+                continue;
+            }
+            _ => {}
+        }
+        match byte {
+            b'(' | b'[' => levels.push(Item::default()),
+            b')' | b']' if levels.len() > 1 => {
+                let inner = levels.pop().map_or(0, |item| item.depth());
+                if let Some(item) = levels.last_mut() {
+                    item.inner = item.inner.max(inner);
+                    item.tokens += 1;
+                }
+            }
+            b',' => {
+                if let Some(item) = levels.last_mut() {
+                    item.longest = item.depth();
+                    item.tokens = 0;
+                    item.inner = 0;
+                }
+            }
+            b';' if levels.len() == 1 => {
+                deepest = levels.pop().map_or(0, |item| item.depth()).max(deepest);
+                levels.push(Item::default());
+            }
+            _ => {
+                if let Some(item) = levels.last_mut() {
+                    item.tokens += 1;
+                }
+            }
+        }
+        at = end_of_token(bytes, at);
+    }
+    // Levels that were never closed nest in each other.
+    levels.iter().map(Item::depth).sum::<usize>().max(deepest)
+}
+
+#[derive(Default)]
+struct Item {
+    tokens: usize,
+    inner: usize,
+    longest: usize,
+}
+
+impl Item {
+    fn depth(&self) -> usize {
+        (self.tokens + self.inner + 1).max(self.longest)
+    }
+}
+
+fn end_of_line(bytes: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while bytes.get(at).is_some_and(|&byte| byte != b'\n' && byte != b'\r') {
+        at += 1;
+    }
+    at
+}
+
+fn end_of_comment(bytes: &[u8], from: usize) -> usize {
+    let (mut at, mut depth) = (from + 2, 1_usize);
+    while depth > 0 {
+        match (bytes.get(at), bytes.get(at + 1)) {
+            (Some(b'*'), Some(b'/')) => {
+                depth -= 1;
+                at += 2;
+            }
+            (Some(b'/'), Some(b'*')) => {
+                depth += 1;
+                at += 2;
+            }
+            (Some(_), _) => at += 1,
+            (None, _) => break,
+        }
+    }
+    at
+}
+
+/// Strings end at the next quote: doubled and escaped quotes make more tokens, never fewer. A backslash-escaped quote
+/// can make the rest of the text look like a string; so a string counts as one token for each of its commas too.
+fn end_of_token(bytes: &[u8], from: usize) -> usize {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80 || byte == b'.';
+    match bytes.get(from) {
+        Some(b'"') => end_of_quote(bytes, from, b'"'),
+        Some(b'\'') => {
+            let escapes = from
+                .checked_sub(1)
+                .and_then(|at| bytes.get(at))
+                .is_some_and(|b| matches!(b, b'e' | b'E'));
+            if escapes {
+                end_of_escaped(bytes, from)
+            } else {
+                end_of_quote(bytes, from, b'\'')
+            }
+        }
+        Some(b'$') => end_of_dollar(bytes, from),
+        // A word that may introduce an escape string ends before its quote.
+        Some(&byte) if word(byte) => {
+            let mut at = from;
+            while bytes.get(at).is_some_and(|&byte| word(byte) || byte == b'$') {
+                at += 1;
+            }
+            at
+        }
+        _ => from + 1,
+    }
+}
+
+fn end_of_quote(bytes: &[u8], from: usize, quote: u8) -> usize {
+    let mut at = from + 1;
+    while bytes.get(at).is_some_and(|&byte| byte != quote) {
+        at += 1;
+    }
+    at + 1
+}
+
+fn end_of_escaped(bytes: &[u8], from: usize) -> usize {
+    let mut at = from + 1;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            b'\'' => break,
+            _ => at += 1,
+        }
+    }
+    at + 1
+}
+
+fn end_of_dollar(bytes: &[u8], from: usize) -> usize {
+    let mut end = from + 1;
+    while bytes
+        .get(end)
+        .is_some_and(|&byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80)
+    {
+        end += 1;
+    }
+    if bytes.get(end) != Some(&b'$') {
+        return end.max(from + 1);
+    }
+    let Some(tag) = bytes.get(from..=end) else {
+        return from + 1;
+    };
+    let mut at = end + 1;
+    while at < bytes.len() {
+        if bytes.get(at) == Some(&b'$') && bytes.get(at..at + tag.len()) == Some(tag) {
+            return at + tag.len();
+        }
+        at += 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_and_nesting_count() {
+        assert!(depth_bound(&format!("SELECT {}1", "1 + ".repeat(5000))) >= 10_000);
+        assert!(depth_bound(&format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000))) >= 5000);
+        assert!(depth_bound(&format!("SELECT {}1", "(1,".repeat(5000))) >= 5000);
+        assert!(depth_bound(&format!("SELECT {}1{}", "ARRAY[".repeat(5000), "]".repeat(5000))) >= 5000);
+    }
+
+    #[test]
+    fn rows_of_values_do_not_count() {
+        let rows = vec!["(1, 'a,(b', E'it\\'s', $x$ ( $x$, \"q(\")"; 10_000].join(", ");
+        assert!(depth_bound(&format!("INSERT INTO t VALUES {rows}")) < 100);
+        assert!(depth_bound(&format!("SELECT 1 {}", "/* ( */ -- (\n".repeat(1000))) < 10);
+    }
+}

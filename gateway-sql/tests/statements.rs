@@ -1,0 +1,322 @@
+//! Each statement of `data/statements.txt` asks exactly what is written below it.
+//!
+//! A line that begins with `=>` holds the operations of each statement, joined by `; `, the statements by ` | `.
+//! `!` ends a statement that is forbidden, `?` one with a name that was not found.
+
+use gateway_sql::{Analysis, Catalog, SessionState, analyze};
+
+fn catalog() -> Catalog {
+    Catalog::from_json(include_str!("data/orders-catalog.json")).unwrap()
+}
+
+fn session() -> SessionState {
+    SessionState {
+        database: "orders".to_owned(),
+        current_user: "app".to_owned(),
+        ..SessionState::default()
+    }
+}
+
+fn describe(analysis: &Analysis) -> String {
+    let statements = analysis.statements.iter().map(|statement| {
+        let mut text = statement
+            .operations
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ");
+        for (flag, mark) in [
+            (statement.forbidden.is_some(), " !"),
+            (statement.unresolved, " ?"),
+        ] {
+            if flag {
+                text.push_str(mark);
+            }
+        }
+        text
+    });
+    statements.collect::<Vec<_>>().join(" | ")
+}
+
+#[test]
+fn statements_ask_what_is_written() {
+    let (catalog, session) = (catalog(), session());
+    let mut wrong = Vec::new();
+    let mut sql = "";
+    let mut count = 0;
+    for line in include_str!("data/statements.txt").lines() {
+        if let Some(expected) = line.strip_prefix("=>") {
+            count += 1;
+            let found = describe(&analyze(sql, &catalog, &session));
+            if found != expected.trim_start() {
+                wrong.push(format!("{sql}\n   expected {expected}\n   found     {found}"));
+            }
+        } else if !line.starts_with('#') && !line.is_empty() {
+            sql = line;
+        }
+    }
+    assert!(count >= 250, "only {count} statements");
+    assert!(
+        wrong.is_empty(),
+        "{} of {count}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+#[ignore = "writes what is found, for review: cargo test -p gateway-sql --test statements -- --ignored"]
+fn print_statements() {
+    let (catalog, session) = (catalog(), session());
+    for line in include_str!("data/statements.txt")
+        .lines()
+        .filter(|line| !line.starts_with("=>"))
+    {
+        println!("{line}");
+        if !line.starts_with('#') && !line.is_empty() {
+            println!("=> {}", describe(&analyze(line, &catalog, &session)));
+        }
+    }
+}
+
+fn carried(sql: &str) -> Vec<Vec<String>> {
+    let analysis = analyze(sql, &catalog(), &session());
+    let last = analysis.statements.last().unwrap();
+    let columns = last
+        .outputs
+        .iter()
+        .map(|output| output.carries.iter().map(ToString::to_string).collect());
+    columns.collect()
+}
+
+#[test]
+fn outputs_carry_base_columns() {
+    assert_eq!(
+        carried("SELECT x.a, id FROM (SELECT id, total AS a FROM orders) x"),
+        [["public.orders.total"], ["public.orders.id"]]
+    );
+    let view = carried("SELECT contact_point FROM customer_contacts");
+    assert!(view[0].contains(&"public.customers.email".to_owned()), "{view:?}");
+    assert!(!view[0].contains(&"public.customers.name".to_owned()), "{view:?}");
+    let partition = carried("SELECT email FROM visits_2025");
+    assert!(
+        partition[0].contains(&"public.visits.email".to_owned()),
+        "{partition:?}"
+    );
+    let swapped = carried(
+        "WITH RECURSIVE t(a, b) AS (SELECT email, name FROM hr.employees UNION ALL SELECT b, a FROM t) SELECT b FROM t",
+    );
+    assert!(
+        swapped[0].contains(&"hr.employees.email".to_owned()),
+        "{swapped:?}"
+    );
+    let temp = carried("CREATE TEMP TABLE t AS SELECT email AS x, id FROM hr.employees; SELECT x FROM t");
+    assert!(temp[0].contains(&"hr.employees.email".to_owned()), "{temp:?}");
+    assert!(
+        carried("SELECT count(email), email IS NULL, email = $1 FROM customers")
+            .iter()
+            .all(Vec::is_empty)
+    );
+}
+
+#[test]
+fn only_bare_equality_is_not_compared() {
+    let compared = |sql: &str| {
+        let analysis = analyze(sql, &catalog(), &session());
+        analysis.statements[0]
+            .compared
+            .iter()
+            .any(|id| id.table == "customers" && id.column == "ssn")
+    };
+    for sql in [
+        "SELECT id FROM customers WHERE ssn = $1",
+        "SELECT id FROM customers WHERE ssn IN ('a', 'b') AND ssn IS NOT NULL",
+        "SELECT ssn, count(*) FROM customers GROUP BY ssn",
+        "SELECT DISTINCT ssn FROM customers",
+        "SELECT count(DISTINCT ssn) FROM customers",
+        "SELECT 1 FROM customers c JOIN tickets t ON c.ssn = t.subject",
+    ] {
+        assert!(!compared(sql), "{sql}");
+    }
+    for sql in [
+        "SELECT id FROM customers WHERE ssn LIKE '9%'",
+        "SELECT id FROM customers WHERE ssn > '5'",
+        "SELECT id FROM customers WHERE substr(ssn, 1, 1) = '9'",
+        "SELECT id FROM customers WHERE ssn::char(1) = '9'",
+        "SELECT id FROM customers ORDER BY ssn",
+        "SELECT ssn FROM customers ORDER BY 1",
+        "SELECT min(ssn) FROM customers",
+        "SELECT CASE WHEN left(ssn, 1) = '9' THEN 1 END FROM customers",
+        "SELECT id FROM customers WHERE EXISTS (SELECT 1 FROM orders WHERE ssn LIKE '9%')",
+        "SELECT rank() OVER (ORDER BY ssn) FROM customers",
+        "SELECT left(ssn, 1), count(*) FROM customers GROUP BY left(ssn, 1)",
+    ] {
+        assert!(compared(sql), "{sql}");
+    }
+}
+
+#[test]
+fn prepared_statements_are_read_under_the_path_of_execution() {
+    let found = describe(&analyze(
+        "PREPARE p (int) AS SELECT email FROM employees WHERE id = $1; SET search_path = hr; EXECUTE p(1)",
+        &catalog(),
+        &session(),
+    ));
+    assert!(
+        found.ends_with("read hr.employees.id; read hr.employees.email"),
+        "{found}"
+    );
+}
+
+#[test]
+fn plain_strings_are_read_as_the_session_reads_them() {
+    let session = SessionState {
+        standard_conforming_strings: false,
+        ..session()
+    };
+    let found = describe(&analyze(
+        "SELECT '\\'; DELETE FROM tickets; --'",
+        &catalog(),
+        &session,
+    ));
+    assert_eq!(found, "");
+    let session = SessionState {
+        standard_conforming_strings: true,
+        ..session
+    };
+    let found = describe(&analyze(
+        "SELECT '\\'; DELETE FROM tickets; --'",
+        &catalog(),
+        &session,
+    ));
+    assert_eq!(found, " | write-unbounded public.tickets");
+}
+
+#[test]
+fn deep_and_long_texts_are_unknown_and_do_no_harm() {
+    let catalog = catalog();
+    let session = session();
+    let nested = format!("SELECT {}1{}", "(".repeat(100_000), ")".repeat(100_000));
+    let chain = format!("SELECT {}1", "1 + ".repeat(100_000));
+    let chain_allowed = format!("SELECT {}1", "1 + ".repeat(5_000));
+    let subqueries = format!("SELECT {}1{}", "(SELECT ".repeat(2_000), ")".repeat(2_000));
+    let casts = format!("SELECT 1{}", "::int".repeat(3_000));
+    for sql in [
+        nested,
+        chain,
+        chain_allowed,
+        subqueries,
+        casts,
+        "SELECT 1\0; DROP TABLE orders".to_owned(),
+    ] {
+        assert_eq!(
+            describe(&analyze(&sql, &catalog, &session)).split(' ').next(),
+            Some("unknown")
+        );
+    }
+    let long = format!("SELECT {}1", "'a' || ".repeat(200));
+    assert_eq!(describe(&analyze(&long, &catalog, &session)), "");
+    let many = format!("SELECT id FROM orders WHERE {}id = 1", "id = 2 OR ".repeat(3_000));
+    assert_eq!(
+        describe(&analyze(&many, &catalog, &session)),
+        "read public.orders.id"
+    );
+    let rows = vec!["(1, 2, 'x')"; 20_000].join(", ");
+    let insert = format!("INSERT INTO orders (id, total, status) VALUES {rows}");
+    assert_eq!(
+        describe(&analyze(&insert, &catalog, &session)),
+        "write public.orders"
+    );
+}
+
+#[test]
+fn dangerous_builtins_are_not_harmless() {
+    for name in "query_to_xml query_to_xmlschema query_to_xml_and_xmlschema cursor_to_xml cursor_to_xmlschema table_to_xml \
+        table_to_xmlschema schema_to_xml database_to_xml ts_stat ts_rewrite set_config nextval setval currval lastval \
+        pg_read_file pg_read_binary_file pg_read_file_old pg_ls_dir pg_ls_logdir pg_ls_waldir pg_ls_tmpdir pg_stat_file \
+        pg_current_logfile lo_import lo_export lo_create lo_creat lo_unlink lo_put lo_get lo_open lo_from_bytea loread \
+        lowrite lo_truncate pg_sleep pg_sleep_for pg_sleep_until pg_advisory_lock pg_try_advisory_lock \
+        pg_advisory_xact_lock pg_advisory_unlock_all pg_terminate_backend pg_cancel_backend pg_reload_conf \
+        pg_rotate_logfile pg_switch_wal pg_create_restore_point pg_backup_start pg_promote pg_wal_replay_pause \
+        pg_notify pg_logical_emit_message pg_create_logical_replication_slot pg_create_physical_replication_slot \
+        pg_drop_replication_slot pg_logical_slot_get_changes pg_logical_slot_peek_changes pg_replication_slot_advance \
+        pg_replication_origin_create pg_export_snapshot pg_stat_reset pg_stat_reset_shared pg_stat_get_activity \
+        pg_stat_get_backend_activity pg_mcv_list_items pg_stat_get_wal_receiver pg_hba_file_rules \
+        pg_show_all_file_settings pg_config pg_import_system_collations pg_extension_config_dump \
+        brin_summarize_new_values gin_clean_pending_list pg_log_backend_memory_contexts binary_upgrade_set_next_pg_type_oid \
+        suppress_redundant_updates_trigger plpgsql_call_handler fmgr_sql_validator dblink"
+        .split_whitespace()
+    {
+        assert!(!gateway_sql::is_harmless_builtin(name), "{name}");
+    }
+    for name in [
+        "lower",
+        "now",
+        "count",
+        "pg_get_viewdef",
+        "format_type",
+        "row_to_json",
+        "generate_series",
+        "jsonb_set",
+    ] {
+        assert!(gateway_sql::is_harmless_builtin(name), "{name}");
+    }
+}
+
+#[test]
+fn a_function_call_message_asks_call_at_least() {
+    let asked = |schema: &str, name: &str| {
+        let operations = gateway_sql::function_operations(schema, name, &catalog(), &session());
+        operations
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    assert_eq!(asked("public", "purge_orders"), "call public.purge_orders");
+    assert_eq!(asked("pg_catalog", "lower"), "call pg_catalog.lower");
+    assert_eq!(
+        asked("pg_catalog", "pg_read_file"),
+        "file resource; call pg_catalog.pg_read_file"
+    );
+    assert_eq!(
+        asked("pg_catalog", "query_to_xml"),
+        "unknown resource; call pg_catalog.query_to_xml"
+    );
+}
+
+#[test]
+fn a_catalog_survives_its_document() {
+    let catalog = catalog();
+    let again = Catalog::from_json(&serde_json::to_string(&catalog).unwrap()).unwrap();
+    let sql = "SELECT label FROM contact_labels WHERE id === 3";
+    assert_eq!(
+        describe(&analyze(sql, &catalog, &session())),
+        describe(&analyze(sql, &again, &session()))
+    );
+    assert!(again.version > catalog.version);
+    assert!(Catalog::from_json("{\"relations\": 3}").is_err());
+}
+
+#[test]
+fn casts_with_functions_are_called_where_their_type_is_touched() {
+    let name = |schema: &str, name: &str| (schema.to_owned(), name.to_owned()).into();
+    let mut builder = Catalog::builder();
+    builder.table("public", "samples", &["id pg_catalog.int4", "m public.mood"]);
+    builder
+        .user_type("public", "mood")
+        .function("public", "secret_cast", 1)
+        .cast(gateway_sql::Cast {
+            source: name("public", "mood"),
+            target: name("pg_catalog", "text"),
+            context: "e".to_owned(),
+            function: name("public", "secret_cast"),
+        });
+    let catalog = builder.build();
+    let asked = |sql: &str| describe(&analyze(sql, &catalog, &SessionState::default()));
+    assert!(asked("SELECT m::text FROM samples").starts_with("call public.secret_cast"));
+    assert!(asked("SELECT text(m) FROM samples").starts_with("call public.secret_cast"));
+    assert!(asked("SELECT 'calm'::mood::text").starts_with("call public.secret_cast"));
+    assert_eq!(asked("SELECT id::text FROM samples"), "read public.samples.id");
+    assert_eq!(asked("SELECT m FROM samples"), "read public.samples.m");
+}
