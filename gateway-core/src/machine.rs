@@ -69,7 +69,11 @@ pub enum Stage {
     Run,
     /// It prepares what will be asked again when it runs: a refusal is told at once and audited, a hold waits
     /// until then.
-    Prepare,
+    Prepare {
+        /// Preparing may already run something (a function that is evaluated when a plan is made): what would be
+        /// held is refused.
+        runs: bool,
+    },
 }
 
 /// A statement's text with its parameters.

@@ -337,6 +337,11 @@ impl From<Catalog> for Document {
 }
 
 impl Catalog {
+    /// All relations.
+    pub fn relations(&self) -> impl Iterator<Item = &Relation> {
+        self.relations.iter()
+    }
+
     /// Reads the document that [`CATALOG_QUERY`] yields.
     ///
     /// # Errors

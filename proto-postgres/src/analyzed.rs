@@ -11,6 +11,8 @@ use crate::structure::Structure;
 
 /// Bytes of texts (with an allowance for what is known of each) that are kept for one structure.
 const CACHE_BYTES: u64 = 32 << 20;
+/// Stands for a text whose literals can't be told from the rest.
+const HIDDEN: &str = "(not understood)";
 /// A longer text is not kept.
 const CACHED_TEXT: usize = 64 << 10;
 
@@ -94,7 +96,8 @@ impl Analyzed {
 
     /// The text without literals.
     pub fn normalised(&self) -> Arc<str> {
-        self.normalised.get_or_init(|| Arc::from(sql::normalise(&self.sql))).clone()
+        let normalise = || sql::normalise(&self.sql).map_or_else(|| HIDDEN.into(), Arc::from);
+        self.normalised.get_or_init(normalise).clone()
     }
 
     /// What FETCH asks of a portal that runs this.

@@ -17,20 +17,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
+use gateway_core::audit::Parameter;
 use gateway_core::machine::{
     End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession,
 };
 use gateway_core::verdict::{Decision, Ruling};
 use gateway_sql::SessionState;
 
-use crate::analyzed::SharedState;
+use crate::analyzed::{Analyzed, SharedState};
 use crate::structure::Structure;
 use crate::wire::backend::TransactionStatus;
 
 mod backend;
 mod client;
 pub mod names;
-mod own;
+pub(crate) mod own;
 pub mod pending;
 pub mod text;
 
@@ -72,6 +73,8 @@ pub enum Message {
         arrived: Instant,
         /// The structure was read again for it already.
         refreshed: bool,
+        /// What it does.
+        analyzed: Option<Arc<Analyzed>>,
     },
     /// Parse.
     Parse {
@@ -85,6 +88,8 @@ pub enum Message {
         arrived: Instant,
         /// The structure was read again for it already.
         refreshed: bool,
+        /// What it does.
+        analyzed: Option<Arc<Analyzed>>,
     },
     /// Bind of a statement whose analysis may no longer hold.
     Bind {
@@ -95,7 +100,13 @@ pub enum Message {
         /// The statement's name.
         statement: String,
         /// For the trail.
-        parameters: Vec<gateway_core::audit::Parameter>,
+        parameters: Vec<Parameter>,
+        /// When it came.
+        arrived: Instant,
+        /// The structure was read again for it already.
+        refreshed: bool,
+        /// What it does.
+        analyzed: Option<Arc<Analyzed>>,
     },
     /// Execute.
     Execute {
@@ -105,6 +116,8 @@ pub enum Message {
         portal: String,
         /// Most rows that the client wants; 0: all.
         max_rows: i32,
+        /// What it does.
+        analyzed: Option<Arc<Analyzed>>,
     },
     /// FunctionCall.
     FunctionCall {
@@ -113,7 +126,7 @@ pub enum Message {
         /// The function.
         oid: u32,
         /// For the trail.
-        parameters: Vec<gateway_core::audit::Parameter>,
+        parameters: Vec<Parameter>,
     },
     /// What can't be a question of policy.
     Improper(Improper),
@@ -159,7 +172,7 @@ pub enum Provision {
 
 /// What takes COPY data from the client is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Copy {
+pub(crate) enum Copy {
     /// Nothing.
     None,
     /// A statement that will ask for data has been forwarded; the server has not asked yet.
@@ -174,47 +187,47 @@ enum Copy {
 /// One session.
 #[derive(Debug)]
 pub struct Session {
-    settings: Arc<Settings>,
+    pub(crate) settings: Arc<Settings>,
     /// Called when the session has changed the structure for all.
-    changed: Changed,
-    structure: Option<Arc<Structure>>,
-    structure_at: Option<Instant>,
-    structure_failed: bool,
+    pub(crate) changed: Changed,
+    pub(crate) structure: Option<Arc<Structure>>,
+    pub(crate) structure_at: Option<Instant>,
+    pub(crate) structure_failed: bool,
     /// The structure as this transaction alone sees it, after DDL of its own.
-    private: Option<Arc<Structure>>,
-    state: SessionState,
-    shared: SharedState,
-    environment: u64,
-    environment_stale: bool,
-    private_stale: bool,
+    pub(crate) private: Option<Arc<Structure>>,
+    pub(crate) state: SessionState,
+    pub(crate) shared: SharedState,
+    pub(crate) environment: u64,
+    pub(crate) environment_stale: bool,
+    pub(crate) private_stale: bool,
     /// The running transaction has changed what names mean.
-    touched: bool,
+    pub(crate) touched: bool,
     /// The running transaction has changed the structure.
-    defined: bool,
-    names: Names,
-    pending: VecDeque<Pending>,
-    run: u64,
+    pub(crate) defined: bool,
+    pub(crate) names: Names,
+    pub(crate) pending: VecDeque<Pending>,
+    pub(crate) run: u64,
     /// Messages of the extended protocol have been forwarded since the last Sync.
-    open_run: bool,
+    pub(crate) open_run: bool,
     /// A Flush has been sent since the last of them.
-    flushed: bool,
+    pub(crate) flushed: bool,
     /// The server skips to the next Sync, and so do we.
-    skipping: bool,
-    copy: Copy,
-    own: Own,
-    transaction: TransactionStatus,
-    encoding: ClientEncoding,
+    pub(crate) skipping: bool,
+    pub(crate) copy: Copy,
+    pub(crate) own: Own,
+    pub(crate) transaction: TransactionStatus,
+    pub(crate) encoding: ClientEncoding,
     server_utf8: bool,
     /// Bytes of a long message that still go through untouched, by direction.
-    pass_target: usize,
-    pass_client: usize,
+    pub(crate) pass_target: usize,
+    pub(crate) pass_client: usize,
     /// Bytes of a message that was refused by its header and still arrive.
-    drop_client: usize,
+    pub(crate) drop_client: usize,
     /// Notices that wait for the end of a long message.
-    deferred: BytesMut,
-    /// ReadyForQuery of a result that gave more than it may: held until the transaction has failed, too.
-    outcomes: VecDeque<Outcome>,
-    fatal_sent: bool,
+    pub(crate) deferred: BytesMut,
+    /// Operations that have ended.
+    pub(crate) outcomes: VecDeque<Outcome>,
+    pub(crate) fatal_sent: bool,
 }
 
 /// Told when a session's DDL has changed the structure for everyone.
@@ -276,11 +289,11 @@ impl Session {
     }
 
     /// The structure that statements are analysed under.
-    fn structure(&self) -> Option<&Arc<Structure>> {
+    pub(crate) fn structure(&self) -> Option<&Arc<Structure>> {
         self.private.as_ref().or(self.structure.as_ref())
     }
 
-    fn epoch(&self) -> Epoch {
+    pub(crate) fn epoch(&self) -> Epoch {
         Epoch {
             structure: self.structure().map_or(0, |structure| structure.version),
             environment: self.environment,
@@ -295,8 +308,18 @@ impl Session {
         })
     }
 
+    /// A statement that takes COPY data goes on.
+    pub(crate) fn expect_copy(&mut self) {
+        self.copy = Copy::Expected;
+    }
+
+    /// Whether a statement runs that may give only so many rows: what follows waits, so that a failure has its place.
+    fn budget_is_pending(&mut self) -> bool {
+        self.pending.iter_mut().any(|pending| pending.expect.running().is_some_and(|r| r.budget.is_some()))
+    }
+
     /// Makes the server send what it has, so that waiting for it comes to an end.
-    fn flush(&mut self, out: &mut Outbound) {
+    pub(crate) fn flush(&mut self, out: &mut Outbound) {
         if self.open_run && !self.flushed {
             self.flushed = true;
             encode_into(&mut out.to_target, |to| crate::wire::frontend::Flush.encode(to));

@@ -6,7 +6,7 @@ use gateway_core::verdict::{Code, Decision, Denial};
 use gateway_sql::Effect;
 
 use super::own::Question;
-use super::pending::{Expect, Pending, Running, Step, changes_meaning};
+use super::pending::{Expect, Pending, Running, Step};
 use super::{Copy, Message, Session, encode_into};
 use crate::rewrite;
 use crate::wire::backend::{self, ErrorBuilder, Severity, TransactionStatus, field, sqlstate};
@@ -31,7 +31,7 @@ fn unexpected(what: &str) -> Fault {
 }
 
 impl Session {
-    pub(super) fn parse_target(&mut self, input: &[u8], out: &mut Outbound) -> Result<Parsed<Message>, Fault> {
+    pub(crate) fn parse_target(&mut self, input: &[u8], out: &mut Outbound) -> Result<Parsed<Message>, Fault> {
         if self.pass_target > 0 {
             let n = self.pass_target.min(input.len());
             self.pass_target = self.pass_target.saturating_sub(n);
@@ -145,8 +145,8 @@ impl Session {
                 Some(Expect::Query(running)) => Ok(if running.overrun { Fate::Drop } else { Fate::Pass }),
                 _ => Err(unexpected("RowDescription")),
             },
-            M::CommandComplete(complete) => self.complete(Some(complete)),
-            M::EmptyQueryResponse(_) => self.complete(None),
+            M::CommandComplete(complete) => self.complete(Some(complete), out),
+            M::EmptyQueryResponse(_) => self.complete(None, out),
             M::PortalSuspended(_) => self.suspended(out),
             M::CopyInResponse(_) => self.copy_in(),
             M::CopyOutResponse(_) | M::CopyDone(_) => match self.front() {
@@ -228,7 +228,11 @@ impl Session {
         }
     }
 
-    fn complete(&mut self, complete: Option<&backend::CommandComplete<'_>>) -> Result<Fate, Fault> {
+    fn complete(
+        &mut self,
+        complete: Option<&backend::CommandComplete<'_>>,
+        out: &mut Outbound,
+    ) -> Result<Fate, Fault> {
         let changed = complete.and_then(backend::CommandComplete::rows).unwrap_or(0);
         match self.pending.front_mut().map(|pending| &mut pending.expect) {
             Some(Expect::Own(Step::Execute)) => {
@@ -250,10 +254,19 @@ impl Session {
                     running.rows = running.rows.saturating_add(changed);
                 }
                 self.copy = Copy::None;
-                if let Some(Pending { expect: Expect::Execute(running), .. }) = self.done() {
-                    self.finished(running);
-                }
                 self.apply(effects);
+                let Some(Pending { expect: Expect::Execute(mut running), .. }) = self.done() else {
+                    return Ok(Fate::Pass);
+                };
+                if running.overrun {
+                    // COPY TO takes no row limit: it has run, and only its first rows were passed on.
+                    running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
+                    let error = exhausted(running.budget);
+                    self.finished(running);
+                    self.refuse(false, error, out);
+                    return Ok(Fate::Drop);
+                }
+                self.finished(running);
                 Ok(Fate::Pass)
             }
             _ => Err(unexpected("CommandComplete")),
@@ -266,7 +279,7 @@ impl Session {
         let Some(Expect::Execute(running)) = self.front() else {
             return Err(unexpected("PortalSuspended"));
         };
-        let used_up = running.budget.is_some_and(|budget| running.rows >= budget);
+        let used_up = running.overrun;
         let Some(Pending { expect: Expect::Execute(mut running), .. }) = self.done() else {
             return Ok(Fate::Drop);
         };
@@ -407,7 +420,7 @@ impl Session {
     }
 
     /// gateway-sql sees the same statements.
-    pub(super) fn mirror_statement(&mut self, name: &str) {
+    pub(crate) fn mirror_statement(&mut self, name: &str) {
         match self.names.statement(name) {
             Some(prepared) => {
                 let statement = gateway_sql::PreparedStatement { sql: prepared.sql.clone() };
@@ -611,7 +624,7 @@ impl Session {
         self.touched = true;
     }
 
-    pub(super) fn notice(&mut self, decision: &Decision, out: &mut Outbound) {
+    pub(crate) fn notice(&mut self, decision: &Decision, out: &mut Outbound) {
         let notice = ErrorBuilder::new(Severity::Notice, "01000", rewrite::message(decision))
             .detail(decision.to_json())
             .hint(&decision.hint);
@@ -619,7 +632,7 @@ impl Session {
         encode_into(to, |to| notice.encode(to));
     }
 
-    pub(super) fn goodbye(&mut self, why: &End, out: &mut Outbound) {
+    pub(crate) fn goodbye(&mut self, why: &End, out: &mut Outbound) {
         while let Some(mut pending) = self.pending.pop_front() {
             if let Some(running) = pending.expect.running() {
                 let mut running = std::mem::take(running);
@@ -640,7 +653,7 @@ impl Session {
     }
 
     /// Which of the gateway's own questions must be asked next.
-    pub(super) fn own_question(&self) -> Option<Question> {
+    pub(crate) fn own_question(&self) -> Option<Question> {
         if self.private_stale {
             Some(Question::Structure)
         } else if self.environment_stale {
@@ -672,11 +685,4 @@ fn exhausted(budget: Option<u64>) -> BytesMut {
         ),
     };
     rewrite::refusal(&denial.decision(""), None)
-}
-
-/// Whether one of a statement's effects changes what later statements mean.
-pub(super) fn effects_of(statements: &[gateway_sql::StatementAnalysis]) -> (Vec<Vec<Effect>>, bool) {
-    let effects: Vec<Vec<Effect>> = statements.iter().map(|s| s.effects.clone()).collect();
-    let matter = effects.iter().flatten().any(changes_meaning);
-    (effects, matter)
 }

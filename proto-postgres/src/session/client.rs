@@ -25,7 +25,7 @@ fn malformed(error: &ParseError) -> Fault {
 }
 
 impl Session {
-    pub(super) fn parse_client(
+    pub(crate) fn parse_client(
         &mut self,
         input: &[u8],
         out: &mut Outbound,
@@ -109,7 +109,11 @@ impl Session {
 
     /// Whether a message that asks something must wait for the server's answers first.
     fn must_wait(&mut self, out: &mut Outbound) -> bool {
-        if self.copy == Copy::Expected || self.own.is_asking() || self.meaning_is_pending() {
+        if self.copy == Copy::Expected
+            || self.own.is_asking()
+            || self.meaning_is_pending()
+            || self.budget_is_pending()
+        {
             self.flush(out);
             return true;
         }
@@ -128,7 +132,7 @@ impl Session {
             return self.during_copy(&message, whole.len(), simple);
         }
         match message {
-            M::Sync(_) => return Ok(self.sync(whole.len())),
+            M::Sync(_) => return Ok(self.sync(whole.len(), out)),
             M::Terminate(_) => return Ok(Parsed::Forward(whole.len())),
             // Out of place: the server drops them silently, too.
             M::CopyDone(_) | M::CopyFail(_) if self.copy == Copy::None => {
@@ -166,6 +170,7 @@ impl Session {
                     frame: BytesMut::from(whole),
                     arrived: now,
                     refreshed: false,
+                    analyzed: None,
                 };
                 Ok(Parsed::Inspect { consumed, message })
             }
@@ -183,10 +188,11 @@ impl Session {
                     frame: BytesMut::from(whole),
                     arrived: now,
                     refreshed: false,
+                    analyzed: None,
                 };
                 Ok(Parsed::Inspect { consumed, message })
             }
-            M::Bind(bind) => self.bind(&bind, whole, out),
+            M::Bind(bind) => self.bind(&bind, whole, out, now),
             M::Execute(execute) => {
                 let Some(portal) = self.decode(execute.portal) else {
                     return improper(Wrong::Encoding);
@@ -199,6 +205,7 @@ impl Session {
                     portal: portal.into_owned(),
                     max_rows: execute.max_rows,
                     frame: BytesMut::from(whole),
+                    analyzed: None,
                 };
                 Ok(Parsed::Inspect { consumed, message })
             }
@@ -282,8 +289,9 @@ impl Session {
         }
     }
 
-    fn sync(&mut self, len: usize) -> Parsed<Message> {
-        if self.copy == Copy::Expected {
+    fn sync(&mut self, len: usize, out: &mut Outbound) -> Parsed<Message> {
+        if self.copy == Copy::Expected || self.own.is_asking() || self.budget_is_pending() {
+            self.flush(out);
             return Parsed::Blocked;
         }
         self.skipping = false;
@@ -293,20 +301,26 @@ impl Session {
     }
 
     /// What follows belongs to another run of messages.
-    pub(super) fn end_run(&mut self) {
+    pub(crate) fn end_run(&mut self) {
         self.run = self.run.wrapping_add(1);
         self.open_run = false;
         self.flushed = true;
     }
 
     /// A message of the extended protocol goes on.
-    pub(super) fn extended(&mut self, expect: Expect, change: Option<super::names::Change>) {
+    pub(crate) fn extended(&mut self, expect: Expect, change: Option<super::names::Change>) {
         self.pending.push_back(Pending { expect, run: self.run, change });
         self.open_run = true;
         self.flushed = false;
     }
 
-    fn bind(&mut self, bind: &Bind<'_>, whole: &[u8], out: &mut Outbound) -> Result<Parsed<Message>, Fault> {
+    fn bind(
+        &mut self,
+        bind: &Bind<'_>,
+        whole: &[u8],
+        out: &mut Outbound,
+        now: Instant,
+    ) -> Result<Parsed<Message>, Fault> {
         let consumed = whole.len();
         let improper = |what| {
             Ok(Parsed::Inspect { consumed, message: Message::Improper(Improper { what, simple: false }) })
@@ -326,7 +340,15 @@ impl Session {
         };
         let parameters = parameters(bind);
         if prepared.epoch != self.epoch() || self.names_may_differ() {
-            let message = Message::Bind { portal, statement, parameters, frame: BytesMut::from(whole) };
+            let message = Message::Bind {
+                portal,
+                statement,
+                parameters,
+                frame: BytesMut::from(whole),
+                arrived: now,
+                refreshed: false,
+                analyzed: None,
+            };
             return Ok(Parsed::Inspect { consumed, message });
         }
         self.bound(&portal, prepared.analyzed.clone(), parameters);
@@ -334,14 +356,14 @@ impl Session {
     }
 
     /// Whether what names mean has to be asked for before the next statement.
-    pub(super) fn names_may_differ(&self) -> bool {
+    pub(crate) fn names_may_differ(&self) -> bool {
         self.environment_stale
             || self.private_stale
             || self.structure().is_none_or(|structure| structure.is_superseded() && self.private.is_none())
     }
 
     /// A Bind goes on: its portal stands for that now.
-    pub(super) fn bound(&mut self, portal: &str, analyzed: Arc<crate::analyzed::Analyzed>, parameters: Vec<Parameter>) {
+    pub(crate) fn bound(&mut self, portal: &str, analyzed: Arc<crate::analyzed::Analyzed>, parameters: Vec<Parameter>) {
         let exists = !portal.is_empty()
             && (self.names.portal(portal).is_some() || self.state.cursors.contains_key(portal));
         let change = if exists {
@@ -362,12 +384,12 @@ impl Session {
     }
 
     /// Lets a message go on to the target.
-    pub(super) fn forward(frame: &[u8], out: &mut Outbound) {
+    pub(crate) fn forward(frame: &[u8], out: &mut Outbound) {
         out.to_target.extend_from_slice(frame);
     }
 
     /// Puts a message that is sure to fail in the place of a refused one.
-    pub(super) fn refuse(&mut self, simple: bool, error: BytesMut, out: &mut Outbound) {
+    pub(crate) fn refuse(&mut self, simple: bool, error: BytesMut, out: &mut Outbound) {
         let text = super::REFUSED.as_bytes();
         if simple {
             encode_into(&mut out.to_target, |to| frontend::Query { sql: text }.encode(to));

@@ -82,7 +82,7 @@ struct Temp {
 
 impl Session {
     /// Puts a question to the server.
-    pub(super) fn ask_own(&mut self, question: Question, out: &mut Outbound) {
+    pub(crate) fn ask_own(&mut self, question: Question, out: &mut Outbound) {
         let sql = match question {
             Question::Environment => ENVIRONMENT_QUERY,
             Question::Structure => CATALOG_QUERY,
@@ -119,7 +119,7 @@ impl Session {
     }
 
     /// The question has been answered, or has failed.
-    pub(super) fn own_answered(&mut self) {
+    pub(crate) fn own_answered(&mut self) {
         let Some(question) = self.own.asking.take() else {
             return;
         };
@@ -198,7 +198,8 @@ impl Session {
         };
         structure
             .catalog
-            .columns()
+            .relations()
+            .flat_map(|relation| relation.columns.iter().map(|column| relation.column_id(&column.name)))
             .filter(|column| structure.tags.of_column(column).next().is_some())
             .collect()
     }

@@ -1,0 +1,204 @@
+//! *Inspect*: what a message tries.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use gateway_core::audit::Parameter;
+use gateway_core::machine::{Fault, Inspection, Outbound, Question, Stage, Statement};
+use gateway_core::operation::Operations;
+use gateway_core::verdict::{Code, Denial};
+use gateway_sql as sql;
+
+use crate::analyzed::{Analyzed, translate};
+use crate::session::{Improper, Message, Need, Session, Wrong};
+use crate::structure::CHECK_EVERY;
+use crate::wire::backend::TransactionStatus;
+
+/// What stands in the way of an analysis.
+enum Ready {
+    /// Nothing: this is it.
+    Analyzed(Arc<Analyzed>),
+    /// Something has to come first.
+    First(Inspection<Need>),
+}
+
+impl Session {
+    pub(crate) fn inspect_message(
+        &mut self,
+        message: &mut Message,
+        out: &mut Outbound,
+        now: Instant,
+    ) -> Result<Inspection<Need>, Fault> {
+        match message {
+            Message::Query { sql, arrived, refreshed, analyzed, .. } => {
+                match self.analyze(sql, *arrived, refreshed, out, now) {
+                    Ready::First(first) => Ok(first),
+                    Ready::Analyzed(found) => {
+                        *analyzed = Some(found.clone());
+                        Ok(ask(&found, Vec::new(), Stage::Run))
+                    }
+                }
+            }
+            Message::Parse { sql, arrived, refreshed, analyzed, .. } => {
+                match self.analyze(sql, *arrived, refreshed, out, now) {
+                    Ready::First(first) => Ok(first),
+                    Ready::Analyzed(found) => {
+                        *analyzed = Some(found.clone());
+                        Ok(ask(&found, Vec::new(), Stage::Prepare { runs: found.calls }))
+                    }
+                }
+            }
+            Message::Bind { statement, parameters, arrived, refreshed, analyzed, .. } => {
+                let Some(prepared) = self.names.statement(statement).cloned() else {
+                    return Ok(improper(Improper { what: Wrong::NoStatement, simple: false }));
+                };
+                match self.analyze(&prepared.sql, *arrived, refreshed, out, now) {
+                    Ready::First(first) => Ok(first),
+                    Ready::Analyzed(found) => {
+                        let epoch = self.epoch();
+                        self.names.refresh_statement(statement, found.clone(), epoch);
+                        *analyzed = Some(found.clone());
+                        Ok(ask(&found, parameters.clone(), Stage::Prepare { runs: found.calls }))
+                    }
+                }
+            }
+            Message::Execute { portal, analyzed, .. } => {
+                if let Some(known) = self.names.portal(portal).cloned() {
+                    *analyzed = Some(known.analyzed.clone());
+                    return Ok(ask(&known.analyzed, known.parameters.clone(), Stage::Run));
+                }
+                if !self.state.cursors.contains_key(portal) {
+                    return Ok(improper(Improper { what: Wrong::NoPortal, simple: false }));
+                }
+                // A cursor that DECLARE has opened: executing its portal is what FETCH does.
+                let fetch = format!("FETCH ALL FROM \"{}\"", portal.replace('"', "\"\""));
+                match self.analyze(&Arc::from(fetch), now, &mut true, out, now) {
+                    Ready::First(first) => Ok(first),
+                    Ready::Analyzed(found) => {
+                        *analyzed = Some(found.clone());
+                        Ok(ask(&found, Vec::new(), Stage::Run))
+                    }
+                }
+            }
+            Message::FunctionCall { oid, parameters, .. } => Ok(self.ask_function(*oid, parameters.clone())),
+            Message::Improper(wrong) => Ok(improper(*wrong)),
+        }
+    }
+
+    fn analyze(
+        &mut self,
+        text: &Arc<str>,
+        arrived: Instant,
+        refreshed: &mut bool,
+        out: &mut Outbound,
+        now: Instant,
+    ) -> Ready {
+        if std::mem::take(&mut self.structure_failed) {
+            return Ready::First(refuse("the structure of the database can't be read now; try again later"));
+        }
+        if self.own.is_asking() {
+            return Ready::First(Inspection::Wait);
+        }
+        if std::mem::take(&mut self.own.failed) {
+            return Ready::First(refuse("what names mean in this session can't be read now; try again"));
+        }
+        let fresh = self.structure.as_ref().filter(|structure| !structure.is_superseded());
+        if fresh.is_some() && self.structure_at.is_none() {
+            self.structure_at = Some(now);
+        }
+        let old = self.structure_at.is_none_or(|at| now.saturating_duration_since(at) >= CHECK_EVERY);
+        if self.private.is_none() && (fresh.is_none() || old) {
+            return Ready::First(Inspection::Needs(Need::Structure(None)));
+        }
+        let Some(structure) = self.structure().cloned() else {
+            return Ready::First(Inspection::Needs(Need::Structure(None)));
+        };
+        let resource = self.settings.resource.clone();
+        let analyzed = structure.cache.analyzed(text, &structure, &self.state, &self.shared, &resource);
+        let failed = self.transaction == TransactionStatus::Failed;
+        if analyzed.names
+            && let Some(question) = self.own_question()
+        {
+            if failed && self.pending.is_empty() {
+                // Nothing can be asked of the server now, and nothing but the end of the transaction can run.
+                if analyzed.statements.len() > 1 {
+                    return Ready::First(refuse("the transaction has failed: send ROLLBACK by itself first"));
+                }
+                return Ready::Analyzed(analyzed);
+            }
+            if self.pending.is_empty() {
+                self.ask_own(question, out);
+            } else {
+                self.flush(out);
+            }
+            return Ready::First(Inspection::Wait);
+        }
+        if analyzed.unresolved && !*refreshed && self.private.is_none() {
+            *refreshed = true;
+            return Ready::First(Inspection::Needs(Need::Structure(Some(arrived))));
+        }
+        Ready::Analyzed(analyzed)
+    }
+
+    /// A function by its number: no text names it, so it is found by number or asks what is not understood.
+    fn ask_function(&self, oid: u32, parameters: Vec<Parameter>) -> Inspection<Need> {
+        let known = self.structure().and_then(|structure| {
+            let (schema, name) = structure.catalog.function_by_oid(i64::from(oid))?;
+            Some(sql::function_operations(schema, name, &structure.catalog, &self.state))
+        });
+        let unknown =
+            || vec![sql::Operation { action: sql::Action::Unknown, object: sql::Object::Resource }];
+        let (resource, database) = (&self.settings.resource, &self.settings.database);
+        let list: Vec<_> = known
+            .unwrap_or_else(unknown)
+            .iter()
+            .map(|operation| translate(operation, resource, database))
+            .chain(self.structure().into_iter().flat_map(|structure| {
+                structure
+                    .tags
+                    .all()
+                    .iter()
+                    .map(|tag| gateway_core::operation::Operation::unmask(tag, resource))
+            }))
+            .collect();
+        let text: Arc<str> = format!("FunctionCall {oid}").into();
+        Inspection::Ask(Question {
+            operations: Arc::new(Operations::new(list, format!("call function {oid} by FunctionCall"))),
+            statement: Some(Statement { text: text.clone(), normalised: text, parameters }),
+            writes: true,
+            stage: Stage::Run,
+        })
+    }
+}
+
+fn ask(analyzed: &Arc<Analyzed>, parameters: Vec<Parameter>, stage: Stage) -> Inspection<Need> {
+    let statement = Statement {
+        text: analyzed.sql.clone(),
+        normalised: analyzed.normalised(),
+        parameters,
+    };
+    if let Some(why) = &analyzed.forbidden {
+        let denial = Denial::new(analyzed.operations.summary(), why.clone());
+        return Inspection::Refuse(denial, Some(statement));
+    }
+    Inspection::Ask(Question {
+        operations: analyzed.operations.clone(),
+        statement: Some(statement),
+        writes: analyzed.writes,
+        stage,
+    })
+}
+
+fn refuse(hint: &str) -> Inspection<Need> {
+    Inspection::Refuse(Denial::new("statement", hint), None)
+}
+
+fn improper(improper: Improper) -> Inspection<Need> {
+    let denial = Denial {
+        code: Code::Malformed,
+        rule: None,
+        operation: "message".to_owned(),
+        hint: improper.what.text(),
+    };
+    Inspection::Refuse(denial, None)
+}

@@ -1,0 +1,260 @@
+//! *Rewrite*: what a ruling makes of a message, and how a decision looks on the wire.
+
+use bytes::BytesMut;
+use gateway_core::gateway::PREPARED;
+use gateway_core::machine::{End, Fault, Outbound, Outcome, Peer};
+use gateway_core::verdict::{Code, Decision, Obligations, Ruling};
+
+use crate::session::names::Prepared;
+use crate::session::pending::{Expect, Pending, Running};
+use crate::session::{Message, Session, Wrong};
+use crate::wire::backend::{ErrorBuilder, Severity, sqlstate};
+use crate::wire::frontend::Execute;
+
+/// The SQLSTATE of an approval that is still open when the hold window is over.
+pub const APPROVAL_PENDING: &str = "PA001";
+
+/// The one line that says what happened.
+pub(crate) fn message(decision: &Decision) -> String {
+    let what = match decision.code {
+        Code::Denied => "denied by policy",
+        Code::ApprovalPending => "held for approval",
+        Code::ApprovalRefused => "approval refused",
+        Code::ApprovalExpired => "approval expired",
+        Code::BudgetExhausted => "budget exhausted",
+        Code::SessionExpired => "session expired",
+        Code::Malformed => "malformed",
+    };
+    format!("{what}: {}", decision.operation)
+}
+
+/// The SQLSTATE of a decision.
+pub(crate) fn sqlstate_of(code: Code) -> &'static str {
+    match code {
+        Code::Denied | Code::ApprovalRefused | Code::ApprovalExpired | Code::BudgetExhausted => {
+            sqlstate::INSUFFICIENT_PRIVILEGE
+        }
+        Code::ApprovalPending => APPROVAL_PENDING,
+        Code::SessionExpired => sqlstate::ADMIN_SHUTDOWN,
+        Code::Malformed => sqlstate::PROTOCOL_VIOLATION,
+    }
+}
+
+/// An ERROR with the decision object in DETAIL and its hint in HINT.
+pub(crate) fn refusal(decision: &Decision, wrong: Option<Wrong>) -> BytesMut {
+    let (code, text) = match wrong {
+        Some(wrong) => (wrong.sqlstate(), wrong.text()),
+        None => (sqlstate_of(decision.code), message(decision)),
+    };
+    let mut error = ErrorBuilder::new(Severity::Error, code, text).detail(decision.to_json());
+    if wrong.is_none() {
+        error = error.hint(&decision.hint);
+    }
+    // A frame without texts that could be too long always encodes.
+    error.to_frame().unwrap_or_default()
+}
+
+/// The FATAL with which a session ends, if the client is to be told one.
+pub(crate) fn goodbye(why: &End) -> Option<ErrorBuilder> {
+    let fatal = |code, text: &str| Some(ErrorBuilder::new(Severity::Fatal, code, text));
+    let told = |code: Code, text: &str, hint: &str, state| {
+        let decision = Decision {
+            code,
+            rule: None,
+            operation: "session".to_owned(),
+            retry: code == Code::SessionExpired,
+            retry_after_s: None,
+            approval: None,
+            hint: hint.to_owned(),
+            correlation: String::new(),
+        };
+        fatal(state, text).map(|error| error.detail(decision.to_json()).hint(hint))
+    };
+    match why {
+        End::ClientClosed | End::TargetClosed | End::Broken(Peer::Client, _) => None,
+        End::Expired => told(
+            Code::SessionExpired,
+            "session expired: what proved your identity has ended",
+            "log in again with a fresh token",
+            sqlstate::ADMIN_SHUTDOWN,
+        ),
+        End::Killed => fatal(sqlstate::ADMIN_SHUTDOWN, "the session was ended by an operator of the gateway"),
+        End::Shutdown => fatal(sqlstate::ADMIN_SHUTDOWN, "the gateway is shutting down"),
+        End::Idle => fatal("57P05", "the session was idle for longer than the gateway allows"),
+        End::TooLong => fatal(sqlstate::ADMIN_SHUTDOWN, "the session lasted longer than the gateway allows"),
+        End::OutOfTime => told(
+            Code::BudgetExhausted,
+            "budget exhausted: the operation took longer than policy allows",
+            "make the operation smaller",
+            sqlstate::ADMIN_SHUTDOWN,
+        ),
+        End::Fault(fault) if fault.peer == Peer::Client => told(
+            Code::Malformed,
+            &format!("malformed: the client {}", fault.what),
+            "this is no valid PostgreSQL protocol at this point",
+            sqlstate::PROTOCOL_VIOLATION,
+        ),
+        End::Fault(_) => fatal(sqlstate::CONNECTION_FAILURE, "the target broke the protocol"),
+        End::Broken(Peer::Target, _) => fatal(sqlstate::CONNECTION_FAILURE, "the connection to the target broke"),
+    }
+}
+
+impl Wrong {
+    /// The SQLSTATE that PostgreSQL gives it.
+    pub(crate) fn sqlstate(self) -> &'static str {
+        match self {
+            Self::TooLong(_) => sqlstate::PROGRAM_LIMIT_EXCEEDED,
+            Self::Encoding => "22021",
+            Self::TooManyNames => "53400",
+            Self::NoStatement => "26000",
+            Self::NoPortal => "34000",
+        }
+    }
+
+    /// What is wrong, in one sentence.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::TooLong(limit) => format!("the message is longer than the limit of {limit} bytes"),
+            Self::Encoding => "the text is not valid in the client's encoding".to_owned(),
+            Self::TooManyNames => "the session holds too many prepared statements or portals".to_owned(),
+            Self::NoStatement => "the prepared statement does not exist".to_owned(),
+            Self::NoPortal => "the portal does not exist".to_owned(),
+        }
+    }
+}
+
+impl Message {
+    /// Whether ReadyForQuery follows an error in its place.
+    fn is_simple(&self) -> bool {
+        match self {
+            Self::Query { .. } | Self::FunctionCall { .. } => true,
+            Self::Parse { .. } | Self::Bind { .. } | Self::Execute { .. } => false,
+            Self::Improper(improper) => improper.simple,
+        }
+    }
+}
+
+impl Session {
+    pub(crate) fn rewrite_message(
+        &mut self,
+        message: Message,
+        ruling: &Ruling,
+        out: &mut Outbound,
+    ) -> Result<(), Fault> {
+        if self.skipping {
+            // An error has come in the meantime: the server would skip it.
+            if let Ruling::Run { ticket, .. } = ruling
+                && *ticket != PREPARED
+            {
+                let error = Some("skipped".to_owned());
+                self.outcomes.push_back(Outcome { ticket: *ticket, rows: 0, bytes: 0, error });
+            }
+            return Ok(());
+        }
+        match ruling {
+            Ruling::Refuse { decision, .. } => {
+                let wrong = match &message {
+                    Message::Improper(improper) => Some(improper.what),
+                    _ => None,
+                };
+                self.refuse(message.is_simple(), refusal(decision, wrong), out);
+                Ok(())
+            }
+            Ruling::Run { obligations, ticket } => self.run(message, obligations, *ticket, out),
+        }
+    }
+
+    fn run(
+        &mut self,
+        message: Message,
+        obligations: &Obligations,
+        ticket: u64,
+        out: &mut Outbound,
+    ) -> Result<(), Fault> {
+        match message {
+            Message::Query { frame, analyzed: Some(analyzed), .. } => {
+                let running = self.running(ticket, &analyzed, obligations.rows);
+                self.push(Expect::Query(running));
+                self.end_run();
+                Self::forward(&frame, out);
+            }
+            Message::Parse { frame, name, analyzed: Some(analyzed), .. } => {
+                // Where the name is taken the server refuses the message, and the name goes on to mean what it did.
+                let change = if !name.is_empty() && self.names.statement(&name).is_some() {
+                    None
+                } else {
+                    let prepared =
+                        Prepared { sql: analyzed.sql.clone(), analyzed: analyzed.clone(), epoch: self.epoch() };
+                    let change = self.names.set_statement(&name, Some(prepared), self.run);
+                    if !name.is_empty() {
+                        self.mirror_statement(&name);
+                    }
+                    Some(change)
+                };
+                self.extended(Expect::Parse, change);
+                Self::forward(&frame, out);
+            }
+            Message::Bind { frame, portal, parameters, analyzed: Some(analyzed), .. } => {
+                self.bound(&portal, analyzed, parameters);
+                Self::forward(&frame, out);
+            }
+            Message::Execute { frame, portal, max_rows, analyzed: Some(analyzed) } => {
+                let given = self.names.portal(&portal).map_or(0, |known| known.rows);
+                let budget = obligations.rows.map(|rows| rows.saturating_sub(given));
+                let mut running = self.running(ticket, &analyzed, budget);
+                running.portal.clone_from(&portal);
+                self.extended(Expect::Execute(running), None);
+                match limited(max_rows, budget) {
+                    None => Self::forward(&frame, out),
+                    Some(max_rows) => {
+                        let execute = Execute { portal: frame_portal(&frame), max_rows };
+                        let encoded = execute.encode(&mut out.to_target);
+                        encoded.map_err(|error| Fault::client(error.to_string()))?;
+                    }
+                }
+            }
+            Message::FunctionCall { frame, .. } => {
+                self.push(Expect::Function(Running { ticket, ..Running::default() }));
+                self.end_run();
+                Self::forward(&frame, out);
+            }
+            // None of these comes out of `inspect` with a question.
+            Message::Improper(_)
+            | Message::Query { .. }
+            | Message::Parse { .. }
+            | Message::Bind { .. }
+            | Message::Execute { .. } => return Err(Fault::client("sent a message that was not inspected")),
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, expect: Expect) {
+        self.pending.push_back(Pending { expect, run: self.run, change: None });
+    }
+
+    fn running(&mut self, ticket: u64, analyzed: &crate::analyzed::Analyzed, budget: Option<u64>) -> Running {
+        if analyzed.copy_ins > 0 {
+            self.expect_copy();
+        }
+        Running {
+            ticket,
+            budget,
+            effects: analyzed.statements.iter().map(|statement| statement.effects.clone()).collect(),
+            copy_ins: analyzed.copy_ins,
+            ..Running::default()
+        }
+    }
+}
+
+/// The row limit to send, where the client's own does not do: one more than the budget, so that a result of exactly
+/// that many rows ends as it should and a longer one shows itself.
+fn limited(max_rows: i32, budget: Option<u64>) -> Option<i32> {
+    let budget = i32::try_from(budget?).ok()?.checked_add(1)?;
+    (max_rows <= 0 || max_rows > budget).then_some(budget)
+}
+
+/// The portal's name in an Execute frame, in the client's own bytes.
+fn frame_portal(frame: &[u8]) -> &[u8] {
+    let body = frame.get(crate::wire::frame::HEADER_LEN..).unwrap_or_default();
+    body.split(|byte| *byte == 0).next().unwrap_or_default()
+}
