@@ -10,7 +10,7 @@ use super::cache::{Caches, Who};
 use super::combine::combine;
 use super::errors::{PolicyError, PolicyErrors};
 use super::index::{Bucket, Index, collapses};
-use super::load::{Rules, load};
+use super::load::{Rules, load, on_deep_stack};
 use super::request::{Outcome, chain, evaluate};
 use super::vocabulary::Vocabulary;
 use crate::operation::{EntityRef, Operation, Operations};
@@ -52,6 +52,10 @@ pub(super) struct InForce {
 
 impl InForce {
     fn load(dir: &Path, vocabulary: &Vocabulary) -> Result<Self, PolicyErrors> {
+        on_deep_stack(dir, || Self::load_here(dir, vocabulary))
+    }
+
+    fn load_here(dir: &Path, vocabulary: &Vocabulary) -> Result<Self, PolicyErrors> {
         let rules = load(dir, vocabulary)?;
         let index = Index::new(&rules.list).map_err(|message| {
             let file = dir.to_owned();

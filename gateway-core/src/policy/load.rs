@@ -67,7 +67,38 @@ struct Draft {
     policy: Policy,
 }
 
-/// Loads a directory.
+/// Stack for loading, of which only what is used is ever real: Cedar recurses along expressions.
+const STACK: usize = 256 << 20;
+
+/// Runs what loads policies on a thread of its own, with a stack that holds what [`Scan::too_deep`] lets pass.
+pub(super) fn on_deep_stack<T: Send>(
+    dir: &Path,
+    job: impl FnOnce() -> Result<T, PolicyErrors> + Send,
+) -> Result<T, PolicyErrors> {
+    let failed = |message: String| {
+        let file = dir.to_owned();
+        PolicyErrors(vec![PolicyError {
+            file,
+            line: 0,
+            column: 0,
+            message,
+            help: None,
+        }])
+    };
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new()
+            .name("policies".to_owned())
+            .stack_size(STACK);
+        let thread = builder
+            .spawn_scoped(scope, job)
+            .map_err(|error| failed(format!("there is no thread to load policies: {error}")))?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(failed("loading policies panicked".to_owned())))
+    })
+}
+
+/// Loads a directory. To be run [`on_deep_stack`].
 pub(super) fn load(dir: &Path, vocabulary: &Vocabulary) -> Result<Rules, PolicyErrors> {
     let mut loader = Loader {
         files: Vec::new(),
@@ -198,10 +229,19 @@ impl Loader {
             Err((message, help)) => return self.whole(&path, message, help),
         };
         let file = self.files.len();
-        let parsed = PolicySet::from_str(&text);
         let scan = scan(&text);
+        let too_deep = scan.too_deep();
+        let parsed = if too_deep.is_none() {
+            PolicySet::from_str(&text)
+        } else {
+            Ok(PolicySet::new())
+        };
         let lines = Lines::of(&text);
         self.files.push(File { path, text, lines });
+        if let Some((byte, message)) = too_deep {
+            let help = "split it into several policies, or compare with a set";
+            return self.fault(file, byte, message, Some(help.to_owned()));
+        }
         let set = match parsed {
             Ok(set) => set,
             Err(errors) => {

@@ -91,6 +91,46 @@ impl Scan {
     }
 }
 
+/// Deepest nesting of brackets in a policy.
+const NESTING: usize = 64;
+/// Most operators in a policy.
+const OPERATORS: usize = 1000;
+
+impl Scan {
+    /// The place of the first policy that is nested too deep or has too many operators. Cedar's parser recurses
+    /// along both, and running out of stack would end the process.
+    pub(super) fn too_deep(&self) -> Option<(usize, String)> {
+        let (mut depth, mut operators, mut previous, mut start) = (0_usize, 0_usize, b' ', 0);
+        for (at, byte) in self.blanked.iter().copied().enumerate() {
+            let operator = |byte| {
+                matches!(
+                    byte,
+                    b'+' | b'-' | b'*' | b'!' | b'&' | b'|' | b'.' | b'<' | b'>' | b'='
+                )
+            };
+            match byte {
+                b'(' | b'[' | b'{' => depth = depth.saturating_add(1),
+                b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+                b';' => (depth, operators, start) = (0, 0, at.saturating_add(1)),
+                // Each of `!!!` nests; `&&` is one.
+                _ if operator(byte) && (byte != previous || matches!(byte, b'!' | b'-')) => {
+                    operators = operators.saturating_add(1);
+                }
+                b'f' if previous == b'i' => operators = operators.saturating_add(1),
+                _ => {}
+            }
+            previous = byte;
+            if depth > NESTING {
+                return Some((at, format!("more than {NESTING} brackets are open here")));
+            }
+            if operators > OPERATORS {
+                return Some((start, format!("this policy has more than {OPERATORS} operators")));
+            }
+        }
+        None
+    }
+}
+
 /// Where the lines of a text begin.
 #[derive(Debug)]
 pub(super) struct Lines(Vec<usize>);
@@ -146,6 +186,34 @@ mod tests {
             scan.statements[0].start
         );
         assert_eq!(scan.blanked.len(), text.len());
+    }
+
+    #[test]
+    fn what_is_too_deep() {
+        let policy = |condition: &str| format!("permit (p) when {{ {condition} }};");
+        let nested = |n: usize| policy(&format!("{}true{}", "(".repeat(n), ")".repeat(n)));
+        let chain = |n: usize| policy(&format!("true{}", " && true".repeat(n)));
+        for fine in [
+            nested(60),
+            nested(60).repeat(3),
+            chain(1000),
+            chain(900).repeat(2),
+            "\"((((\"".repeat(99),
+        ] {
+            assert_eq!(scan(&fine).too_deep(), None);
+        }
+        let deep = [
+            nested(64),
+            chain(1001),
+            policy(&"!".repeat(1001)),
+            policy(&"if a then b else ".repeat(1001)),
+            policy(&"1+".repeat(1001)),
+            policy(&".a".repeat(1001)),
+            "{".repeat(65),
+        ];
+        for deep in deep {
+            assert!(scan(&deep).too_deep().is_some(), "{deep}");
+        }
     }
 
     #[test]

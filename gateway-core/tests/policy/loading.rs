@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gateway_core::policy::{PolicyEngine, PolicyError, SchemaPart, Vocabulary};
 
-use crate::support::{Fixture, errors, vocabulary};
+use crate::support::{Fixture, errors, principal, vocabulary, write};
 
 /// Every policy that CONTRACT, DESIGN and the PostgreSQL cases show.
 const EXAMPLES: &str = include_str!("../data/examples.cedar");
@@ -183,4 +183,40 @@ fn a_missing_directory_is_an_error_and_an_empty_one_a_warning() {
         .unwrap_err()
         .to_string();
     assert!(errors.contains("can't be read"), "{errors}");
+}
+
+/// A stack that overflows would end the process, and with it every session.
+#[test]
+fn the_deepest_policies_are_loaded_decided_and_dropped() {
+    let chain = [
+        "true || ".repeat(990),
+        "if false then false else ".repeat(990),
+        "!".repeat(4),
+        "(".repeat(60),
+    ];
+    for start in chain {
+        let end = ")".repeat(start.matches('(').count());
+        let policy = format!("@id(\"a\") permit (principal, action, resource) when {{ {start}true{end} }};");
+        let fixture = Fixture::new(&policy);
+        // Cedar refuses to evaluate what its stack does not hold; that is a denial, not a crash.
+        fixture.decide(&principal("alice", &[]), vec![write("public.orders")]);
+    }
+    for deep in [
+        "(",
+        "[",
+        "!",
+        "-",
+        "if true then true else ",
+        "1 + ",
+        "true && ",
+        "context.",
+        "{a:",
+    ] {
+        let policy = format!(
+            "@id(\"a\") permit (principal, action, resource) when {{ {} }};",
+            deep.repeat(20_000)
+        );
+        let errors = errors(&policy);
+        assert!(errors.contains("split it into several policies"), "{errors}");
+    }
 }
