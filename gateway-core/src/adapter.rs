@@ -24,7 +24,7 @@ pub trait ProtocolAdapter: Send + Sync {
     fn protocol(&self) -> &'static str;
 
     /// What it adds to the vocabulary of policies.
-    fn vocabulary(&self) -> Vec<SchemaPart>;
+    fn vocabulary(&self) -> Result<Vec<SchemaPart>, ConfigProblem>;
 
     /// Takes its own section of the configuration (an empty table where there is none). Unknown keys are errors.
     fn configure(&mut self, section: serde_json::Value) -> Result<(), ConfigProblem>;

@@ -650,6 +650,11 @@ impl SessionScope {
         self.finish_with(&why.reason());
     }
 
+    /// Ends a session that never came to its target.
+    pub fn finish_because(&mut self, reason: &str) {
+        self.finish_with(reason);
+    }
+
     fn finish_with(&mut self, reason: &str) {
         if self.finished {
             return;

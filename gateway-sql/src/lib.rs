@@ -46,3 +46,7 @@ pub use catalog::{
 };
 pub use functions::is_harmless_builtin;
 pub use session::{Cursor, PreparedStatement, SessionState, TempRelation};
+
+/// What SQL adds to the vocabulary of policies, as a Cedar schema: entity types, actions and their contexts. All SQL
+/// adapters give this same part.
+pub const VOCABULARY: &str = include_str!("sql.cedarschema");

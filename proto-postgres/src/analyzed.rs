@@ -74,7 +74,11 @@ impl Analyzed {
         list.extend(tags.iter().map(|tag| Operation::unmask(tag, resource)));
         let summary = match statements.as_slice() {
             [] => "empty statement".to_owned(),
-            several => several.iter().map(|s| s.summary.as_str()).collect::<Vec<_>>().join("; "),
+            several => several
+                .iter()
+                .map(|s| s.summary.as_str())
+                .collect::<Vec<_>>()
+                .join("; "),
         };
         let changes = |o: &sql::Operation| !matches!(o.action, sql::Action::Read | sql::Action::Temp);
         Self {
@@ -84,9 +88,14 @@ impl Analyzed {
             writes: statements.iter().flat_map(|s| &s.operations).any(changes),
             calls: statements.iter().any(|s| {
                 s.opaque_call
-                    || s.operations.iter().any(|o| matches!(o.action, sql::Action::Call | sql::Action::Unknown))
+                    || s.operations
+                        .iter()
+                        .any(|o| matches!(o.action, sql::Action::Call | sql::Action::Unknown))
             }),
-            copy_ins: statements.iter().filter(|s| s.kind == sql::StatementKind::CopyIn).count(),
+            copy_ins: statements
+                .iter()
+                .filter(|s| s.kind == sql::StatementKind::CopyIn)
+                .count(),
             names: statements.iter().any(|s| needs_names(s.kind)),
             statements,
             sql,
@@ -117,7 +126,10 @@ impl Analyzed {
     fn is_shareable(&self) -> bool {
         use sql::StatementKind as Kind;
         !self.unresolved
-            && !self.statements.iter().any(|s| matches!(s.kind, Kind::Execute | Kind::Fetch | Kind::Explain))
+            && !self
+                .statements
+                .iter()
+                .any(|s| matches!(s.kind, Kind::Execute | Kind::Fetch | Kind::Explain))
     }
 }
 
@@ -152,7 +164,10 @@ pub fn translate(operation: &sql::Operation, resource: &str, database: &str) -> 
             Object::new(EntityRef::new("Function", format!("{resource}/{function}")))
         }
         column @ sql::Object::Column { schema, table, .. } => {
-            let table = sql::Object::Table { schema: schema.clone(), name: table.clone() };
+            let table = sql::Object::Table {
+                schema: schema.clone(),
+                name: table.clone(),
+            };
             Object::within(
                 EntityRef::new("Column", format!("{resource}/{column}")),
                 vec![EntityRef::new("Table", format!("{resource}/{table}"))],
@@ -180,10 +195,18 @@ impl Default for AnalysisCache {
     fn default() -> Self {
         let weigh = |key: &Key, value: &Arc<Analyzed>| {
             let operations = value.operations.list().len().saturating_mul(300);
-            u32::try_from(key.sql.len().saturating_mul(2).saturating_add(operations).saturating_add(1000))
-                .unwrap_or(u32::MAX)
+            u32::try_from(
+                key.sql
+                    .len()
+                    .saturating_mul(2)
+                    .saturating_add(operations)
+                    .saturating_add(1000),
+            )
+            .unwrap_or(u32::MAX)
         };
-        Self { cache: Cache::builder().max_capacity(CACHE_BYTES).weigher(weigh).build() }
+        Self {
+            cache: Cache::builder().max_capacity(CACHE_BYTES).weigher(weigh).build(),
+        }
     }
 }
 

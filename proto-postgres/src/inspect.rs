@@ -30,27 +30,45 @@ impl Session {
         now: Instant,
     ) -> Result<Inspection<Need>, Fault> {
         match message {
-            Message::Query { sql, arrived, refreshed, analyzed, .. } => {
-                match self.analyze(sql, *arrived, refreshed, out, now) {
-                    Ready::First(first) => Ok(first),
-                    Ready::Analyzed(found) => {
-                        *analyzed = Some(found.clone());
-                        Ok(ask(&found, Vec::new(), Stage::Run))
-                    }
+            Message::Query {
+                sql,
+                arrived,
+                refreshed,
+                analyzed,
+                ..
+            } => match self.analyze(sql, *arrived, refreshed, out, now) {
+                Ready::First(first) => Ok(first),
+                Ready::Analyzed(found) => {
+                    *analyzed = Some(found.clone());
+                    Ok(ask(&found, Vec::new(), Stage::Run))
                 }
-            }
-            Message::Parse { sql, arrived, refreshed, analyzed, .. } => {
-                match self.analyze(sql, *arrived, refreshed, out, now) {
-                    Ready::First(first) => Ok(first),
-                    Ready::Analyzed(found) => {
-                        *analyzed = Some(found.clone());
-                        Ok(ask(&found, Vec::new(), Stage::Prepare { runs: found.calls }))
-                    }
+            },
+            Message::Parse {
+                sql,
+                arrived,
+                refreshed,
+                analyzed,
+                ..
+            } => match self.analyze(sql, *arrived, refreshed, out, now) {
+                Ready::First(first) => Ok(first),
+                Ready::Analyzed(found) => {
+                    *analyzed = Some(found.clone());
+                    Ok(ask(&found, Vec::new(), Stage::Prepare { runs: found.calls }))
                 }
-            }
-            Message::Bind { statement, parameters, arrived, refreshed, analyzed, .. } => {
+            },
+            Message::Bind {
+                statement,
+                parameters,
+                arrived,
+                refreshed,
+                analyzed,
+                ..
+            } => {
                 let Some(prepared) = self.names.statement(statement).cloned() else {
-                    return Ok(improper(Improper { what: Wrong::NoStatement, simple: false }));
+                    return Ok(improper(Improper {
+                        what: Wrong::NoStatement,
+                        simple: false,
+                    }));
                 };
                 match self.analyze(&prepared.sql, *arrived, refreshed, out, now) {
                     Ready::First(first) => Ok(first),
@@ -58,7 +76,11 @@ impl Session {
                         let epoch = self.epoch();
                         self.names.refresh_statement(statement, found.clone(), epoch);
                         *analyzed = Some(found.clone());
-                        Ok(ask(&found, parameters.clone(), Stage::Prepare { runs: found.calls }))
+                        Ok(ask(
+                            &found,
+                            parameters.clone(),
+                            Stage::Prepare { runs: found.calls },
+                        ))
                     }
                 }
             }
@@ -68,7 +90,10 @@ impl Session {
                     return Ok(ask(&known.analyzed, known.parameters.clone(), Stage::Run));
                 }
                 if !self.state.cursors.contains_key(portal) {
-                    return Ok(improper(Improper { what: Wrong::NoPortal, simple: false }));
+                    return Ok(improper(Improper {
+                        what: Wrong::NoPortal,
+                        simple: false,
+                    }));
                 }
                 // A cursor that DECLARE has opened: executing its portal is what FETCH does.
                 let fetch = format!("FETCH ALL FROM \"{}\"", portal.replace('"', "\"\""));
@@ -94,19 +119,28 @@ impl Session {
         now: Instant,
     ) -> Ready {
         if std::mem::take(&mut self.structure_failed) {
-            return Ready::First(refuse("the structure of the database can't be read now; try again later"));
+            return Ready::First(refuse(
+                "the structure of the database can't be read now; try again later",
+            ));
         }
         if self.own.is_asking() {
             return Ready::First(Inspection::Wait);
         }
         if std::mem::take(&mut self.own.failed) {
-            return Ready::First(refuse("what names mean in this session can't be read now; try again"));
+            return Ready::First(refuse(
+                "what names mean in this session can't be read now; try again",
+            ));
         }
-        let fresh = self.structure.as_ref().filter(|structure| !structure.is_superseded());
+        let fresh = self
+            .structure
+            .as_ref()
+            .filter(|structure| !structure.is_superseded());
         if fresh.is_some() && self.structure_at.is_none() {
             self.structure_at = Some(now);
         }
-        let old = self.structure_at.is_none_or(|at| now.saturating_duration_since(at) >= CHECK_EVERY);
+        let old = self
+            .structure_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= CHECK_EVERY);
         if self.private.is_none() && (fresh.is_none() || old) {
             return Ready::First(Inspection::Needs(Need::Structure(None)));
         }
@@ -114,7 +148,9 @@ impl Session {
             return Ready::First(Inspection::Needs(Need::Structure(None)));
         };
         let resource = self.settings.resource.clone();
-        let analyzed = structure.cache.analyzed(text, &structure, &self.state, &self.shared, &resource);
+        let analyzed = structure
+            .cache
+            .analyzed(text, &structure, &self.state, &self.shared, &resource);
         let failed = self.transaction == TransactionStatus::Failed;
         if analyzed.names
             && let Some(question) = self.own_question()
@@ -122,7 +158,9 @@ impl Session {
             if failed && self.pending.is_empty() {
                 // Nothing can be asked of the server now, and nothing but the end of the transaction can run.
                 if analyzed.statements.len() > 1 {
-                    return Ready::First(refuse("the transaction has failed: send ROLLBACK by itself first"));
+                    return Ready::First(refuse(
+                        "the transaction has failed: send ROLLBACK by itself first",
+                    ));
                 }
                 return Ready::Analyzed(analyzed);
             }
@@ -140,31 +178,24 @@ impl Session {
         Ready::Analyzed(analyzed)
     }
 
-    /// A function by its number: no text names it, so it is found by number or asks what is not understood.
+    /// A function by its number: no text names it, so it asks what is not understood.
     fn ask_function(&self, oid: u32, parameters: Vec<Parameter>) -> Inspection<Need> {
-        let known = self.structure().and_then(|structure| {
-            let (schema, name) = structure.catalog.function_by_oid(i64::from(oid))?;
-            Some(sql::function_operations(schema, name, &structure.catalog, &self.state))
-        });
-        let unknown =
-            || vec![sql::Operation { action: sql::Action::Unknown, object: sql::Object::Resource }];
-        let (resource, database) = (&self.settings.resource, &self.settings.database);
-        let list: Vec<_> = known
-            .unwrap_or_else(unknown)
-            .iter()
-            .map(|operation| translate(operation, resource, database))
-            .chain(self.structure().into_iter().flat_map(|structure| {
-                structure
-                    .tags
-                    .all()
-                    .iter()
-                    .map(|tag| gateway_core::operation::Operation::unmask(tag, resource))
-            }))
-            .collect();
+        let unknown = sql::Operation {
+            action: sql::Action::Unknown,
+            object: sql::Object::Resource,
+        };
+        let operation = translate(&unknown, &self.settings.resource, &self.settings.database);
         let text: Arc<str> = format!("FunctionCall {oid}").into();
         Inspection::Ask(Question {
-            operations: Arc::new(Operations::new(list, format!("call function {oid} by FunctionCall"))),
-            statement: Some(Statement { text: text.clone(), normalised: text, parameters }),
+            operations: Arc::new(Operations::new(
+                vec![operation],
+                format!("call function {oid} by FunctionCall"),
+            )),
+            statement: Some(Statement {
+                text: text.clone(),
+                normalised: text,
+                parameters,
+            }),
             writes: true,
             stage: Stage::Run,
         })

@@ -1,13 +1,32 @@
-//! PostgreSQL's frontend/backend protocol, version 3.
+//! PostgreSQL's frontend/backend protocol, version 3, as an adapter of the gateway.
 //!
 //! ```text
-//!  client bytes --> wire::frame --> wire::frontend::Message      (who speaks: the client)
-//!  target bytes --> wire::frame --> wire::backend::Message       (who speaks: the target)
-//!                                        `--> login::TargetLogin --> bytes towards the target
+//!            accept: TLS, start-up, token        target: TCP, TLS, login
+//!                       │                              │
+//! client ──▶ wire ──▶ session ──▶ inspect ──▶ policy ──▶ rewrite ──▶ target
+//! client ◀──────────── session (what the server owes) ◀── wire ◀──── target
 //! ```
 //!
-//! [`wire`] turns bytes into types and back and keeps no state. [`login`] is the sans-IO
-//! authentication towards the target. Nothing here opens a socket or reads a clock.
+//! [`wire`] turns bytes into types and back and keeps no state; it is of use alone. [`login`] is the sans-IO
+//! authentication towards the target. [`session`] is the sans-IO machine of one session: *parse* and the bookkeeping of
+//! what the server owes; `inspect` says what a message tries, `rewrite` puts it or its refusal in its place.
+//! [`PostgresAdapter`] is the thin part that owns sockets.
+//!
+//! What this crate does not do: it decides nothing, it does not understand SQL (that is `gateway-sql`), and it does not
+//! speak the replication protocol, GSSAPI or COPY BOTH.
 
+mod accept;
+mod adapter;
+pub mod analyzed;
+mod cancel;
+mod inspect;
 pub mod login;
+mod rewrite;
+pub mod session;
+pub mod structure;
+pub mod tags;
+pub mod target;
 pub mod wire;
+
+pub use adapter::PostgresAdapter;
+pub use rewrite::APPROVAL_PENDING;

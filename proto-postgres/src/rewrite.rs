@@ -78,10 +78,16 @@ pub(crate) fn goodbye(why: &End) -> Option<ErrorBuilder> {
             "log in again with a fresh token",
             sqlstate::ADMIN_SHUTDOWN,
         ),
-        End::Killed => fatal(sqlstate::ADMIN_SHUTDOWN, "the session was ended by an operator of the gateway"),
+        End::Killed => fatal(
+            sqlstate::ADMIN_SHUTDOWN,
+            "the session was ended by an operator of the gateway",
+        ),
         End::Shutdown => fatal(sqlstate::ADMIN_SHUTDOWN, "the gateway is shutting down"),
         End::Idle => fatal("57P05", "the session was idle for longer than the gateway allows"),
-        End::TooLong => fatal(sqlstate::ADMIN_SHUTDOWN, "the session lasted longer than the gateway allows"),
+        End::TooLong => fatal(
+            sqlstate::ADMIN_SHUTDOWN,
+            "the session lasted longer than the gateway allows",
+        ),
         End::OutOfTime => told(
             Code::BudgetExhausted,
             "budget exhausted: the operation took longer than policy allows",
@@ -95,7 +101,9 @@ pub(crate) fn goodbye(why: &End) -> Option<ErrorBuilder> {
             sqlstate::PROTOCOL_VIOLATION,
         ),
         End::Fault(_) => fatal(sqlstate::CONNECTION_FAILURE, "the target broke the protocol"),
-        End::Broken(Peer::Target, _) => fatal(sqlstate::CONNECTION_FAILURE, "the connection to the target broke"),
+        End::Broken(Peer::Target, _) => {
+            fatal(sqlstate::CONNECTION_FAILURE, "the connection to the target broke")
+        }
     }
 }
 
@@ -147,7 +155,12 @@ impl Session {
                 && *ticket != PREPARED
             {
                 let error = Some("skipped".to_owned());
-                self.outcomes.push_back(Outcome { ticket: *ticket, rows: 0, bytes: 0, error });
+                self.outcomes.push_back(Outcome {
+                    ticket: *ticket,
+                    rows: 0,
+                    bytes: 0,
+                    error,
+                });
             }
             return Ok(());
         }
@@ -172,19 +185,31 @@ impl Session {
         out: &mut Outbound,
     ) -> Result<(), Fault> {
         match message {
-            Message::Query { frame, analyzed: Some(analyzed), .. } => {
+            Message::Query {
+                frame,
+                analyzed: Some(analyzed),
+                ..
+            } => {
                 let running = self.running(ticket, &analyzed, obligations.rows);
                 self.push(Expect::Query(running));
                 self.end_run();
                 Self::forward(&frame, out);
             }
-            Message::Parse { frame, name, analyzed: Some(analyzed), .. } => {
+            Message::Parse {
+                frame,
+                name,
+                analyzed: Some(analyzed),
+                ..
+            } => {
                 // Where the name is taken the server refuses the message, and the name goes on to mean what it did.
                 let change = if !name.is_empty() && self.names.statement(&name).is_some() {
                     None
                 } else {
-                    let prepared =
-                        Prepared { sql: analyzed.sql.clone(), analyzed: analyzed.clone(), epoch: self.epoch() };
+                    let prepared = Prepared {
+                        sql: analyzed.sql.clone(),
+                        analyzed: analyzed.clone(),
+                        epoch: self.epoch(),
+                    };
                     let change = self.names.set_statement(&name, Some(prepared), self.run);
                     if !name.is_empty() {
                         self.mirror_statement(&name);
@@ -194,11 +219,22 @@ impl Session {
                 self.extended(Expect::Parse, change);
                 Self::forward(&frame, out);
             }
-            Message::Bind { frame, portal, parameters, analyzed: Some(analyzed), .. } => {
+            Message::Bind {
+                frame,
+                portal,
+                parameters,
+                analyzed: Some(analyzed),
+                ..
+            } => {
                 self.bound(&portal, analyzed, parameters);
                 Self::forward(&frame, out);
             }
-            Message::Execute { frame, portal, max_rows, analyzed: Some(analyzed) } => {
+            Message::Execute {
+                frame,
+                portal,
+                max_rows,
+                analyzed: Some(analyzed),
+            } => {
                 let given = self.names.portal(&portal).map_or(0, |known| known.rows);
                 let budget = obligations.rows.map(|rows| rows.saturating_sub(given));
                 let mut running = self.running(ticket, &analyzed, budget);
@@ -207,14 +243,20 @@ impl Session {
                 match limited(max_rows, budget) {
                     None => Self::forward(&frame, out),
                     Some(max_rows) => {
-                        let execute = Execute { portal: frame_portal(&frame), max_rows };
+                        let execute = Execute {
+                            portal: frame_portal(&frame),
+                            max_rows,
+                        };
                         let encoded = execute.encode(&mut out.to_target);
                         encoded.map_err(|error| Fault::client(error.to_string()))?;
                     }
                 }
             }
             Message::FunctionCall { frame, .. } => {
-                self.push(Expect::Function(Running { ticket, ..Running::default() }));
+                self.push(Expect::Function(Running {
+                    ticket,
+                    ..Running::default()
+                }));
                 self.end_run();
                 Self::forward(&frame, out);
             }
@@ -229,7 +271,11 @@ impl Session {
     }
 
     fn push(&mut self, expect: Expect) {
-        self.pending.push_back(Pending { expect, run: self.run, change: None });
+        self.pending.push_back(Pending {
+            expect,
+            run: self.run,
+            change: None,
+        });
     }
 
     fn running(&mut self, ticket: u64, analyzed: &crate::analyzed::Analyzed, budget: Option<u64>) -> Running {
@@ -239,7 +285,11 @@ impl Session {
         Running {
             ticket,
             budget,
-            effects: analyzed.statements.iter().map(|statement| statement.effects.clone()).collect(),
+            effects: analyzed
+                .statements
+                .iter()
+                .map(|statement| statement.effects.clone())
+                .collect(),
             copy_ins: analyzed.copy_ins,
             ..Running::default()
         }

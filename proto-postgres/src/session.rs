@@ -18,9 +18,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use gateway_core::audit::Parameter;
-use gateway_core::machine::{
-    End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession,
-};
+use gateway_core::machine::{End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession};
 use gateway_core::verdict::{Decision, Ruling};
 use gateway_sql::SessionState;
 
@@ -248,8 +246,10 @@ impl Session {
             current_user: settings.login.clone(),
             ..SessionState::default()
         };
-        let shared =
-            SharedState { path: state.search_path.clone().into(), database: settings.database.as_str().into() };
+        let shared = SharedState {
+            path: state.search_path.clone().into(),
+            database: settings.database.as_str().into(),
+        };
         let mut session = Self {
             settings: Arc::new(settings),
             changed,
@@ -315,7 +315,9 @@ impl Session {
 
     /// Whether a statement runs that may give only so many rows: what follows waits, so that a failure has its place.
     fn budget_is_pending(&mut self) -> bool {
-        self.pending.iter_mut().any(|pending| pending.expect.running().is_some_and(|r| r.budget.is_some()))
+        self.pending
+            .iter_mut()
+            .any(|pending| pending.expect.running().is_some_and(|r| r.budget.is_some()))
     }
 
     /// Makes the server send what it has, so that waiting for it comes to an end.

@@ -56,7 +56,13 @@ impl Structure {
     /// Puts a catalog and tags together.
     pub fn new(catalog: Catalog, tags: Arc<TagIndex>) -> Self {
         let version = NEXT_VERSION.fetch_add(1, Ordering::Relaxed);
-        Self { catalog, tags, cache: AnalysisCache::default(), version, superseded: AtomicBool::new(false) }
+        Self {
+            catalog,
+            tags,
+            cache: AnalysisCache::default(),
+            version,
+            superseded: AtomicBool::new(false),
+        }
     }
 
     /// Whether it is known that the target has changed since.
@@ -107,7 +113,9 @@ pub struct Structures {
 
 impl std::fmt::Debug for Structures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Structures").field("databases", &self.databases.lock().len()).finish()
+        f.debug_struct("Structures")
+            .field("databases", &self.databases.lock().len())
+            .finish()
     }
 }
 
@@ -236,7 +244,11 @@ impl Database {
                 Arc::new(Structure::new(catalog, self.tags.clone()))
             }
         };
-        let current = Current { structure: structure.clone(), probe, checked };
+        let current = Current {
+            structure: structure.clone(),
+            probe,
+            checked,
+        };
         let before = self.current.lock().replace(current);
         if let Some(before) = before
             && !Arc::ptr_eq(&before.structure, &structure)

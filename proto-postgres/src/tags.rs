@@ -85,7 +85,11 @@ fn parse(text: &str) -> Result<Pattern, String> {
         }
     }
     match <[Part; 3]>::try_from(parts) {
-        Ok([schema, table, column]) => Ok(Pattern { schema, table, column }),
+        Ok([schema, table, column]) => Ok(Pattern {
+            schema,
+            table,
+            column,
+        }),
         Err(_) => Err("does not have three parts; write schema.table.column, with * for any".to_owned()),
     }
 }
@@ -129,11 +133,19 @@ mod tests {
     fn patterns() {
         assert_eq!(
             parse("*.employees.email"),
-            Ok(Pattern { schema: Part::Any, table: name("employees"), column: name("email") })
+            Ok(Pattern {
+                schema: Part::Any,
+                table: name("employees"),
+                column: name("email")
+            })
         );
         assert_eq!(
             parse("\"a.b\".\"c\"\"d\".e"),
-            Ok(Pattern { schema: name("a.b"), table: name("c\"d"), column: name("e") })
+            Ok(Pattern {
+                schema: name("a.b"),
+                table: name("c\"d"),
+                column: name("e")
+            })
         );
         assert_eq!(
             parse("public.events.payload$.user.email").unwrap().column,

@@ -59,7 +59,10 @@ impl ResourceSettings {
 /// Host and port of `address`.
 pub(crate) fn split_address(address: &str) -> Option<(&str, u16)> {
     let (host, port) = address.rsplit_once(':')?;
-    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let host = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host);
     let port = port.parse().ok().filter(|port| *port != 0)?;
     (!host.is_empty()).then_some((host, port))
 }
@@ -132,7 +135,9 @@ pub struct TargetConnection {
 /// Whether the target may have the password in clear, if it asks: a man in the middle could ask for it.
 pub(crate) fn allows_clear_password(resource: &Resource, transport: &Transport) -> bool {
     let loopback = match transport {
-        Transport::Tcp(tcp) => tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
+        Transport::Tcp(tcp) => tcp
+            .peer_addr()
+            .is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
         _ => transport.is_tls(),
     };
     loopback || ResourceSettings::of(resource).is_ok_and(|settings| settings.clear_password)
@@ -159,7 +164,9 @@ pub(crate) async fn dial(resource: &Resource, limit: Duration) -> Result<Transpo
         let tls = ClientTls::new(settings.ca.as_deref())?;
         Ok(tls.connect(host, tcp).await?)
     };
-    tokio::time::timeout(limit, open).await.unwrap_or(Err(TargetError::Timeout(limit)))
+    tokio::time::timeout(limit, open)
+        .await
+        .unwrap_or(Err(TargetError::Timeout(limit)))
 }
 
 /// Logs in to a target with `parameters` beside the user.
@@ -172,12 +179,27 @@ pub(crate) async fn log_in(
 ) -> Result<TargetConnection, TargetError> {
     let work = async {
         let mut startup = vec![(&b"user"[..], lease.username.as_bytes())];
-        startup.extend(parameters.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        startup.extend(
+            parameters
+                .iter()
+                .map(|(name, value)| (name.as_bytes(), value.as_bytes())),
+        );
         let mut bytes = BytesMut::new();
-        StartupMessage { version: ProtocolVersion::V3_0, parameters: startup }.encode(&mut bytes)?;
+        StartupMessage {
+            version: ProtocolVersion::V3_0,
+            parameters: startup,
+        }
+        .encode(&mut bytes)?;
         transport.write_all(&bytes).await?;
-        let options = Options { allow_clear, allow_md5: true, ..Options::default() };
-        let password = lease.password.as_ref().map(|p| p.expose().as_bytes().to_vec().into());
+        let options = Options {
+            allow_clear,
+            allow_md5: true,
+            ..Options::default()
+        };
+        let password = lease
+            .password
+            .as_ref()
+            .map(|p| p.expose().as_bytes().to_vec().into());
         let mut login = TargetLogin::new(&lease.username, password, options);
         let mut done = false;
         let mut input = BytesMut::new();
@@ -194,26 +216,44 @@ pub(crate) async fn log_in(
                 backend::Message::ErrorResponse(error) => return Err(refused(&error)),
                 backend::Message::NoticeResponse(_) => {}
                 _ if !done => {
-                    return Err(TargetError::Malformed("the target spoke before the login was done".into()));
+                    return Err(TargetError::Malformed(
+                        "the target spoke before the login was done".into(),
+                    ));
                 }
                 backend::Message::ParameterStatus(status) => {
                     known.push((status.name.to_vec(), status.value.to_vec()));
                 }
                 backend::Message::BackendKeyData(data) => key = Some((data.process_id, data.key.to_vec())),
                 backend::Message::ReadyForQuery(_) => {
-                    return Ok(TargetConnection { transport, parameters: known, key, leftover: input });
+                    return Ok(TargetConnection {
+                        transport,
+                        parameters: known,
+                        key,
+                        leftover: input,
+                    });
                 }
-                _ => return Err(TargetError::Malformed("the target sent an unexpected message at login".into())),
+                _ => {
+                    return Err(TargetError::Malformed(
+                        "the target sent an unexpected message at login".into(),
+                    ));
+                }
             }
         }
-        Err(TargetError::Malformed("the target sent too many messages at login".into()))
+        Err(TargetError::Malformed(
+            "the target sent too many messages at login".into(),
+        ))
     };
-    tokio::time::timeout(limit, work).await.unwrap_or(Err(TargetError::Timeout(limit)))
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or(Err(TargetError::Timeout(limit)))
 }
 
 fn refused(error: &backend::ErrorResponse<'_>) -> TargetError {
     let text = |code| String::from_utf8_lossy(error.get(code).unwrap_or_default()).into_owned();
-    TargetError::Refused { code: text(field::CODE), message: text(field::MESSAGE) }
+    TargetError::Refused {
+        code: text(field::CODE),
+        message: text(field::MESSAGE),
+    }
 }
 
 async fn read_frame(
@@ -254,7 +294,9 @@ pub(crate) async fn cancel(
         let _ = transport.read(&mut end).await;
         Ok(())
     };
-    tokio::time::timeout(limit, work).await.unwrap_or(Err(TargetError::Timeout(limit)))
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or(Err(TargetError::Timeout(limit)))
 }
 
 /// The gateway's own connection to a database: reads its structure and nothing else. It never carries a client's
@@ -288,12 +330,17 @@ impl OwnConnection {
         let transport = dial(resource, limit).await?;
         let clear = allows_clear_password(resource, &transport);
         let connection = log_in(transport, &lease, &parameters, clear, limit).await?;
-        Ok(Self { transport: connection.transport, input: connection.leftover })
+        Ok(Self {
+            transport: connection.transport,
+            input: connection.leftover,
+        })
     }
 
     /// The one value of a query that gives one row of one column.
     pub async fn value(&mut self, sql: &str) -> Result<String, TargetError> {
-        tokio::time::timeout(OWN_TIME, self.ask(sql)).await.unwrap_or(Err(TargetError::Timeout(OWN_TIME)))
+        tokio::time::timeout(OWN_TIME, self.ask(sql))
+            .await
+            .unwrap_or(Err(TargetError::Timeout(OWN_TIME)))
     }
 
     async fn ask(&mut self, sql: &str) -> Result<String, TargetError> {

@@ -31,12 +31,20 @@ fn unexpected(what: &str) -> Fault {
 }
 
 impl Session {
-    pub(crate) fn parse_target(&mut self, input: &[u8], out: &mut Outbound) -> Result<Parsed<Message>, Fault> {
+    pub(crate) fn parse_target(
+        &mut self,
+        input: &[u8],
+        out: &mut Outbound,
+    ) -> Result<Parsed<Message>, Fault> {
         if self.pass_target > 0 {
             let n = self.pass_target.min(input.len());
             self.pass_target = self.pass_target.saturating_sub(n);
             self.count_bytes(n);
-            return Ok(if n == 0 { Parsed::Incomplete } else { Parsed::Forward(n) });
+            return Ok(if n == 0 {
+                Parsed::Incomplete
+            } else {
+                Parsed::Forward(n)
+            });
         }
         if !self.deferred.is_empty() {
             out.to_client.extend_from_slice(&self.deferred);
@@ -58,8 +66,8 @@ impl Session {
             return Ok(Parsed::Incomplete);
         };
         let body = whole.get(HEADER_LEN..).unwrap_or_default();
-        let message = backend::Message::parse(header.tag, body)
-            .map_err(|e| Fault::target(format!("sent a {e}")))?;
+        let message =
+            backend::Message::parse(header.tag, body).map_err(|e| Fault::target(format!("sent a {e}")))?;
         match self.target_message(&message, whole.len(), out)? {
             Fate::Pass => {
                 self.count_bytes(header.len);
@@ -107,7 +115,11 @@ impl Session {
 
     fn count_bytes(&mut self, n: usize) {
         let n = u64::try_from(n).unwrap_or(u64::MAX);
-        if let Some(running) = self.pending.front_mut().and_then(|pending| pending.expect.running()) {
+        if let Some(running) = self
+            .pending
+            .front_mut()
+            .and_then(|pending| pending.expect.running())
+        {
             running.bytes = running.bytes.saturating_add(n);
         }
     }
@@ -163,9 +175,10 @@ impl Session {
             M::Authentication(_) | M::BackendKeyData(_) | M::NegotiateProtocolVersion(_) => {
                 Err(unexpected("a message of the login"))
             }
-            M::Unknown(unknown) => {
-                Err(Fault::target(format!("sent a message of unknown type {:?}", char::from(unknown.tag))))
-            }
+            M::Unknown(unknown) => Err(Fault::target(format!(
+                "sent a message of unknown type {:?}",
+                char::from(unknown.tag)
+            ))),
         }
     }
 
@@ -174,7 +187,10 @@ impl Session {
     }
 
     fn is_own(&self) -> bool {
-        matches!(self.pending.front().map(|pending| &pending.expect), Some(Expect::Own(_)))
+        matches!(
+            self.pending.front().map(|pending| &pending.expect),
+            Some(Expect::Own(_))
+        )
     }
 
     /// The front entry has been answered.
@@ -240,7 +256,11 @@ impl Session {
                 Ok(Fate::Drop)
             }
             Some(Expect::Query(running)) => {
-                let effects = if complete.is_some() { running.effects.pop_front() } else { None };
+                let effects = if complete.is_some() {
+                    running.effects.pop_front()
+                } else {
+                    None
+                };
                 if !is_result(complete) {
                     running.rows = running.rows.saturating_add(changed);
                 }
@@ -255,7 +275,11 @@ impl Session {
                 }
                 self.copy = Copy::None;
                 self.apply(effects);
-                let Some(Pending { expect: Expect::Execute(mut running), .. }) = self.done() else {
+                let Some(Pending {
+                    expect: Expect::Execute(mut running),
+                    ..
+                }) = self.done()
+                else {
                     return Ok(Fate::Pass);
                 };
                 if running.overrun {
@@ -280,7 +304,11 @@ impl Session {
             return Err(unexpected("PortalSuspended"));
         };
         let used_up = running.overrun;
-        let Some(Pending { expect: Expect::Execute(mut running), .. }) = self.done() else {
+        let Some(Pending {
+            expect: Expect::Execute(mut running),
+            ..
+        }) = self.done()
+        else {
             return Ok(Fate::Drop);
         };
         self.names.add_rows(&running.portal, running.rows);
@@ -308,13 +336,21 @@ impl Session {
         Ok(Fate::Pass)
     }
 
-    fn target_error(&mut self, error: &backend::ErrorResponse<'_>, out: &mut Outbound) -> Result<Fate, Fault> {
-        let severity = error.get(field::SEVERITY_NONLOCALIZED).or_else(|| error.get(field::SEVERITY));
+    fn target_error(
+        &mut self,
+        error: &backend::ErrorResponse<'_>,
+        out: &mut Outbound,
+    ) -> Result<Fate, Fault> {
+        let severity = error
+            .get(field::SEVERITY_NONLOCALIZED)
+            .or_else(|| error.get(field::SEVERITY));
         if matches!(severity, Some(b"FATAL" | b"PANIC")) {
             self.fatal_sent = true;
             return Ok(Fate::Pass);
         }
-        let code = error.get(field::CODE).map(|code| String::from_utf8_lossy(code).into_owned());
+        let code = error
+            .get(field::CODE)
+            .map(|code| String::from_utf8_lossy(code).into_owned());
         self.note_failure();
         match self.pending.front_mut().map(|pending| &mut pending.expect) {
             None => Err(unexpected("an error")),
@@ -329,14 +365,20 @@ impl Session {
                 }
                 Ok(if running.overrun { Fate::Drop } else { Fate::Pass })
             }
-            Some(Expect::Refusal { simple: true, error, told }) => {
+            Some(Expect::Refusal {
+                simple: true,
+                error,
+                told,
+            }) => {
                 if !*told {
                     out.to_client.extend_from_slice(error);
                     *told = true;
                 }
                 Ok(Fate::Drop)
             }
-            Some(Expect::Refusal { simple: false, error, .. }) => {
+            Some(Expect::Refusal {
+                simple: false, error, ..
+            }) => {
                 out.to_client.extend_from_slice(error);
                 self.skip_to_sync();
                 Ok(Fate::Drop)
@@ -365,7 +407,10 @@ impl Session {
     fn own_failed(&mut self) -> Fate {
         self.own.failed = true;
         while self.is_own() {
-            if matches!(self.pending.front().map(|p| &p.expect), Some(Expect::Own(Step::Sync))) {
+            if matches!(
+                self.pending.front().map(|p| &p.expect),
+                Some(Expect::Own(Step::Sync))
+            ) {
                 self.own_answered();
                 return Fate::Drop;
             }
@@ -387,7 +432,11 @@ impl Session {
             }
             skipped.push(pending);
         }
-        if !self.pending.iter().any(|pending| matches!(pending.expect, Expect::Sync)) {
+        if !self
+            .pending
+            .iter()
+            .any(|pending| matches!(pending.expect, Expect::Sync))
+        {
             self.skipping = true;
         }
         while let Some(pending) = skipped.pop() {
@@ -423,7 +472,9 @@ impl Session {
     pub(crate) fn mirror_statement(&mut self, name: &str) {
         match self.names.statement(name) {
             Some(prepared) => {
-                let statement = gateway_sql::PreparedStatement { sql: prepared.sql.clone() };
+                let statement = gateway_sql::PreparedStatement {
+                    sql: prepared.sql.clone(),
+                };
                 self.state.prepared.insert(name.to_owned(), statement);
             }
             None => {
@@ -558,7 +609,11 @@ impl Session {
                         &self.shared,
                         &self.settings.resource,
                     );
-                    let prepared = super::names::Prepared { sql, analyzed, epoch: self.epoch() };
+                    let prepared = super::names::Prepared {
+                        sql,
+                        analyzed,
+                        epoch: self.epoch(),
+                    };
                     let change = self.names.set_statement(&name, Some(prepared), settled);
                     self.names.confirm(&change);
                     self.mirror_statement(&name);
@@ -628,7 +683,11 @@ impl Session {
         let notice = ErrorBuilder::new(Severity::Notice, "01000", rewrite::message(decision))
             .detail(decision.to_json())
             .hint(&decision.hint);
-        let to = if self.pass_target > 0 { &mut self.deferred } else { &mut out.to_client };
+        let to = if self.pass_target > 0 {
+            &mut self.deferred
+        } else {
+            &mut out.to_client
+        };
         encode_into(to, |to| notice.encode(to));
     }
 

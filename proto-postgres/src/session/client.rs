@@ -34,15 +34,23 @@ impl Session {
         if self.pass_client > 0 {
             let n = self.pass_client.min(input.len());
             self.pass_client = self.pass_client.saturating_sub(n);
-            return Ok(if n == 0 { Parsed::Incomplete } else { Parsed::Forward(n) });
+            return Ok(if n == 0 {
+                Parsed::Incomplete
+            } else {
+                Parsed::Forward(n)
+            });
         }
         if self.drop_client > 0 {
             let n = self.drop_client.min(input.len());
             self.drop_client = self.drop_client.saturating_sub(n);
-            return Ok(if n == 0 { Parsed::Incomplete } else { Parsed::Consumed(n) });
+            return Ok(if n == 0 {
+                Parsed::Incomplete
+            } else {
+                Parsed::Consumed(n)
+            });
         }
-        let header =
-            frame::header(input, MAX_FRAME).map_err(|e| Fault::client(format!("sent a malformed frame: {e}")))?;
+        let header = frame::header(input, MAX_FRAME)
+            .map_err(|e| Fault::client(format!("sent a malformed frame: {e}")))?;
         let Some(header) = header else {
             return Ok(Parsed::Incomplete);
         };
@@ -92,7 +100,9 @@ impl Session {
         out: &mut Outbound,
     ) -> Result<Parsed<Message>, Fault> {
         if !matches!(tag, b'Q' | b'P' | b'B' | b'F') {
-            return Err(Fault::client(format!("sent a message of {len} bytes where {limit} are the most")));
+            return Err(Fault::client(format!(
+                "sent a message of {len} bytes where {limit} are the most"
+            )));
         }
         if self.must_wait(out) {
             return Ok(Parsed::Blocked);
@@ -103,8 +113,14 @@ impl Session {
             return Ok(Parsed::Consumed(there));
         }
         let simple = matches!(tag, b'Q' | b'F');
-        let message = Message::Improper(Improper { what: Wrong::TooLong(limit), simple });
-        Ok(Parsed::Inspect { consumed: there, message })
+        let message = Message::Improper(Improper {
+            what: Wrong::TooLong(limit),
+            simple,
+        });
+        Ok(Parsed::Inspect {
+            consumed: there,
+            message,
+        })
     }
 
     /// Whether a message that asks something must wait for the server's answers first.
@@ -140,7 +156,10 @@ impl Session {
             }
             M::Credential(_) => return Err(Fault::client("sent a password outside of the login")),
             M::Unknown(unknown) => {
-                return Err(Fault::client(format!("sent a message of unknown type {:?}", char::from(unknown.tag))));
+                return Err(Fault::client(format!(
+                    "sent a message of unknown type {:?}",
+                    char::from(unknown.tag)
+                )));
             }
             _ => {}
         }
@@ -156,7 +175,12 @@ impl Session {
         }
         let consumed = whole.len();
         let simple = matches!(message, M::Query(_) | M::FunctionCall(_));
-        let improper = |what| Ok(Parsed::Inspect { consumed, message: Message::Improper(Improper { what, simple }) });
+        let improper = |what| {
+            Ok(Parsed::Inspect {
+                consumed,
+                message: Message::Improper(Improper { what, simple }),
+            })
+        };
         if !self.names.has_room() && matches!(message, M::Parse(_) | M::Bind(_)) {
             return improper(Wrong::TooManyNames);
         }
@@ -243,8 +267,11 @@ impl Session {
             }
             M::FunctionCall(call) => {
                 let parameters = arguments(&call);
-                let message =
-                    Message::FunctionCall { oid: call.function, parameters, frame: BytesMut::from(whole) };
+                let message = Message::FunctionCall {
+                    oid: call.function,
+                    parameters,
+                    frame: BytesMut::from(whole),
+                };
                 Ok(Parsed::Inspect { consumed, message })
             }
             // Copy::Expected was dealt with by `must_wait`, the others above.
@@ -277,15 +304,17 @@ impl Session {
         match message {
             frontend::Message::CopyDone(_) | frontend::Message::CopyFail(_) => {
                 let more = simple
-                    && self.pending.front().is_some_and(|pending| {
-                        matches!(&pending.expect, Expect::Query(running) if running.copy_ins > 0)
-                    });
+                    && self.pending.front().is_some_and(
+                        |pending| matches!(&pending.expect, Expect::Query(running) if running.copy_ins > 0),
+                    );
                 self.copy = if more { Copy::Expected } else { Copy::None };
                 Ok(Parsed::Forward(len))
             }
             frontend::Message::Sync(_) | frontend::Message::Flush(_) => Ok(Parsed::Consumed(len)),
             frontend::Message::Terminate(_) => Ok(Parsed::Forward(len)),
-            _ => Err(Fault::client("sent another message while it had to send COPY data")),
+            _ => Err(Fault::client(
+                "sent another message while it had to send COPY data",
+            )),
         }
     }
 
@@ -295,7 +324,11 @@ impl Session {
             return Parsed::Blocked;
         }
         self.skipping = false;
-        self.pending.push_back(Pending { expect: Expect::Sync, run: self.run, change: None });
+        self.pending.push_back(Pending {
+            expect: Expect::Sync,
+            run: self.run,
+            change: None,
+        });
         self.end_run();
         Parsed::Forward(len)
     }
@@ -309,7 +342,11 @@ impl Session {
 
     /// A message of the extended protocol goes on.
     pub(crate) fn extended(&mut self, expect: Expect, change: Option<super::names::Change>) {
-        self.pending.push_back(Pending { expect, run: self.run, change });
+        self.pending.push_back(Pending {
+            expect,
+            run: self.run,
+            change,
+        });
         self.open_run = true;
         self.flushed = false;
     }
@@ -323,7 +360,10 @@ impl Session {
     ) -> Result<Parsed<Message>, Fault> {
         let consumed = whole.len();
         let improper = |what| {
-            Ok(Parsed::Inspect { consumed, message: Message::Improper(Improper { what, simple: false }) })
+            Ok(Parsed::Inspect {
+                consumed,
+                message: Message::Improper(Improper { what, simple: false }),
+            })
         };
         let (Some(portal), Some(statement)) = (self.decode(bind.portal), self.decode(bind.statement)) else {
             return improper(Wrong::Encoding);
@@ -359,11 +399,18 @@ impl Session {
     pub(crate) fn names_may_differ(&self) -> bool {
         self.environment_stale
             || self.private_stale
-            || self.structure().is_none_or(|structure| structure.is_superseded() && self.private.is_none())
+            || self
+                .structure()
+                .is_none_or(|structure| structure.is_superseded() && self.private.is_none())
     }
 
     /// A Bind goes on: its portal stands for that now.
-    pub(crate) fn bound(&mut self, portal: &str, analyzed: Arc<crate::analyzed::Analyzed>, parameters: Vec<Parameter>) {
+    pub(crate) fn bound(
+        &mut self,
+        portal: &str,
+        analyzed: Arc<crate::analyzed::Analyzed>,
+        parameters: Vec<Parameter>,
+    ) {
         let exists = !portal.is_empty()
             && (self.names.portal(portal).is_some() || self.state.cursors.contains_key(portal));
         let change = if exists {
@@ -373,7 +420,12 @@ impl Session {
             if !portal.is_empty() {
                 self.state.cursors.insert(portal.to_owned(), analyzed.cursor());
             }
-            let value = Portal { analyzed, parameters, rows: 0, run: self.run };
+            let value = Portal {
+                analyzed,
+                parameters,
+                rows: 0,
+                run: self.run,
+            };
             Some(self.names.set_portal(portal, Some(value), self.run))
         };
         self.extended(Expect::Bind, change);
@@ -393,15 +445,33 @@ impl Session {
         let text = super::REFUSED.as_bytes();
         if simple {
             encode_into(&mut out.to_target, |to| frontend::Query { sql: text }.encode(to));
-            let expect = Expect::Refusal { simple, error, told: false };
-            self.pending.push_back(Pending { expect, run: self.run, change: None });
+            let expect = Expect::Refusal {
+                simple,
+                error,
+                told: false,
+            };
+            self.pending.push_back(Pending {
+                expect,
+                run: self.run,
+                change: None,
+            });
             self.end_run();
         } else {
             let name = self.settings.nonce.clone();
-            let parse =
-                frontend::Parse { statement: name.as_bytes(), sql: text, parameter_types: Vec::new() };
+            let parse = frontend::Parse {
+                statement: name.as_bytes(),
+                sql: text,
+                parameter_types: Vec::new(),
+            };
             encode_into(&mut out.to_target, |to| parse.encode(to));
-            self.extended(Expect::Refusal { simple, error, told: false }, None);
+            self.extended(
+                Expect::Refusal {
+                    simple,
+                    error,
+                    told: false,
+                },
+                None,
+            );
             self.flush(out);
             self.skipping = true;
         }
@@ -411,12 +481,20 @@ impl Session {
 /// The parameters of a Bind as the trail keeps them.
 fn parameters(bind: &Bind<'_>) -> Vec<Parameter> {
     let formats = &bind.parameter_formats;
-    bind.parameters.iter().enumerate().map(|(i, value)| shown(*value, Format::of(formats, i))).collect()
+    bind.parameters
+        .iter()
+        .enumerate()
+        .map(|(i, value)| shown(*value, Format::of(formats, i)))
+        .collect()
 }
 
 fn arguments(call: &FunctionCall<'_>) -> Vec<Parameter> {
     let formats = &call.argument_formats;
-    call.arguments.iter().enumerate().map(|(i, value)| shown(*value, Format::of(formats, i))).collect()
+    call.arguments
+        .iter()
+        .enumerate()
+        .map(|(i, value)| shown(*value, Format::of(formats, i)))
+        .collect()
 }
 
 /// Text as it is; binary, and what is no text, as `\x` and hex digits; a long value cut, with its length.

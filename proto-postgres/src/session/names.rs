@@ -126,7 +126,11 @@ impl Names {
         if let Some(slot) = self.statements.get_mut(name)
             && let Some(known) = &slot.value
         {
-            slot.value = Some(Arc::new(Prepared { sql: known.sql.clone(), analyzed, epoch }));
+            slot.value = Some(Arc::new(Prepared {
+                sql: known.sql.clone(),
+                analyzed,
+                epoch,
+            }));
         }
     }
 
@@ -165,7 +169,8 @@ impl Names {
 
     /// A transaction has ended: the portals of its runs are gone.
     pub fn end_portals(&mut self, run: u64) {
-        self.portals.retain(|_, slot| slot.value.as_ref().is_some_and(|portal| portal.run > run));
+        self.portals
+            .retain(|_, slot| slot.value.as_ref().is_some_and(|portal| portal.run > run));
     }
 
     /// All statements are gone (DEALLOCATE ALL, DISCARD ALL).
@@ -180,7 +185,9 @@ impl Names {
 
     /// Names and texts of all statements.
     pub fn statements(&self) -> impl Iterator<Item = (&str, &Arc<Prepared>)> {
-        self.statements.iter().filter_map(|(name, slot)| Some((name.as_str(), slot.value.as_ref()?)))
+        self.statements
+            .iter()
+            .filter_map(|(name, slot)| Some((name.as_str(), slot.value.as_ref()?)))
     }
 }
 
@@ -198,7 +205,14 @@ fn change<T>(
             std::mem::replace(&mut slot.value, value)
         }
         None => {
-            slots.insert(name.to_owned(), Slot { value, unconfirmed: Some(run), stamp });
+            slots.insert(
+                name.to_owned(),
+                Slot {
+                    value,
+                    unconfirmed: Some(run),
+                    stamp,
+                },
+            );
             None
         }
     }
@@ -220,7 +234,14 @@ fn undo<T>(slots: &mut HashMap<String, Slot<T>>, name: String, before: Option<Ar
     if slots.get(&name).is_some_and(|slot| slot.stamp == stamp) {
         match before {
             Some(value) => {
-                slots.insert(name, Slot { value: Some(value), unconfirmed: None, stamp });
+                slots.insert(
+                    name,
+                    Slot {
+                        value: Some(value),
+                        unconfirmed: None,
+                        stamp,
+                    },
+                );
             }
             None => {
                 slots.remove(&name);

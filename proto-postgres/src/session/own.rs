@@ -34,7 +34,7 @@ const ENVIRONMENT_QUERY: &str = "SELECT pg_catalog.json_build_object(\
 
 /// Which question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
+pub(crate) enum Question {
     /// What names mean.
     Environment,
     /// The structure that only this transaction sees.
@@ -43,21 +43,21 @@ pub enum Question {
 
 /// The question that is under way.
 #[derive(Debug, Default)]
-pub struct Own {
+pub(crate) struct Own {
     asking: Option<Question>,
     answer: Vec<u8>,
     /// The last question failed; what waits for it is refused, and the next message asks again.
-    pub failed: bool,
+    pub(crate) failed: bool,
 }
 
 impl Own {
     /// Whether a question is under way.
-    pub fn is_asking(&self) -> bool {
+    pub(crate) fn is_asking(&self) -> bool {
         self.asking.is_some()
     }
 
     /// Takes a part of the answer.
-    pub fn row(&mut self, value: &[u8]) {
+    pub(crate) fn row(&mut self, value: &[u8]) {
         if self.answer.len().saturating_add(value.len()) <= ANSWER_BYTES {
             self.answer.extend_from_slice(value);
         } else {
@@ -87,11 +87,19 @@ impl Session {
             Question::Environment => ENVIRONMENT_QUERY,
             Question::Structure => CATALOG_QUERY,
         };
-        self.own = Own { asking: Some(question), answer: Vec::new(), failed: false };
+        self.own = Own {
+            asking: Some(question),
+            answer: Vec::new(),
+            failed: false,
+        };
         let name = self.settings.nonce.clone();
         let name = name.as_bytes();
         let to = &mut out.to_target;
-        let parse = Parse { statement: name, sql: sql.as_bytes(), parameter_types: Vec::new() };
+        let parse = Parse {
+            statement: name,
+            sql: sql.as_bytes(),
+            parameter_types: Vec::new(),
+        };
         encode_into(to, |to| parse.encode(to));
         let bind = Bind {
             portal: name,
@@ -101,9 +109,27 @@ impl Session {
             result_formats: Vec::new(),
         };
         encode_into(to, |to| bind.encode(to));
-        encode_into(to, |to| Execute { portal: name, max_rows: 0 }.encode(to));
-        encode_into(to, |to| Close { target: Target::Portal, name }.encode(to));
-        encode_into(to, |to| Close { target: Target::Statement, name }.encode(to));
+        encode_into(to, |to| {
+            Execute {
+                portal: name,
+                max_rows: 0,
+            }
+            .encode(to)
+        });
+        encode_into(to, |to| {
+            Close {
+                target: Target::Portal,
+                name,
+            }
+            .encode(to)
+        });
+        encode_into(to, |to| {
+            Close {
+                target: Target::Statement,
+                name,
+            }
+            .encode(to)
+        });
         let mut steps = vec![Step::Parse, Step::Bind, Step::Execute, Step::Close, Step::Close];
         if self.open_run {
             // A Sync would end the client's implicit transaction.
@@ -114,8 +140,11 @@ impl Session {
             steps.push(Step::Sync);
         }
         let run = self.run;
-        self.pending
-            .extend(steps.into_iter().map(|step| Pending { expect: Expect::Own(step), run, change: None }));
+        self.pending.extend(steps.into_iter().map(|step| Pending {
+            expect: Expect::Own(step),
+            run,
+            change: None,
+        }));
     }
 
     /// The question has been answered, or has failed.
@@ -136,7 +165,10 @@ impl Session {
             Question::Structure => self.take_private(&text),
         };
         if let Err(error) = done {
-            tracing::warn!(error, "the target's answer to the gateway's own question is not understood");
+            tracing::warn!(
+                error,
+                "the target's answer to the gateway's own question is not understood"
+            );
             self.own.failed = true;
         }
     }
@@ -156,7 +188,11 @@ impl Session {
             };
             let columns = relation.columns.unwrap_or_default();
             // What its values came from is known only of relations whose making was followed.
-            let known = self.state.temp.get(&relation.name).filter(|known| known.columns == columns);
+            let known = self
+                .state
+                .temp
+                .get(&relation.name)
+                .filter(|known| known.columns == columns);
             let relation_state = match known {
                 Some(known) => known.clone(),
                 None => TempRelation {
@@ -185,7 +221,11 @@ impl Session {
 
     fn take_private(&mut self, text: &str) -> Result<(), String> {
         let catalog = Catalog::from_json(text).map_err(|e| e.to_string())?;
-        let tags = self.structure.as_ref().map(|structure| structure.tags.clone()).unwrap_or_default();
+        let tags = self
+            .structure
+            .as_ref()
+            .map(|structure| structure.tags.clone())
+            .unwrap_or_default();
         self.private = Some(Arc::new(Structure::new(catalog, tags)));
         self.private_stale = false;
         Ok(())
@@ -199,7 +239,12 @@ impl Session {
         structure
             .catalog
             .relations()
-            .flat_map(|relation| relation.columns.iter().map(|column| relation.column_id(&column.name)))
+            .flat_map(|relation| {
+                relation
+                    .columns
+                    .iter()
+                    .map(|column| relation.column_id(&column.name))
+            })
             .filter(|column| structure.tags.of_column(column).next().is_some())
             .collect()
     }

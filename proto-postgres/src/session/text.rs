@@ -23,8 +23,11 @@ pub enum ClientEncoding {
 impl ClientEncoding {
     /// From PostgreSQL's name for it (documentation, 24.3.1 Supported Character Sets). `None`: refused.
     pub fn from_name(name: &str) -> Option<Self> {
-        let plain: String =
-            name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect();
+        let plain: String = name
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .map(|c| c.to_ascii_uppercase())
+            .collect();
         let label = match plain.as_str() {
             "UTF8" | "UNICODE" => return Some(Self::Utf8),
             "SQLASCII" => return Some(Self::AsciiOnly),
@@ -82,7 +85,17 @@ mod tests {
 
     #[test]
     fn encodings_in_which_a_quote_can_hide_are_refused() {
-        for name in ["SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004", "mskanji", ""] {
+        for name in [
+            "SJIS",
+            "BIG5",
+            "GBK",
+            "UHC",
+            "GB18030",
+            "JOHAB",
+            "SHIFT_JIS_2004",
+            "mskanji",
+            "",
+        ] {
             assert_eq!(ClientEncoding::from_name(name), None, "{name}");
         }
     }

@@ -1,0 +1,493 @@
+//! The adapter: connections become sessions. Login on both sides, cancelling, and the way into the driver.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use gateway_core::adapter::{ConfigProblem, Connection, ProtocolAdapter, ServeError};
+use gateway_core::gateway::{Attempt, Gateway, LoginRefusal, SessionScope};
+use gateway_core::machine::{Outbound, Provider};
+use gateway_core::operation::Operations;
+use gateway_core::policy::SchemaPart;
+use gateway_core::relay::{Leftover, Relay};
+use gateway_core::resource::Resource;
+use gateway_core::transport::Transport;
+use gateway_sql::SessionState;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use tokio::io::AsyncWriteExt;
+
+use crate::accept::{self, Opening, Startup};
+use crate::analyzed::Analyzed;
+use crate::cancel::CancelKeys;
+use crate::session::{Changed, Need, Provision, Session, Settings};
+use crate::structure::{Structure, Structures};
+use crate::tags::TagIndex;
+use crate::target::{self, ResourceSettings, TargetError};
+use crate::wire::backend::{
+    Authentication, BackendKeyData, ErrorBuilder, ParameterStatus, ReadyForQuery, Severity,
+    TransactionStatus, sqlstate,
+};
+
+/// The `[postgres]` section. It has no keys yet: what can be set is common to all adapters (`[limits]`) or belongs to
+/// a resource.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Section {}
+
+/// The PostgreSQL adapter.
+#[derive(Default)]
+pub struct PostgresAdapter {
+    structures: Arc<Structures>,
+    cancel_keys: Arc<CancelKeys>,
+    tags: Mutex<HashMap<String, (Arc<Resource>, Arc<TagIndex>)>>,
+}
+
+impl std::fmt::Debug for PostgresAdapter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PostgresAdapter")
+    }
+}
+
+impl PostgresAdapter {
+    /// The tags of a resource; read again when a reload has replaced it.
+    fn tags(&self, resource: &Arc<Resource>) -> Result<Arc<TagIndex>, ConfigProblem> {
+        let mut known = self.tags.lock();
+        if let Some((of, index)) = known.get(&resource.name)
+            && Arc::ptr_eq(of, resource)
+        {
+            return Ok(index.clone());
+        }
+        let index = Arc::new(TagIndex::of(resource)?);
+        known.insert(resource.name.clone(), (resource.clone(), index.clone()));
+        Ok(index)
+    }
+
+    async fn login(
+        &self,
+        connection: &mut Connection,
+        startup: Startup,
+    ) -> Result<(SessionScope, Startup, String), ServeError> {
+        let gateway = connection.gateway.clone();
+        let (login, resource_name) = Attempt::split_user(&startup.user);
+        let resource = gateway.resource(resource_name).filter(|r| r.protocol == PROTOCOL);
+        let pinned = resource
+            .as_ref()
+            .and_then(|r| ResourceSettings::of(r).ok())
+            .and_then(|s| s.database);
+        let database = match (pinned, &startup.database) {
+            (Some(pinned), _) => pinned,
+            (None, Some(database)) => database.clone(),
+            // As in PostgreSQL the default is the user's name: the one of the target login.
+            (None, None) => login.unwrap_or(resource_name).to_owned(),
+        };
+        let attempt = Attempt {
+            peer: connection.peer,
+            protocol: PROTOCOL,
+            user: startup.user.clone(),
+            resource: resource_name.to_owned(),
+            detail: Some(database.clone()),
+        };
+        if !connection.may_carry_secret() {
+            gateway.refuse_login(&attempt, None, "a secret may not travel without TLS here");
+            return Err(refuse_login(
+                &mut connection.transport,
+                sqlstate::INVALID_AUTHORIZATION,
+                "this gateway takes logins over TLS only; connect with sslmode=require or better",
+            )
+            .await);
+        }
+        let mut ask = BytesMut::new();
+        encode(Authentication::CleartextPassword.encode(&mut ask))?;
+        send(&mut connection.transport, &ask).await?;
+        let password = accept::password(&mut connection.transport).await?;
+        let who = match gateway.authenticate(&attempt, &password).await {
+            Ok(who) => who,
+            Err(refusal) => return Err(refused(&mut connection.transport, refusal).await),
+        };
+        let named = database.clone();
+        let scope = gateway
+            .open_session(&attempt, who, |operation| operation.with("database", named))
+            .await;
+        match scope {
+            Ok(scope) => Ok((scope, startup, database)),
+            Err(refusal) => Err(refused(&mut connection.transport, refusal).await),
+        }
+    }
+}
+
+const PROTOCOL: &str = "postgres";
+
+/// What a client is told of a login that failed: the same, whatever the reason.
+async fn refused(transport: &mut Transport, refusal: LoginRefusal) -> ServeError {
+    match refusal {
+        LoginRefusal::Refused => {
+            refuse_login(
+                transport,
+                sqlstate::INVALID_AUTHORIZATION,
+                "login refused: the token is not valid, or policy permits no connection to this resource",
+            )
+            .await
+        }
+        LoginRefusal::Unavailable(why) => refuse_login(transport, sqlstate::CANNOT_CONNECT_NOW, why).await,
+    }
+}
+
+async fn refuse_login(transport: &mut Transport, code: &'static str, text: &str) -> ServeError {
+    if let Ok(frame) = ErrorBuilder::new(Severity::Fatal, code, text).to_frame() {
+        let _ = transport.write_all(&frame).await;
+        let _ = transport.shutdown().await;
+    }
+    ServeError::Refused
+}
+
+async fn send(transport: &mut Transport, bytes: &[u8]) -> Result<(), ServeError> {
+    let sent = async {
+        transport.write_all(bytes).await?;
+        transport.flush().await
+    };
+    sent.await.map_err(|e| ServeError::Client(e.to_string()))
+}
+
+fn encode(result: Result<(), crate::wire::EncodeError>) -> Result<(), ServeError> {
+    result.map_err(|e| ServeError::Client(e.to_string()))
+}
+
+/// What a session at the target is called there: who it is, and the session's id.
+fn application_name(scope: &SessionScope) -> String {
+    // PostgreSQL cuts at 63 bytes and replaces what is not printable ASCII.
+    let mut subject: String = scope
+        .who()
+        .principal
+        .subject
+        .chars()
+        .map(|c| if c.is_ascii_graphic() { c } else { '?' })
+        .collect();
+    subject.truncate(40);
+    format!("gateway/{subject}/{}", scope.id().short())
+}
+
+/// Parameters that a client may choose for the session at the target, beside user and database.
+const ALLOWED: &[&str] = &[
+    "client_encoding",
+    "datestyle",
+    "timezone",
+    "intervalstyle",
+    "extra_float_digits",
+    "search_path",
+    "bytea_output",
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "client_min_messages",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "geqo",
+    "work_mem",
+    "jit",
+];
+
+/// The start-up parameters for the target: what the client may choose, and who it is.
+fn target_parameters(
+    startup: &Startup,
+    database: &str,
+    name: String,
+) -> Result<Vec<(String, String)>, String> {
+    let mut list = vec![
+        ("database".to_owned(), database.to_owned()),
+        ("application_name".to_owned(), name),
+    ];
+    for (key, value) in &startup.parameters {
+        let lower = key.to_ascii_lowercase();
+        match lower.as_str() {
+            // Who it is stands there instead.
+            "application_name" | "fallback_application_name" => {}
+            "client_encoding" if crate::session::text::ClientEncoding::from_name(value).is_none() => {
+                return Err(format!(
+                    "client_encoding `{value}` is not supported by the gateway; use UTF8"
+                ));
+            }
+            name if ALLOWED.contains(&name) => list.push((lower, value.clone())),
+            _ => {
+                return Err(format!(
+                    "start-up parameter `{key}` is not allowed by the gateway"
+                ));
+            }
+        }
+    }
+    Ok(list)
+}
+
+#[async_trait]
+impl ProtocolAdapter for PostgresAdapter {
+    fn protocol(&self) -> &'static str {
+        PROTOCOL
+    }
+
+    fn vocabulary(&self) -> Result<Vec<SchemaPart>, ConfigProblem> {
+        SchemaPart::parse("gateway-sql", gateway_sql::VOCABULARY)
+            .map(|part| vec![part])
+            .map_err(|e| ConfigProblem(e.to_string()))
+    }
+
+    fn configure(&mut self, section: serde_json::Value) -> Result<(), ConfigProblem> {
+        serde_json::from_value::<Section>(section)
+            .map(|_| ())
+            .map_err(|e| ConfigProblem(format!("[postgres]: {e}")))
+    }
+
+    fn check_resource(&self, resource: &Resource) -> Result<(), ConfigProblem> {
+        ResourceSettings::of(resource)?;
+        if target::split_address(&resource.address).is_none() {
+            return Err(ConfigProblem(format!(
+                "resource `{}`: address `{}` is not host:port",
+                resource.name, resource.address
+            )));
+        }
+        TagIndex::of(resource).map(|_| ())
+    }
+
+    async fn operations(
+        &self,
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+        statement: &str,
+        offline: bool,
+    ) -> Result<Arc<Operations>, ConfigProblem> {
+        let settings = ResourceSettings::of(resource)?;
+        let database = settings.database.unwrap_or_else(|| "postgres".to_owned());
+        let tags = self.tags(resource)?;
+        let structure = if offline {
+            Arc::new(Structure::new(gateway_sql::Catalog::default(), tags))
+        } else {
+            self.structures
+                .structure(gateway, resource, &database, &tags, None)
+                .await
+                .map_err(|e| {
+                    ConfigProblem(format!("the structure of `{}` can't be read: {e}", resource.name))
+                })?
+        };
+        let state = SessionState {
+            database,
+            ..SessionState::default()
+        };
+        let analyzed = Analyzed::new(Arc::from(statement), &structure, &state, &resource.name);
+        if let Some(why) = &analyzed.forbidden {
+            return Err(ConfigProblem(format!("no policy can permit this: {why}")));
+        }
+        Ok(analyzed.operations.clone())
+    }
+
+    async fn serve(self: Arc<Self>, mut connection: Connection) -> Result<(), ServeError> {
+        let deadline = connection.deadline;
+        let opening = Connection::in_time(deadline, accept::open(&mut connection)).await?;
+        let startup = match opening {
+            Opening::Startup(startup) => startup,
+            Opening::Cancel { process_id, key } => {
+                let cancel = self
+                    .cancel_keys
+                    .cancel(&connection.gateway, connection.peer, process_id, &key);
+                return Connection::in_time(deadline, async {
+                    cancel.await;
+                    Ok(())
+                })
+                .await;
+            }
+            Opening::Nothing => return Ok(()),
+        };
+        let (mut scope, startup, database) =
+            Connection::in_time(deadline, self.login(&mut connection, startup)).await?;
+        drop(connection.half_open.take());
+        let (target, leftover, parameters) = match self.reach(&mut scope, &startup, &database).await {
+            Ok(reached) => reached,
+            Err(failure) => {
+                let (code, text) = failure.told();
+                tracing::warn!(session = %scope.id(), resource = scope.resource().name, error = %failure, "no target");
+                let reason = format!("target not reached: {failure}");
+                scope.finish_because(&reason);
+                refuse_login(&mut connection.transport, code, &text).await;
+                return Err(ServeError::Target(reason));
+            }
+        };
+        let key = self.cancel_keys.enter(&scope, target.key.clone());
+        let mut out = Outbound::default();
+        welcome(&parameters, &key, &mut out)?;
+        let limits = connection.gateway.limits();
+        let settings = Settings {
+            resource: scope.resource().name.clone(),
+            database: database.clone(),
+            login: target.login.clone(),
+            statement_bytes: limits.statement_bytes,
+            parameter_bytes: limits.parameter_bytes,
+            nonce: key.nonce(),
+        };
+        let changed = {
+            let (structures, resource, database) = (
+                self.structures.clone(),
+                scope.resource().name.clone(),
+                database.clone(),
+            );
+            Changed(Arc::new(move || structures.supersede(&resource, &database)))
+        };
+        let tags = self
+            .tags(scope.resource())
+            .map_err(|e| ServeError::Target(e.to_string()))?;
+        let provider = StructureProvider {
+            structures: self.structures.clone(),
+            gateway: connection.gateway.clone(),
+            resource: scope.resource().clone(),
+            database,
+            tags,
+            target_key: target.key,
+        };
+        let session = Session::new(settings, &parameters, changed);
+        let relay = Relay::new(
+            &mut scope,
+            session,
+            provider,
+            connection.transport,
+            target.transport,
+            leftover,
+            out,
+        );
+        let end = relay.run().await;
+        tracing::debug!(session = %scope.id(), reason = end.reason(), "session ended");
+        drop(key);
+        Ok(())
+    }
+}
+
+/// AuthenticationOk, what the target tells of itself, our own cancel key, and ReadyForQuery.
+fn welcome(
+    parameters: &[(Vec<u8>, Vec<u8>)],
+    key: &crate::cancel::CancelKey,
+    out: &mut Outbound,
+) -> Result<(), ServeError> {
+    let to = &mut out.to_client;
+    encode(Authentication::Ok.encode(to))?;
+    for (name, value) in parameters {
+        encode(ParameterStatus { name, value }.encode(to))?;
+    }
+    encode(
+        BackendKeyData {
+            process_id: key.process_id(),
+            key: key.secret(),
+        }
+        .encode(to),
+    )?;
+    encode(
+        ReadyForQuery {
+            status: TransactionStatus::Idle,
+        }
+        .encode(to),
+    )
+}
+
+/// A target that is ready for a session.
+struct Reached {
+    transport: Transport,
+    key: Option<(i32, Vec<u8>)>,
+    login: String,
+}
+
+/// Why a session does not reach its target.
+#[derive(Debug, thiserror::Error)]
+enum ReachError {
+    /// The client asked for what the gateway does not pass on.
+    #[error("{0}")]
+    Parameters(String),
+    /// The target.
+    #[error("{0}")]
+    Target(#[from] TargetError),
+}
+
+impl ReachError {
+    /// What the client is told: of the target's own refusals only those about the client's own choices.
+    fn told(&self) -> (&'static str, String) {
+        match self {
+            Self::Parameters(why) => (sqlstate::FEATURE_NOT_SUPPORTED, why.clone()),
+            Self::Target(TargetError::Refused { code, .. }) if code == "3D000" => {
+                ("3D000", "the database does not exist at the target".to_owned())
+            }
+            Self::Target(TargetError::Refused { code, .. }) if code == "22023" => (
+                "22023",
+                "the target refuses the value of a start-up parameter".to_owned(),
+            ),
+            Self::Target(TargetError::Refused { code, .. }) if code == "53300" => (
+                sqlstate::TOO_MANY_CONNECTIONS,
+                "the target has no room for another session".to_owned(),
+            ),
+            Self::Target(_) => (
+                sqlstate::UNABLE_TO_CONNECT,
+                "the target can't be reached; the gateway's log says why".to_owned(),
+            ),
+        }
+    }
+}
+
+/// What the target tells of itself in its ParameterStatus messages.
+type Parameters = Vec<(Vec<u8>, Vec<u8>)>;
+
+impl PostgresAdapter {
+    async fn reach(
+        &self,
+        scope: &mut SessionScope,
+        startup: &Startup,
+        database: &str,
+    ) -> Result<(Reached, Leftover, Parameters), ReachError> {
+        let parameters =
+            target_parameters(startup, database, application_name(scope)).map_err(ReachError::Parameters)?;
+        let limit = scope.gateway().limits().connect;
+        let lease = scope.lease().await.map_err(TargetError::from)?;
+        let resource = scope.resource().clone();
+        let transport = target::dial(&resource, limit).await?;
+        let clear = target::allows_clear_password(&resource, &transport);
+        let reached = target::log_in(transport, &lease, &parameters, clear, limit).await?;
+        let leftover = Leftover {
+            client: BytesMut::new(),
+            target: reached.leftover,
+        };
+        let ready = Reached {
+            transport: reached.transport,
+            key: reached.key,
+            login: lease.username,
+        };
+        Ok((ready, leftover, reached.parameters))
+    }
+}
+
+/// Reads structures for sessions, and cancels at the target.
+struct StructureProvider {
+    structures: Arc<Structures>,
+    gateway: Arc<Gateway>,
+    resource: Arc<Resource>,
+    database: String,
+    tags: Arc<TagIndex>,
+    target_key: Option<(i32, Vec<u8>)>,
+}
+
+#[async_trait]
+impl Provider<Session> for StructureProvider {
+    async fn provide(&self, need: Need) -> Provision {
+        let Need::Structure(newer_than) = need;
+        let structure = self.structures.structure(
+            &self.gateway,
+            &self.resource,
+            &self.database,
+            &self.tags,
+            newer_than,
+        );
+        Provision::Structure(structure.await.map_err(|e| e.to_string()))
+    }
+
+    async fn interrupt(&self) -> bool {
+        let Some((process_id, key)) = &self.target_key else {
+            return false;
+        };
+        let limit = self.gateway.limits().connect;
+        target::cancel(&self.resource, *process_id, key, limit)
+            .await
+            .is_ok()
+    }
+}

@@ -1,0 +1,127 @@
+//! Cancel keys: ours towards the client, mapped to the target's, which no client ever sees.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use gateway_core::audit::Event;
+use gateway_core::gateway::{Gateway, SessionScope};
+use gateway_core::resource::Resource;
+use gateway_core::session::SessionId;
+use parking_lot::Mutex;
+use subtle::ConstantTimeEq;
+
+use crate::target;
+
+/// What a key stands for.
+#[derive(Debug, Clone)]
+struct Entry {
+    secret: [u8; 4],
+    session: SessionId,
+    resource: Arc<Resource>,
+    target: Option<(i32, Vec<u8>)>,
+}
+
+/// The keys of all sessions.
+#[derive(Default)]
+pub(crate) struct CancelKeys {
+    entries: Mutex<HashMap<i32, Entry>>,
+}
+
+/// A key, good while this lives.
+pub(crate) struct CancelKey {
+    keys: Arc<CancelKeys>,
+    process_id: i32,
+    secret: [u8; 4],
+}
+
+impl CancelKey {
+    /// The process id that the client is told.
+    pub(crate) fn process_id(&self) -> i32 {
+        self.process_id
+    }
+
+    /// The key that the client is told: four bytes, as version 3.0 of the protocol has it.
+    pub(crate) fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+
+    /// A name that no client can guess, for the session's own statements at the target.
+    pub(crate) fn nonce(&self) -> String {
+        let mut bytes = [0_u8; 12];
+        random(&mut bytes);
+        bytes
+            .iter()
+            .fold("gateway_".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+    }
+}
+
+impl Drop for CancelKey {
+    fn drop(&mut self) {
+        self.keys.entries.lock().remove(&self.process_id);
+    }
+}
+
+/// Random bytes. Where the system has none, they stay zero, and the caller's uniqueness checks still hold.
+fn random(bytes: &mut [u8]) {
+    if SystemRandom::new().fill(bytes).is_err() {
+        tracing::error!("the system gave no random bytes");
+    }
+}
+
+impl CancelKeys {
+    /// A fresh key for a session.
+    pub(crate) fn enter(self: &Arc<Self>, scope: &SessionScope, target: Option<(i32, Vec<u8>)>) -> CancelKey {
+        let mut secret = [0_u8; 4];
+        random(&mut secret);
+        let mut entries = self.entries.lock();
+        let process_id = loop {
+            let mut bytes = [0_u8; 4];
+            random(&mut bytes);
+            let candidate = i32::from_be_bytes(bytes) & i32::MAX;
+            if candidate != 0 && !entries.contains_key(&candidate) {
+                break candidate;
+            }
+        };
+        let entry = Entry {
+            secret,
+            session: scope.id(),
+            resource: scope.resource().clone(),
+            target,
+        };
+        entries.insert(process_id, entry);
+        CancelKey {
+            keys: self.clone(),
+            process_id,
+            secret,
+        }
+    }
+
+    fn find(&self, process_id: i32, key: &[u8]) -> Option<Entry> {
+        let entry = self.entries.lock().get(&process_id).cloned()?;
+        bool::from(entry.secret.ct_eq(key)).then_some(entry)
+    }
+
+    /// Cancels what a session runs. As in PostgreSQL nobody is told whether that was so.
+    pub(crate) async fn cancel(&self, gateway: &Arc<Gateway>, peer: SocketAddr, process_id: i32, key: &[u8]) {
+        let found = self.find(process_id, key);
+        gateway.note(&Event::Cancel {
+            session: found.as_ref().map(|entry| entry.session),
+            peer,
+        });
+        let Some(Entry {
+            session,
+            resource,
+            target: Some((target_id, target_key)),
+            ..
+        }) = found
+        else {
+            return;
+        };
+        let limit = gateway.limits().connect;
+        if let Err(error) = target::cancel(&resource, target_id, &target_key, limit).await {
+            tracing::warn!(%error, %session, "cancelling failed");
+        }
+    }
+}
