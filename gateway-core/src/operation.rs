@@ -47,7 +47,10 @@ pub struct EntityRef {
 impl EntityRef {
     /// Names an entity.
     pub fn new(kind: impl Into<Cow<'static, str>>, id: impl Into<String>) -> Self {
-        Self { kind: kind.into(), id: id.into() }
+        Self {
+            kind: kind.into(),
+            id: id.into(),
+        }
     }
 
     /// The resource of that name.
@@ -117,12 +120,20 @@ pub struct Object {
 impl Object {
     /// An object without parents of its own and without attributes.
     pub fn new(entity: EntityRef) -> Self {
-        Self { entity, parents: Vec::new(), attributes: BTreeMap::new() }
+        Self {
+            entity,
+            parents: Vec::new(),
+            attributes: BTreeMap::new(),
+        }
     }
 
     /// An object in a chain of parents, nearest first.
     pub fn within(entity: EntityRef, parents: Vec<EntityRef>) -> Self {
-        Self { entity, parents, attributes: BTreeMap::new() }
+        Self {
+            entity,
+            parents,
+            attributes: BTreeMap::new(),
+        }
     }
 
     /// The tag `name`, in each of its prefixes: `pci.pan` is in `pci`.
@@ -152,7 +163,11 @@ pub struct Operation {
 impl Operation {
     /// An operation without attributes.
     pub fn new(action: Action, object: Object) -> Self {
-        Self { action, object, context: BTreeMap::new() }
+        Self {
+            action,
+            object,
+            context: BTreeMap::new(),
+        }
     }
 
     /// Adds one attribute.
@@ -196,7 +211,11 @@ impl Operations {
         truncate(&mut summary, Self::SUMMARY_BYTES);
         let mut hasher = std::collections::hash_map::DefaultHasher::new();
         list.hash(&mut hasher);
-        Self { list, summary, hash: hasher.finish() }
+        Self {
+            list,
+            summary,
+            hash: hasher.finish(),
+        }
     }
 
     /// The operations, in order.

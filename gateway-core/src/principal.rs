@@ -45,7 +45,9 @@ impl std::str::FromStr for PrincipalKind {
             "human" => Ok(Self::Human),
             "agent" => Ok(Self::Agent),
             "service" => Ok(Self::Service),
-            other => Err(format!("`{other}` is no kind of principal; use human, agent or service")),
+            other => Err(format!(
+                "`{other}` is no kind of principal; use human, agent or service"
+            )),
         }
     }
 }
@@ -83,7 +85,12 @@ impl Principal {
     }
 
     fn identity(&self) -> (&str, PrincipalKind, &BTreeSet<String>, Option<&str>) {
-        (&self.subject, self.kind, &self.groups, self.on_behalf_of.as_deref())
+        (
+            &self.subject,
+            self.kind,
+            &self.groups,
+            self.on_behalf_of.as_deref(),
+        )
     }
 }
 

@@ -17,8 +17,12 @@ use crate::verdict::{Decision, Denial, Hold, Verdict};
 /// Decides operations. Synchronous: a decision never waits.
 pub trait Policy: Send + Sync {
     /// The verdict on all `operations` of one message: the strictest wins, an empty list is allowed.
-    fn decide(&self, principal: &Arc<Principal>, resource: &Arc<Resource>, operations: &Arc<Operations>)
-    -> Verdict;
+    fn decide(
+        &self,
+        principal: &Arc<Principal>,
+        resource: &Arc<Resource>,
+        operations: &Arc<Operations>,
+    ) -> Verdict;
 
     /// Names the set of policies in force (a digest); changes with every reload that changed anything.
     fn version(&self) -> Arc<str>;

@@ -90,7 +90,9 @@ impl Decision {
                 cut.hint.clear();
             }
         }
-        String::from(r#"{"code":"denied","rule":null,"operation":"","retry":false,"hint":"","correlation":""}"#)
+        String::from(
+            r#"{"code":"denied","rule":null,"operation":"","retry":false,"hint":"","correlation":""}"#,
+        )
     }
 }
 
@@ -121,7 +123,12 @@ pub struct Denial {
 impl Denial {
     /// A default deny of `operation`.
     pub fn new(operation: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { code: Code::Denied, rule: None, operation: operation.into(), hint: hint.into() }
+        Self {
+            code: Code::Denied,
+            rule: None,
+            operation: operation.into(),
+            hint: hint.into(),
+        }
     }
 
     /// The decision object of this denial.
@@ -177,7 +184,10 @@ pub enum Verdict {
 impl Verdict {
     /// The allow of a message that asks nothing.
     pub fn free() -> Self {
-        Self::Allow { obligations: Obligations::default(), rules: Vec::new() }
+        Self::Allow {
+            obligations: Obligations::default(),
+            rules: Vec::new(),
+        }
     }
 
     /// `allow`, `deny` or `hold`.
