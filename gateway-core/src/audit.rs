@@ -1,4 +1,12 @@
 //! The audit trail: typed events, chained by hash, durable before an operation is forwarded.
+//!
+//! The events and the [`AuditSink`] are here; [`log`] writes them to append-only segment files, [`read`] verifies
+//! and searches these. The format of a record, with the exact bytes that its hash covers, is in [`log`].
+
+pub mod log;
+pub mod read;
+mod record;
+mod segments;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

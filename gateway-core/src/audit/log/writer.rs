@@ -1,0 +1,381 @@
+//! The thread that writes: numbers, chains, writes, syncs, and keeps what is not durable.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::super::record::{self, Head};
+use super::super::{AuditError, segments};
+use super::disk::{Disk, Segment};
+use super::recover::Opened;
+use super::{AuditLogOptions, Item, Shared};
+
+/// How long after a failure it is tried again without anybody asking.
+const RETRY: Duration = Duration::from_millis(250);
+/// How long after a failure at the earliest, where somebody asks.
+const RETRY_NUDGED: Duration = Duration::from_millis(10);
+/// The most that is given to one write.
+const WRITE_BYTES: usize = 4 * 1024 * 1024;
+
+/// A record that is not durable yet.
+struct Entry {
+    /// Length of its line.
+    len: usize,
+    seq: u64,
+    /// What it counts towards the bound.
+    cost: usize,
+    waiter: Option<oneshot::Sender<Result<(), AuditError>>>,
+}
+
+/// The lines that are not durable, oldest first. The first `written` of them are in the current segment.
+#[derive(Default)]
+struct Tail {
+    bytes: Vec<u8>,
+    entries: VecDeque<Entry>,
+    written: usize,
+    written_bytes: usize,
+}
+
+/// The segment that is appended to.
+struct Current {
+    file: Box<dyn Segment>,
+    path: PathBuf,
+    /// Length of the whole records that were written.
+    len: u64,
+    /// Length of what is known to be on disk.
+    synced: u64,
+}
+
+pub(super) struct Writer {
+    dir: PathBuf,
+    disk: Box<dyn Disk>,
+    options: AuditLogOptions,
+    shared: Arc<Shared>,
+    head: Head,
+    segment: Option<Current>,
+    /// The segment may hold anything beyond `synced`; it is to be cut back there and left.
+    damaged: bool,
+    tail: Tail,
+}
+
+/// What the writer woke up for.
+struct Batch {
+    items: VecDeque<Item>,
+    closing: bool,
+}
+
+impl Writer {
+    pub(super) fn new(
+        dir: PathBuf,
+        disk: Box<dyn Disk>,
+        options: AuditLogOptions,
+        opened: Opened,
+        shared: Arc<Shared>,
+    ) -> io::Result<Self> {
+        let segment = match opened.segment {
+            Some((path, len)) => Some(Current {
+                file: disk.open(&path)?,
+                path,
+                len,
+                synced: len,
+            }),
+            None => None,
+        };
+        Ok(Self {
+            dir,
+            disk,
+            options,
+            shared,
+            head: opened.head,
+            segment,
+            damaged: false,
+            tail: Tail::default(),
+        })
+    }
+
+    /// Writes until the log is closed.
+    pub(super) fn run(mut self) {
+        // However this thread ends, nobody waits for it any more.
+        let guard = Guard(Arc::clone(&self.shared));
+        let mut flush_at: Option<Instant> = None;
+        let mut failed_at: Option<Instant> = None;
+        loop {
+            let batch = self.wait(flush_at, failed_at);
+            let mut sync = batch.closing || failed_at.is_some();
+            for item in batch.items {
+                sync |= item.waiter.is_some();
+                self.take(item);
+            }
+            sync |= flush_at.is_some_and(|due| due <= Instant::now());
+            let result = self.flush(sync);
+            match &result {
+                Ok(()) => {
+                    if failed_at.take().is_some() {
+                        tracing::warn!("the audit trail can be written again");
+                        self.shared.state.lock().broken = None;
+                    }
+                    flush_at = match (self.tail.entries.is_empty(), flush_at) {
+                        (true, _) => None,
+                        (false, Some(due)) => Some(due),
+                        (false, None) => Instant::now().checked_add(self.options.flush_interval),
+                    };
+                }
+                Err(error) => {
+                    self.fail(error, failed_at.is_none());
+                    failed_at = Some(Instant::now());
+                    flush_at = None;
+                }
+            }
+            if batch.closing {
+                let ended = result.map_err(|error| AuditError::Write(error.to_string()));
+                self.shared.state.lock().ended = Some(ended);
+                break;
+            }
+        }
+        drop(guard);
+    }
+
+    /// Sleeps until there is something to do.
+    fn wait(&self, flush_at: Option<Instant>, failed_at: Option<Instant>) -> Batch {
+        let mut state = self.shared.state.lock();
+        loop {
+            let due = match failed_at {
+                Some(failed) => failed.checked_add(if state.nudged { RETRY_NUDGED } else { RETRY }),
+                None => flush_at,
+            };
+            let now = Instant::now();
+            let ready = state.closed || !state.queue.is_empty() || due.is_some_and(|due| due <= now);
+            if ready {
+                state.nudged = false;
+                return Batch {
+                    items: std::mem::take(&mut state.queue),
+                    closing: state.closed,
+                };
+            }
+            match due {
+                Some(due) => drop(self.shared.wake.wait_until(&mut state, due)),
+                None => self.shared.wake.wait(&mut state),
+            }
+        }
+    }
+
+    /// Numbers and chains one event.
+    fn take(&mut self, item: Item) {
+        let cost = item.cost();
+        let seq = self.head.next;
+        let before = self.tail.bytes.len();
+        record::write(&mut self.tail.bytes, &mut self.head, item.at, &item.event);
+        let len = self.tail.bytes.len().saturating_sub(before);
+        self.tail.entries.push_back(Entry {
+            len,
+            seq,
+            cost,
+            waiter: item.waiter,
+        });
+    }
+
+    /// Tells everybody that nothing can be written. What is queued was taken, so it is kept.
+    fn fail(&mut self, error: &io::Error, first: bool) {
+        metrics::counter!("audit_write_errors_total").increment(1);
+        let why = error.to_string();
+        if first {
+            tracing::error!(error = %why, dir = %self.dir.display(), "the audit trail cannot be written");
+        }
+        let (queued, unwritten) = {
+            let mut state = self.shared.state.lock();
+            state.broken = Some(why.clone());
+            (std::mem::take(&mut state.queue), state.unwritten)
+        };
+        show_unwritten(unwritten);
+        for item in queued {
+            self.take(item);
+        }
+        for waiter in self
+            .tail
+            .entries
+            .iter_mut()
+            .filter_map(|entry| entry.waiter.take())
+        {
+            let _ = waiter.send(Err(AuditError::Write(why.clone())));
+        }
+    }
+
+    /// Writes what is not written and, with `sync`, makes all of it durable.
+    fn flush(&mut self, sync: bool) -> io::Result<()> {
+        if self.damaged {
+            self.repair()?;
+        }
+        while let Some(next) = self.tail.entries.get(self.tail.written) {
+            let (len, seq) = (size(next.len), next.seq);
+            let full = match &self.segment {
+                None => true,
+                Some(segment) => {
+                    segment.len > 0 && segment.len.saturating_add(len) > self.options.segment_bytes
+                }
+            };
+            if full {
+                self.rotate(seq)?;
+            }
+            self.write_some()?;
+        }
+        if sync { self.sync() } else { Ok(()) }
+    }
+
+    /// Writes as many whole records as fit in one write and in the segment; at least one.
+    fn write_some(&mut self) -> io::Result<()> {
+        let Some(segment) = &mut self.segment else {
+            return Ok(());
+        };
+        let (mut records, mut bytes) = (0usize, 0usize);
+        for entry in self.tail.entries.iter().skip(self.tail.written) {
+            let more = bytes.saturating_add(entry.len);
+            let fits =
+                more <= WRITE_BYTES && segment.len.saturating_add(size(more)) <= self.options.segment_bytes;
+            if records > 0 && !fits {
+                break;
+            }
+            records += 1;
+            bytes = more;
+        }
+        let from = self.tail.written_bytes;
+        let chunk = self
+            .tail
+            .bytes
+            .get(from..from.saturating_add(bytes))
+            .unwrap_or_default();
+        if let Err(error) = write_all(&mut *segment.file, chunk) {
+            // Cut the half-written line off at once, so that whoever reads meanwhile sees whole records.
+            self.damaged = segment.file.set_len(segment.len).is_err();
+            return Err(error);
+        }
+        segment.len = segment.len.saturating_add(size(bytes));
+        self.tail.written += records;
+        self.tail.written_bytes += bytes;
+        Ok(())
+    }
+
+    /// Makes durable what was written, and tells those who wait for it.
+    fn sync(&mut self) -> io::Result<()> {
+        let Some(segment) = &mut self.segment else {
+            return Ok(());
+        };
+        if segment.len > segment.synced {
+            if let Err(error) = segment.file.sync() {
+                self.damaged = true;
+                return Err(error);
+            }
+            segment.synced = segment.len;
+        }
+        let done = std::mem::take(&mut self.tail.written);
+        if done == 0 {
+            return Ok(());
+        }
+        self.tail
+            .bytes
+            .drain(..std::mem::take(&mut self.tail.written_bytes).min(self.tail.bytes.len()));
+        let mut cost = 0usize;
+        for entry in self.tail.entries.drain(..done.min(self.tail.entries.len())) {
+            cost = cost.saturating_add(entry.cost);
+            if let Some(waiter) = entry.waiter {
+                let _ = waiter.send(Ok(()));
+            }
+        }
+        let unwritten = {
+            let mut state = self.shared.state.lock();
+            state.unwritten = state.unwritten.saturating_sub(cost);
+            state.unwritten
+        };
+        // One large burst does not hold its memory for ever.
+        if self.tail.bytes.is_empty() && self.tail.bytes.capacity() > WRITE_BYTES {
+            self.tail.bytes = Vec::new();
+        }
+        metrics::counter!("audit_events_total").increment(size(done));
+        metrics::histogram!("audit_batch_size").record(f64::from(u32::try_from(done).unwrap_or(u32::MAX)));
+        show_unwritten(unwritten);
+        Ok(())
+    }
+
+    /// Begins a segment with record `first`. The one before is durable by then, so that a crash can tear only
+    /// the last one.
+    fn rotate(&mut self, first: u64) -> io::Result<()> {
+        self.sync()?;
+        let path = self.dir.join(segments::name(first));
+        let file = match self.disk.create(&path) {
+            // Left by an attempt that could not be finished; it has no record that counts.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                self.disk.remove(&path)?;
+                self.disk.create(&path)?
+            }
+            other => other?,
+        };
+        self.disk.sync_dir(&self.dir)?;
+        self.segment = Some(Current {
+            file,
+            path,
+            len: 0,
+            synced: 0,
+        });
+        Ok(())
+    }
+
+    /// Leaves a segment whose end can't be trusted: cut back to what is known to be on disk, or gone where that is
+    /// nothing. All records since are written again, to a new segment.
+    fn repair(&mut self) -> io::Result<()> {
+        let Some(segment) = &self.segment else {
+            self.damaged = false;
+            return Ok(());
+        };
+        if segment.synced == 0 {
+            match self.disk.remove(&segment.path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            self.disk.sync_dir(&self.dir)?;
+        } else {
+            let mut file = self.disk.open(&segment.path)?;
+            file.set_len(segment.synced)?;
+            file.sync()?;
+        }
+        self.segment = None;
+        self.damaged = false;
+        self.tail.written = 0;
+        self.tail.written_bytes = 0;
+        Ok(())
+    }
+}
+
+/// Ends the log when the writer ends, in whatever way: dropped waiters learn that it is closed.
+struct Guard(Arc<Shared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.closed = true;
+        state.queue.clear();
+    }
+}
+
+fn write_all(file: &mut dyn Segment, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn show_unwritten(bytes: usize) {
+    metrics::gauge!("audit_unwritten_bytes").set(f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)));
+}
+
+/// A length in memory as a length in a file.
+fn size(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}

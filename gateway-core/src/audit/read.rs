@@ -1,0 +1,41 @@
+//! Reading a trail: [`verify`] proves that nothing in it was touched, [`search`] finds operations and what became
+//! of them, [`export`] copies it. All of them stream, and work while a gateway writes.
+
+mod search;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::segments::{self, Line, Lines};
+pub use search::{AuditRow, Found, Query, search};
+pub use verify::{Anchor, Place, Point, VerifyFailure, VerifyReport, verify, verify_anchored};
+
+/// Copies all whole records, oldest first, as JSON lines; returns how many. Their form is told in
+/// [`super::log`].
+pub fn export(dir: &Path, out: &mut dyn Write) -> io::Result<u64> {
+    let mut records = 0u64;
+    for segment in segments::list(dir)? {
+        let mut lines = Lines::open(&segment.path)?;
+        loop {
+            match lines.next()? {
+                Line::Whole => {
+                    out.write_all(lines.line())?;
+                    out.write_all(b"\n")?;
+                    records += 1;
+                }
+                Line::TooLong { ended: true } => {
+                    let text = format!("`{}`, line {}: too long", segment.path.display(), lines.number());
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
+                // What is still being written.
+                Line::Torn | Line::TooLong { ended: false } => {}
+                Line::End => break,
+            }
+        }
+    }
+    out.flush()?;
+    Ok(records)
+}

@@ -1,0 +1,354 @@
+//! Verifying gateway tokens.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use gateway_core::principal::Authenticated;
+use gateway_core::secret::Secret;
+use gateway_core::services::{AuthError, Authenticator, Store, StoreError, TokenRecord};
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use subtle::{Choice, ConstantTimeEq};
+
+use super::Token;
+
+/// How long [`Authenticator::still_valid`] answers from memory; a revoked token lives on for no longer than that.
+const FRESH: SignedDuration = SignedDuration::from_secs(1);
+/// How many answers are kept.
+const KEPT: usize = 10_000;
+/// Compared with where there is no token of an id, so that this takes the way of a wrong secret. No hash is this.
+const NO_HASH: &str = "----------------------------------------------------------------";
+
+type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What the store said of a token.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at: Timestamp,
+    /// When it ends; `None`: it is unknown or revoked.
+    expires: Option<Timestamp>,
+}
+
+/// Verifies gateway tokens against a store.
+pub struct TokenAuthenticator {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    seen: Mutex<HashMap<String, Seen>>,
+}
+
+impl TokenAuthenticator {
+    /// Verifies against `store`, with the time that `clock` tells.
+    pub fn new(store: Arc<dyn Store>, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self {
+            store,
+            clock: Arc::new(clock),
+            seen: Mutex::default(),
+        }
+    }
+
+    fn fresh(&self, id: &str, now: Timestamp) -> Option<Seen> {
+        let seen = *self.seen.lock().get(id)?;
+        is_fresh(seen, now).then_some(seen)
+    }
+
+    fn remember(&self, id: &str, new: Seen) {
+        let mut seen = self.seen.lock();
+        if seen.len() >= KEPT && !seen.contains_key(id) {
+            seen.retain(|_, old| is_fresh(*old, new.at));
+            if seen.len() >= KEPT {
+                return;
+            }
+        }
+        seen.insert(id.to_owned(), new);
+    }
+}
+
+impl fmt::Debug for TokenAuthenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenAuthenticator").finish_non_exhaustive()
+    }
+}
+
+/// A clock that was set back makes nothing fresh.
+fn is_fresh(seen: Seen, now: Timestamp) -> bool {
+    let age = now.duration_since(seen.at);
+    age >= SignedDuration::ZERO && age < FRESH
+}
+
+fn unavailable(error: StoreError) -> AuthError {
+    AuthError::Unavailable(error.to_string())
+}
+
+#[async_trait]
+impl Authenticator for TokenAuthenticator {
+    async fn authenticate(&self, secret: &Secret) -> Result<Authenticated, AuthError> {
+        let token = Token::parse(secret).ok_or(AuthError::Form)?;
+        let hash = token.hash();
+        let record = self.store.token(token.id()).await.map_err(unavailable)?;
+        let kept = record.as_ref().map_or(NO_HASH, |record| record.hash.as_str());
+        let same = hash.as_bytes().ct_eq(kept.as_bytes()) & Choice::from(u8::from(record.is_some()));
+        let record: TokenRecord = match record {
+            Some(record) if bool::from(same) => record,
+            _ => return Err(AuthError::Unknown),
+        };
+        // Only who has the secret learns what became of the token.
+        if record.revoked.is_some() {
+            return Err(AuthError::Revoked);
+        }
+        if (self.clock)() >= record.expires {
+            return Err(AuthError::Expired);
+        }
+        Ok(Authenticated {
+            principal: Arc::new(record.principal),
+            credential_id: record.id,
+            expires: Some(record.expires),
+            resources: record.resources,
+        })
+    }
+
+    async fn still_valid(&self, credential_id: &str) -> Result<bool, AuthError> {
+        let now = (self.clock)();
+        let seen = match self.fresh(credential_id, now) {
+            Some(seen) => seen,
+            None => {
+                let record = self.store.token(credential_id).await.map_err(unavailable)?;
+                let expires = record
+                    .filter(|record| record.revoked.is_none())
+                    .map(|record| record.expires);
+                // As of when it was asked, not of when the answer came.
+                let seen = Seen { at: now, expires };
+                self.remember(credential_id, seen);
+                seen
+            }
+        };
+        Ok(seen.expires.is_some_and(|expires| now < expires))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use gateway_core::principal::PrincipalKind;
+    use gateway_core::services::SessionFilter;
+    use gateway_core::session::{SessionId, SessionRecord};
+
+    use super::super::CreateToken;
+    use super::*;
+
+    /// Tokens in memory.
+    #[derive(Default)]
+    struct Memory {
+        tokens: Mutex<HashMap<String, TokenRecord>>,
+        asked: AtomicUsize,
+        down: AtomicBool,
+    }
+
+    #[async_trait]
+    impl Store for Memory {
+        async fn insert_token(&self, token: &TokenRecord) -> Result<(), StoreError> {
+            self.tokens.lock().insert(token.id.clone(), token.clone());
+            Ok(())
+        }
+        async fn token(&self, id: &str) -> Result<Option<TokenRecord>, StoreError> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            if self.down.load(Ordering::SeqCst) {
+                return Err(StoreError::Database("down".into()));
+            }
+            Ok(self.tokens.lock().get(id).cloned())
+        }
+        async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
+            Ok(vec![])
+        }
+        async fn revoke_token(&self, id: &str, at: Timestamp) -> Result<bool, StoreError> {
+            Ok(self
+                .tokens
+                .lock()
+                .get_mut(id)
+                .map(|t| t.revoked = Some(at))
+                .is_some())
+        }
+        async fn put_session(&self, _: &SessionRecord) -> Result<(), StoreError> {
+            Ok(())
+        }
+        async fn session(&self, _: SessionId) -> Result<Option<SessionRecord>, StoreError> {
+            Ok(None)
+        }
+        async fn sessions(&self, _: SessionFilter, _: u32) -> Result<Vec<SessionRecord>, StoreError> {
+            Ok(vec![])
+        }
+        async fn close_orphans(&self, _: Timestamp, _: &str) -> Result<u64, StoreError> {
+            Ok(0)
+        }
+    }
+
+    struct Fixture {
+        store: Arc<Memory>,
+        millis: Arc<AtomicI64>,
+        authenticator: TokenAuthenticator,
+        record: TokenRecord,
+        secret: Secret,
+    }
+
+    async fn fixture() -> Fixture {
+        let (record, secret) = CreateToken {
+            subject: "alice".into(),
+            kind: PrincipalKind::Human,
+            groups: vec!["dba".into()],
+            on_behalf_of: None,
+            ttl: Duration::from_secs(60),
+            resources: vec!["orders-db".into()],
+        }
+        .build(Timestamp::UNIX_EPOCH)
+        .unwrap();
+        let (store, millis) = (Arc::new(Memory::default()), Arc::new(AtomicI64::new(0)));
+        store.insert_token(&record).await.unwrap();
+        let clock = Arc::clone(&millis);
+        let authenticator = TokenAuthenticator::new(Arc::clone(&store) as Arc<dyn Store>, move || {
+            Timestamp::from_millisecond(clock.load(Ordering::SeqCst)).unwrap()
+        });
+        Fixture {
+            store,
+            millis,
+            authenticator,
+            record,
+            secret,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_proves_whose_it_is_until_it_ends() {
+        let f = fixture().await;
+        let proof = f.authenticator.authenticate(&f.secret).await.unwrap();
+        assert_eq!(*proof.principal, f.record.principal);
+        assert_eq!(
+            (proof.credential_id.as_str(), proof.expires),
+            (f.record.id.as_str(), Some(f.record.expires))
+        );
+        assert!(proof.covers("orders-db") && !proof.covers("other-db"));
+        f.millis.store(59_999, Ordering::SeqCst);
+        f.authenticator.authenticate(&f.secret).await.unwrap();
+        f.millis.store(60_000, Ordering::SeqCst);
+        assert!(matches!(
+            f.authenticator.authenticate(&f.secret).await,
+            Err(AuthError::Expired)
+        ));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_id_and_a_wrong_secret_are_told_the_same_and_both_ask_the_store() {
+        let f = fixture().await;
+        let text = f.secret.expose().to_owned();
+        let swap = |c: char| if c == 'a' { "b" } else { "a" };
+        let mut wrong_secret = text.clone();
+        wrong_secret.replace_range(56.., swap(text.chars().last().unwrap()));
+        let mut wrong_id = text.clone();
+        wrong_id.replace_range(4..5, swap(text.chars().nth(4).unwrap()));
+        let longer = format!("{text}a");
+        // What is kept is no secret: neither the hash nor the verifier opens anything.
+        let hash = format!("gwt_{}_{}", f.record.id, f.record.hash);
+        for (n, bad) in (1..).zip([wrong_secret, wrong_id, longer, hash]) {
+            let answer = f.authenticator.authenticate(&Secret::new(bad)).await;
+            assert!(matches!(answer, Err(AuthError::Unknown)), "{answer:?}");
+            assert_eq!(f.store.asked.load(Ordering::SeqCst), n);
+        }
+        assert!(matches!(
+            f.authenticator.authenticate(&Secret::new("x")).await,
+            Err(AuthError::Form)
+        ));
+        // Whoever lacks the secret does not learn that the token is revoked.
+        f.store
+            .revoke_token(&f.record.id, Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap();
+        let other = Secret::new(format!("gwt_{}_{}", f.record.id, "a".repeat(40)));
+        assert!(matches!(
+            f.authenticator.authenticate(&other).await,
+            Err(AuthError::Unknown)
+        ));
+        assert!(matches!(
+            f.authenticator.authenticate(&f.secret).await,
+            Err(AuthError::Revoked)
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_record_without_a_real_hash_is_opened_by_nothing() {
+        let f = fixture().await;
+        for hash in ["", NO_HASH] {
+            f.store
+                .insert_token(&TokenRecord {
+                    hash: hash.into(),
+                    ..f.record.clone()
+                })
+                .await
+                .unwrap();
+            assert!(matches!(
+                f.authenticator.authenticate(&f.secret).await,
+                Err(AuthError::Unknown)
+            ));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_revoked_token_ends_its_sessions_within_a_second() {
+        let f = fixture().await;
+        let valid = || f.authenticator.still_valid(&f.record.id);
+        assert!(valid().await.unwrap());
+        f.store
+            .revoke_token(&f.record.id, Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap();
+        f.millis.store(999, Ordering::SeqCst);
+        assert!(valid().await.unwrap());
+        assert_eq!(f.store.asked.load(Ordering::SeqCst), 1);
+        f.millis.store(1000, Ordering::SeqCst);
+        assert!(!valid().await.unwrap());
+        assert!(!f.authenticator.still_valid("nobody").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_answer_from_memory_does_not_outlive_the_token_nor_a_clock_set_back() {
+        let f = fixture().await;
+        let valid = || f.authenticator.still_valid(&f.record.id);
+        f.millis.store(59_500, Ordering::SeqCst);
+        assert!(valid().await.unwrap());
+        f.millis.store(60_000, Ordering::SeqCst);
+        assert!(!valid().await.unwrap());
+        assert_eq!(f.store.asked.load(Ordering::SeqCst), 1);
+        f.millis.store(1000, Ordering::SeqCst);
+        assert!(valid().await.unwrap());
+        assert_eq!(f.store.asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_down_is_no_answer() {
+        let f = fixture().await;
+        f.store.down.store(true, Ordering::SeqCst);
+        assert!(matches!(
+            f.authenticator.authenticate(&f.secret).await,
+            Err(AuthError::Unavailable(_))
+        ));
+        assert!(matches!(
+            f.authenticator.still_valid(&f.record.id).await,
+            Err(AuthError::Unavailable(_))
+        ));
+        f.store.down.store(false, Ordering::SeqCst);
+        assert!(f.authenticator.still_valid(&f.record.id).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded() {
+        let f = fixture().await;
+        for n in 0..KEPT + 10 {
+            f.authenticator.still_valid(&format!("id{n}")).await.unwrap();
+        }
+        assert_eq!(f.authenticator.seen.lock().len(), KEPT);
+        f.millis.store(2000, Ordering::SeqCst);
+        f.authenticator.still_valid("new").await.unwrap();
+        assert_eq!(f.authenticator.seen.lock().len(), 1);
+    }
+}

@@ -1,0 +1,162 @@
+//! The store on SQLite.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "suites/store.rs"]
+mod suite;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use gateway_core::services::{SessionFilter, Store, StoreError};
+use gateway_core::session::SessionRecord;
+use gateway_store::SqliteStore;
+use suite::{at, session, token};
+
+async fn execute(path: &Path, statement: &'static str) {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    sqlx::query(statement).execute(&pool).await.unwrap();
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn it_does_what_every_store_must() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path().join("gateway.db")).await.unwrap();
+    suite::all(&store).await;
+}
+
+#[tokio::test]
+async fn what_was_kept_is_there_after_reopening_and_only_for_its_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.insert_token(&token("a", 1)).await.unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(
+            entry.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{:?}",
+            entry.path()
+        );
+    }
+    store.close().await;
+    assert!(matches!(store.tokens().await, Err(StoreError::Database(_))));
+    let store = SqliteStore::open(&path).await.unwrap();
+    assert!(store.token("a").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn several_processes_may_have_it_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.db");
+    // All at once, also the migration; each with a pool of its own, as another process has.
+    let opened = futures(8, |_| SqliteStore::open(path.clone())).await;
+    let stores: Vec<Arc<SqliteStore>> = opened.into_iter().map(|s| Arc::new(s.unwrap())).collect();
+    let written = futures(80, |n| {
+        let store = Arc::clone(&stores[n % 8]);
+        async move { store.insert_token(&token(&format!("t{n}"), 1)).await }
+    })
+    .await;
+    assert!(written.iter().all(Result::is_ok), "{written:?}");
+    for store in &stores {
+        assert_eq!(store.tokens().await.unwrap().len(), 80);
+    }
+    assert!(stores[0].revoke_token("t7", at(3)).await.unwrap());
+    assert!(!stores[1].revoke_token("t7", at(4)).await.unwrap());
+}
+
+/// Runs `count` tasks at once.
+async fn futures<F>(count: usize, make: impl Fn(usize) -> F) -> Vec<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    let tasks: Vec<_> = (0..count).map(|n| tokio::spawn(make(n))).collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.unwrap());
+    }
+    results
+}
+
+#[tokio::test]
+async fn rows_that_cannot_be_read_are_told_and_never_lift_a_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    for (statement, column) in [
+        ("UPDATE tokens SET principal = '{}'", "principal"),
+        ("UPDATE tokens SET principal = 'x'", "principal"),
+        ("UPDATE tokens SET resources = 'null'", "resources"),
+        ("UPDATE tokens SET resources = ''", "resources"),
+        ("UPDATE tokens SET expires = 'soon'", "expires"),
+        ("UPDATE tokens SET revoked = 'x'", "revoked"),
+        ("UPDATE sessions SET peer = 'nowhere'", "peer"),
+        ("UPDATE sessions SET operations = -1", "operations"),
+        ("UPDATE sessions SET ended = x'00'", "ended"),
+    ] {
+        let path = dir.path().join("gateway.db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.insert_token(&token("tok", 1)).await.unwrap();
+        let running = session(1);
+        store.put_session(&running).await.unwrap();
+        execute(&path, statement).await;
+        let error = if statement.contains("tokens") {
+            store.token("tok").await.unwrap_err()
+        } else {
+            store.session(running.id).await.unwrap_err()
+        };
+        assert!(
+            matches!(&error, StoreError::Corrupt(why) if why.contains(&format!("`{column}`"))),
+            "{error}"
+        );
+        store.close().await;
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_store_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.db");
+    std::fs::write(
+        &path,
+        "not a database, but a text that is long enough for a header ".repeat(20),
+    )
+    .unwrap();
+    let error = SqliteStore::open(&path).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Corrupt(why) if why.contains("gateway.db")),
+        "{error}"
+    );
+    let error = SqliteStore::open(dir.path().join("no/such/dir.db"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Database(why) if why.contains("no/such")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn pruning_keeps_those_that_ended_last_and_all_that_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path().join("gateway.db")).await.unwrap();
+    for n in 0..10 {
+        let ended = (n % 2 == 0).then(|| at(100 - n));
+        store
+            .put_session(&SessionRecord { ended, ..session(n) })
+            .await
+            .unwrap();
+    }
+    assert_eq!(store.prune(5).await.unwrap(), 0);
+    assert_eq!(store.prune(2).await.unwrap(), 3);
+    let left = store.sessions(SessionFilter::Recent, 100).await.unwrap();
+    let ended: Vec<_> = left.iter().filter_map(|s| s.ended).collect();
+    assert_eq!((left.len(), ended), (7, vec![at(98), at(100)]));
+}
