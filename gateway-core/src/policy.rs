@@ -13,10 +13,19 @@
 //! Default deny; a forbid beats every permit; an operation that does not fit the vocabulary, or on which any
 //! policy errs, is denied. This module names no protocol: what a statement asks is the adapters' knowledge.
 
+mod annotations;
+mod cache;
+mod combine;
 mod engine;
 mod errors;
 mod expect;
 mod explain;
+mod index;
+mod load;
+#[cfg(test)]
+mod property;
+mod request;
+mod scan;
 mod vocabulary;
 mod watch;
 

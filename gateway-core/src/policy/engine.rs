@@ -3,18 +3,30 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{PolicyErrors, Vocabulary};
-use crate::operation::Operations;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::cache::{Caches, Who};
+use super::combine::combine;
+use super::errors::{PolicyError, PolicyErrors};
+use super::index::{Bucket, Index, collapses};
+use super::load::{Rules, load};
+use super::request::{Outcome, chain, evaluate};
+use super::vocabulary::Vocabulary;
+use crate::operation::{EntityRef, Operation, Operations};
 use crate::principal::Principal;
 use crate::resource::Resource;
 use crate::services::Policy;
-use crate::verdict::{Denial, Verdict};
+use crate::verdict::Verdict;
 
 /// Decides operations by the policies of one directory.
 #[derive(Debug)]
 pub struct PolicyEngine {
     dir: PathBuf,
     vocabulary: Arc<Vocabulary>,
+    current: ArcSwap<InForce>,
+    /// Held while reloading, so that an older set never replaces a newer one.
+    reloading: Mutex<()>,
 }
 
 /// What a reload did.
@@ -30,16 +42,62 @@ pub struct ReloadOutcome {
     pub warnings: Vec<String>,
 }
 
+/// One set of policies with all that is derived from it.
+#[derive(Debug)]
+pub(super) struct InForce {
+    pub(super) rules: Rules,
+    index: Index,
+    caches: Caches,
+}
+
+impl InForce {
+    fn load(dir: &Path, vocabulary: &Vocabulary) -> Result<Self, PolicyErrors> {
+        let rules = load(dir, vocabulary)?;
+        let index = Index::new(&rules.list).map_err(|message| {
+            let file = dir.to_owned();
+            PolicyErrors(vec![PolicyError {
+                file,
+                line: 0,
+                column: 0,
+                message,
+                help: None,
+            }])
+        })?;
+        Ok(Self {
+            rules,
+            index,
+            caches: Caches::new(),
+        })
+    }
+
+    fn outcome(&self) -> ReloadOutcome {
+        ReloadOutcome {
+            changed: true,
+            version: Arc::clone(&self.rules.version),
+            policies: self.rules.list.len(),
+            warnings: self.rules.warnings.clone(),
+        }
+    }
+}
+
 impl PolicyEngine {
-    /// Loads the `*.cedar` files of `dir`.
+    /// Loads the `*.cedar` files of `dir`, sorted by name; hidden files and directories in it are left out.
     ///
     /// # Errors
     /// All faults of all files; a directory that can't be read.
     pub fn open(dir: impl Into<PathBuf>, vocabulary: Arc<Vocabulary>) -> Result<Self, PolicyErrors> {
-        Ok(Self {
-            dir: dir.into(),
+        let dir = dir.into();
+        let current = ArcSwap::from_pointee(InForce::load(&dir, &vocabulary)?);
+        let engine = Self {
+            dir,
             vocabulary,
-        })
+            current,
+            reloading: Mutex::new(()),
+        };
+        for warning in engine.status().warnings {
+            tracing::warn!(%warning, "policies");
+        }
+        Ok(engine)
     }
 
     /// Loads the directory again. A bad set keeps the old one in force.
@@ -47,12 +105,19 @@ impl PolicyEngine {
     /// # Errors
     /// All faults of all files.
     pub fn reload(&self) -> Result<ReloadOutcome, PolicyErrors> {
-        Ok(ReloadOutcome {
-            changed: false,
-            version: self.version(),
-            policies: 0,
-            warnings: Vec::new(),
-        })
+        let _one = self.reloading.lock();
+        let next = InForce::load(&self.dir, &self.vocabulary)?;
+        let mut outcome = next.outcome();
+        let current = self.current.load();
+        outcome.changed = current.rules.version != next.rules.version;
+        // Files may have moved while no policy changed: places and order are swapped in all the same.
+        self.current.store(Arc::new(next));
+        Ok(outcome)
+    }
+
+    /// What is in force: version, number of policies, warnings. `changed` says nothing here.
+    pub fn status(&self) -> ReloadOutcome {
+        self.current.load().outcome()
     }
 
     /// The directory.
@@ -67,16 +132,122 @@ impl PolicyEngine {
 
     /// How many policies are in force.
     pub fn policies(&self) -> usize {
-        0
+        self.current.load().rules.list.len()
+    }
+
+    pub(super) fn in_force(&self) -> Arc<InForce> {
+        self.current.load_full()
+    }
+
+    /// What policies say of one operation, evaluated afresh on the object itself.
+    pub(super) fn evaluate(&self, set: &InForce, who: Who<'_>, operation: &Operation) -> Outcome {
+        match chain(&self.vocabulary, operation, who.resource) {
+            Ok(chain) => {
+                let buckets = set.index.select(who.principal, operation.action.as_str(), &chain);
+                self.evaluate_at(who, operation, &chain, &buckets)
+            }
+            Err(message) => Outcome {
+                faults: vec![(None, message)],
+                ..Outcome::default()
+            },
+        }
+    }
+
+    fn evaluate_at(
+        &self,
+        who: Who<'_>,
+        operation: &Operation,
+        chain: &[EntityRef],
+        buckets: &[&Bucket],
+    ) -> Outcome {
+        evaluate(
+            &self.vocabulary,
+            who.principal,
+            who.resource,
+            operation,
+            chain,
+            buckets,
+        )
+    }
+
+    /// The same, by way of the cache, and on the object's parents where no policy can tell the difference.
+    fn consult(&self, set: &InForce, who: Who<'_>, operation: &Operation) -> Arc<Outcome> {
+        let chain = match chain(&self.vocabulary, operation, who.resource) {
+            Ok(chain) => chain,
+            Err(message) => {
+                return Arc::new(Outcome {
+                    faults: vec![(None, message)],
+                    ..Outcome::default()
+                });
+            }
+        };
+        let action = operation.action.as_str();
+        let buckets = set.index.select(who.principal, action, &chain);
+        let mut at = chain.as_slice();
+        while collapses(&self.vocabulary, operation, at, &buckets)
+            && let [_, above @ ..] = at
+        {
+            at = above;
+        }
+        if let Some(outcome) = set.caches.operation(who, operation, at) {
+            return outcome;
+        }
+        let outcome = match at.first() {
+            Some(head) if *head != operation.object.entity => {
+                let mut asked = operation.clone();
+                asked.object.entity = head.clone();
+                self.evaluate_at(who, &asked, at, &buckets)
+            }
+            _ => self.evaluate_at(who, operation, at, &buckets),
+        };
+        for (index, fault) in &outcome.faults {
+            let rule = index
+                .and_then(|index| set.rules.list.get(index))
+                .map(|rule| rule.id.as_str());
+            tracing::warn!(
+                principal = %who.principal.subject,
+                resource = %who.resource.name,
+                action,
+                object = %operation.object.entity,
+                rule,
+                %fault,
+                "denied: the policies could not be evaluated"
+            );
+        }
+        let outcome = Arc::new(outcome);
+        set.caches
+            .keep_operation(who, operation, at, Arc::clone(&outcome));
+        outcome
     }
 }
 
 impl Policy for PolicyEngine {
-    fn decide(&self, _: &Arc<Principal>, _: &Arc<Resource>, operations: &Arc<Operations>) -> Verdict {
-        Verdict::Deny(Denial::new(operations.summary(), "no policies are loaded"))
+    fn decide(
+        &self,
+        principal: &Arc<Principal>,
+        resource: &Arc<Resource>,
+        operations: &Arc<Operations>,
+    ) -> Verdict {
+        if operations.is_free() {
+            return Verdict::free();
+        }
+        let set = self.current.load();
+        let who = Who { principal, resource };
+        if let Some(verdict) = set.caches.message(who, operations) {
+            return verdict.as_ref().clone();
+        }
+        let outcomes: Vec<Arc<Outcome>> = operations
+            .list()
+            .iter()
+            .map(|operation| self.consult(&set, who, operation))
+            .collect();
+        let verdict = combine(&set.rules.list, resource, operations, &outcomes);
+        set.caches
+            .keep_message(who, operations, Arc::new(verdict.clone()));
+        verdict
     }
 
     fn version(&self) -> Arc<str> {
-        Arc::from("")
+        Arc::clone(&self.current.load().rules.version)
     }
 }

@@ -1,21 +1,46 @@
 //! Expectations on policies, written as YAML: `gateway policy test`.
+//!
+//! ```yaml
+//! principals:
+//!   alice: { groups: [analysts], kind: human }
+//! tests:
+//!   - name: analysts read orders
+//!     as: alice                        # one of the above, or { subject, kind, groups, on_behalf_of }
+//!     resource: orders-db
+//!     statement: "SELECT total FROM orders"
+//!     expect: allow                    # allow | deny | hold
+//!     rule: analysts-read              # optional: a rule that decides
+//!   - name: nobody empties payments
+//!     as: alice
+//!     resource: orders-db
+//!     operation:                       # in place of a statement
+//!       action: write-unbounded
+//!       object: { entity: { kind: Table, id: orders-db/public.payments } }
+//!       context: { database: orders }
+//!     expect: deny
+//! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::PolicyEngine;
-use crate::operation::Operations;
+use super::vocabulary::{Attribute, AttributeType, Vocabulary};
+use crate::operation::{Action, EntityRef, Object, Operation, Operations, Value};
+use crate::principal::{Principal, PrincipalKind};
 use crate::resource::Resource;
+use crate::services::Policy;
+use crate::verdict::Verdict;
 
 /// Finds what a statement asks of policy: resource name and statement in, operations out.
 pub type Statements<'a> = dyn Fn(&str, &str) -> Result<Arc<Operations>, String> + 'a;
 
 /// A file of expectations that can't be run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
+#[error("the expectations can't be read: {0}")]
 pub struct ExpectationError(pub String);
 
 /// How one test went.
@@ -63,15 +88,274 @@ impl fmt::Display for Report {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    principals: BTreeMap<String, Named>,
+    tests: Vec<Test>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    /// Where it is absent, the key is the subject.
+    subject: Option<String>,
+    #[serde(default = "human")]
+    kind: PrincipalKind,
+    #[serde(default)]
+    groups: BTreeSet<String>,
+    on_behalf_of: Option<String>,
+}
+
+fn human() -> PrincipalKind {
+    PrincipalKind::Human
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum As {
+    Key(String),
+    Inline(Named),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Expected {
+    Allow,
+    Deny,
+    Hold,
+}
+
+impl Expected {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Hold => "hold",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Test {
+    name: String,
+    #[serde(rename = "as")]
+    principal: As,
+    resource: String,
+    statement: Option<String>,
+    operation: Option<JsonOperation>,
+    expect: Expected,
+    rule: Option<String>,
+    group: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonOperation {
+    action: String,
+    object: JsonObject,
+    #[serde(default)]
+    context: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonObject {
+    entity: EntityRef,
+    #[serde(default)]
+    parents: Vec<EntityRef>,
+    #[serde(default)]
+    attributes: BTreeMap<String, serde_json::Value>,
+}
+
 /// Runs a file of expectations. `statements` finds what the `statement` of a test asks.
 ///
 /// # Errors
-/// A file that is no such YAML.
+/// A file that is no such YAML, or holds no test.
 pub fn run_tests(
-    _yaml: &str,
-    _engine: &PolicyEngine,
-    _resources: &BTreeMap<String, Arc<Resource>>,
-    _statements: &Statements<'_>,
+    yaml: &str,
+    engine: &PolicyEngine,
+    resources: &BTreeMap<String, Arc<Resource>>,
+    statements: &Statements<'_>,
 ) -> Result<Report, ExpectationError> {
-    Ok(Report::default())
+    let file: File = serde_yaml_ng::from_str(yaml).map_err(|error| ExpectationError(error.to_string()))?;
+    if file.tests.is_empty() {
+        return Err(ExpectationError("there are no tests".to_owned()));
+    }
+    let runner = Runner {
+        engine,
+        resources,
+        statements,
+        principals: &file.principals,
+    };
+    let tests = file.tests.iter().map(|test| TestOutcome {
+        name: test.name.clone(),
+        failure: runner.run(test).err(),
+    });
+    Ok(Report {
+        tests: tests.collect(),
+    })
+}
+
+struct Runner<'a> {
+    engine: &'a PolicyEngine,
+    resources: &'a BTreeMap<String, Arc<Resource>>,
+    statements: &'a Statements<'a>,
+    principals: &'a BTreeMap<String, Named>,
+}
+
+impl Runner<'_> {
+    fn run(&self, test: &Test) -> Result<(), String> {
+        let (name, named) = match &test.principal {
+            As::Key(key) => {
+                let named = self.principals.get(key);
+                (
+                    key.as_str(),
+                    named.ok_or_else(|| format!("`{key}` is not among the principals"))?,
+                )
+            }
+            As::Inline(named) => ("", named),
+        };
+        let subject = named.subject.as_deref().unwrap_or(name);
+        if subject.is_empty() {
+            return Err("a principal needs a subject".to_owned());
+        }
+        let mut principal = Principal::new(subject, named.kind);
+        principal.groups.clone_from(&named.groups);
+        principal.on_behalf_of.clone_from(&named.on_behalf_of);
+        let principal = Arc::new(principal);
+        let resource = self.resources.get(&test.resource);
+        let resource = resource.ok_or_else(|| format!("there is no resource `{}`", test.resource))?;
+        let operations = match (&test.statement, &test.operation) {
+            (Some(statement), None) => (self.statements)(&test.resource, statement)?,
+            (None, Some(operation)) => {
+                let operation = read(self.engine.vocabulary(), operation)?;
+                Arc::new(Operations::new(vec![operation], ""))
+            }
+            _ => return Err("give a `statement` or an `operation`, one of the two".to_owned()),
+        };
+        let verdict = self.engine.decide(&principal, resource, &operations);
+        check(test, &verdict).map_err(|difference| {
+            let explanation = self.engine.explain(&principal, resource, &operations);
+            format!("{difference}\n{}", indent(&explanation.to_string()))
+        })
+    }
+}
+
+fn indent(text: &str) -> String {
+    text.lines()
+        .map(|line| format!("      {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn check(test: &Test, verdict: &Verdict) -> Result<(), String> {
+    if verdict.word() != test.expect.as_str() {
+        return Err(format!(
+            "expected {}, got {}",
+            test.expect.as_str(),
+            verdict.word()
+        ));
+    }
+    if let Some(rule) = &test.rule {
+        let rules: &[String] = match verdict {
+            Verdict::Allow { rules, .. } => rules,
+            Verdict::Hold(hold) => &hold.rules,
+            Verdict::Deny(denial) => denial.rule.as_slice(),
+        };
+        if !rules.contains(rule) {
+            let by = if rules.is_empty() {
+                "no rule".to_owned()
+            } else {
+                rules.join(", ")
+            };
+            return Err(format!("expected the rule {rule}, decided by {by}"));
+        }
+    }
+    match (&test.group, verdict) {
+        (None, _) => Ok(()),
+        (Some(group), Verdict::Hold(hold)) if hold.groups.contains(group) => Ok(()),
+        (Some(group), Verdict::Hold(hold)) => {
+            let groups: Vec<&str> = hold.groups.iter().map(String::as_str).collect();
+            Err(format!(
+                "expected the approval of {group}, needs that of {}",
+                groups.join(", ")
+            ))
+        }
+        (Some(group), _) => Err(format!("expected the approval of {group}, and nothing is held")),
+    }
+}
+
+fn read(vocabulary: &Vocabulary, operation: &JsonOperation) -> Result<Operation, String> {
+    let context = vocabulary.context_of(&operation.action).unwrap_or_default();
+    let kind = &operation.object.entity.kind;
+    let shape = vocabulary
+        .entity(kind)
+        .map(|entity| entity.attributes.clone())
+        .unwrap_or_default();
+    Ok(Operation {
+        action: Action(operation.action.clone().into()),
+        object: Object {
+            entity: operation.object.entity.clone(),
+            parents: operation.object.parents.clone(),
+            attributes: record(vocabulary, &shape, &operation.object.attributes)?,
+        },
+        context: record(vocabulary, &context, &operation.context)?,
+    })
+}
+
+fn record(
+    vocabulary: &Vocabulary,
+    shape: &BTreeMap<String, Attribute>,
+    values: &BTreeMap<String, serde_json::Value>,
+) -> Result<BTreeMap<String, Value>, String> {
+    let mut record = BTreeMap::new();
+    for (name, value) in values {
+        let ty = shape.get(name).map(|attribute| vocabulary.resolve(&attribute.ty));
+        let value = typed(vocabulary, ty, value).map_err(|message| format!("`{name}` {message}"))?;
+        record.insert(name.clone(), value);
+    }
+    Ok(record)
+}
+
+/// Reads a value as the vocabulary types it: an address where a string is asked for stays a string.
+fn typed(
+    vocabulary: &Vocabulary,
+    ty: Option<&AttributeType>,
+    value: &serde_json::Value,
+) -> Result<Value, String> {
+    use serde_json::Value as Json;
+    Ok(match (ty, value) {
+        (None, _) => return Err("is not in the vocabulary here".to_owned()),
+        (Some(AttributeType::Bool), Json::Bool(value)) => Value::Bool(*value),
+        (Some(AttributeType::Long), Json::Number(number)) => match number.as_i64() {
+            Some(number) => Value::Long(number),
+            None => return Err("must be a whole number of 64 bits".to_owned()),
+        },
+        (Some(AttributeType::String), Json::String(text)) => Value::String(text.clone()),
+        (Some(AttributeType::Extension(name)), Json::String(text)) if name == "ipaddr" => Value::Ip(
+            text.parse::<IpAddr>()
+                .map_err(|_| "must be an address".to_owned())?,
+        ),
+        (Some(AttributeType::Name(kind)), value) => {
+            let entity: EntityRef = serde_json::from_value(value.clone())
+                .map_err(|_| format!("must be an entity: {{ kind: {kind}, id: ... }}"))?;
+            Value::Entity(entity)
+        }
+        (Some(AttributeType::Set(_)), Json::Array(items)) => {
+            let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
+            let texts: Option<BTreeSet<String>> = texts.collect();
+            Value::Strings(texts.ok_or_else(|| "must be a list of strings".to_owned())?)
+        }
+        (Some(AttributeType::Record(shape)), Json::Object(map)) => {
+            let map = map
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+            Value::Record(record(vocabulary, shape, &map)?)
+        }
+        _ => return Err("has a value of another type than the vocabulary gives it".to_owned()),
+    })
 }

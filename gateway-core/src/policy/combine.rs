@@ -1,0 +1,190 @@
+//! From what policies say of each operation to one verdict on the message.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::annotations::Approve;
+use super::load::Rule;
+use super::request::Outcome;
+use crate::operation::{Action, Operation, Operations};
+use crate::resource::Resource;
+use crate::verdict::{Code, Denial, Hold, Obligations, Verdict};
+
+/// The strictest wins: the order is the order of strictness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Word {
+    Allow,
+    Hold,
+    Deny,
+}
+
+impl Word {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Hold => "hold",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// The verdict on one operation.
+pub(super) fn word(rules: &[Rule], outcome: &Outcome) -> Word {
+    if !outcome.faults.is_empty() || !outcome.forbids.is_empty() || outcome.permits.is_empty() {
+        return Word::Deny;
+    }
+    let mut permits = outcome.permits.iter().map(|index| rules.get(*index));
+    // A rule that is not there permits nothing.
+    if permits.clone().any(|rule| rule.is_none_or(|rule| rule.forbid)) {
+        Word::Deny
+    } else if permits.all(|rule| rule.is_some_and(|rule| rule.annotations.approve.is_some())) {
+        Word::Hold
+    } else {
+        Word::Allow
+    }
+}
+
+/// The verdict on a message: `outcomes` has one for each of its operations.
+pub(super) fn combine(
+    rules: &[Rule],
+    resource: &Resource,
+    operations: &Operations,
+    outcomes: &[Arc<Outcome>],
+) -> Verdict {
+    let mut all = Combined::default();
+    let mut outcomes = outcomes.iter();
+    for operation in operations.list() {
+        // An operation that was not evaluated is not permitted.
+        let nothing = Outcome::default();
+        let outcome = outcomes.next().map_or(&nothing, AsRef::as_ref);
+        let word = word(rules, outcome);
+        if word == Word::Deny {
+            return Verdict::Deny(denial(rules, resource, operation, outcome));
+        }
+        for rule in outcome.permits.iter().filter_map(|index| rules.get(*index)) {
+            all.permit(rule);
+            if let (Word::Hold, Some(approve)) = (word, &rule.annotations.approve) {
+                all.hold(rule, approve);
+            }
+        }
+        if word == Word::Hold && all.held.is_none() {
+            all.held = Some(describe(operation, resource));
+        }
+    }
+    match all.held {
+        None => Verdict::Allow {
+            obligations: all.obligations,
+            rules: all.rules,
+        },
+        Some(first) => {
+            let summary = operations.summary();
+            Verdict::Hold(Hold {
+                groups: all.groups,
+                approvers: all.approvers.max(1),
+                expires: all.expires,
+                wait: all.wait,
+                rules: all.holding,
+                operation: if summary.is_empty() {
+                    first
+                } else {
+                    summary.to_owned()
+                },
+                obligations: all.obligations,
+            })
+        }
+    }
+}
+
+#[derive(Default)]
+struct Combined {
+    obligations: Obligations,
+    rules: Vec<String>,
+    held: Option<String>,
+    holding: Vec<String>,
+    groups: BTreeSet<String>,
+    approvers: u32,
+    expires: Option<Duration>,
+    wait: Option<Duration>,
+}
+
+impl Combined {
+    fn permit(&mut self, rule: &Rule) {
+        let own = &rule.annotations;
+        self.obligations.rows = least(self.obligations.rows, own.rows);
+        self.obligations.timeout = least(self.obligations.timeout, own.timeout);
+        self.obligations.reason_required |= own.reason_required;
+        add(&mut self.rules, &rule.id);
+    }
+
+    fn hold(&mut self, rule: &Rule, approve: &Approve) {
+        self.groups.insert(approve.group.clone());
+        self.approvers = self.approvers.max(approve.approvers.unwrap_or(1));
+        self.expires = least(self.expires, approve.expires);
+        self.wait = least(self.wait, approve.wait);
+        add(&mut self.holding, &rule.id);
+    }
+}
+
+fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+fn add(list: &mut Vec<String>, id: &str) {
+    if !list.iter().any(|known| known == id) {
+        list.push(id.to_owned());
+    }
+}
+
+/// What a person calls an object: its id without the resource's name, which is known anyway.
+pub(super) fn short<'a>(operation: &'a Operation, resource: &Resource) -> &'a str {
+    let id = operation.object.entity.id.as_str();
+    match id
+        .strip_prefix(resource.name.as_str())
+        .and_then(|rest| rest.strip_prefix('/'))
+    {
+        Some(rest) if !rest.is_empty() => rest,
+        _ => id,
+    }
+}
+
+/// An operation in words: `write public.orders`.
+pub(super) fn describe(operation: &Operation, resource: &Resource) -> String {
+    format!("{} {}", operation.action, short(operation, resource))
+}
+
+fn denial(rules: &[Rule], resource: &Resource, operation: &Operation, outcome: &Outcome) -> Denial {
+    let rule = outcome
+        .forbids
+        .iter()
+        .find_map(|index| rules.get(*index))
+        .map(|rule| rule.id.clone());
+    let short = short(operation, resource);
+    let place = if short == resource.name {
+        String::new()
+    } else {
+        format!(" on {}", resource.name)
+    };
+    let tried = format!("`{}` on {short}", operation.action);
+    let hint = if operation.action == Action::UNMASK {
+        format!(
+            "data tagged {short} is shown only to principals that may unmask it; \
+             masking is not available for this statement"
+        )
+    } else if rule.is_some() {
+        format!("{tried} is forbidden to you{place}; ask the operators whether there is another way")
+    } else if !outcome.faults.is_empty() {
+        format!("{tried} could not be decided{place} and is refused; the operators find the cause in the log")
+    } else {
+        format!("{tried} is not permitted to you{place}; ask the operators for a policy that permits it")
+    };
+    Denial {
+        code: Code::Denied,
+        rule,
+        operation: describe(operation, resource),
+        hint,
+    }
+}
