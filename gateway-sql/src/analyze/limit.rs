@@ -173,7 +173,7 @@ impl Walker<'_> {
         }
         self.scopes.push(Scope::default());
         for node in &select.from_clause {
-            self.from_item(node);
+            self.bring_from(node);
         }
         let limited = select
             .where_clause
@@ -271,8 +271,9 @@ impl Walker<'_> {
                     return self.side(arg, target);
                 }
             }
-            Some(NodeEnum::RowExpr(row)) if !row.args.is_empty() => {
-                if row.args.iter().all(|arg| self.side(arg, target) == Side::Target) {
+            Some(NodeEnum::RowExpr(row)) => {
+                let all = row.args.iter().all(|arg| self.side(arg, target) == Side::Target);
+                if all && !row.args.is_empty() {
                     return Side::Target;
                 }
             }

@@ -378,7 +378,7 @@ impl<'a> Walker<'a> {
                 .iter()
                 .any(|id| id.schema == base.schema && id.table == base.name && id.column == **column)
         };
-        if guard.columns.is_empty() || guard.columns.iter().any(|column| shown(&column)) {
+        if guard.columns.is_empty() || guard.columns.iter().any(shown) {
             self.ask_table(Action::Read, &base.schema, &base.name);
             self.forbid(guard.reason);
         }
