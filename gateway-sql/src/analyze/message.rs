@@ -305,6 +305,7 @@ fn analyze_statement(
     working: &Working<'_>,
 ) -> (StatementAnalysis, Changes) {
     let mut walker = Walker::new(catalog, working, StatementKind::Unknown);
+    walker.allow(text.len());
     match raw.stmt.as_deref().and_then(|node| node.node.as_ref()) {
         Some(node) => walker.statement(node, text),
         None => walker.unknown(),
