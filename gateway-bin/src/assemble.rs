@@ -13,7 +13,10 @@ use crate::config::Config;
 
 /// What policies can say in this build: the parts of core and of every adapter.
 pub(crate) fn vocabulary(registry: &Registry) -> anyhow::Result<Arc<Vocabulary>> {
-    let parts = registry.iter().flat_map(|adapter| adapter.vocabulary());
+    let mut parts = Vec::new();
+    for adapter in registry.iter() {
+        parts.extend(adapter.vocabulary()?);
+    }
     let vocabulary = Vocabulary::merge(parts).context("the adapters of this build contradict each other")?;
     Ok(Arc::new(vocabulary))
 }
