@@ -45,6 +45,8 @@ pub enum Parsed<M> {
         /// The message, taken out of the input.
         message: M,
     },
+    /// The first `n` bytes are the client's goodbye: the session ends once what came before has been forwarded.
+    Goodbye(usize),
     /// There may be a message, but the other peer must answer first; nothing was consumed.
     Blocked,
 }

@@ -40,6 +40,8 @@ enum Work<S: ProtocolSession> {
     Inspect(S::Message),
     Providing(S::Message, BoxFuture<'static, S::Provision>),
     Judging(S::Message, BoxFuture<'static, Ruling>),
+    /// A person decides.
+    Held(S::Message, BoxFuture<'static, Ruling>),
 }
 
 /// Which of the limits of time comes next.
@@ -208,10 +210,13 @@ where
                 self.scope.outcome(&outcome, now);
             }
             progress |= self.poll_write(cx)?;
-            if self.target_gone && self.from_target.is_empty() && self.out.to_client.is_empty() {
+            if self.target_gone && !progress && self.out.to_client.is_empty() {
                 return Poll::Ready(Err(End::TargetClosed));
             }
-            if self.client_gone && self.out.to_target.is_empty() && self.client_can_do_no_more() {
+            // What a client sent whole before it closed still runs, unless a person would have to decide: nothing
+            // runs without a live client.
+            let busy = !matches!(self.work, Work::Free | Work::Held(..));
+            if self.client_gone && !progress && !busy && self.out.to_target.is_empty() {
                 return Poll::Ready(Err(End::ClientClosed));
             }
             progress |= self.poll_read(cx)?;
@@ -222,12 +227,6 @@ where
             }
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// The client has closed its side: what it sent whole before is still forwarded, what waits for a verdict
-    /// is not.
-    fn client_can_do_no_more(&self) -> bool {
-        !matches!(self.work, Work::Providing(..) | Work::Inspect(_)) || self.target_gone
     }
 
     fn poll_work(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, End> {
@@ -260,6 +259,16 @@ where
                     Ok(false)
                 }
             },
+            Work::Held(message, mut answer) => match answer.as_mut().poll(cx) {
+                Poll::Ready(ruling) => {
+                    self.rewrite(message, &ruling, now)?;
+                    Ok(true)
+                }
+                Poll::Pending => {
+                    self.work = Work::Held(message, answer);
+                    Ok(false)
+                }
+            },
         }
     }
 
@@ -283,7 +292,7 @@ where
                 Judged::Later(ruling) => self.work = Work::Judging(message, ruling),
                 Judged::Held(notice, ruling) => {
                     self.session.held(&message, &notice, &mut self.out);
-                    self.work = Work::Judging(message, ruling);
+                    self.work = Work::Held(message, ruling);
                 }
             },
         }
@@ -319,6 +328,10 @@ where
                 Parsed::Incomplete | Parsed::Blocked => break,
                 Parsed::Forward(n) => forward(&mut self.from_client, n, &mut self.out.to_target),
                 Parsed::Consumed(n) => self.from_client.advance(n.min(self.from_client.len())),
+                Parsed::Goodbye(n) => {
+                    self.from_client.advance(n.min(self.from_client.len()));
+                    self.client_gone = true;
+                }
                 Parsed::Inspect { consumed, message } => {
                     self.from_client.advance(consumed.min(self.from_client.len()));
                     self.inspect(message, now)?;
@@ -340,7 +353,7 @@ where
                 Parsed::Forward(n) => forward(&mut self.from_target, n, &mut self.out.to_client),
                 Parsed::Consumed(n) => self.from_target.advance(n.min(self.from_target.len())),
                 // Only a client's messages are inspected; a machine that says otherwise is broken.
-                Parsed::Inspect { .. } => {
+                Parsed::Inspect { .. } | Parsed::Goodbye(_) => {
                     return Err(End::Fault(crate::machine::Fault::target(
                         "sent a message that asks something",
                     )));

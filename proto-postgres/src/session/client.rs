@@ -149,7 +149,7 @@ impl Session {
         }
         match message {
             M::Sync(_) => return Ok(self.sync(whole.len(), out)),
-            M::Terminate(_) => return Ok(Parsed::Forward(whole.len())),
+            M::Terminate(_) => return Ok(Parsed::Goodbye(whole.len())),
             // Out of place: the server drops them silently, too.
             M::CopyDone(_) | M::CopyFail(_) if self.copy == Copy::None => {
                 return Ok(Parsed::Consumed(whole.len()));
@@ -311,7 +311,7 @@ impl Session {
                 Ok(Parsed::Forward(len))
             }
             frontend::Message::Sync(_) | frontend::Message::Flush(_) => Ok(Parsed::Consumed(len)),
-            frontend::Message::Terminate(_) => Ok(Parsed::Forward(len)),
+            frontend::Message::Terminate(_) => Ok(Parsed::Goodbye(len)),
             _ => Err(Fault::client(
                 "sent another message while it had to send COPY data",
             )),

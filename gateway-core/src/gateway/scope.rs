@@ -1,0 +1,520 @@
+//! One session in the pipeline: its questions, its outcomes, its end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::{Gateway, live};
+use crate::audit::{AuditMode, Event, Receipt};
+use crate::machine::{End, Outcome, Question, Stage, Statement};
+use crate::operation::Operations;
+use crate::principal::Authenticated;
+use crate::resource::Resource;
+use crate::services::{CredentialError, Held, Lease, LeaseRequest};
+use crate::session::SessionId;
+use crate::verdict::{Code, Decision, Denial, Obligations, Ruling, Verdict};
+
+/// Counts of one session, shared with whoever lists sessions.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Operations decided.
+    pub operations: AtomicU64,
+    /// Of these, refused.
+    pub refused: AtomicU64,
+    /// Rows returned.
+    pub rows: AtomicU64,
+    /// Bytes sent to the client.
+    pub bytes: AtomicU64,
+}
+
+/// How a session is told to end.
+#[derive(Debug, Default)]
+pub struct Control {
+    /// Cancelled when the session must end; the reason is then set.
+    pub stop: CancellationToken,
+    /// Cancelled when the gateway drains: the session may end as soon as it is quiet.
+    pub drain: CancellationToken,
+    reason: Mutex<Option<End>>,
+}
+
+impl Control {
+    /// Ends the session.
+    pub fn end(&self, why: End) {
+        self.reason.lock().get_or_insert(why);
+        self.stop.cancel();
+    }
+
+    /// Why it was told to end.
+    pub fn reason(&self) -> End {
+        self.reason.lock().clone().unwrap_or(End::Killed)
+    }
+}
+
+/// The ticket of what is only prepared: it has no outcome.
+pub const PREPARED: u64 = 0;
+
+/// The answer to a question: at once, or later.
+pub enum Judged {
+    /// The ruling.
+    Now(Ruling),
+    /// The ruling is on its way: the audit trail, or a person.
+    Later(BoxFuture<'static, Ruling>),
+    /// A person decides: the client is told at once, and waits.
+    Held(Box<Decision>, BoxFuture<'static, Ruling>),
+}
+
+/// One session in the pipeline. Dropping it ends it, in the audit trail too.
+pub struct SessionScope {
+    id: SessionId,
+    who: Authenticated,
+    resource: Arc<Resource>,
+    protocol: &'static str,
+    gateway: Arc<Gateway>,
+    counters: Arc<live::Entry>,
+    next_ticket: u64,
+    running: HashMap<u64, std::time::Instant>,
+    lease: Option<Lease>,
+    finished: bool,
+}
+
+impl std::fmt::Debug for SessionScope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionScope")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SessionScope {
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        id: SessionId,
+        who: Authenticated,
+        resource: Arc<Resource>,
+        protocol: &'static str,
+        counters: Arc<live::Entry>,
+    ) -> Self {
+        Self {
+            id,
+            who,
+            resource,
+            protocol,
+            gateway,
+            counters,
+            next_ticket: PREPARED.saturating_add(1),
+            running: HashMap::new(),
+            lease: None,
+            finished: false,
+        }
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Who it belongs to.
+    pub fn who(&self) -> &Authenticated {
+        &self.who
+    }
+
+    /// What it is for.
+    pub fn resource(&self) -> &Arc<Resource> {
+        &self.resource
+    }
+
+    /// The pipeline.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Tells the session to end.
+    pub fn control(&self) -> &Control {
+        &self.counters.control
+    }
+
+    /// A credential for this session; revoked when it ends.
+    pub async fn lease(&mut self) -> Result<Lease, CredentialError> {
+        let request = LeaseRequest {
+            session: self.id,
+            principal: &self.who.principal,
+            resource: &self.resource,
+        };
+        let lease = self.gateway.parts.credentials.lease(request).await?;
+        self.lease = Some(lease.clone());
+        Ok(lease)
+    }
+
+    fn durable(&self, question: &Question, held: bool) -> bool {
+        match self.resource.audit.or(self.gateway.parts.audit_options.mode) {
+            Some(AuditMode::Durable) => true,
+            Some(AuditMode::Batched) => false,
+            None => question.writes || held,
+        }
+    }
+
+    fn event(&self, ticket: u64, question: &Question, verdict: &Verdict, policy: &str) -> Event {
+        let literals = self.gateway.parts.audit_options.literals;
+        let (rules, hint) = match verdict {
+            Verdict::Allow { rules, .. } => (rules.clone(), None),
+            Verdict::Deny(denial) => (denial.rule.iter().cloned().collect(), Some(denial.hint.clone())),
+            Verdict::Hold(hold) => (hold.rules.clone(), None),
+        };
+        Event::Operation {
+            session: self.id,
+            ticket,
+            principal: self.who.principal.clone(),
+            resource: self.resource.name.clone(),
+            operation: question.operations.summary().to_owned(),
+            asked: question.operations.list().to_vec(),
+            statement: question.statement.as_ref().map(|s| {
+                let text: &str = if literals { &s.text } else { &s.normalised };
+                text.to_owned()
+            }),
+            parameters: match &question.statement {
+                Some(statement) if literals => statement.parameters.clone(),
+                _ => Vec::new(),
+            },
+            verdict: verdict.word().to_owned(),
+            rules,
+            hint,
+            policy: policy.to_owned(),
+        }
+    }
+
+    fn correlation(&self, ticket: u64) -> String {
+        format!("{}/{ticket}", self.id)
+    }
+
+    /// Decides one message. This is the choke point: nothing reaches a target that did not come through here.
+    /// A ruling to run is given only after the audit event is where the mode wants it.
+    pub fn judge(&mut self, question: &Question, now: std::time::Instant) -> Judged {
+        let parts = &self.gateway.parts;
+        let policy = parts.policy.version();
+        let verdict = parts
+            .policy
+            .decide(&self.who.principal, &self.resource, &question.operations);
+        let verdict = match (question.stage, verdict) {
+            (Stage::Prepare { runs: true }, Verdict::Hold(hold)) => Verdict::Deny(Denial {
+                code: Code::Denied,
+                rule: hold.rules.first().cloned(),
+                operation: hold.operation,
+                hint: "this needs an approval and can't be prepared before; send it as a simple query"
+                    .to_owned(),
+            }),
+            (Stage::Prepare { .. }, Verdict::Allow { .. } | Verdict::Hold(_)) => {
+                return Judged::Now(Ruling::Run {
+                    obligations: Obligations::default(),
+                    ticket: PREPARED,
+                });
+            }
+            (_, verdict) => verdict,
+        };
+        let ticket = self.next_ticket;
+        self.next_ticket = self.next_ticket.saturating_add(1);
+        self.counters.counters.operations.fetch_add(1, Ordering::Relaxed);
+        let event = self.event(ticket, question, &verdict, &policy);
+        let held = matches!(verdict, Verdict::Hold(_));
+        let durable = self.durable(question, held);
+        let receipt = self
+            .gateway
+            .parts
+            .audit
+            .append(self.gateway.now(), &event, durable);
+        let receipt = match receipt {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                tracing::error!(%error, session = %self.id, "an operation is refused");
+                return Judged::Now(self.refuse(ticket, &unaudited(question)));
+            }
+        };
+        match verdict {
+            Verdict::Deny(denial) => Judged::Now(self.refuse(ticket, &denial)),
+            Verdict::Allow { obligations, .. } => {
+                self.running.insert(ticket, now);
+                match receipt {
+                    Receipt::Taken => Judged::Now(Ruling::Run { obligations, ticket }),
+                    pending => {
+                        let refused = Arc::new(unaudited(question).decision(self.correlation(ticket)));
+                        Judged::Later(Box::pin(after_audit(pending, ticket, obligations, refused)))
+                    }
+                }
+            }
+            Verdict::Hold(hold) => self.hold(ticket, question, hold, policy, receipt, now),
+        }
+    }
+
+    fn refuse(&self, ticket: u64, denial: &Denial) -> Ruling {
+        self.counters.counters.refused.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("gateway_operations_refused_total", "protocol" => self.protocol).increment(1);
+        Ruling::Refuse {
+            decision: Arc::new(denial.decision(self.correlation(ticket))),
+            ticket,
+        }
+    }
+
+    /// Refuses something that never came so far as to be a question (too large, not understood by the
+    /// protocol): it is in the trail like any other refusal.
+    pub fn refuse_unasked(&mut self, denial: &Denial, statement: Option<Statement>) -> Ruling {
+        let ticket = self.next_ticket;
+        self.next_ticket = self.next_ticket.saturating_add(1);
+        self.counters.counters.operations.fetch_add(1, Ordering::Relaxed);
+        let question = Question {
+            operations: Arc::new(Operations::new(Vec::new(), denial.operation.clone())),
+            statement,
+            writes: false,
+            stage: Stage::Run,
+        };
+        let policy = self.gateway.parts.policy.version();
+        let event = self.event(ticket, &question, &Verdict::Deny(denial.clone()), &policy);
+        self.gateway.note(&event);
+        self.refuse(ticket, denial)
+    }
+
+    fn hold(
+        &mut self,
+        ticket: u64,
+        question: &Question,
+        hold: crate::verdict::Hold,
+        policy: Arc<str>,
+        receipt: Receipt,
+        now: std::time::Instant,
+    ) -> Judged {
+        let window = hold.wait.unwrap_or(self.gateway.parts.limits.hold);
+        let obligations = hold.obligations.clone();
+        let held = Held {
+            digest: digest(&self.who, &self.resource, question, &policy),
+            hold,
+            session: self.id,
+            principal: self.who.principal.clone(),
+            resource: self.resource.clone(),
+            operations: question.operations.clone(),
+            statement: question.statement.as_ref().map(|s| s.text.clone()),
+            policy,
+            correlation: self.correlation(ticket),
+        };
+        let waiting = match self.gateway.parts.approvals.open(held) {
+            Ok(waiting) => waiting,
+            Err(denial) => return Judged::Now(self.refuse(ticket, &denial)),
+        };
+        self.running.insert(ticket, now);
+        let notice = waiting.notice;
+        let pending = Arc::new(notice.clone());
+        let unaudited = Arc::new(unaudited(question).decision(self.correlation(ticket)));
+        let answer = waiting.answer;
+        let ruling = async move {
+            match tokio::time::timeout(window, answer).await {
+                Ok(Ok(())) => after_audit(receipt, ticket, obligations, unaudited).await,
+                Ok(Err(decision)) => Ruling::Refuse {
+                    decision: Arc::new(decision),
+                    ticket,
+                },
+                Err(_) => Ruling::Refuse {
+                    decision: pending,
+                    ticket,
+                },
+            }
+        };
+        Judged::Held(Box::new(notice), Box::pin(ruling))
+    }
+
+    /// Puts how an operation ended into the trail.
+    pub fn outcome(&mut self, outcome: &Outcome, now: std::time::Instant) {
+        let since = self.running.remove(&outcome.ticket);
+        let micros = since.map_or(0, |since| {
+            u64::try_from(now.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX)
+        });
+        self.counters
+            .counters
+            .rows
+            .fetch_add(outcome.rows, Ordering::Relaxed);
+        self.counters
+            .counters
+            .bytes
+            .fetch_add(outcome.bytes, Ordering::Relaxed);
+        self.gateway.note(&Event::Outcome {
+            session: self.id,
+            ticket: outcome.ticket,
+            rows: outcome.rows,
+            bytes: outcome.bytes,
+            micros,
+            error: outcome.error.clone(),
+        });
+    }
+
+    /// The decision object of an operation that used up its time.
+    pub fn out_of_time(&self, ticket: u64) -> Decision {
+        let denial = Denial {
+            code: Code::BudgetExhausted,
+            rule: None,
+            operation: String::new(),
+            hint: "the operation took longer than policy allows; make it smaller".to_owned(),
+        };
+        denial.decision(self.correlation(ticket))
+    }
+
+    /// Whether the operation of that ticket still runs.
+    pub fn is_running(&self, ticket: u64) -> bool {
+        self.running.contains_key(&ticket)
+    }
+
+    /// Ends the session in the trail and in the store.
+    pub fn finish(&mut self, why: &End) {
+        self.finish_with(&why.reason());
+    }
+
+    /// Ends a session that never came to its target.
+    pub fn finish_because(&mut self, reason: &str) {
+        self.finish_with(reason);
+    }
+
+    fn finish_with(&mut self, reason: &str) {
+        if self.finished {
+            return;
+        }
+        self.finished = true;
+        self.gateway.live.leave(self.id);
+        metrics::gauge!("gateway_sessions", "protocol" => self.protocol).decrement(1.0);
+        let counters = &self.counters.counters;
+        self.gateway.note(&Event::SessionEnded {
+            session: self.id,
+            reason: reason.to_owned(),
+            operations: counters.operations.load(Ordering::Relaxed),
+            refused: counters.refused.load(Ordering::Relaxed),
+            rows: counters.rows.load(Ordering::Relaxed),
+            bytes: counters.bytes.load(Ordering::Relaxed),
+        });
+        self.store_record(Some(reason.to_owned()));
+        if let (Some(lease), Ok(runtime)) = (self.lease.take(), tokio::runtime::Handle::try_current()) {
+            let (gateway, resource) = (self.gateway.clone(), self.resource.clone());
+            runtime.spawn(async move {
+                if let Err(error) = gateway.parts.credentials.revoke(&resource, &lease).await {
+                    tracing::error!(%error, lease = lease.id, "a lease could not be revoked");
+                }
+            });
+        }
+    }
+
+    /// Sessions in the store are for lists; the audit trail is what proves. So this does not hold anyone up.
+    pub(super) fn store_record(&self, ended: Option<String>) {
+        let mut record = self.counters.record();
+        if let Some(reason) = ended {
+            record.ended = Some(self.gateway.now());
+            record.reason = Some(reason);
+        }
+        let store = self.gateway.parts.store.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = store.put_session(&record).await {
+                    tracing::error!(%error, session = %record.id, "a session is not in the store");
+                }
+            });
+        }
+    }
+
+    /// When the session must end by itself, from now.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.who.expires.map(|at| {
+            at.duration_since(self.gateway.now())
+                .try_into()
+                .unwrap_or(Duration::ZERO)
+        })
+    }
+
+    /// Asks whether what proved the principal still holds.
+    pub fn still_valid(&self) -> BoxFuture<'static, bool> {
+        let (gateway, id) = (self.gateway.clone(), self.who.credential_id.clone());
+        Box::pin(async move {
+            match gateway.parts.authenticator.still_valid(&id).await {
+                Ok(valid) => valid,
+                Err(error) => {
+                    // A store that can't be asked ends no session by itself: the expiry still bounds it.
+                    tracing::warn!(%error, "a token could not be checked again");
+                    true
+                }
+            }
+        })
+    }
+}
+
+impl Drop for SessionScope {
+    fn drop(&mut self) {
+        // Only a panic or an early return of an adapter comes here unfinished.
+        let reason = if std::thread::panicking() {
+            "the session's task panicked"
+        } else {
+            "ended before it began"
+        };
+        self.finish_with(reason);
+    }
+}
+
+async fn after_audit(
+    receipt: Receipt,
+    ticket: u64,
+    obligations: Obligations,
+    refused: Arc<Decision>,
+) -> Ruling {
+    match receipt.settled().await {
+        Ok(()) => Ruling::Run { obligations, ticket },
+        Err(error) => {
+            tracing::error!(%error, "an operation is refused");
+            Ruling::Refuse {
+                decision: refused,
+                ticket,
+            }
+        }
+    }
+}
+
+fn unaudited(question: &Question) -> Denial {
+    Denial {
+        code: Code::Denied,
+        rule: None,
+        operation: question.operations.summary().to_owned(),
+        hint: "the audit trail cannot be written, and nothing runs without it; try again later".to_owned(),
+    }
+}
+
+/// What an approval binds: who, for whom, on what, the exact operations, text and parameters, and the policy.
+fn digest(who: &Authenticated, resource: &Resource, question: &Question, policy: &str) -> [u8; 32] {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(bytes);
+    };
+    part(who.principal.subject.as_bytes());
+    part(
+        who.principal
+            .on_behalf_of
+            .as_deref()
+            .unwrap_or_default()
+            .as_bytes(),
+    );
+    part(resource.name.as_bytes());
+    part(policy.as_bytes());
+    part(
+        serde_json::to_string(question.operations.list())
+            .unwrap_or_default()
+            .as_bytes(),
+    );
+    if let Some(statement) = &question.statement {
+        part(statement.text.as_bytes());
+        for parameter in &statement.parameters {
+            match parameter {
+                Some(text) => {
+                    part(b"1");
+                    part(text.as_bytes());
+                }
+                None => part(b"0"),
+            }
+        }
+    }
+    hash.finalize().into()
+}
