@@ -1,0 +1,57 @@
+//! Puts the parts of a configuration together.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use gateway_core::adapter::Registry;
+use gateway_core::policy::{PolicyEngine, Vocabulary};
+use gateway_store::SqliteStore;
+
+use crate::config::Config;
+
+/// What policies can say in this build: the parts of core and of every adapter.
+pub(crate) fn vocabulary(registry: &Registry) -> anyhow::Result<Arc<Vocabulary>> {
+    let mut parts = Vec::new();
+    for adapter in registry.iter() {
+        let own = adapter.vocabulary();
+        parts.extend(own.with_context(|| format!("the adapter for `{}` is broken", adapter.protocol()))?);
+    }
+    let vocabulary = Vocabulary::merge(parts).context("the adapters of this build contradict each other")?;
+    Ok(Arc::new(vocabulary))
+}
+
+/// The policies of a configuration.
+pub(crate) fn policies(config: &Config) -> anyhow::Result<Arc<PolicyEngine>> {
+    let vocabulary = vocabulary(&config.registry)?;
+    match PolicyEngine::open(&config.policy_dir, vocabulary) {
+        Ok(engine) => Ok(Arc::new(engine)),
+        Err(errors) => bail!("the policies are refused:\n{errors}"),
+    }
+}
+
+/// Makes the data directory where it isn't there; only its owner may enter it.
+pub(crate) fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("the data directory `{}` cannot be made", dir.display()))?;
+    let mode = std::fs::metadata(dir)
+        .with_context(|| format!("the data directory `{}` cannot be read", dir.display()))?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            data_dir = %dir.display(),
+            "others than the owner may enter the data directory; `chmod 700` it"
+        );
+    }
+    Ok(())
+}
+
+/// Opens the store in the data directory.
+pub(crate) async fn store(data_dir: &Path) -> anyhow::Result<Arc<SqliteStore>> {
+    Ok(Arc::new(SqliteStore::open(Config::store(data_dir)).await?))
+}

@@ -1,0 +1,290 @@
+//! What users type.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use gateway_core::principal::PrincipalKind;
+
+/// A layer-7 gateway between identities and infrastructure.
+#[derive(Debug, Parser)]
+#[command(name = "gateway", version, max_term_width = 120)]
+pub(crate) struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// The configuration file; relative paths in it start at its folder
+    #[arg(long, global = true, value_name = "FILE", default_value = "gateway.toml")]
+    pub(crate) config: PathBuf,
+    /// Overrides `data_dir` of the configuration
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// How log lines look; which are written is told by GATEWAY_LOG (such as `debug` or `gateway_core=trace`)
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        env = "GATEWAY_LOG_FORMAT",
+        default_value = "human"
+    )]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How lists are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// How the configuration is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConfigOutput {
+    /// As in `gateway.toml`.
+    Toml,
+    /// For programs.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway
+    Serve,
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Make, list and revoke the gateway's own tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// List, look at and end sessions
+    #[command(subcommand)]
+    Sessions(SessionsCommand),
+    /// Search the audit trail, or prove that nobody touched it
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Check, test and explain policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+}
+
+/// `gateway config`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check the configuration, the policies, and the files that they name; print what is in force
+    Check,
+    /// Print what is in force, with secrets hidden
+    Show {
+        /// How
+        #[arg(long, value_enum, default_value = "toml")]
+        output: ConfigOutput,
+    },
+}
+
+/// `gateway token`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it; it is shown this once
+    Create(CreateToken),
+    /// List tokens
+    List {
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Revoke a token; the sessions that it opened end
+    Revoke {
+        /// The token's id
+        id: String,
+    },
+}
+
+/// `gateway token create`.
+#[derive(Debug, Args)]
+pub(crate) struct CreateToken {
+    /// Whose token it is, such as an e-mail address
+    #[arg(long, value_name = "S")]
+    pub(crate) subject: String,
+    /// What that is: human, agent or service
+    #[arg(long, default_value = "human")]
+    pub(crate) kind: PrincipalKind,
+    /// A group that it is in; may be given several times
+    #[arg(long = "group", value_name = "G")]
+    pub(crate) groups: Vec<String>,
+    /// For whom it acts
+    #[arg(long, value_name = "S")]
+    pub(crate) on_behalf_of: Option<String>,
+    /// How long it lives: 90s, 30m, 1h, 7d
+    #[arg(long, default_value = "1h")]
+    pub(crate) ttl: String,
+    /// A resource that it is good for; may be given several times; none: all
+    #[arg(long = "resource", value_name = "R")]
+    pub(crate) resources: Vec<String>,
+}
+
+/// `gateway sessions`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionsCommand {
+    /// List sessions, newest first
+    List {
+        /// Only those that run
+        #[arg(long)]
+        live: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Show one session
+    Show {
+        /// Its id
+        id: String,
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// End a session that runs
+    Kill {
+        /// Its id
+        id: String,
+    },
+}
+
+/// `gateway audit`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Find operations and what became of them; newest last
+    Search(Box<AuditSearch>),
+    /// Check every record of the trail; exit status 1 where anything was touched
+    Verify {
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+}
+
+/// `gateway audit search`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditSearch {
+    /// Of this session
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+    /// Of this subject, or on its behalf
+    #[arg(long, value_name = "S")]
+    pub(crate) principal: Option<String>,
+    /// On this resource
+    #[arg(long, value_name = "R")]
+    pub(crate) resource: Option<String>,
+    /// Not before: a time (2026-03-01T10:00:00Z), a day, or how long ago (2h)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Not after
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// With this verdict
+    #[arg(long, value_parser = ["allow", "deny", "hold"])]
+    pub(crate) verdict: Option<String>,
+    /// Of this kind: operation, session_started, session_ended, login_refused, cancel, operator, ...
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// With this text in it, in any case of letters
+    #[arg(long)]
+    pub(crate) text: Option<String>,
+    /// The newest so many
+    #[arg(long, default_value_t = 100)]
+    pub(crate) limit: usize,
+    /// How
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+/// `gateway policy`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Check the policies; faults are told as file:line:column
+    Check,
+    /// Run a file of expectations; exit status 1 where one is not met
+    Test {
+        /// The file (YAML)
+        file: PathBuf,
+        /// Do not ask the targets what statements mean
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Say which policies decide a statement, and why
+    Explain(Explain),
+}
+
+/// `gateway policy explain`.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The subject that asks
+    #[arg(long = "as", value_name = "S")]
+    pub(crate) subject: String,
+    /// A group that it is in; may be given several times
+    #[arg(long = "group", value_name = "G")]
+    pub(crate) groups: Vec<String>,
+    /// What it is: human, agent or service
+    #[arg(long, default_value = "human")]
+    pub(crate) kind: PrincipalKind,
+    /// For whom it acts
+    #[arg(long, value_name = "S")]
+    pub(crate) on_behalf_of: Option<String>,
+    /// On what
+    #[arg(long, value_name = "R")]
+    pub(crate) resource: String,
+    /// The statement; none: only whether it may connect
+    pub(crate) statement: Option<String>,
+    /// Do not ask the target what the statement means
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// How
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_every_command_may_follow_it() {
+        let line = [
+            "gateway",
+            "token",
+            "create",
+            "--subject",
+            "a",
+            "--config",
+            "x/g.toml",
+        ];
+        let cli = Cli::try_parse_from(line).unwrap();
+        assert_eq!(cli.global.config, PathBuf::from("x/g.toml"));
+    }
+}

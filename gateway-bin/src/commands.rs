@@ -1,0 +1,62 @@
+//! The commands: each reads what it needs of the configuration, does one thing, and prints.
+
+mod audit;
+mod config;
+mod policy;
+mod sessions;
+mod tables;
+mod token;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use crate::cli::{Cli, Command, Global};
+use crate::config::Raw;
+use crate::serve::serve;
+
+/// Runs a command.
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Serve => serve(global).await,
+        Command::Config(command) => config::run(global, &command),
+        Command::Token(command) => token::run(global, command).await,
+        Command::Sessions(command) => sessions::run(global, command).await,
+        Command::Audit(command) => audit::run(global, command),
+        Command::Policy(command) => policy::run(global, command).await,
+    }
+}
+
+/// The data directory, for commands that act as the operator on the host.
+fn operator_on(global: &Global) -> anyhow::Result<PathBuf> {
+    if std::env::var_os("GATEWAY_TOKEN").is_some_and(|token| !token.is_empty()) {
+        bail!(
+            "GATEWAY_TOKEN is set, so this command would act as who the token says; acting by token is not \
+             supported yet. Unset it to act as the operator of this host"
+        );
+    }
+    match Raw::read(global) {
+        Err(error) if std::env::var_os("GATEWAY_URL").is_some() => Err(error.context(
+            "acting over GATEWAY_URL is not supported yet: run this where the gateway runs, with its configuration",
+        )),
+        raw => raw?.data_dir(),
+    }
+}
+
+/// Refuses a data directory that isn't there, where a command can only read.
+fn must_exist(data_dir: &Path) -> anyhow::Result<()> {
+    match std::fs::metadata(data_dir) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => bail!("`data_dir` is `{}`, which is no directory", data_dir.display()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
+            "there is no data directory `{}`: no gateway has run with this configuration yet (`gateway serve` makes it)",
+            data_dir.display()
+        ),
+        Err(error) => bail!(
+            "the data directory `{}` cannot be read: {error}",
+            data_dir.display()
+        ),
+    }
+}

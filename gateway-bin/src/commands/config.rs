@@ -1,0 +1,90 @@
+//! `gateway config`.
+
+use std::process::ExitCode;
+
+use gateway_core::resource::CredentialConfig;
+use gateway_core::tls::ServerTls;
+
+use crate::assemble;
+use crate::cli::{ConfigCommand, ConfigOutput, Global};
+use crate::config::Config;
+
+/// Runs the command.
+pub(super) fn run(global: &Global, command: &ConfigCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ConfigCommand::Check => check(global),
+        ConfigCommand::Show { output } => show(&Config::load(global)?, *output),
+    }
+}
+
+fn show(config: &Config, output: ConfigOutput) -> anyhow::Result<ExitCode> {
+    match output {
+        ConfigOutput::Toml => print!("{}", config.to_toml()?),
+        ConfigOutput::Json => println!("{:#}", config.tree()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(global: &Global) -> anyhow::Result<ExitCode> {
+    let config = Config::load(global)?;
+    let policies = assemble::policies(&config);
+    let tls = match (&config.tls.cert, &config.tls.key) {
+        // Opening it would make the private CA; it is made when the gateway first runs.
+        (None, None) => Ok(()),
+        _ => ServerTls::open(config.tls.clone(), &config.data_dir).map(drop),
+    };
+    let mut wrong = false;
+    if let Err(error) = &tls {
+        eprintln!("gateway: [tls]: {error}");
+        wrong = true;
+    }
+    for warning in warnings(&config) {
+        eprintln!("warning: {warning}");
+    }
+    match &policies {
+        // Their own warnings are in the log.
+        Ok(engine) if engine.policies() == 0 => eprintln!(
+            "warning: there is no policy in `{}`: nothing is permitted",
+            config.policy_dir.display()
+        ),
+        Ok(_) => {}
+        Err(error) => {
+            eprintln!("gateway: {error:#}");
+            wrong = true;
+        }
+    }
+    if wrong {
+        return Ok(ExitCode::FAILURE);
+    }
+    show(&config, ConfigOutput::Toml)?;
+    if let Ok(engine) = policies {
+        eprintln!(
+            "ok: {} resources, {} policies (version {})",
+            config.resources.len(),
+            engine.policies(),
+            engine.status().version
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is legal but probably not meant, or may be otherwise where the gateway will run.
+fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.resources.is_empty() {
+        warnings.push("there is no `[[resource]]`: nothing can be reached".to_owned());
+    }
+    for resource in config.resources.values() {
+        let CredentialConfig::Static { password, .. } = &resource.credential;
+        if let Some(Err(error)) = password.as_ref().map(|source| source.read()) {
+            warnings.push(format!("the password of `{}`: {error}", resource.name));
+        }
+        if !config.listen.adapters.contains_key(&resource.protocol) {
+            warnings.push(format!(
+                "`{}` cannot be reached: there is no `listen.{}`",
+                resource.name, resource.protocol
+            ));
+        }
+    }
+    warnings
+}

@@ -1,0 +1,205 @@
+//! `gateway policy`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use async_trait::async_trait;
+use gateway_core::audit::{AuditError, AuditSink, Event, Receipt};
+use gateway_core::credentials::StaticCredentials;
+use gateway_core::gateway::{Gateway, Parts};
+use gateway_core::operation::{Operation, Operations};
+use gateway_core::policy::{PolicyEngine, run_tests};
+use gateway_core::principal::{Authenticated, Principal};
+use gateway_core::resource::Resource;
+use gateway_core::secret::Secret;
+use gateway_core::services::{
+    AuthError, Authenticator, NobodyApproves, SessionFilter, Store, StoreError, TokenRecord,
+};
+use gateway_core::session::{SessionId, SessionRecord};
+use jiff::Timestamp;
+
+use super::tables::plain;
+use crate::assemble;
+use crate::cli::{Explain, Global, Output, PolicyCommand};
+use crate::config::Config;
+
+/// Runs the command.
+pub(super) async fn run(global: &Global, command: PolicyCommand) -> anyhow::Result<ExitCode> {
+    let config = Config::load(global)?;
+    match command {
+        PolicyCommand::Check => check(&config),
+        PolicyCommand::Test { file, offline } => test(config, &file, offline).await,
+        PolicyCommand::Explain(what) => explain(config, what).await,
+    }
+}
+
+fn check(config: &Config) -> anyhow::Result<ExitCode> {
+    // Warnings are in the log, on standard error.
+    let engine = assemble::policies(config)?;
+    println!(
+        "ok: {} policies in `{}` (version {})",
+        engine.policies(),
+        engine.dir().display(),
+        engine.status().version
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn test(config: Config, file: &Path, offline: bool) -> anyhow::Result<ExitCode> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("`{}` cannot be read", file.display()))?;
+    let engine = assemble::policies(&config)?;
+    let asker = Asker::new(config, engine.clone(), offline);
+    let runtime = tokio::runtime::Handle::current();
+    let shown = file.display().to_string();
+    let report = tokio::task::spawn_blocking(move || {
+        let statements = |resource: &str, statement: &str| {
+            runtime
+                .block_on(asker.operations(resource, Some(statement)))
+                .map(|(_, operations)| operations)
+                .map_err(|error| format!("{error:#}"))
+        };
+        run_tests(&text, &engine, &asker.gateway.resources(), &statements)
+    })
+    .await?
+    .with_context(|| format!("`{shown}`"))?;
+    println!("{report}");
+    Ok(if report.passed() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn explain(config: Config, what: Explain) -> anyhow::Result<ExitCode> {
+    let engine = assemble::policies(&config)?;
+    let asker = Asker::new(config, engine.clone(), what.offline);
+    let (resource, operations) = asker
+        .operations(&what.resource, what.statement.as_deref())
+        .await?;
+    let mut principal = Principal::new(what.subject, what.kind);
+    principal.groups = what.groups.into_iter().collect();
+    principal.on_behalf_of = what.on_behalf_of;
+    let explanation = engine.explain(&Arc::new(principal), &resource, &operations);
+    match what.output {
+        Output::Table => println!("{explanation}"),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks adapters what statements mean.
+struct Asker {
+    config: Config,
+    gateway: Arc<Gateway>,
+    offline: bool,
+}
+
+impl Asker {
+    fn new(config: Config, engine: Arc<PolicyEngine>, offline: bool) -> Self {
+        let parts = Parts {
+            policy: engine,
+            audit: Arc::new(Nobody),
+            authenticator: Arc::new(Nobody),
+            // The gateway's own login: targets are asked for their structure.
+            credentials: Arc::new(StaticCredentials),
+            approvals: Arc::new(NobodyApproves),
+            store: Arc::new(Nobody),
+            limits: config.limits.clone(),
+            audit_options: config.audit.options(),
+            tls_require: config.tls.require,
+            now: Timestamp::now,
+        };
+        let gateway = Gateway::new(parts, config.resources.clone());
+        Self {
+            config,
+            gateway,
+            offline,
+        }
+    }
+
+    /// What a statement asks; without one, what a login does.
+    async fn operations(
+        &self,
+        resource: &str,
+        statement: Option<&str>,
+    ) -> anyhow::Result<(Arc<Resource>, Arc<Operations>)> {
+        let Some(found) = self.gateway.resource(resource) else {
+            let names: Vec<String> = self.config.resources.keys().cloned().collect();
+            bail!(
+                "there is no resource `{}`; there are: {}",
+                plain(resource),
+                super::tables::list(&names)
+            );
+        };
+        let operations = match statement {
+            None => {
+                let summary = format!("connect {}", found.name);
+                Arc::new(Operations::new(vec![Operation::connect(&found.name)], summary))
+            }
+            Some(statement) => {
+                let adapter = self.config.registry.adapter(&found.protocol)?;
+                adapter
+                    .operations(&self.gateway, &found, statement, self.offline)
+                    .await?
+            }
+        };
+        Ok((found, operations))
+    }
+}
+
+/// Stands where a gateway that only explains has nobody: it opens no session and keeps nothing.
+struct Nobody;
+
+impl Nobody {
+    fn store() -> StoreError {
+        StoreError::Database("there is no store here".to_owned())
+    }
+}
+
+impl AuditSink for Nobody {
+    fn append(&self, _: Timestamp, _: &Event, _: bool) -> Result<Receipt, AuditError> {
+        Err(AuditError::Closed)
+    }
+}
+
+#[async_trait]
+impl Authenticator for Nobody {
+    async fn authenticate(&self, _: &Secret) -> Result<Authenticated, AuthError> {
+        Err(AuthError::Unknown)
+    }
+
+    async fn still_valid(&self, _: &str) -> Result<bool, AuthError> {
+        Ok(false)
+    }
+}
+
+#[async_trait]
+impl Store for Nobody {
+    async fn insert_token(&self, _: &TokenRecord) -> Result<(), StoreError> {
+        Err(Self::store())
+    }
+    async fn token(&self, _: &str) -> Result<Option<TokenRecord>, StoreError> {
+        Err(Self::store())
+    }
+    async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
+        Err(Self::store())
+    }
+    async fn revoke_token(&self, _: &str, _: Timestamp) -> Result<bool, StoreError> {
+        Err(Self::store())
+    }
+    async fn put_session(&self, _: &SessionRecord) -> Result<(), StoreError> {
+        Err(Self::store())
+    }
+    async fn session(&self, _: SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        Err(Self::store())
+    }
+    async fn sessions(&self, _: SessionFilter, _: u32) -> Result<Vec<SessionRecord>, StoreError> {
+        Err(Self::store())
+    }
+    async fn close_orphans(&self, _: Timestamp, _: &str) -> Result<u64, StoreError> {
+        Err(Self::store())
+    }
+}

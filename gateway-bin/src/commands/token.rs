@@ -1,0 +1,131 @@
+//! `gateway token`: through the gateway that runs, or on its data directory.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::bail;
+use gateway_core::audit::log::{AuditLog, AuditLogOptions, AuditOpenError};
+use gateway_core::services::Store;
+
+use super::tables::{list as joined, or_dash, plain, print};
+use super::{must_exist, operator_on};
+use crate::assemble;
+use crate::cli::{CreateToken, Global, Output, TokenCommand};
+use crate::config::Config;
+use crate::control::client::Client;
+use crate::operator::{self, ListedToken, MadeToken, NewToken, OwnTrail, Trail};
+
+/// Runs the command.
+pub(super) async fn run(global: &Global, command: TokenCommand) -> anyhow::Result<ExitCode> {
+    let data_dir = operator_on(global)?;
+    let running = Client::find(Config::socket(&data_dir)).await?;
+    match command {
+        TokenCommand::Create(new) => create(&data_dir, running, new).await?,
+        TokenCommand::List { output } => list(&data_dir, running, output).await?,
+        TokenCommand::Revoke { id } => revoke(&data_dir, running, &id).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn create(data_dir: &Path, running: Option<Client>, new: CreateToken) -> anyhow::Result<()> {
+    let new = NewToken {
+        subject: new.subject,
+        kind: new.kind,
+        groups: new.groups,
+        on_behalf_of: new.on_behalf_of,
+        ttl: new.ttl,
+        resources: new.resources,
+    };
+    let made: MadeToken = match running {
+        Some(client) => client.post("/api/v1/tokens", &new).await?,
+        None => {
+            // Before the gateway's first start, too.
+            assemble::make_data_dir(data_dir)?;
+            let (store, trail) = open(data_dir).await?;
+            operator::create_token(store.as_ref(), trail.as_deref(), new).await?
+        }
+    };
+    println!("{}", made.token);
+    eprintln!(
+        "token {} lives until {}; it is shown this once",
+        made.id, made.expires
+    );
+    Ok(())
+}
+
+async fn list(data_dir: &Path, running: Option<Client>, output: Output) -> anyhow::Result<()> {
+    let tokens: Vec<ListedToken> = match running {
+        Some(client) => client.get("/api/v1/tokens").await?,
+        None => {
+            must_exist(data_dir)?;
+            let store = assemble::store(data_dir).await?;
+            operator::tokens(store.as_ref()).await?
+        }
+    };
+    if output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&tokens)?);
+        return Ok(());
+    }
+    let rows = tokens
+        .into_iter()
+        .map(|token| {
+            vec![
+                token.id,
+                token.state,
+                token.subject,
+                token.kind.to_string(),
+                joined(&token.groups),
+                or_dash(token.on_behalf_of),
+                joined(&token.resources),
+                token.expires.to_string(),
+            ]
+        })
+        .collect();
+    let head = [
+        "id",
+        "state",
+        "subject",
+        "kind",
+        "groups",
+        "on behalf of",
+        "resources",
+        "expires",
+    ];
+    print(&head, rows, "there are no tokens");
+    Ok(())
+}
+
+async fn revoke(data_dir: &Path, running: Option<Client>, id: &str) -> anyhow::Result<()> {
+    if !gateway_identity::Token::is_id(id) {
+        bail!(
+            "`{}` is no token's id; an id has 12 letters and digits, see `gateway token list`",
+            plain(&id.chars().take(24).collect::<String>())
+        );
+    }
+    match running {
+        Some(client) => client.delete(&format!("/api/v1/tokens/{id}")).await?,
+        None => {
+            must_exist(data_dir)?;
+            let (store, trail) = open(data_dir).await?;
+            operator::revoke_token(store.as_ref(), trail.as_deref(), id).await?;
+        }
+    }
+    eprintln!("token {id} is revoked");
+    Ok(())
+}
+
+/// The store and the trail of a data directory on which no gateway answers.
+async fn open(data_dir: &Path) -> anyhow::Result<(Arc<dyn Store>, Option<Box<dyn Trail>>)> {
+    let dir = Config::audit_dir(data_dir);
+    let opened = tokio::task::spawn_blocking(move || AuditLog::open(dir, AuditLogOptions::default())).await?;
+    let trail: Option<Box<dyn Trail>> = match opened {
+        Ok(log) => Some(Box::new(OwnTrail(log))),
+        Err(AuditOpenError::Locked { .. }) => {
+            eprintln!("note: the audit trail is in use, so this is not in it");
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok((assemble::store(data_dir).await?, trail))
+}

@@ -1,0 +1,440 @@
+//! The configuration: read ([`read`]), checked section by section, all faults at once, and shown ([`show`]).
+
+mod keys;
+mod read;
+mod resources;
+mod show;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::adapter::Registry;
+use gateway_core::audit::AuditMode;
+use gateway_core::audit::log::AuditLogOptions;
+use gateway_core::gateway::AuditOptions;
+use gateway_core::limits::{Limits, duration};
+use gateway_core::resource::Resource;
+use gateway_core::tls::TlsConfig;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::adapters;
+use crate::cli::Global;
+use keys::{join, refuse_unknown, unknown, with_suggestion};
+pub(crate) use read::Raw;
+
+/// Sections and keys of every build.
+const TOP: [&str; 9] = [
+    "data_dir", "listen", "tls", "store", "policy", "identity", "audit", "limits", "resource",
+];
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Problems(Vec<String>);
+
+impl Problems {
+    /// Adds one.
+    pub(crate) fn push(&mut self, path: &str, what: impl fmt::Display) {
+        self.0.push(format!("`{path}`: {what}"));
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// `[listen]`.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Listen {
+    /// Where each adapter listens, by protocol.
+    pub(crate) adapters: BTreeMap<String, SocketAddr>,
+    /// Where the control plane does.
+    pub(crate) control: Option<SocketAddr>,
+    /// What links begin with.
+    pub(crate) public_url: Option<String>,
+}
+
+/// `[audit]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AuditSection {
+    /// When an event must be on disk; absent: durable for writes and held ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mode: Option<AuditMode>,
+    /// Whether texts are kept as they are.
+    literals: bool,
+    /// Size of a segment.
+    segment_bytes: u64,
+    /// How long a batched event may wait, such as `50ms`.
+    flush: String,
+    #[serde(skip)]
+    flush_interval: Duration,
+}
+
+impl AuditSection {
+    /// For the pipeline.
+    pub(crate) fn options(&self) -> AuditOptions {
+        AuditOptions {
+            mode: self.mode,
+            literals: self.literals,
+        }
+    }
+
+    /// For the log.
+    pub(crate) fn log_options(&self) -> AuditLogOptions {
+        AuditLogOptions {
+            segment_bytes: self.segment_bytes,
+            flush_interval: self.flush_interval,
+            ..AuditLogOptions::default()
+        }
+    }
+}
+
+/// A configuration without a fault.
+pub(crate) struct Config {
+    /// Where it was read.
+    pub(crate) file: PathBuf,
+    /// `data_dir`.
+    pub(crate) data_dir: PathBuf,
+    /// `[listen]`.
+    pub(crate) listen: Listen,
+    /// `[tls]`.
+    pub(crate) tls: TlsConfig,
+    /// `[policy] dir`.
+    pub(crate) policy_dir: PathBuf,
+    /// `[audit]`.
+    pub(crate) audit: AuditSection,
+    /// `[limits]`.
+    pub(crate) limits: Limits,
+    /// Every `[[resource]]`, by name.
+    pub(crate) resources: BTreeMap<String, Arc<Resource>>,
+    /// The adapters, configured.
+    pub(crate) registry: Registry,
+    /// The adapters' own sections, as given.
+    sections: Map<String, Value>,
+}
+
+impl Config {
+    /// Reads and checks everything.
+    pub(crate) fn load(global: &Global) -> anyhow::Result<Self> {
+        let raw = Raw::read(global)?;
+        let name = raw.file.display().to_string();
+        Self::check(raw).map_err(|problems| {
+            let count = problems.0.len();
+            let noun = if count == 1 { "problem" } else { "problems" };
+            anyhow::anyhow!(
+                "the configuration `{name}` has {count} {noun}:\n  {}",
+                problems.to_string().replace('\n', "\n  ")
+            )
+        })
+    }
+
+    /// Checks a tree that was read.
+    fn check(mut raw: Raw) -> Result<Self, Problems> {
+        let mut values = std::mem::take(&mut raw.values);
+        let mut problems = Problems::default();
+        let mut registry = Registry::new();
+        let mut sections = Map::new();
+        for mut adapter in adapters::compiled() {
+            let protocol = adapter.protocol();
+            let section = values
+                .remove(protocol)
+                .inspect(|section| {
+                    sections.insert(protocol.to_owned(), section.clone());
+                })
+                .unwrap_or_else(|| Value::Object(Map::new()));
+            if let Err(problem) = adapter.configure(section) {
+                problems.push(protocol, with_suggestion(protocol, &problem.0, &[]));
+            }
+            registry.register(Arc::from(adapter));
+        }
+        let mut checker = Checker {
+            raw: &raw,
+            problems,
+            protocols: registry.protocols(),
+        };
+        checker.top(&mut values);
+        let data_dir = checker.path("data_dir", values.remove("data_dir"));
+        let listen = checker.listen(values.remove("listen"));
+        let tls = checker.tls(values.remove("tls"));
+        checker.store(values.remove("store"));
+        checker.identity(values.remove("identity"));
+        let policy_dir = checker.policy(values.remove("policy"));
+        let audit = checker.audit(values.remove("audit"));
+        let limits = checker.flat::<Limits>("limits", values.remove("limits"), Limits::default(), &[]);
+        let resources = resources::check(&raw, values.remove("resource"), &registry, &mut checker.problems);
+        let problems = checker.problems;
+        match (problems.0.is_empty(), data_dir, policy_dir, audit) {
+            (true, Some(data_dir), Some(policy_dir), Some(audit)) => Ok(Self {
+                file: raw.file,
+                data_dir,
+                listen,
+                tls,
+                policy_dir,
+                audit,
+                limits,
+                resources,
+                registry,
+                sections,
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    /// The control plane's socket for the operator on the host.
+    pub(crate) fn socket(data_dir: &Path) -> PathBuf {
+        data_dir.join("control.sock")
+    }
+
+    /// The store's file.
+    pub(crate) fn store(data_dir: &Path) -> PathBuf {
+        data_dir.join("gateway.db")
+    }
+
+    /// The audit trail's directory.
+    pub(crate) fn audit_dir(data_dir: &Path) -> PathBuf {
+        data_dir.join("audit")
+    }
+}
+
+/// Checks sections and collects what is wrong with them.
+struct Checker<'a> {
+    raw: &'a Raw,
+    problems: Problems,
+    protocols: Vec<&'static str>,
+}
+
+impl Checker<'_> {
+    fn push(&mut self, path: &str, what: impl fmt::Display) {
+        match self.raw.variable(path) {
+            Some(variable) => self.problems.push(path, format!("{what} (from `{variable}`)")),
+            None => self.problems.push(path, what),
+        }
+    }
+
+    /// Unknown sections, and those of adapters that are not in this build.
+    fn top(&mut self, values: &mut Map<String, Value>) {
+        let mut known: Vec<&str> = TOP.to_vec();
+        known.extend(&self.protocols);
+        let strange: Vec<String> = values
+            .keys()
+            .filter(|key| !TOP.contains(&key.as_str()))
+            .cloned()
+            .collect();
+        for key in strange {
+            values.remove(&key);
+            let what = adapters::absent(&key, &self.protocols).unwrap_or_else(|| unknown("", &key, &known));
+            self.push(&key, what);
+        }
+    }
+
+    /// A section as a table; an absent one is empty.
+    fn table(&mut self, path: &str, value: Option<Value>) -> Map<String, Value> {
+        match value {
+            Some(Value::Object(table)) => table,
+            None => Map::new(),
+            Some(_) => {
+                self.push(path, format!("must be a table: `[{path}]`"));
+                Map::new()
+            }
+        }
+    }
+
+    fn text(&mut self, path: &str, value: Option<Value>) -> Option<String> {
+        match value {
+            Some(Value::String(text)) if !text.is_empty() => Some(text),
+            Some(_) => {
+                self.push(path, "must be a text that is not empty");
+                None
+            }
+            None => None,
+        }
+    }
+
+    fn path(&mut self, path: &str, value: Option<Value>) -> Option<PathBuf> {
+        self.text(path, value).map(|text| self.raw.resolve(text))
+    }
+
+    /// A section of which each key stands for itself, over `default`; `more` are keys that the default leaves out.
+    fn flat<T: Serialize + for<'de> Deserialize<'de>>(
+        &mut self,
+        path: &str,
+        value: Option<Value>,
+        default: T,
+        more: &[&str],
+    ) -> T {
+        let table = self.table(path, value);
+        let Ok(Value::Object(mut good)) = serde_json::to_value(&default) else {
+            return default;
+        };
+        let keys: Vec<String> = good.keys().cloned().collect();
+        let known: Vec<&str> = keys
+            .iter()
+            .map(String::as_str)
+            .chain(more.iter().copied())
+            .collect();
+        for (key, value) in table {
+            let full = join(path, &key);
+            if !known.contains(&key.as_str()) {
+                self.push(&full, unknown(path, &key, &known));
+                continue;
+            }
+            let mut next = good.clone();
+            next.insert(key, value);
+            match serde_json::from_value::<T>(Value::Object(next.clone())) {
+                Ok(_) => good = next,
+                Err(error) => self.push(&full, error),
+            }
+        }
+        serde_json::from_value(Value::Object(good)).unwrap_or(default)
+    }
+
+    fn listen(&mut self, value: Option<Value>) -> Listen {
+        let mut listen = Listen::default();
+        let mut known = self.protocols.clone();
+        known.extend(["control", "public_url"]);
+        for (key, value) in self.table("listen", value) {
+            let path = join("listen", &key);
+            match key.as_str() {
+                "public_url" => {
+                    if let Some(url) = self.text(&path, Some(value)) {
+                        if url.starts_with("https://") || url.starts_with("http://") {
+                            listen.public_url = Some(url.trim_end_matches('/').to_owned());
+                        } else {
+                            self.push(&path, "must begin with `https://`");
+                        }
+                    }
+                }
+                "control" => listen.control = self.address(&path, value),
+                protocol if self.protocols.contains(&protocol) => {
+                    if let Some(address) = self.address(&path, value) {
+                        listen.adapters.insert(key, address);
+                    }
+                }
+                other => {
+                    let what = adapters::absent(other, &self.protocols)
+                        .unwrap_or_else(|| unknown("listen", other, &known));
+                    self.push(&path, what);
+                }
+            }
+        }
+        self.same_address(&listen);
+        listen
+    }
+
+    fn address(&mut self, path: &str, value: Value) -> Option<SocketAddr> {
+        let text = self.text(path, Some(value))?;
+        match text.parse() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                self.push(
+                    path,
+                    format!("`{text}` is no address; write IP:port, such as 127.0.0.1:6432 or [::]:6432"),
+                );
+                None
+            }
+        }
+    }
+
+    fn same_address(&mut self, listen: &Listen) {
+        let mut seen: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+        let control = listen.control.iter().map(|address| ("control", *address));
+        let all = listen
+            .adapters
+            .iter()
+            .map(|(name, address)| (name.as_str(), *address));
+        for (name, address) in all.chain(control).filter(|(_, address)| address.port() != 0) {
+            if let Some(other) = seen.insert(address, name) {
+                self.push(
+                    &join("listen", name),
+                    format!("`listen.{other}` has the same address"),
+                );
+            }
+        }
+    }
+
+    fn tls(&mut self, value: Option<Value>) -> TlsConfig {
+        let mut tls = self.flat("tls", value, TlsConfig::default(), &["cert", "key"]);
+        if tls.cert.is_some() != tls.key.is_some() {
+            self.push(
+                "tls",
+                "`cert` and `key` go together: give both, or neither for the private CA",
+            );
+        }
+        for path in [&mut tls.cert, &mut tls.key].into_iter().flatten() {
+            *path = self.raw.resolve(&*path);
+        }
+        tls
+    }
+
+    fn store(&mut self, value: Option<Value>) {
+        let mut table = self.table("store", value);
+        refuse_unknown("store", &mut table, &["url"], &mut self.problems);
+        match self.text("store.url", table.remove("url")).as_deref() {
+            None | Some("sqlite") => {}
+            // The address may hold a password: it is not repeated.
+            Some(url) if url.starts_with("postgres") => {
+                self.push(
+                    "store.url",
+                    "a PostgreSQL store is not supported yet; use `sqlite`",
+                );
+            }
+            Some(_) => self.push("store.url", "no such store; use `sqlite`"),
+        }
+    }
+
+    fn identity(&mut self, value: Option<Value>) {
+        let mut table = self.table("identity", value);
+        if table.remove("oidc").is_some() {
+            self.push(
+                "identity.oidc",
+                "OIDC issuers are not supported yet; take it out, and use `gateway token create`",
+            );
+        }
+        refuse_unknown("identity", &mut table, &["oidc"], &mut self.problems);
+    }
+
+    fn policy(&mut self, value: Option<Value>) -> Option<PathBuf> {
+        let mut table = self.table("policy", value);
+        refuse_unknown("policy", &mut table, &["dir"], &mut self.problems);
+        self.path("policy.dir", table.remove("dir"))
+    }
+
+    fn audit(&mut self, value: Option<Value>) -> Option<AuditSection> {
+        let default = AuditLogOptions::default();
+        let default = AuditSection {
+            mode: None,
+            literals: true,
+            segment_bytes: default.segment_bytes,
+            flush: duration::format(default.flush_interval),
+            flush_interval: default.flush_interval,
+        };
+        let mut audit = self.flat("audit", value, default, &["mode"]);
+        if audit.segment_bytes < 4096 {
+            self.push("audit.segment_bytes", "must be at least 4096");
+        }
+        match duration::parse(&audit.flush) {
+            Ok(flush) if (Duration::from_millis(1)..=Duration::from_secs(10)).contains(&flush) => {
+                audit.flush_interval = flush;
+                Some(audit)
+            }
+            Ok(_) => {
+                self.push("audit.flush", "must be from 1ms to 10s");
+                None
+            }
+            Err(error) => {
+                self.push("audit.flush", error);
+                None
+            }
+        }
+    }
+}

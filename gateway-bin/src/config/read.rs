@@ -1,0 +1,171 @@
+//! Reading: defaults, the file, the environment and flags, merged into one tree.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use gateway_core::audit::log::AuditLogOptions;
+use gateway_core::limits::{Limits, duration};
+use gateway_core::tls::TlsConfig;
+use serde_json::{Map, Value, json};
+
+use crate::cli::Global;
+
+/// What configuration variables begin with.
+const PREFIX: &str = "GATEWAY_";
+
+/// The merged tree, not checked yet.
+pub(crate) struct Raw {
+    /// The file, as an absolute path.
+    pub(crate) file: PathBuf,
+    /// All keys.
+    pub(crate) values: Map<String, Value>,
+    figment: Figment,
+}
+
+impl Raw {
+    /// Reads and merges; fails where the file is absent or no TOML.
+    pub(crate) fn read(global: &Global) -> anyhow::Result<Self> {
+        let file = std::path::absolute(&global.config)
+            .with_context(|| format!("`{}` is no path", global.config.display()))?;
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
+                "there is no configuration file `{}`; name one with `--config FILE`",
+                file.display()
+            ),
+            Err(error) => bail!(
+                "the configuration file `{}` cannot be read: {error}",
+                file.display()
+            ),
+        };
+        let name = file.display().to_string();
+        if let Err(error) = text.parse::<toml::Table>() {
+            bail!("`{name}` is no TOML: {error}");
+        }
+        let base = Figment::from(Serialized::defaults(defaults())).merge(Toml::string(&text));
+        let secrets = base
+            .extract::<Value>()
+            .map(|tree| variables_of_secrets(&tree))
+            .unwrap_or_default();
+        let mut figment = base.merge(
+            Env::prefixed(PREFIX)
+                .filter(move |key| is_configuration(key.as_str(), &secrets))
+                .split("__"),
+        );
+        if let Some(dir) = &global.data_dir {
+            let dir = std::path::absolute(dir).with_context(|| format!("`{}` is no path", dir.display()))?;
+            figment = figment.merge(Serialized::global("data_dir", dir));
+        }
+        let values = figment
+            .extract::<Map<String, Value>>()
+            .with_context(|| format!("`{name}` cannot be merged with the environment"))?;
+        Ok(Self {
+            file,
+            values,
+            figment,
+        })
+    }
+
+    /// The folder at which relative paths start.
+    pub(crate) fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// `path`, from the configuration file's folder on.
+    pub(crate) fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.folder().join(path)
+    }
+
+    /// The data directory; all that commands which only touch it need of the configuration.
+    pub(crate) fn data_dir(&self) -> anyhow::Result<PathBuf> {
+        match self.values.get("data_dir") {
+            Some(Value::String(dir)) if !dir.is_empty() => Ok(self.resolve(dir)),
+            _ => bail!("`data_dir` must be a path"),
+        }
+    }
+
+    /// The environment variable that a key came from, if one did.
+    pub(crate) fn variable(&self, path: &str) -> Option<String> {
+        let metadata = self.figment.find_metadata(path)?;
+        metadata
+            .name
+            .contains("environment")
+            .then(|| format!("{PREFIX}{}", path.replace('.', "__").to_uppercase()))
+    }
+}
+
+/// What holds where nothing is said.
+fn defaults() -> Value {
+    let audit = AuditLogOptions::default();
+    json!({
+        "data_dir": "data",
+        "tls": TlsConfig::default(),
+        "store": { "url": "sqlite" },
+        "policy": { "dir": "policies" },
+        "audit": {
+            "literals": true,
+            "segment_bytes": audit.segment_bytes,
+            "flush": duration::format(audit.flush_interval),
+        },
+        "limits": Limits::default(),
+    })
+}
+
+/// Whether a `GATEWAY_*` variable is meant as configuration. `key` is its name without the prefix.
+///
+/// Not: the command line's own variables; what Kubernetes puts into every pod beside a Service named `gateway`; and
+/// variables that a resource names as the place of a secret.
+fn is_configuration(key: &str, secrets: &BTreeSet<String>) -> bool {
+    let key = key.to_ascii_uppercase();
+    let own = matches!(key.as_str(), "URL" | "TOKEN") || key.starts_with("LOG");
+    let kubernetes = key == "PORT" || key.starts_with("PORT_") || key.starts_with("SERVICE_");
+    !own && !kubernetes && !secrets.contains(&format!("{PREFIX}{key}"))
+}
+
+/// The variables that `{ env = "NAME" }` names anywhere in the tree, in upper case.
+fn variables_of_secrets(tree: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![tree];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Object(map) => {
+                if let (1, Some(Value::String(name))) = (map.len(), map.get("env")) {
+                    found.insert(name.to_ascii_uppercase());
+                }
+                open.extend(map.values());
+            }
+            Value::Array(list) => open.extend(list),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_meant_as_configuration_is_read_from_the_environment() {
+        let tree = json!({ "resource": [{ "credential": { "password": { "env": "GATEWAY_Orders" } } }] });
+        let secrets = variables_of_secrets(&tree);
+        for (key, yes) in [
+            ("LISTEN__SSH", true),
+            ("data_dir", true),
+            ("URL", false),
+            ("TOKEN", false),
+            ("LOG", false),
+            ("LOG_FORMAT", false),
+            ("PORT", false),
+            ("PORT_6432_TCP_ADDR", false),
+            ("SERVICE_HOST", false),
+            ("ORDERS", false),
+            ("ORDERS2", true),
+        ] {
+            assert_eq!(is_configuration(key, &secrets), yes, "{key}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! `[[resource]]`: what core knows of one is checked here, key by key; the rest is its adapter's to check.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use gateway_core::adapter::Registry;
+use gateway_core::audit::AuditMode;
+use gateway_core::resource::{CredentialConfig, Resource, SecretSource, TagRule};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::keys::{join, refuse_unknown, with_suggestion};
+use super::{Problems, Raw};
+use crate::adapters;
+
+/// The name that stands for the gateway itself in policies.
+const RESERVED: &str = "gateway";
+/// Credential kinds that this project knows but this version has no issuer for.
+const LATER: [&str; 6] = ["role", "user", "certificate", "impersonate", "vault", "iam"];
+
+/// The keys of every resource.
+const KEYS: [&str; 7] = [
+    "name",
+    "protocol",
+    "address",
+    "labels",
+    "credential",
+    "audit",
+    "tag",
+];
+
+/// Checks all resources.
+pub(super) fn check(
+    raw: &Raw,
+    value: Option<Value>,
+    registry: &Registry,
+    problems: &mut Problems,
+) -> BTreeMap<String, Arc<Resource>> {
+    let mut resources = BTreeMap::new();
+    let mut names = BTreeSet::new();
+    let list = match value {
+        None => Vec::new(),
+        Some(Value::Array(list)) => list,
+        Some(_) => {
+            problems.push("resource", "must be a list: `[[resource]]`");
+            Vec::new()
+        }
+    };
+    for (index, value) in list.into_iter().enumerate() {
+        let Value::Object(table) = value else {
+            problems.push(&format!("resource[{index}]"), "must be a table");
+            continue;
+        };
+        // Faults are told by its name, where it has one.
+        let name = table.get("name").and_then(Value::as_str).unwrap_or_default();
+        let path = if Resource::is_name(name) {
+            format!("resource.{name}")
+        } else {
+            format!("resource[{index}]")
+        };
+        let before = problems.0.len();
+        let one = One {
+            raw,
+            registry,
+            problems,
+            path: path.clone(),
+        };
+        let Some(resource) = one.check(table) else {
+            continue;
+        };
+        if !names.insert(resource.name.clone()) {
+            problems.push(&path, "there are two resources of this name");
+        } else if problems.0.len() == before {
+            resources.insert(resource.name.clone(), Arc::new(resource));
+        }
+    }
+    resources
+}
+
+/// One resource on its way.
+struct One<'a> {
+    raw: &'a Raw,
+    registry: &'a Registry,
+    problems: &'a mut Problems,
+    path: String,
+}
+
+impl One<'_> {
+    fn push(&mut self, key: &str, what: impl std::fmt::Display) {
+        self.problems.push(&join(&self.path, key), what);
+    }
+
+    fn check(mut self, mut table: Map<String, Value>) -> Option<Resource> {
+        let name = self.text(&mut table, "name");
+        if let Some(name) = &name {
+            if !Resource::is_name(name) {
+                self.push(
+                    "name",
+                    "a name has letters, digits, `.`, `_` and `-`, at most 128 of them",
+                );
+            } else if name == RESERVED {
+                self.push("name", "this name stands for the gateway itself; take another");
+            }
+        }
+        let protocol = self.text(&mut table, "protocol");
+        let address = self.text(&mut table, "address");
+        let labels = self
+            .typed::<BTreeMap<String, String>>(&mut table, "labels")
+            .unwrap_or_default();
+        let audit = self.typed::<AuditMode>(&mut table, "audit");
+        let tags = self.tags(table.remove("tag"));
+        let credential = self.credential(table.remove("credential"));
+        // The one path among the adapters' keys; relative ones start where all do.
+        if let Some(Value::String(ca)) = table.get_mut("ca") {
+            *ca = self.raw.resolve(&*ca).display().to_string();
+        }
+        let resource = Resource {
+            name: name?,
+            protocol: protocol?,
+            address: address?,
+            labels,
+            credential: credential?,
+            audit,
+            tags,
+            settings: table,
+        };
+        match self.registry.adapter(&resource.protocol) {
+            Ok(adapter) => {
+                if let Err(problem) = adapter.check_resource(&resource) {
+                    let named = format!("resource `{}`: ", resource.name);
+                    let text = problem.0.strip_prefix(&named).unwrap_or(&problem.0);
+                    let text = with_suggestion(&self.path, text, &KEYS);
+                    self.problems.push(&self.path, text);
+                }
+            }
+            Err(problem) => {
+                let absent = adapters::absent(&resource.protocol, &self.registry.protocols());
+                self.push("protocol", absent.unwrap_or_else(|| problem.to_string()));
+            }
+        }
+        Some(resource)
+    }
+
+    fn text(&mut self, table: &mut Map<String, Value>, key: &str) -> Option<String> {
+        match table.remove(key) {
+            Some(Value::String(text)) if !text.is_empty() => Some(text),
+            Some(_) => {
+                self.push(key, "must be a text that is not empty");
+                None
+            }
+            None => {
+                self.push(key, "is missing");
+                None
+            }
+        }
+    }
+
+    fn typed<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        table: &mut Map<String, Value>,
+        key: &str,
+    ) -> Option<T> {
+        match serde_json::from_value(table.remove(key)?) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.push(key, error);
+                None
+            }
+        }
+    }
+
+    fn tags(&mut self, value: Option<Value>) -> Vec<TagRule> {
+        let list = match value {
+            None => return Vec::new(),
+            Some(Value::Array(list)) => list,
+            Some(_) => {
+                self.push("tag", "must be a list: `[[resource.tag]]`");
+                return Vec::new();
+            }
+        };
+        let mut tags = Vec::with_capacity(list.len());
+        for (index, value) in list.into_iter().enumerate() {
+            let key = format!("tag[{index}]");
+            let Value::Object(mut table) = value else {
+                self.push(&key, "must be a table");
+                continue;
+            };
+            let known = ["tag", "columns", "mask", "predicates"];
+            refuse_unknown(&join(&self.path, &key), &mut table, &known, self.problems);
+            match serde_json::from_value::<TagRule>(Value::Object(table)) {
+                Ok(rule) if rule.tag.is_empty() => self.push(&key, "`tag` is empty"),
+                Ok(rule) => tags.push(rule),
+                Err(error) => self.push(&key, error),
+            }
+        }
+        tags
+    }
+
+    /// Nothing of what is given may appear in an error: it may be a secret in a wrong place.
+    fn credential(&mut self, value: Option<Value>) -> Option<CredentialConfig> {
+        let Some(value) = value else {
+            self.push("credential", "is missing");
+            return None;
+        };
+        let Value::Object(mut table) = value else {
+            self.push("credential", "must be a table: `{ kind = \"static\", ... }`");
+            return None;
+        };
+        match table.remove("kind") {
+            Some(Value::String(kind)) if kind == "static" => {}
+            Some(Value::String(kind)) if LATER.contains(&kind.as_str()) => {
+                self.push(
+                    "credential.kind",
+                    format!("`{kind}` is not supported yet; use `static`"),
+                );
+                return None;
+            }
+            _ => {
+                self.push("credential.kind", "must be a kind of credential: `static`");
+                return None;
+            }
+        }
+        let path = join(&self.path, "credential");
+        refuse_unknown(
+            &path,
+            &mut table,
+            &["kind", "username", "password"],
+            self.problems,
+        );
+        let password = match table.remove("password") {
+            None => None,
+            Some(value) => Some(self.secret("credential.password", value)?),
+        };
+        match table.remove("username") {
+            Some(Value::String(username)) if !username.is_empty() => {
+                Some(CredentialConfig::Static { username, password })
+            }
+            _ => {
+                self.push("credential.username", "is missing, empty or no text");
+                None
+            }
+        }
+    }
+
+    fn secret(&mut self, key: &str, value: Value) -> Option<SecretSource> {
+        let found = match value {
+            Value::Object(table) if table.len() == 1 => table.into_iter().next(),
+            _ => None,
+        };
+        match found {
+            Some((place, Value::String(name))) if place == "env" && !name.is_empty() => {
+                Some(SecretSource::Env(name))
+            }
+            Some((place, Value::String(path))) if place == "file" && !path.is_empty() => {
+                Some(SecretSource::File(self.raw.resolve(path)))
+            }
+            _ => {
+                self.push(
+                    key,
+                    "must be `{ env = \"NAME\" }` or `{ file = \"path\" }`: the configuration holds no secrets",
+                );
+                None
+            }
+        }
+    }
+}

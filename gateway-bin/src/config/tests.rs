@@ -1,0 +1,41 @@
+//! The table of faults is in `tests/config.rs`, on the binary; here is what that can't see.
+
+use super::*;
+use crate::cli::{Global, LogFormat};
+
+fn load(text: &str) -> (tempfile::TempDir, anyhow::Result<Config>) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gateway.toml");
+    std::fs::write(&file, text).unwrap();
+    let global = Global {
+        config: file,
+        data_dir: None,
+        log_format: LogFormat::Human,
+    };
+    let config = Config::load(&global);
+    (dir, config)
+}
+
+#[test]
+fn an_empty_file_is_all_defaults() {
+    let (dir, config) = load("");
+    let config = config.unwrap();
+    assert_eq!(config.data_dir, dir.path().join("data"));
+    assert_eq!(config.policy_dir, dir.path().join("policies"));
+    assert!(config.listen.adapters.is_empty() && config.listen.control.is_none());
+    assert!(config.resources.is_empty());
+    assert_eq!(config.audit.log_options(), AuditLogOptions::default());
+    assert!(config.audit.options().literals && config.audit.options().mode.is_none());
+    assert_eq!(config.limits.sessions, Limits::default().sessions);
+}
+
+#[test]
+fn what_is_shown_can_be_read_again() {
+    let (_dir, config) = load("[limits]\nidle = \"5m\"\n[audit]\nmode = \"batched\"\nflush = \"1s\"\n");
+    let shown = config.unwrap().to_toml().unwrap();
+    let (_dir, again) = load(&shown);
+    let again = again.unwrap();
+    assert_eq!(again.to_toml().unwrap(), shown);
+    assert_eq!(again.limits.idle, Duration::from_secs(300));
+    assert_eq!(again.audit.log_options().flush_interval, Duration::from_secs(1));
+}

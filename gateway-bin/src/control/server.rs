@@ -1,0 +1,208 @@
+//! The accept loops of the control plane, with their bounds.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use gateway_core::listener::prepare;
+use gateway_core::tls::{ServerTls, TlsRequire};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{State, api, health};
+
+/// Connections at the same time, on each of the two.
+const CONNECTIONS: usize = 256;
+/// From accept to a whole TLS handshake, or to the first byte.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// For the head of a request; an idle connection is closed after it, too.
+const HEAD: Duration = Duration::from_secs(15);
+/// For a whole request.
+const REQUEST: Duration = Duration::from_secs(60);
+/// Largest body of a request.
+const BODY: usize = 64 * 1024;
+/// Largest head of a request.
+const HEAD_BYTES: usize = 32 * 1024;
+/// The wait after a failed accept.
+const PAUSE: Duration = Duration::from_millis(100);
+/// What a TLS connection begins with: a handshake record.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// The control plane on TCP.
+pub(crate) struct Tcp {
+    listener: TcpListener,
+    tls: Arc<ServerTls>,
+    require: TlsRequire,
+    router: Router,
+    room: Arc<Semaphore>,
+}
+
+impl Tcp {
+    /// Binds.
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        tls: Arc<ServerTls>,
+        require: TlsRequire,
+        state: Arc<State>,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            listener: TcpListener::bind(address).await?,
+            tls,
+            require,
+            router: bounded(health::routes(), state),
+            room: Arc::new(Semaphore::new(CONNECTIONS)),
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            let (tcp, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed on the control plane");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = self.room.clone().try_acquire_owned() else {
+                continue;
+            };
+            prepare(&tcp);
+            let clear = self.require == TlsRequire::Remote && peer.ip().to_canonical().is_loopback();
+            let (tls, router, stop) = (self.tls.clone(), self.router.clone(), stop.clone());
+            tokio::spawn(async move {
+                secure(tcp, tls, clear, router, stop).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// Tells TLS from HTTP by the first byte, and serves. Clear HTTP is for loopback alone.
+async fn secure(
+    mut tcp: TcpStream,
+    tls: Arc<ServerTls>,
+    clear: bool,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let deadline = tokio::time::Instant::now() + HANDSHAKE;
+    let mut first = [0];
+    let Ok(Ok(1)) = tokio::time::timeout_at(deadline, tcp.peek(&mut first)).await else {
+        return;
+    };
+    if first == [TLS_HANDSHAKE] {
+        if let Ok(Ok(stream)) = tokio::time::timeout_at(deadline, tls.accept(tcp)).await {
+            serve(stream, router, stop).await;
+        }
+    } else if clear {
+        serve(tcp, router, stop).await;
+    } else {
+        let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 28\r\n\
+                       Connection: close\r\n\r\nThis address speaks HTTPS.\r\n";
+        // Who speaks the wrong protocol may also not listen.
+        let _ = tokio::time::timeout_at(deadline, tcp.write_all(answer)).await;
+    }
+}
+
+/// The control plane on the Unix socket, with the operator's routes.
+pub(crate) struct Unix {
+    listener: UnixListener,
+    router: Router,
+    room: Arc<Semaphore>,
+}
+
+impl Unix {
+    /// Takes a bound socket.
+    pub(crate) fn new(listener: UnixListener, state: Arc<State>) -> Self {
+        Self {
+            listener,
+            router: bounded(health::routes().merge(api::routes()), state),
+            room: Arc::new(Semaphore::new(CONNECTIONS)),
+        }
+    }
+
+    /// Serves until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let Ok(permit) = self.room.clone().try_acquire_owned() else {
+                        continue;
+                    };
+                    let (router, stop) = (self.router.clone(), stop.clone());
+                    tokio::spawn(async move {
+                        serve(stream, router, stop).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed on the control socket");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+fn bounded(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
+    routes
+        .with_state(state)
+        .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::from_fn(in_time))
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),
+    }
+}
+
+/// Serves one connection; on `stop` the request that runs is finished.
+async fn serve<S>(stream: S, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection to the control plane ended");
+    }
+}

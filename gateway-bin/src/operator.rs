@@ -1,0 +1,233 @@
+//! What an operator does, through the control plane of a running gateway or on its data directory alike: first the
+//! audit trail, then the deed.
+
+use async_trait::async_trait;
+use gateway_core::audit::{AuditError, AuditSink, Event};
+use gateway_core::gateway::Gateway;
+use gateway_core::principal::PrincipalKind;
+use gateway_core::services::{Store, StoreError, TokenRecord};
+use gateway_identity::{CreateToken, TokenError, parse_duration};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Who the operator on the host is in the audit trail.
+const OPERATOR: &str = "operator";
+
+/// Where an operator's deeds are written down before they are done.
+#[async_trait]
+pub(crate) trait Trail: Send + Sync {
+    /// Returns once the event is on disk.
+    async fn write(&self, event: &Event) -> Result<(), AuditError>;
+}
+
+#[async_trait]
+impl Trail for Gateway {
+    async fn write(&self, event: &Event) -> Result<(), AuditError> {
+        self.record(event).await
+    }
+}
+
+/// The trail of a data directory on which no gateway runs.
+pub(crate) struct OwnTrail<S>(pub(crate) S);
+
+#[async_trait]
+impl<S: AuditSink> Trail for OwnTrail<S> {
+    async fn write(&self, event: &Event) -> Result<(), AuditError> {
+        self.0.append(Timestamp::now(), event, true)?.settled().await
+    }
+}
+
+/// Why a deed was not done.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// What was asked for is wrong.
+    Wrong(String),
+    /// There is no such thing.
+    Absent(String),
+    /// The trail or the store can't be written.
+    Unavailable(String),
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Wrong(text) | Self::Absent(text) | Self::Unavailable(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<AuditError> for Refusal {
+    fn from(error: AuditError) -> Self {
+        Self::Unavailable(format!("{error}; nothing was done"))
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<TokenError> for Refusal {
+    fn from(error: TokenError) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
+/// Asks for a token.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewToken {
+    /// Whose.
+    pub(crate) subject: String,
+    /// What that is.
+    pub(crate) kind: PrincipalKind,
+    /// The groups it is in.
+    #[serde(default)]
+    pub(crate) groups: Vec<String>,
+    /// For whom it acts.
+    #[serde(default)]
+    pub(crate) on_behalf_of: Option<String>,
+    /// How long it lives, such as `1h`.
+    pub(crate) ttl: String,
+    /// The only resources it is good for.
+    #[serde(default)]
+    pub(crate) resources: Vec<String>,
+}
+
+/// A token that was made; the one time that it is shown. It has no `Debug`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct MadeToken {
+    /// Its public id.
+    pub(crate) id: String,
+    /// The token.
+    pub(crate) token: String,
+    /// When it ends.
+    pub(crate) expires: Timestamp,
+}
+
+/// A token in a list: nothing that proves anything.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ListedToken {
+    /// Its public id.
+    pub(crate) id: String,
+    /// `active`, `expired` or `revoked`.
+    pub(crate) state: String,
+    /// Whose.
+    pub(crate) subject: String,
+    /// What that is.
+    pub(crate) kind: PrincipalKind,
+    /// The groups it is in.
+    pub(crate) groups: Vec<String>,
+    /// For whom it acts.
+    pub(crate) on_behalf_of: Option<String>,
+    /// The only resources it is good for; none: all.
+    pub(crate) resources: Vec<String>,
+    /// When it was made.
+    pub(crate) created: Timestamp,
+    /// When it ends.
+    pub(crate) expires: Timestamp,
+    /// When it was revoked.
+    pub(crate) revoked: Option<Timestamp>,
+}
+
+impl ListedToken {
+    fn new(record: TokenRecord, now: Timestamp) -> Self {
+        let state = if record.revoked.is_some() {
+            "revoked"
+        } else if record.expires <= now {
+            "expired"
+        } else {
+            "active"
+        };
+        Self {
+            id: record.id,
+            state: state.to_owned(),
+            subject: record.principal.subject,
+            kind: record.principal.kind,
+            groups: record.principal.groups.into_iter().collect(),
+            on_behalf_of: record.principal.on_behalf_of,
+            resources: record.resources.into_iter().flatten().collect(),
+            created: record.created,
+            expires: record.expires,
+            revoked: record.revoked,
+        }
+    }
+}
+
+/// Makes a token.
+pub(crate) async fn create_token(
+    store: &dyn Store,
+    trail: Option<&dyn Trail>,
+    new: NewToken,
+) -> Result<MadeToken, Refusal> {
+    let ttl = parse_duration(&new.ttl).map_err(|e| Refusal::Wrong(format!("the life of the token: {e}")))?;
+    let (record, secret) = CreateToken {
+        subject: new.subject,
+        kind: new.kind,
+        groups: new.groups,
+        on_behalf_of: new.on_behalf_of,
+        ttl,
+        resources: new.resources,
+    }
+    .build(Timestamp::now())?;
+    let subject = format!("{} of {}", record.id, record.principal.subject);
+    note(trail, "token create", subject).await?;
+    store.insert_token(&record).await?;
+    Ok(MadeToken {
+        token: secret.expose().to_owned(),
+        id: record.id,
+        expires: record.expires,
+    })
+}
+
+/// Lists tokens, newest first.
+pub(crate) async fn tokens(store: &dyn Store) -> Result<Vec<ListedToken>, Refusal> {
+    let now = Timestamp::now();
+    let records = store.tokens().await?;
+    Ok(records
+        .into_iter()
+        .map(|record| ListedToken::new(record, now))
+        .collect())
+}
+
+/// Revokes a token.
+pub(crate) async fn revoke_token(
+    store: &dyn Store,
+    trail: Option<&dyn Trail>,
+    id: &str,
+) -> Result<(), Refusal> {
+    let shown: String = id.chars().take(64).flat_map(char::escape_debug).collect();
+    let Some(record) = store.token(id).await? else {
+        return Err(Refusal::Absent(format!("there is no token `{shown}`")));
+    };
+    if record.revoked.is_some() {
+        return Err(Refusal::Absent(format!("the token `{shown}` was revoked before")));
+    }
+    let subject = format!("{} of {}", record.id, record.principal.subject);
+    note(trail, "token revoke", subject).await?;
+    if store.revoke_token(id, Timestamp::now()).await? {
+        Ok(())
+    } else {
+        Err(Refusal::Absent(format!("the token `{shown}` was revoked before")))
+    }
+}
+
+/// Writes down what the operator is about to do.
+pub(crate) async fn note(trail: Option<&dyn Trail>, action: &str, subject: String) -> Result<(), AuditError> {
+    tracing::info!(action, subject, "operator");
+    match trail {
+        Some(trail) => {
+            trail
+                .write(&Event::Operator {
+                    by: OPERATOR.to_owned(),
+                    action: action.to_owned(),
+                    subject,
+                })
+                .await
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,326 @@
+//! `gateway serve`: from a configuration to listeners, and back down in order.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use gateway_core::audit::Event;
+use gateway_core::audit::log::{AuditLog, AuditOpenError};
+use gateway_core::credentials::StaticCredentials;
+use gateway_core::gateway::{Gateway, Parts};
+use gateway_core::listener::Listener;
+use gateway_core::machine::End;
+use gateway_core::policy::Watcher;
+use gateway_core::services::{NobodyApproves, Policy, Store};
+use gateway_core::tls::ServerTls;
+use gateway_identity::TokenAuthenticator;
+use jiff::Timestamp;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::Global;
+use crate::config::Config;
+use crate::control::{self, Socket, State};
+use crate::reload::Reloader;
+use crate::trail::WatchedLog;
+use crate::{assemble, systemd};
+
+/// How long the start waits for a command that holds the audit trail (`token create` beside it).
+const LOCKED: Duration = Duration::from_secs(5);
+/// How long sessions that were told to end may take.
+const LAST_CALL: Duration = Duration::from_secs(5);
+/// How long the control plane may take to finish its requests.
+const REQUESTS: Duration = Duration::from_secs(2);
+/// Ended sessions that lists can show; the audit trail has all.
+const KEPT_SESSIONS: u32 = 100_000;
+/// How often metrics are aged.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// How often a drain looks whether it is done.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// Runs the gateway until a signal.
+pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
+    // Signals are caught from the first moment: one that comes during the start is a stop in order.
+    let mut signals = Signals::new().context("signals cannot be caught")?;
+    let config = Config::load(global)?;
+    let policy = assemble::policies(&config)?;
+    let metrics = PrometheusBuilder::new()
+        .install_recorder()
+        .context("metrics cannot be kept")?;
+    assemble::make_data_dir(&config.data_dir)?;
+    let audit = Arc::new(WatchedLog::new(open_audit(&config).await?));
+    let store = assemble::store(&config.data_dir).await?;
+    let cut = store
+        .close_orphans(Timestamp::now(), "the gateway stopped without ending it")
+        .await?;
+    store.prune(KEPT_SESSIONS).await?;
+    if cut > 0 {
+        tracing::warn!(sessions = cut, "sessions were cut when the gateway last stopped");
+    }
+    let tls = Arc::new(ServerTls::open(config.tls.clone(), &config.data_dir)?);
+    let gateway = Gateway::new(
+        Parts {
+            policy: policy.clone(),
+            audit: audit.clone(),
+            authenticator: Arc::new(TokenAuthenticator::new(store.clone(), Timestamp::now)),
+            credentials: Arc::new(StaticCredentials),
+            approvals: Arc::new(NobodyApproves),
+            store,
+            limits: config.limits.clone(),
+            audit_options: config.audit.options(),
+            tls_require: config.tls.require,
+            now: Timestamp::now,
+        },
+        config.resources.clone(),
+    );
+    let reloader = Arc::new(Reloader::new(
+        global.clone(),
+        &config,
+        policy.clone(),
+        gateway.clone(),
+        tls.clone(),
+    ));
+    let state = Arc::new(State {
+        gateway: gateway.clone(),
+        audit: audit.clone(),
+        reloader: reloader.clone(),
+        metrics: metrics.clone(),
+    });
+    let (socket, listeners) = Listeners::bind(&config, &gateway, &tls, &state).await?;
+    gateway
+        .record(&Event::Started {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            policy: policy.version().to_string(),
+        })
+        .await?;
+    let running = Running::start(listeners, &reloader, metrics);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        policies = policy.policies(),
+        policy = &*policy.version(),
+        resources = config.resources.len(),
+        "ready"
+    );
+    systemd::notify("READY=1");
+    while let Told::Reload = signals.next().await {
+        // What went wrong is in the log and in the trail.
+        let _ = reloader.reload().await;
+    }
+    systemd::notify("STOPPING=1");
+    running.clients.cancel();
+    let in_order = tokio::select! {
+        () = drain(&gateway, config.limits.drain) => true,
+        () = signals.stop() => false,
+    };
+    if !in_order {
+        tracing::warn!(sessions = gateway.live().len(), "a second signal: ending at once");
+        return Ok(ExitCode::FAILURE);
+    }
+    running.finish().await;
+    gateway.record(&Event::Stopped {}).await?;
+    tokio::task::spawn_blocking(move || audit.close())
+        .await
+        .context("the audit trail's end could not be written")??;
+    drop(socket);
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the audit trail for this process alone.
+async fn open_audit(config: &Config) -> anyhow::Result<AuditLog> {
+    let dir = Config::audit_dir(&config.data_dir);
+    let socket = Config::socket(&config.data_dir);
+    let options = config.audit.log_options();
+    let until = tokio::time::Instant::now() + LOCKED;
+    let log = loop {
+        let dir = dir.clone();
+        let opened = tokio::task::spawn_blocking(move || AuditLog::open(dir, options)).await?;
+        match opened {
+            Ok(log) => break log,
+            Err(error @ AuditOpenError::Locked { .. }) => {
+                if control::answers(&socket).await.unwrap_or(false) {
+                    anyhow::bail!(
+                        "another gateway runs on the data directory `{}`: it answers on its control socket",
+                        config.data_dir.display()
+                    );
+                }
+                if tokio::time::Instant::now() >= until {
+                    return Err(error.into());
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if let Some(recovered) = log.recovered() {
+        tracing::warn!(
+            ?recovered,
+            "the end of the audit trail was torn when the gateway last stopped"
+        );
+    }
+    Ok(log)
+}
+
+/// Everything that accepts connections.
+struct Listeners {
+    clients: Vec<Listener>,
+    tcp: Option<control::Tcp>,
+    unix: control::Unix,
+}
+
+impl Listeners {
+    /// Binds all addresses before the first connection is accepted.
+    async fn bind(
+        config: &Config,
+        gateway: &Arc<Gateway>,
+        tls: &Arc<ServerTls>,
+        state: &Arc<State>,
+    ) -> anyhow::Result<(Socket, Self)> {
+        let path = Config::socket(&config.data_dir);
+        let (socket, unix) = Socket::bind(path.clone()).await?;
+        tracing::info!(path = %path.display(), "control socket");
+        let half_open = Arc::new(Semaphore::new(config.limits.half_open));
+        let mut clients = Vec::new();
+        for (protocol, address) in &config.listen.adapters {
+            let adapter = config.registry.adapter(protocol)?.clone();
+            let listener = Listener::bind(*address, adapter, gateway.clone(), tls.clone(), half_open.clone())
+                .await
+                .with_context(|| format!("`listen.{protocol}`: {address} cannot be listened on"))?;
+            tracing::info!(protocol, address = %listener.address()?, "listening");
+            clients.push(listener);
+        }
+        let tcp = match config.listen.control {
+            Some(address) => {
+                let tcp = control::Tcp::bind(address, tls.clone(), config.tls.require, state.clone())
+                    .await
+                    .with_context(|| format!("`listen.control`: {address} cannot be listened on"))?;
+                tracing::info!(address = %tcp.address()?, "control plane listening");
+                Some(tcp)
+            }
+            None => None,
+        };
+        let unix = control::Unix::new(unix, state.clone());
+        Ok((socket, Self { clients, tcp, unix }))
+    }
+}
+
+/// The tasks of a gateway that runs.
+struct Running {
+    /// Cancelled: no new connections of clients.
+    clients: CancellationToken,
+    /// Cancelled: the control plane ends.
+    control: CancellationToken,
+    servers: JoinSet<()>,
+    /// Ended when dropped.
+    helpers: JoinSet<()>,
+    _policies: Watcher,
+}
+
+impl Running {
+    fn start(listeners: Listeners, reloader: &Arc<Reloader>, metrics: PrometheusHandle) -> Self {
+        let (clients, control) = (CancellationToken::new(), CancellationToken::new());
+        let mut servers = JoinSet::new();
+        for listener in listeners.clients {
+            servers.spawn(listener.run(clients.clone()));
+        }
+        if let Some(tcp) = listeners.tcp {
+            servers.spawn(tcp.run(control.clone()));
+        }
+        servers.spawn(listeners.unix.run(control.clone()));
+        let mut helpers = JoinSet::new();
+        helpers.spawn(reloader.clone().watch_files());
+        helpers.spawn(async move {
+            loop {
+                tokio::time::sleep(UPKEEP).await;
+                metrics.run_upkeep();
+            }
+        });
+        Self {
+            clients,
+            control,
+            servers,
+            helpers,
+            _policies: reloader.watch_policies(),
+        }
+    }
+
+    /// Ends what is left: nothing reloads any more, and the control plane answers nothing new.
+    async fn finish(mut self) {
+        self.helpers.shutdown().await;
+        self.control.cancel();
+        let all = async { while self.servers.join_next().await.is_some() {} };
+        if tokio::time::timeout(REQUESTS, all).await.is_err() {
+            tracing::warn!("a listener did not end in time");
+        }
+    }
+}
+
+/// Lets sessions end: those that fall quiet by themselves, the others when the limit is over.
+async fn drain(gateway: &Gateway, limit: Duration) {
+    gateway.drain();
+    let sessions = gateway.live().len();
+    tracing::info!(sessions, "draining");
+    if empty(gateway, limit).await {
+        return;
+    }
+    tracing::warn!(
+        sessions = gateway.live().len(),
+        "the drain limit is over: sessions are ended"
+    );
+    gateway.live().end_all(&End::Shutdown);
+    if !empty(gateway, LAST_CALL).await {
+        tracing::error!(sessions = gateway.live().len(), "sessions did not end in time");
+    }
+}
+
+/// Whether no session runs any more, by then.
+async fn empty(gateway: &Gateway, within: Duration) -> bool {
+    let wait = async {
+        while !gateway.live().is_empty() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(within, wait).await.is_ok()
+}
+
+/// What a signal asks for.
+enum Told {
+    Stop,
+    Reload,
+}
+
+/// The signals that a gateway answers to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
