@@ -50,9 +50,10 @@ pub(crate) fn with_suggestion(path: &str, text: &str, more: &[&str]) -> String {
 pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), *candidate))
+        // A slip changes few of the letters.
+        .filter(|(edits, candidate)| edits * 3 <= candidate.len().max(name.len()))
+        .min_by_key(|(edits, _)| *edits)
         .map(|(_, candidate)| candidate)
 }
 
@@ -76,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_slip_finds_the_key_that_was_meant() {
-        let known = ["statement_bytes", "sessions", "idle"];
+        let known = ["statement_bytes", "session", "sessions", "idle"];
         assert_eq!(nearest("sesions", &known), Some("sessions"));
         assert_eq!(nearest("statment_byte", &known), Some("statement_bytes"));
         assert_eq!(nearest("colour", &known), None);
