@@ -312,7 +312,8 @@ pub struct StatementAnalysis {
     /// Every column that is read, base columns of views included, and the same column of parents and descendants: for
     /// looking up tags. Wider than the `read` operations.
     pub reads: BTreeSet<ColumnId>,
-    /// Columns of the result and what each may carry. Empty where there is no result or it is not known.
+    /// Columns of the result and what each may carry. Empty where there is no result, or where the columns can't be told
+    /// (a `*` over unknown columns): then each may carry all of `reads`. What an opaque call returns is not in here.
     pub outputs: Vec<OutputColumn>,
     /// Columns whose values steer the result otherwise than as output: ranges, patterns, order, min and max, expressions
     /// in conditions. Counts, null tests and equality of a bare column are not in here.

@@ -4,7 +4,7 @@
 pub(crate) const MAX_TEXT: usize = 16 * 1024 * 1024;
 
 /// Deepest nesting of a text that is given to the parser. Its tree is no deeper than this.
-pub(crate) const MAX_DEPTH: usize = 12_000;
+pub(crate) const MAX_DEPTH: usize = 40_000;
 
 /// An upper bound on the depth of the syntax tree: for each parenthesis level the tokens of its longest item, since a
 /// left-deep chain (`1 + 1 + 1 ...`) nests once for each token. Items end at commas and semicolons.

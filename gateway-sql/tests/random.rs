@@ -1,5 +1,11 @@
 //! Whatever the text, the analysis ends without a panic and never says that nothing is asked by a refused text.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panic"
+)]
+
 use gateway_sql::{Catalog, SessionState, analyze};
 use proptest::prelude::*;
 

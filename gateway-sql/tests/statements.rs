@@ -3,6 +3,12 @@
 //! A line that begins with `=>` holds the operations of each statement, joined by `; `, the statements by ` | `.
 //! `!` ends a statement that is forbidden, `?` one with a name that was not found.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panic"
+)]
+
 use gateway_sql::{Analysis, Catalog, SessionState, analyze};
 
 fn catalog() -> Catalog {
@@ -48,7 +54,7 @@ fn statements_ask_what_is_written() {
         if let Some(expected) = line.strip_prefix("=>") {
             count += 1;
             let found = describe(&analyze(sql, &catalog, &session));
-            if found != expected.trim_start() {
+            if found.trim() != expected.trim() {
                 wrong.push(format!("{sql}\n   expected {expected}\n   found     {found}"));
             }
         } else if !line.starts_with('#') && !line.is_empty() {
@@ -74,7 +80,10 @@ fn print_statements() {
     {
         println!("{line}");
         if !line.starts_with('#') && !line.is_empty() {
-            println!("=> {}", describe(&analyze(line, &catalog, &session)));
+            println!(
+                "{}",
+                format!("=> {}", describe(&analyze(line, &catalog, &session))).trim_end()
+            );
         }
     }
 }

@@ -230,7 +230,10 @@ impl Walker<'_> {
         match name {
             "set_config" => {
                 self.effect(Effect::SessionSettingsChanged);
-                match constant(0) {
+                let named = args
+                    .iter()
+                    .any(|arg| matches!(arg.node, Some(NodeEnum::NamedArgExpr(_))));
+                match constant(0).filter(|_| !named) {
                     Some(setting) => {
                         let value = constant(1).map(|value| vec![value.to_owned()]);
                         let verdict = judge_setting(setting, value.as_deref());

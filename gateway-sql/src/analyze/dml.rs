@@ -261,7 +261,7 @@ impl Walker<'_> {
                 ..Scope::default()
             });
             for node in &update.from_clause {
-                walker.from_item(node);
+                walker.bring_from(node);
             }
             walker.assignments(&update.target_list, target);
             walker.conditions(update.where_clause.as_deref());
@@ -288,7 +288,7 @@ impl Walker<'_> {
                 ..Scope::default()
             });
             for node in &delete.using_clause {
-                walker.from_item(node);
+                walker.bring_from(node);
             }
             walker.conditions(delete.where_clause.as_deref());
             let bounded = delete
@@ -317,7 +317,7 @@ impl Walker<'_> {
             ..Scope::default()
         });
         if let Some(source) = merge.source_relation.as_deref() {
-            self.from_item(source);
+            self.bring_from(source);
         }
         self.conditions(merge.join_condition.as_deref());
         let joined = merge

@@ -526,8 +526,11 @@ impl Walker<'_> {
     }
 }
 
+/// Schema, where given, and name of a FROM item.
+pub(super) type Qualifier<'n> = (Option<&'n str>, &'n str);
+
 /// Splits a reference into qualifier and column; a database name is dropped.
-pub(super) fn split(reference: &ColumnRef) -> Option<(Option<(Option<&str>, &str)>, &str)> {
+pub(super) fn split(reference: &ColumnRef) -> Option<(Option<Qualifier<'_>>, &str)> {
     let texts: Vec<&str> = reference.fields.iter().map(text_of).collect::<Option<_>>()?;
     match texts.as_slice() {
         [name] => Some((None, name)),

@@ -12,7 +12,7 @@ use crate::functions::out_columns;
 
 impl Walker<'_> {
     /// Walks one FROM item and puts what it brings into the innermost scope.
-    pub(super) fn from_item(&mut self, node: &Node) {
+    pub(super) fn bring_from(&mut self, node: &Node) {
         self.deeper(|walker| match node.node.as_ref() {
             Some(NodeEnum::RangeVar(range)) => walker.range_var(range),
             Some(NodeEnum::RangeSubselect(subselect)) => {
@@ -127,6 +127,8 @@ impl Walker<'_> {
         let callees = self.callees(schema, name, None);
         for callee in &callees {
             match callee {
+                // Its OUT columns are those of a tsvector; of arrays it is one column.
+                Callee::Builtin(name) if name == "unnest" => {}
                 Callee::Builtin(name) => names.extend(out_columns(name).iter().map(|&name| name.to_owned())),
                 Callee::User(function) => {
                     for function in self.catalog.functions(&function.schema, &function.name) {
@@ -265,7 +267,7 @@ impl Walker<'_> {
 
     fn sample(&mut self, sample: &RangeTableSample) {
         if let Some(relation) = sample.relation.as_deref() {
-            self.from_item(relation);
+            self.bring_from(relation);
         }
         match qualified(&sample.method) {
             Some((None | Some("pg_catalog"), "bernoulli" | "system")) => {}
@@ -282,11 +284,11 @@ impl Walker<'_> {
     fn join(&mut self, join: &JoinExpr) {
         let start = self.scopes.last().map_or(0, |scope| scope.items.len());
         if let Some(left) = join.larg.as_deref() {
-            self.from_item(left);
+            self.bring_from(left);
         }
         let middle = self.scopes.last().map_or(0, |scope| scope.items.len());
         if let Some(right) = join.rarg.as_deref() {
-            self.from_item(right);
+            self.bring_from(right);
         }
         let items = self
             .scopes

@@ -40,14 +40,18 @@ impl Walker<'_> {
         match kind {
             NodeEnum::BoolExpr(expr) => match expr.boolop() {
                 BoolExprType::AndExpr => expr.args.iter().any(|arg| self.limits(arg, target)),
-                BoolExprType::OrExpr => expr.args.iter().all(|arg| self.limits(arg, target)),
-                BoolExprType::NotExpr => expr.args.first().is_some_and(|arg| {
-                    let simple = match arg.node.as_ref() {
-                        Some(NodeEnum::AExpr(_) | NodeEnum::ColumnRef(_)) => true,
-                        Some(NodeEnum::SubLink(link)) => link.sub_link_type() == SubLinkType::AnySublink,
-                        _ => false,
-                    };
-                    simple && self.limits(arg, target)
+                // `id = 1 OR id <> 1`, `id > 0 OR id <= 0`: inside OR only what picks rows limits.
+                BoolExprType::OrExpr => {
+                    let outer = std::mem::replace(&mut self.in_or, true);
+                    let all = expr.args.iter().all(|arg| self.limits(arg, target));
+                    self.in_or = outer;
+                    all
+                }
+                BoolExprType::NotExpr if self.in_or => false,
+                BoolExprType::NotExpr => expr.args.first().is_some_and(|arg| match arg.node.as_ref() {
+                    Some(NodeEnum::AExpr(_) | NodeEnum::ColumnRef(_)) => self.limits(arg, target),
+                    Some(NodeEnum::SubLink(link)) => self.in_apart(link, target),
+                    _ => false,
                 }),
                 BoolExprType::Undefined => false,
             },
@@ -60,7 +64,8 @@ impl Walker<'_> {
                         .is_some_and(|arg| self.side(arg, target) == Side::Target)
             }
             NodeEnum::BooleanTest(test) => {
-                matches!(test.booltesttype(), BoolTestType::IsTrue | BoolTestType::IsFalse)
+                !self.in_or
+                    && matches!(test.booltesttype(), BoolTestType::IsTrue | BoolTestType::IsFalse)
                     && test
                         .arg
                         .as_deref()
@@ -78,6 +83,9 @@ impl Walker<'_> {
             return false;
         };
         if schema.is_some_and(|schema| schema != "pg_catalog") {
+            return false;
+        }
+        if self.in_or && !picks_rows(expr.kind(), symbol) {
             return false;
         }
         let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else {
@@ -143,20 +151,29 @@ impl Walker<'_> {
             _ => return false,
         };
         match link.sub_link_type() {
+            // A row is in the subquery only if the subquery has rows.
             SubLinkType::AnySublink => {
-                let equal = link.oper_name.is_empty()
-                    || qualified(&link.oper_name) == Some((None, "="))
-                    || qualified(&link.oper_name) == Some((Some("pg_catalog"), "="));
-                equal
-                    && link
-                        .testexpr
-                        .as_deref()
-                        .is_some_and(|test| self.side(test, target) == Side::Target)
-                    && self.touches(target, |walker| walker.subquery(select)) == Side::Other
+                self.in_apart(link, target) || is_equal(link) && self.exists_limits(select, target)
             }
             SubLinkType::ExistsSublink => self.exists_limits(select, target),
             _ => false,
         }
+    }
+
+    /// `column IN (subquery)` where the subquery has nothing to do with the row.
+    fn in_apart(&mut self, link: &SubLink, target: usize) -> bool {
+        let Some(NodeEnum::SelectStmt(select)) =
+            link.subselect.as_deref().and_then(|node| node.node.as_ref())
+        else {
+            return false;
+        };
+        link.sub_link_type() == SubLinkType::AnySublink
+            && is_equal(link)
+            && link
+                .testexpr
+                .as_deref()
+                .is_some_and(|test| self.side(test, target) == Side::Target)
+            && self.touches(target, |walker| walker.subquery(select)) == Side::Other
     }
 
     /// EXISTS limits if its own condition does. An aggregate or a set operation may give a row whatever the condition.
@@ -173,7 +190,7 @@ impl Walker<'_> {
         }
         self.scopes.push(Scope::default());
         for node in &select.from_clause {
-            self.from_item(node);
+            self.bring_from(node);
         }
         let limited = select
             .where_clause
@@ -271,8 +288,9 @@ impl Walker<'_> {
                     return self.side(arg, target);
                 }
             }
-            Some(NodeEnum::RowExpr(row)) if !row.args.is_empty() => {
-                if row.args.iter().all(|arg| self.side(arg, target) == Side::Target) {
+            Some(NodeEnum::RowExpr(row)) => {
+                let all = row.args.iter().all(|arg| self.side(arg, target) == Side::Target);
+                if all && !row.args.is_empty() {
                     return Side::Target;
                 }
             }
@@ -347,6 +365,23 @@ impl Walker<'_> {
 pub(super) struct Tracker {
     pub(super) items: BTreeSet<usize>,
     pub(super) mirrors: BTreeSet<i64>,
+}
+
+/// Comparisons that pick rows, where others may only leave some out.
+fn picks_rows(kind: AExprKind, symbol: &str) -> bool {
+    match kind {
+        AExprKind::AexprBetween | AExprKind::AexprBetweenSym | AExprKind::AexprNotDistinct => true,
+        AExprKind::AexprNotBetween | AExprKind::AexprNotBetweenSym | AExprKind::AexprDistinct => false,
+        _ => matches!(
+            symbol,
+            "=" | "~~" | "~~*" | "~" | "~*" | "^@" | "@>" | "<@" | "&&"
+        ),
+    }
+}
+
+/// IN, or ANY with the server's equality.
+fn is_equal(link: &SubLink) -> bool {
+    link.oper_name.is_empty() || matches!(qualified(&link.oper_name), Some((None | Some("pg_catalog"), "=")))
 }
 
 fn is_null(node: &Node) -> bool {

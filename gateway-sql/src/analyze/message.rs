@@ -15,7 +15,7 @@ use crate::session::{PreparedStatement, SessionState};
 
 /// Stack for the shallowest text, and for each level of nesting.
 const STACK: usize = 24 * 1024 * 1024;
-const STACK_PER_LEVEL: usize = 16 * 1024;
+const STACK_PER_LEVEL: usize = 6 * 1024;
 /// Most states of the session that a message is read in.
 const MAX_STATES: usize = 8;
 /// Most EXECUTEs within EXECUTEs.
@@ -305,6 +305,7 @@ fn analyze_statement(
     working: &Working<'_>,
 ) -> (StatementAnalysis, Changes) {
     let mut walker = Walker::new(catalog, working, StatementKind::Unknown);
+    walker.allow(text.len());
     match raw.stmt.as_deref().and_then(|node| node.node.as_ref()) {
         Some(node) => walker.statement(node, text),
         None => walker.unknown(),

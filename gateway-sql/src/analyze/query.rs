@@ -82,7 +82,7 @@ impl Walker<'_> {
     fn plain_select(&mut self, select: &SelectStmt) -> Rows {
         self.scopes.push(Scope::default());
         for node in &select.from_clause {
-            self.from_item(node);
+            self.bring_from(node);
         }
         self.conditions(select.where_clause.as_deref());
         let mut rows = self.targets(&select.target_list);
@@ -217,6 +217,39 @@ impl Walker<'_> {
         let before = self.ctes.len();
         let Some(with) = with else { return before };
         self.ctes.push(HashMap::new());
+        // WITH RECURSIVE lets a query name a later one: then a first round only learns what each carries.
+        let rounds = if with.recursive && with.ctes.len() > 1 {
+            with.ctes.len().min(ROUNDS)
+        } else {
+            0
+        };
+        if rounds > 0 {
+            for node in &with.ctes {
+                if let Some(NodeEnum::CommonTableExpr(cte)) = node.node.as_ref() {
+                    self.name_cte(
+                        &cte.ctename,
+                        Rows {
+                            open: true,
+                            ..Rows::default()
+                        },
+                    );
+                }
+            }
+        }
+        for _ in 0..rounds {
+            let (unresolved, read_all) = (self.out.unresolved, self.read_all);
+            let known = self.ctes.last().map(carries_of).unwrap_or_default();
+            self.with_round(with);
+            (self.out.unresolved, self.read_all) = (unresolved, read_all);
+            if self.ctes.last().map(carries_of).unwrap_or_default() == known {
+                break;
+            }
+        }
+        self.with_round(with);
+        before
+    }
+
+    fn with_round(&mut self, with: &WithClause) {
         for node in &with.ctes {
             let Some(NodeEnum::CommonTableExpr(cte)) = node.node.as_ref() else {
                 self.unknown();
@@ -225,7 +258,6 @@ impl Walker<'_> {
             let rows = self.cte(cte, with.recursive);
             self.name_cte(&cte.ctename, rows);
         }
-        before
     }
 
     fn name_cte(&mut self, name: &str, rows: Rows) {
@@ -373,6 +405,14 @@ impl Scope {
         }
         scope
     }
+}
+
+fn carries_of(frame: &HashMap<String, Rows>) -> HashMap<String, Vec<Carries>> {
+    let columns = |rows: &Rows| rows.columns.iter().map(|column| column.carries.clone()).collect();
+    frame
+        .iter()
+        .map(|(name, rows)| (name.clone(), columns(rows)))
+        .collect()
 }
 
 fn rename(rows: &mut Rows, names: &[Node]) {

@@ -14,8 +14,9 @@ use crate::protected::guard;
 
 /// Deepest nesting that is walked.
 const MAX_WALK: usize = 600;
-/// Most nodes that are visited for one statement: judging a condition visits subqueries again.
-const MAX_VISITS: usize = 2_000_000;
+/// Most nodes that are visited for one statement, beside twice its length in bytes: judging a condition visits
+/// subqueries again.
+const MAX_VISITS: usize = 200_000;
 /// Most views within views.
 const MAX_VIEWS: usize = 20;
 
@@ -43,6 +44,9 @@ pub(super) struct Walker<'a> {
     pub(super) tracker: Option<Tracker>,
     depth: usize,
     visits: usize,
+    budget: usize,
+    /// A condition is judged inside OR: what only excludes some rows does not limit there.
+    pub(super) in_or: bool,
     pub(super) views: usize,
     /// User types whose values are touched.
     pub(super) types: BTreeSet<String>,
@@ -72,6 +76,8 @@ impl<'a> Walker<'a> {
             tracker: None,
             depth: 0,
             visits: 0,
+            budget: MAX_VISITS,
+            in_or: false,
             views: 0,
             types: BTreeSet::new(),
             casts: BTreeSet::new(),
@@ -80,6 +86,11 @@ impl<'a> Walker<'a> {
             into: Vec::new(),
             read_all: false,
         }
+    }
+
+    /// Allows for a text of this many bytes.
+    pub(super) fn allow(&mut self, len: usize) {
+        self.budget = MAX_VISITS.saturating_add(len.saturating_mul(2));
     }
 
     pub(super) fn ask(&mut self, action: Action, object: Object) {
@@ -136,7 +147,7 @@ impl<'a> Walker<'a> {
     /// Runs `walk` one level deeper, or asks `unknown` if the statement nests too deep or is too large.
     pub(super) fn deeper<T: Default>(&mut self, walk: impl FnOnce(&mut Self) -> T) -> T {
         self.visits += 1;
-        if self.depth >= MAX_WALK || self.visits >= MAX_VISITS {
+        if self.depth >= MAX_WALK || self.visits >= self.budget {
             self.unknown();
             return T::default();
         }
@@ -378,7 +389,7 @@ impl<'a> Walker<'a> {
                 .iter()
                 .any(|id| id.schema == base.schema && id.table == base.name && id.column == **column)
         };
-        if guard.columns.is_empty() || guard.columns.iter().any(|column| shown(&column)) {
+        if guard.columns.is_empty() || guard.columns.iter().any(shown) {
             self.ask_table(Action::Read, &base.schema, &base.name);
             self.forbid(guard.reason);
         }

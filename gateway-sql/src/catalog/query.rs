@@ -27,13 +27,21 @@ WITH ns AS (
   WHERE rule.ev_type = '1'
 ), rule_functions AS (
   SELECT DISTINCT u.ev_class, n.nspname, p.proname FROM (
-    SELECT rule.ev_class, (pg_catalog.regexp_matches(rule.action, ':(?:funcid|aggfnoid|winfnoid|opfuncid) ([0-9]+)', 'g'))[1]::pg_catalog.oid AS fn
+    SELECT rule.ev_class, (pg_catalog.regexp_matches(rule.action, ':(?:funcid|aggfnoid|winfnoid) ([0-9]+)', 'g'))[1]::pg_catalog.oid AS fn
     FROM rule WHERE rule.ev_type = '1'
     UNION
     SELECT rule.ev_class, o.oprcode::pg_catalog.oid FROM (
       SELECT r.ev_class, (pg_catalog.regexp_matches(r.action, ':opno ([0-9]+)', 'g'))[1]::pg_catalog.oid AS op
       FROM rule r WHERE r.ev_type = '1') rule
-    JOIN pg_catalog.pg_operator o ON o.oid = rule.op
+    JOIN pg_catalog.pg_operator o ON o.oid = rule.op WHERE o.oid >= 16384
+    UNION
+    SELECT rule.ev_class, CASE WHEN o.oid IS NULL THEN d.refobjid ELSE o.oprcode::pg_catalog.oid END
+    FROM rule JOIN pg_catalog.pg_depend d
+      ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = rule.oid
+     AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass)
+    LEFT JOIN pg_catalog.pg_operator o
+      ON o.oid = d.refobjid AND d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass
+    WHERE rule.ev_type = '1'
   ) u JOIN pg_catalog.pg_proc p ON p.oid = u.fn JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 ), ext AS (
   SELECT d.objid FROM pg_catalog.pg_depend d
