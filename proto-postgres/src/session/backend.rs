@@ -491,6 +491,7 @@ impl Session {
         let fate = match &pending.expect {
             Expect::Own(Step::Sync) => {
                 self.done();
+                self.own_answered();
                 self.ready_status(status, run);
                 return Ok(Fate::Drop);
             }
