@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use gateway_core::adapter::Registry;
 use gateway_core::policy::{PolicyEngine, Vocabulary};
-use gateway_core::services::Store;
 use gateway_store::SqliteStore;
 
 use crate::config::Config;
@@ -15,7 +14,8 @@ use crate::config::Config;
 pub(crate) fn vocabulary(registry: &Registry) -> anyhow::Result<Arc<Vocabulary>> {
     let mut parts = Vec::new();
     for adapter in registry.iter() {
-        parts.extend(adapter.vocabulary()?);
+        let own = adapter.vocabulary();
+        parts.extend(own.with_context(|| format!("the adapter for `{}` is broken", adapter.protocol()))?);
     }
     let vocabulary = Vocabulary::merge(parts).context("the adapters of this build contradict each other")?;
     Ok(Arc::new(vocabulary))
@@ -52,7 +52,6 @@ pub(crate) fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Opens the store in the data directory.
-pub(crate) async fn store(data_dir: &Path) -> anyhow::Result<Arc<dyn Store>> {
-    let store = SqliteStore::open(Config::store(data_dir)).await?;
-    Ok(Arc::new(store))
+pub(crate) async fn store(data_dir: &Path) -> anyhow::Result<Arc<SqliteStore>> {
+    Ok(Arc::new(SqliteStore::open(Config::store(data_dir)).await?))
 }

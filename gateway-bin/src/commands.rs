@@ -37,7 +37,12 @@ fn operator_on(global: &Global) -> anyhow::Result<PathBuf> {
              supported yet. Unset it to act as the operator of this host"
         );
     }
-    Raw::read(global)?.data_dir()
+    match Raw::read(global) {
+        Err(error) if std::env::var_os("GATEWAY_URL").is_some() => Err(error.context(
+            "acting over GATEWAY_URL is not supported yet: run this where the gateway runs, with its configuration",
+        )),
+        raw => raw?.data_dir(),
+    }
 }
 
 /// Refuses a data directory that isn't there, where a command can only read.

@@ -26,7 +26,7 @@ use serde_json::{Map, Value};
 
 use crate::adapters;
 use crate::cli::Global;
-use keys::{join, refuse_unknown, unknown};
+use keys::{join, refuse_unknown, unknown, with_suggestion};
 pub(crate) use read::Raw;
 
 /// Sections and keys of every build.
@@ -153,7 +153,7 @@ impl Config {
                 })
                 .unwrap_or_else(|| Value::Object(Map::new()));
             if let Err(problem) = adapter.configure(section) {
-                problems.push(protocol, problem);
+                problems.push(protocol, with_suggestion(protocol, &problem.0, &[]));
             }
             registry.register(Arc::from(adapter));
         }

@@ -7,8 +7,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::bail;
 use gateway_core::audit::Event;
 use gateway_core::gateway::Gateway;
-use gateway_core::policy::{PolicyEngine, ReloadResult, Watcher, watch};
+use gateway_core::operation::truncate;
+use gateway_core::policy::{PolicyEngine, PolicyErrors, ReloadOutcome, ReloadResult, Watcher, watch};
 use gateway_core::tls::ServerTls;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::cli::Global;
@@ -16,6 +18,8 @@ use crate::config::Config;
 
 /// How often the configuration file and the certificate are looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// Longest fault in the audit trail, in bytes.
+const FAULT: usize = 16 * 1024;
 
 /// Reloads policies, resources and the certificate.
 pub(crate) struct Reloader {
@@ -26,6 +30,8 @@ pub(crate) struct Reloader {
     engine: Arc<PolicyEngine>,
     gateway: Arc<Gateway>,
     tls: Arc<ServerTls>,
+    /// The last fault that is in the trail: policies are also watched, and one fault is told once.
+    last_fault: Arc<Mutex<Option<String>>>,
     /// One at a time.
     turn: tokio::sync::Mutex<()>,
 }
@@ -49,6 +55,7 @@ impl Reloader {
             engine,
             gateway,
             tls,
+            last_fault: Arc::default(),
             turn: tokio::sync::Mutex::new(()),
         }
     }
@@ -67,10 +74,9 @@ impl Reloader {
             Ok(summary) => tracing::info!(policy, "reloaded: {summary}"),
             Err(error) => tracing::error!(policy, "the reload is refused, the old state stays: {error}"),
         }
-        let event = Event::Reloaded {
-            policy,
-            error: result.as_ref().err().cloned(),
-        };
+        let error = result.as_ref().err().map(|error| cut(error));
+        self.last_fault.lock().clone_from(&error);
+        let event = Event::Reloaded { policy, error };
         if let Err(error) = self.gateway.record(&event).await {
             tracing::error!(%error, "a reload is not in the audit trail");
         }
@@ -83,11 +89,9 @@ impl Reloader {
         self.tls.reload()?;
         let outcome = match self.engine.reload() {
             Ok(outcome) => outcome,
-            Err(errors) => bail!("the policies are refused:\n{errors}"),
+            Err(errors) => bail!("{}", refused(&errors)),
         };
-        for warning in &outcome.warnings {
-            tracing::warn!(%warning, "policies");
-        }
+        warn_of(&outcome);
         let resources = config.resources.len();
         if config.fixed() != self.fixed {
             tracing::warn!(
@@ -100,8 +104,10 @@ impl Reloader {
 
     /// Watches the policies. Core reloads them; this tells of it.
     pub(crate) fn watch_policies(&self) -> Watcher {
-        let gateway = self.gateway.clone();
-        watch(self.engine.clone(), move |result| told(&gateway, result))
+        let (gateway, last_fault) = (self.gateway.clone(), self.last_fault.clone());
+        watch(self.engine.clone(), move |result| {
+            told(&gateway, &last_fault, result)
+        })
     }
 
     /// Reloads whenever the configuration file or the certificate changed; never returns.
@@ -133,21 +139,39 @@ impl Reloader {
     }
 }
 
-fn told(gateway: &Gateway, result: ReloadResult) {
+fn told(gateway: &Gateway, last_fault: &Mutex<Option<String>>, result: ReloadResult) {
     let policy = gateway.policy().version().to_string();
     let error = match result {
         Ok(outcome) => {
             tracing::info!(policy, policies = outcome.policies, "policies reloaded");
-            for warning in &outcome.warnings {
-                tracing::warn!(%warning, "policies");
-            }
+            warn_of(&outcome);
             None
         }
-        Err(errors) => {
-            let text = format!("the policies are refused:\n{errors}");
-            tracing::error!(policy, "the reload is refused, the old state stays: {text}");
-            Some(text)
-        }
+        Err(errors) => Some(cut(&refused(&errors))),
     };
+    let before = std::mem::replace(&mut *last_fault.lock(), error.clone());
+    if let Some(error) = &error {
+        if before.as_ref() == Some(error) {
+            return;
+        }
+        tracing::error!(policy, "the reload is refused, the old state stays: {error}");
+    }
     gateway.note(&Event::Reloaded { policy, error });
+}
+
+fn refused(errors: &PolicyErrors) -> String {
+    format!("the policies are refused:\n{errors}")
+}
+
+fn warn_of(outcome: &ReloadOutcome) {
+    for warning in &outcome.warnings {
+        tracing::warn!(%warning, "policies");
+    }
+}
+
+/// A record of the trail has a largest size; many faults do not.
+fn cut(error: &str) -> String {
+    let mut error = error.to_owned();
+    truncate(&mut error, FAULT);
+    error
 }

@@ -12,7 +12,7 @@ use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::listener::Listener;
 use gateway_core::machine::End;
 use gateway_core::policy::Watcher;
-use gateway_core::services::{NobodyApproves, Policy};
+use gateway_core::services::{NobodyApproves, Policy, Store};
 use gateway_core::tls::ServerTls;
 use gateway_identity::TokenAuthenticator;
 use jiff::Timestamp;
@@ -35,6 +35,8 @@ const LOCKED: Duration = Duration::from_secs(5);
 const LAST_CALL: Duration = Duration::from_secs(5);
 /// How long the control plane may take to finish its requests.
 const REQUESTS: Duration = Duration::from_secs(2);
+/// Ended sessions that lists can show; the audit trail has all.
+const KEPT_SESSIONS: u32 = 100_000;
 /// How often metrics are aged.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How often a drain looks whether it is done.
@@ -55,6 +57,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     let cut = store
         .close_orphans(Timestamp::now(), "the gateway stopped without ending it")
         .await?;
+    store.prune(KEPT_SESSIONS).await?;
     if cut > 0 {
         tracing::warn!(sessions = cut, "sessions were cut when the gateway last stopped");
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use gateway_core::services::SessionFilter;
+use gateway_core::services::{SessionFilter, Store};
 use gateway_core::session::{SessionId, SessionRecord};
 
 use super::tables::{or_dash, plain, print, print_fields};

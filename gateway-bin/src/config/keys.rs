@@ -29,13 +29,31 @@ pub(crate) fn unknown(path: &str, key: &str, known: &[&str]) -> String {
     }
 }
 
+/// What is wrong as an adapter says it, with the nearest key where it refuses one; `more` are keys that it never sees.
+pub(crate) fn with_suggestion(path: &str, text: &str, more: &[&str]) -> String {
+    let Some((key, rest)) = text
+        .split_once("unknown field `")
+        .and_then(|(_, rest)| rest.split_once('`'))
+    else {
+        return text.to_owned();
+    };
+    // Between backticks: every other part.
+    let mut known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+    known.extend(more);
+    match nearest(key, &known) {
+        Some(_) => format!("`{}` is an {}", join(path, key), unknown(path, key, &known)),
+        None => text.to_owned(),
+    }
+}
+
 /// The name among `known` that `name` is probably meant to be.
 pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), *candidate))
+        // A slip changes few of the letters.
+        .filter(|(edits, candidate)| edits * 3 <= candidate.len().max(name.len()))
+        .min_by_key(|(edits, _)| *edits)
         .map(|(_, candidate)| candidate)
 }
 
@@ -59,9 +77,28 @@ mod tests {
 
     #[test]
     fn a_slip_finds_the_key_that_was_meant() {
-        let known = ["statement_bytes", "sessions", "idle"];
+        let known = ["statement_bytes", "session", "sessions", "idle"];
         assert_eq!(nearest("sesions", &known), Some("sessions"));
         assert_eq!(nearest("statment_byte", &known), Some("statement_bytes"));
         assert_eq!(nearest("colour", &known), None);
+    }
+
+    #[test]
+    fn a_slip_that_an_adapter_refuses_finds_its_key_too() {
+        let text = "unknown field `databse`, expected one of `tls`, `ca`, `database`";
+        assert_eq!(
+            with_suggestion("resource.a", text, &["address"]),
+            "`resource.a.databse` is an unknown key; did you mean `resource.a.database`?"
+        );
+        let text = "unknown field `adress`, expected `tls` or `ca`";
+        let told = with_suggestion("resource.a", text, &["address"]);
+        assert!(told.ends_with("did you mean `resource.a.address`?"), "{told}");
+        for other in [
+            "unknown field `x`, there are no fields",
+            "no host:port",
+            "unknown field `x",
+        ] {
+            assert_eq!(with_suggestion("r", other, &[]), other);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `[[resource]]`: what core knows of one is checked here, key by key; the rest is its adapter's to check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gateway_core::adapter::Registry;
@@ -9,7 +9,7 @@ use gateway_core::resource::{CredentialConfig, Resource, SecretSource, TagRule};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::keys::{join, refuse_unknown};
+use super::keys::{join, refuse_unknown, with_suggestion};
 use super::{Problems, Raw};
 use crate::adapters;
 
@@ -17,6 +17,17 @@ use crate::adapters;
 const RESERVED: &str = "gateway";
 /// Credential kinds that this project knows but this version has no issuer for.
 const LATER: [&str; 6] = ["role", "user", "certificate", "impersonate", "vault", "iam"];
+
+/// The keys of every resource.
+const KEYS: [&str; 7] = [
+    "name",
+    "protocol",
+    "address",
+    "labels",
+    "credential",
+    "audit",
+    "tag",
+];
 
 /// Checks all resources.
 pub(super) fn check(
@@ -26,6 +37,7 @@ pub(super) fn check(
     problems: &mut Problems,
 ) -> BTreeMap<String, Arc<Resource>> {
     let mut resources = BTreeMap::new();
+    let mut names = BTreeSet::new();
     let list = match value {
         None => Vec::new(),
         Some(Value::Array(list)) => list,
@@ -39,6 +51,7 @@ pub(super) fn check(
             problems.push(&format!("resource[{index}]"), "must be a table");
             continue;
         };
+        // Faults are told by its name, where it has one.
         let name = table.get("name").and_then(Value::as_str).unwrap_or_default();
         let path = if Resource::is_name(name) {
             format!("resource.{name}")
@@ -55,7 +68,7 @@ pub(super) fn check(
         let Some(resource) = one.check(table) else {
             continue;
         };
-        if resources.contains_key(&resource.name) {
+        if !names.insert(resource.name.clone()) {
             problems.push(&path, "there are two resources of this name");
         } else if problems.0.len() == before {
             resources.insert(resource.name.clone(), Arc::new(resource));
@@ -114,7 +127,10 @@ impl One<'_> {
         match self.registry.adapter(&resource.protocol) {
             Ok(adapter) => {
                 if let Err(problem) = adapter.check_resource(&resource) {
-                    self.problems.push(&self.path, problem);
+                    let named = format!("resource `{}`: ", resource.name);
+                    let text = problem.0.strip_prefix(&named).unwrap_or(&problem.0);
+                    let text = with_suggestion(&self.path, text, &KEYS);
+                    self.problems.push(&self.path, text);
                 }
             }
             Err(problem) => {
