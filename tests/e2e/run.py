@@ -56,6 +56,8 @@ def main():
                 test(world)
                 passed += 1
                 print(f"ok   {name} ({time.monotonic() - started:.1f}s)", flush=True)
+            except harness.Skipped as why:
+                print(f"skip {name}: {why}", flush=True)
             except (Exception, SystemExit) as broken:  # the next test runs all the same
                 failed.append(name)
                 print(f"FAIL {name}: {type(broken).__name__}: {broken}", flush=True)

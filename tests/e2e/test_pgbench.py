@@ -1,5 +1,6 @@
 """pgbench: its own tables made and filled, then its scripts in each query mode. The tables land in the schema `app`,
-since the search path begins with "$user".
+since the search path begins with "$user" and the login's name is that.
+"""
 from harness import check, direct_too
 
 
