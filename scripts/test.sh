@@ -87,4 +87,4 @@ fi
 printf '\n==== all stages\n'
 ((${#summary[@]})) && printf '%s\n' "${summary[@]}"
 echo "$total_passed passed, $total_failed failed"
-((total_failed == 0 && total_passed > 0))
+((total_failed == 0 && ${#summary[@]} > 0))

@@ -201,6 +201,7 @@ def test_an_audit_trail_that_cannot_be_written_stops_everything(w):
         try:
             own.gateway.start()
             wire = own.wire("writer", seconds=60)
+            own.token("reader")  # made while tokens can be made
             update = "UPDATE tickets SET subject = 'audited' WHERE id = 1"
             check(query(wire, update)[1] == [])
             filler = os.open(trail / "filler", os.O_WRONLY | os.O_CREAT)
