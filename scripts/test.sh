@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Everything that CI runs, stage by stage. All stages run, also after one has failed. The last line is the
+# total over all of them, "N passed, N failed"; the exit status is 0 only where nothing failed and no stage
+# was empty.
+#
+#   scripts/test.sh [STAGE...]     only stages whose name contains one of the words
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/gateway-target}
+export PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+python=${GATEWAY_VENV:-$cache/gateway-venv}/bin/python
+gateway=$CARGO_TARGET_DIR/ci/gateway
+only=("$@")
+
+scripts/setup.sh test || {
+    echo "0 passed, 1 failed"
+    exit 1
+}
+# The set-up's word; the gateway would read it as a key of its configuration.
+unset GATEWAY_VENV
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+total_passed=0 total_failed=0 summary=()
+
+wanted() {
+    local word
+    ((${#only[@]} == 0)) && return 0
+    for word in "${only[@]}"; do
+        [[ $1 == *"$word"* ]] && return 0
+    done
+    return 1
+}
+
+# Sums the "N passed" and "N failed" of all lines that close a run of tests: cargo's "test result:" and the
+# plain "N passed, N failed" of the Python runners.
+counts() {
+    awk '/^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i - 1); if ($i ~ /^failed/) f += $(i - 1) } }
+         /^[0-9]+ passed, [0-9]+ failed$/ { p += $1; f += $3 }
+         END { print p + 0, f + 0 }' "$log"
+}
+
+# stage KIND NAME COMMAND...   KIND: check (passes or fails as a whole) or tests (must have run some)
+stage() {
+    local kind=$1 name=$2 status passed=0 failed=0 started=$SECONDS verdict=ok
+    shift 2
+    wanted "$name" || return 0
+    printf '\n==== %s\n' "$name"
+    "$@" 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    if [[ $kind == tests ]]; then
+        read -r passed failed < <(counts)
+        if ((passed + failed == 0)); then
+            echo "no test ran in this stage"
+            status=1
+        fi
+    fi
+    # A stage that broke without naming a failed test is itself one.
+    ((status != 0 && failed == 0)) && failed=1
+    ((failed > 0)) && verdict=FAILED
+    total_passed=$((total_passed + passed))
+    total_failed=$((total_failed + failed))
+    if [[ $kind == tests ]]; then
+        summary+=("$(printf '%-44s %-6s %5d passed %4d failed %5ds' "$name" "$verdict" "$passed" "$failed" $((SECONDS - started)))")
+    else
+        summary+=("$(printf '%-44s %-6s %26s %5ds' "$name" "$verdict" '' $((SECONDS - started)))")
+    fi
+}
+
+stage check "format" cargo fmt --all --check
+stage check "clippy" cargo clippy --profile ci --workspace --all-targets -- -D warnings
+stage tests "cargo test" cargo test --profile ci --workspace --no-fail-fast
+stage check "build the gateway" cargo build --profile ci --workspace
+stage check "features: none" cargo check --profile ci -p gateway-bin --no-default-features
+stage check "features: postgres" cargo check --profile ci -p gateway-bin --no-default-features --features postgres
+stage check "links of the book" python3 scripts/check-docs.py
+stage tests "end to end" "$python" tests/e2e/run.py --gateway "$gateway"
+stage tests "cases: postgres" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
+    --expect allow deny mask --refusal-is-mask
+if [[ -f ../shared/cases/postgres/rig.py ]]; then
+    stage tests "cases: postgres, the shared sample" "$python" ../shared/cases/postgres/rig.py --gateway "$gateway" \
+        --expect allow deny
+fi
+
+printf '\n==== all stages\n'
+((${#summary[@]})) && printf '%s\n' "${summary[@]}"
+echo "$total_passed passed, $total_failed failed"
+((total_failed == 0 && ${#summary[@]} > 0))
