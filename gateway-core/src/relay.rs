@@ -77,6 +77,8 @@ pub struct Relay<'a, S: ProtocolSession, P> {
     checking: Option<BoxFuture<'static, bool>>,
     deadlines: Vec<(Instant, u64)>,
     interrupting: Option<BoxFuture<'static, bool>>,
+    /// The alarm was moved and must be polled before the task sleeps.
+    alarm_moved: bool,
     alarm: Pin<Box<tokio::time::Sleep>>,
     client_gone: bool,
     target_gone: bool,
@@ -138,6 +140,7 @@ where
             checking: None,
             deadlines: Vec::new(),
             interrupting: None,
+            alarm_moved: false,
             alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
             client_gone: false,
             target_gone: false,
@@ -193,6 +196,11 @@ where
             }
             Poll::Ready(Err(end)) => return Poll::Ready(end),
             Poll::Pending => {}
+        }
+        if std::mem::take(&mut self.alarm_moved)
+            && let Poll::Ready(end) = self.poll_alarms(cx, now)
+        {
+            return Poll::Ready(end);
         }
         if self.draining && self.session.is_quiet() && matches!(self.work, Work::Free) {
             return Poll::Ready(End::Shutdown);
@@ -306,6 +314,7 @@ where
             self.deadlines.push((at, *ticket));
             // The alarm may be set for later than this.
             self.alarm.as_mut().reset(now.into());
+            self.alarm_moved = true;
         }
         self.session
             .rewrite(message, ruling, &mut self.out)

@@ -11,7 +11,7 @@ use gateway_core::machine::{Outbound, Provider};
 use gateway_core::operation::Operations;
 use gateway_core::policy::SchemaPart;
 use gateway_core::relay::{Leftover, Relay};
-use gateway_core::resource::Resource;
+use gateway_core::resource::{CredentialConfig, Resource};
 use gateway_core::transport::Transport;
 use gateway_sql::SessionState;
 use parking_lot::Mutex;
@@ -41,8 +41,11 @@ struct Section {}
 pub struct PostgresAdapter {
     structures: Arc<Structures>,
     cancel_keys: Arc<CancelKeys>,
-    tags: Mutex<HashMap<String, (Arc<Resource>, Arc<TagIndex>)>>,
+    tags: Mutex<HashMap<String, TagsOf>>,
 }
+
+/// The tags of a resource, and of which state of it.
+type TagsOf = (Arc<Resource>, Arc<TagIndex>);
 
 impl std::fmt::Debug for PostgresAdapter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -70,18 +73,20 @@ impl PostgresAdapter {
         startup: Startup,
     ) -> Result<(SessionScope, Startup, String), ServeError> {
         let gateway = connection.gateway.clone();
-        let (login, resource_name) = Attempt::split_user(&startup.user);
+        let (_, resource_name) = Attempt::split_user(&startup.user);
         let resource = gateway.resource(resource_name).filter(|r| r.protocol == PROTOCOL);
         let pinned = resource
             .as_ref()
             .and_then(|r| ResourceSettings::of(r).ok())
             .and_then(|s| s.database);
-        let database = match (pinned, &startup.database) {
-            (Some(pinned), _) => pinned,
-            (None, Some(database)) => database.clone(),
-            // As in PostgreSQL the default is the user's name: the one of the target login.
-            (None, None) => login.unwrap_or(resource_name).to_owned(),
-        };
+        // libpq fills in the user's name where no database was asked for; as in PostgreSQL the default is then the
+        // name of the login, which is the one at the target.
+        let asked = startup.database.clone().filter(|database| *database != startup.user);
+        let own = resource.as_ref().map(|r| {
+            let CredentialConfig::Static { username, .. } = &r.credential;
+            username.clone()
+        });
+        let database = pinned.or(asked).or(own).unwrap_or_default();
         let attempt = Attempt {
             peer: connection.peer,
             protocol: PROTOCOL,

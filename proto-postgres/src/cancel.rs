@@ -105,18 +105,15 @@ impl CancelKeys {
 
     /// Cancels what a session runs. As in PostgreSQL nobody is told whether that was so.
     pub(crate) async fn cancel(&self, gateway: &Arc<Gateway>, peer: SocketAddr, process_id: i32, key: &[u8]) {
-        let found = self.find(process_id, key);
-        gateway.note(&Event::Cancel {
-            session: found.as_ref().map(|entry| entry.session),
-            peer,
-        });
-        let Some(Entry {
-            session,
-            resource,
-            target: Some((target_id, target_key)),
-            ..
-        }) = found
-        else {
+        let Some(entry) = self.find(process_id, key) else {
+            // Whoever guesses at keys must not fill the trail.
+            metrics::counter!("gateway_cancels_unknown_total", "protocol" => "postgres").increment(1);
+            tracing::debug!(%peer, "a cancel request for no session");
+            return;
+        };
+        let session = entry.session;
+        gateway.note(&Event::Cancel { session: Some(session), peer });
+        let (resource, Some((target_id, target_key))) = (entry.resource, entry.target) else {
             return;
         };
         let limit = gateway.limits().connect;
