@@ -253,6 +253,9 @@ pub(crate) struct Explain {
     /// On what
     #[arg(long, value_name = "R")]
     pub(crate) resource: String,
+    /// In which database, where the resource pins none
+    #[arg(long, value_name = "NAME")]
+    pub(crate) database: Option<String>,
     /// The statement; none: only whether it may connect
     pub(crate) statement: Option<String>,
     /// Do not ask the target what the statement means

@@ -32,13 +32,15 @@ pub trait ProtocolAdapter: Send + Sync {
     /// Checks what only the adapter understands of a resource. Unknown keys are errors.
     fn check_resource(&self, resource: &Resource) -> Result<(), ConfigProblem>;
 
-    /// What `statement` would ask of policy on `resource`, for `policy explain` and `policy test`; `offline`:
+    /// What `statement` would ask of policy on `resource`, for `policy explain` and `policy test`. `place` is where
+    /// in the resource the session would be (a database, a target login), where the protocol has such; `offline`:
     /// without asking the target.
     async fn operations(
         &self,
         gateway: &Arc<Gateway>,
         resource: &Arc<Resource>,
         statement: &str,
+        place: Option<&str>,
         offline: bool,
     ) -> Result<Arc<Operations>, ConfigProblem>;
 

@@ -157,6 +157,12 @@ where
             // What was still undecided runs never: nothing runs without a live client.
             self.work = Work::Free;
         }
+        // What an operator, the clock or a fault ends must not go on at the target; a client that just leaves has the
+        // server's own behaviour.
+        let leaves = matches!(end, End::ClientClosed | End::TargetClosed | End::Broken(..));
+        if !leaves && !self.session.is_quiet() {
+            let _ = tokio::time::timeout(GOODBYE, self.provider.interrupt()).await;
+        }
         self.session.end(&end, &mut self.out);
         while let Some(outcome) = self.session.poll_outcome() {
             self.scope.outcome(&outcome, now);

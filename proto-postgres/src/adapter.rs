@@ -81,7 +81,10 @@ impl PostgresAdapter {
             .and_then(|s| s.database);
         // libpq fills in the user's name where no database was asked for; as in PostgreSQL the default is then the
         // name of the login, which is the one at the target.
-        let asked = startup.database.clone().filter(|database| *database != startup.user);
+        let asked = startup
+            .database
+            .clone()
+            .filter(|database| *database != startup.user);
         let own = resource.as_ref().map(|r| {
             let CredentialConfig::Static { username, .. } = &r.credential;
             username.clone()
@@ -258,10 +261,14 @@ impl ProtocolAdapter for PostgresAdapter {
         gateway: &Arc<Gateway>,
         resource: &Arc<Resource>,
         statement: &str,
+        place: Option<&str>,
         offline: bool,
     ) -> Result<Arc<Operations>, ConfigProblem> {
         let settings = ResourceSettings::of(resource)?;
-        let database = settings.database.unwrap_or_else(|| "postgres".to_owned());
+        let database = settings
+            .database
+            .or(place.map(str::to_owned))
+            .unwrap_or_else(|| "postgres".to_owned());
         let tags = self.tags(resource)?;
         let structure = if offline {
             Arc::new(Structure::new(gateway_sql::Catalog::default(), tags))

@@ -112,7 +112,10 @@ impl CancelKeys {
             return;
         };
         let session = entry.session;
-        gateway.note(&Event::Cancel { session: Some(session), peer });
+        gateway.note(&Event::Cancel {
+            session: Some(session),
+            peer,
+        });
         let (resource, Some((target_id, target_key))) = (entry.resource, entry.target) else {
             return;
         };

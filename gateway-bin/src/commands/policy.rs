@@ -57,7 +57,7 @@ async fn test(config: Config, file: &Path, offline: bool) -> anyhow::Result<Exit
     let report = tokio::task::spawn_blocking(move || {
         let statements = |resource: &str, statement: &str| {
             runtime
-                .block_on(asker.operations(resource, Some(statement)))
+                .block_on(asker.operations(resource, Some(statement), None))
                 .map(|(_, operations)| operations)
                 .map_err(|error| format!("{error:#}"))
         };
@@ -77,7 +77,11 @@ async fn explain(config: Config, what: Explain) -> anyhow::Result<ExitCode> {
     let engine = assemble::policies(&config)?;
     let asker = Asker::new(config, engine.clone(), what.offline);
     let (resource, operations) = asker
-        .operations(&what.resource, what.statement.as_deref())
+        .operations(
+            &what.resource,
+            what.statement.as_deref(),
+            what.database.as_deref(),
+        )
         .await?;
     let mut principal = Principal::new(what.subject, what.kind);
     principal.groups = what.groups.into_iter().collect();
@@ -125,6 +129,7 @@ impl Asker {
         &self,
         resource: &str,
         statement: Option<&str>,
+        place: Option<&str>,
     ) -> anyhow::Result<(Arc<Resource>, Arc<Operations>)> {
         let Some(found) = self.gateway.resource(resource) else {
             let names: Vec<String> = self.config.resources.keys().cloned().collect();
@@ -142,7 +147,7 @@ impl Asker {
             Some(statement) => {
                 let adapter = self.config.registry.adapter(&found.protocol)?;
                 adapter
-                    .operations(&self.gateway, &found, statement, self.offline)
+                    .operations(&self.gateway, &found, statement, place, self.offline)
                     .await?
             }
         };
