@@ -72,7 +72,7 @@ async fn perform(
     script: bool,
 ) -> anyhow::Result<()> {
     say(format!(
-        "Starting a private PostgreSQL {} and the gateway in {} ...\n",
+        "Starting a private PostgreSQL {} and the gateway in {} ...",
         installed.version,
         stage.dir.display()
     ))?;
@@ -93,20 +93,17 @@ async fn perform(
     }
     guide::print(stage, installed, &gateway, [&alice, &wanda])?;
     say("Ctrl-C stops everything.")?;
-    let Stage {
-        dir,
-        postgres,
-        gateway,
-        ..
-    } = stage;
-    let (Some(postgres), Some(gateway)) = (postgres, gateway) else {
+    let (Some(server), Some(serve)) = (&mut stage.postgres, &mut stage.gateway) else {
         bail!("nothing runs");
     };
     let (name, log, status) = tokio::select! {
-        status = postgres.wait() => ("PostgreSQL", "postgres.log", status?),
-        status = gateway.wait() => ("the gateway", "gateway.log", status?),
+        status = server.wait() => ("PostgreSQL", postgres::LOG, status?),
+        status = serve.wait() => ("the gateway", gateway::LOG, status?),
     };
-    bail!("{name} ended ({status}):\n{}", process::tail(&dir.join(log)));
+    bail!(
+        "{name} ended ({status}):\n{}",
+        process::tail(&stage.dir.join(log))
+    );
 }
 
 /// Prints a line; unlike `println!` it fails in order where nobody reads any more.

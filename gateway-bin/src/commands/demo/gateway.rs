@@ -1,6 +1,5 @@
 //! The demo's gateway: this binary's own `serve`, and its other commands beside it.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use tokio::process::{Child, Command};
 
 use super::postgres::Server;
 use super::process::{Outcome, command, dies_with_demo, run, tail};
-use super::stage::{Stage, free_port, write_private};
+use super::stage::{Stage, create_private, free_port, write_private};
 use crate::cli::LogFormat;
 use crate::config::Config;
 use crate::control::client::Client;
@@ -18,6 +17,8 @@ use crate::operator::{MadeToken, NewToken};
 
 /// The name of the resource.
 pub(super) const RESOURCE: &str = "shop-db";
+/// Its log, in the demo's directory.
+pub(super) const LOG: &str = "gateway.log";
 /// The usual ports, taken where they are free.
 const PORTS: (u16, u16) = (6432, 6080);
 /// For the start.
@@ -129,8 +130,8 @@ impl Gateway {
             .replace("{control}", &control.to_string())
             .replace("{target}", &target.to_string());
         std::fs::write(&config, text)?;
-        let log = dir.join("gateway.log");
-        let file = File::create(&log)?;
+        let log = dir.join(LOG);
+        let file = create_private(&log)?;
         let mut serve = command("setpriv");
         serve.args(dies_with_demo("TERM")).arg("--").arg(binary);
         serve.arg("serve").arg("--config").arg(&config);

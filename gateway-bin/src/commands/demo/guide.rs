@@ -1,7 +1,7 @@
 //! What the demo tells a person to try.
 
-use super::gateway::{Gateway, Person, RESOURCE};
-use super::postgres::{DATABASE, Installed};
+use super::gateway::{self, Gateway, Person, RESOURCE};
+use super::postgres::{self, DATABASE, Installed};
 use super::say;
 use super::stage::Stage;
 
@@ -18,7 +18,7 @@ pub(super) fn print(
     let ca = gateway.ca();
     let [alice, wanda] = people;
     say(format!(
-        "The gateway listens on 127.0.0.1:{port}, in front of a private PostgreSQL {} with a small shop in it.\n\
+        "\nThe gateway listens on 127.0.0.1:{port}, in front of a private PostgreSQL {} with a small shop in it.\n\
          Metrics and health: http://127.0.0.1:{control}/metrics, /healthz, /readyz\n",
         installed.version
     ))?;
@@ -45,9 +45,11 @@ pub(super) fn print(
          \x20             --as {} --group {} --resource {RESOURCE} \"DROP TABLE orders\"\n\
          Audit       {binary} audit search --config {dir}/gateway.toml\n\
          \x20           {binary} audit verify --config {dir}/gateway.toml\n\
-         Log         {dir}/gateway.log\n",
+         Logs        {dir}/{} (the gateway), {} (what reached PostgreSQL)\n",
         alice.subject(),
         alice.group,
+        gateway::LOG,
+        postgres::LOG,
     ))
 }
 

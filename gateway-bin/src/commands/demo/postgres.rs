@@ -1,6 +1,5 @@
 //! A PostgreSQL of the demo's own, on loopback, in the demo's directory.
 
-use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +8,7 @@ use anyhow::{Context, bail};
 use tokio::process::{Child, Command};
 
 use super::process::{command, dies_with_demo, must, run, tail};
-use super::stage::{free_port, random, write_private};
+use super::stage::{create_private, free_port, random, write_private};
 
 /// Where Debian puts PostgreSQL, one directory a version.
 const HOME: &str = "/usr/lib/postgresql";
@@ -23,6 +22,8 @@ const START: Duration = Duration::from_secs(20);
 const CLIENT: Duration = Duration::from_secs(20);
 /// Whom the gateway logs in as.
 const LOGIN: &str = "shop_app";
+/// The server's log, in the demo's directory: with every statement that comes through the gateway.
+pub(super) const LOG: &str = "postgres.log";
 /// The database.
 pub(super) const DATABASE: &str = "shop";
 
@@ -152,8 +153,8 @@ impl Server {
             "logging_collector=off",
         ];
         postgres.args(options.iter().flat_map(|option| ["-c", option]));
-        let log = home.with_file_name("postgres.log");
-        let file = File::create(&log)?;
+        let log = home.with_file_name(LOG);
+        let file = create_private(&log)?;
         postgres.stdout(file.try_clone()?).stderr(file);
         let child = slot.insert(postgres.spawn().context("PostgreSQL cannot be started")?);
         server.wait(installed, child, &log).await?;
@@ -203,10 +204,12 @@ impl Server {
         )
         .await
         .context("the sample data cannot be loaded")?;
+        let watch = format!("ALTER ROLE {LOGIN} SET log_statement = 'all'");
+        must(self.psql(installed, USER, USER, &self.superuser), &watch, CLIENT).await?;
         Ok(())
     }
 
-    /// How many statements with this text run at the server just now.
+    /// Whether a statement with this text runs at the server just now.
     pub(super) async fn running(&self, installed: &Installed, text: &str) -> anyhow::Result<bool> {
         let question = format!(
             "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() \

@@ -1,5 +1,6 @@
 //! The demo's directory and the programs that run in it: everything that has to be gone at the end.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -106,20 +107,27 @@ fn temporary() -> anyhow::Result<PathBuf> {
 /// A secret of letters and digits.
 pub(super) fn random() -> anyhow::Result<String> {
     let mut bytes = [0; 20];
-    std::fs::File::open("/dev/urandom")
+    File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
         .context("`/dev/urandom` cannot be read")?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Writes a file that only its owner may read.
-pub(super) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+/// Makes a file that only its owner may read, empty where it was there.
+pub(super) fn create_private(path: &Path) -> anyhow::Result<File> {
     std::fs::OpenOptions::new()
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .mode(0o600)
         .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("`{}` cannot be written", path.display()))
+}
+
+/// Writes such a file.
+pub(super) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    create_private(path)?
+        .write_all(text.as_bytes())
         .with_context(|| format!("`{}` cannot be written", path.display()))
 }
 
