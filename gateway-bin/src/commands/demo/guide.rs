@@ -29,6 +29,7 @@ pub(super) fn print(
         \x20   DROP TABLE orders;                                      -- refused; the session lives on\n\
         \x20   SELECT name, email FROM customers;                      -- refused: e-mail is tagged pii.email\n\
         \x20   SELECT name, region FROM customers LIMIT 3;             -- permitted: no tag there\n\
+        \x20   SELECT order_total(7);                                  -- refused: no policy permits this function\n\
         \x20   SELECT pg_sleep(60);                                    -- permitted; Ctrl-C ends it\n\n\
         Or as somebody who may write, but no whole table at once:\n")?;
     connect(port, wanda)?;

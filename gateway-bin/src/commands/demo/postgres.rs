@@ -69,17 +69,24 @@ impl Installed {
         })
     }
 
-    /// A program of the server, as a user that PostgreSQL runs as.
+    /// A program of the server.
     fn server_program(&self, name: &str) -> anyhow::Result<Command> {
-        let mut command = command("setpriv");
-        // The demo may run where that user may not look.
-        command.args(dies_with_demo("QUIT")).current_dir("/");
-        if is_root()? {
-            command.args(["--reuid", USER, "--regid", USER, "--init-groups"]);
-        }
-        command.arg("--").arg(self.bin.join(name));
+        let mut command = as_server()?;
+        command.arg(self.bin.join(name));
         Ok(command)
     }
+}
+
+/// What runs a program as a user that PostgreSQL accepts, and ends it with the demo.
+fn as_server() -> anyhow::Result<Command> {
+    let mut command = command("setpriv");
+    // The demo may run where that user may not look.
+    command.args(dies_with_demo("QUIT")).current_dir("/");
+    if is_root()? {
+        command.args(["--reuid", USER, "--regid", USER, "--init-groups"]);
+    }
+    command.arg("--");
+    Ok(command)
 }
 
 fn tool(bin: &Path, name: &str) -> Option<PathBuf> {
@@ -125,6 +132,15 @@ impl Server {
             must(chown, "", CLIENT)
                 .await
                 .with_context(|| format!("root runs PostgreSQL as the user `{USER}`"))?;
+        }
+        let mut enter = as_server()?;
+        enter.args(["test", "-r"]).arg(&secret);
+        if !run(enter, "", CLIENT).await?.status.success() {
+            bail!(
+                "the user `{USER}`, as whom root runs PostgreSQL, may not enter `{}`: let TMPDIR (or `--keep`) name a \
+                 directory in one that everybody may pass through, such as /tmp",
+                home.display()
+            );
         }
         let mut initdb = installed.server_program("initdb")?;
         initdb.arg("-D").arg(&data).arg("--pwfile").arg(&secret);

@@ -15,8 +15,8 @@ const KILLED: Duration = Duration::from_secs(2);
 /// How much of a log an error shows, in lines.
 const TAIL: usize = 15;
 
-/// A program that the demo waits for or ends: the user's settings for PostgreSQL's tools and for another gateway
-/// don't reach it, nor does the Ctrl-C that is meant for the demo.
+/// A program that the demo waits for or ends: the user's settings, certificates and passwords for PostgreSQL's tools
+/// and for another gateway don't reach it, nor does the Ctrl-C that is meant for the demo.
 pub(super) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -28,6 +28,7 @@ pub(super) fn command(program: impl AsRef<OsStr>) -> Command {
     }
     command
         .env("LC_ALL", "C")
+        .env("HOME", "/nonexistent")
         .stdin(Stdio::null())
         .process_group(0)
         .kill_on_drop(true);
