@@ -69,6 +69,8 @@ pub(crate) enum ConfigOutput {
 pub(crate) enum Command {
     /// Run the gateway
     Serve,
+    /// Run the gateway in front of a private PostgreSQL with sample data, and say what to try
+    Demo(Demo),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -84,6 +86,17 @@ pub(crate) enum Command {
     /// Check, test and explain policies
     #[command(subcommand)]
     Policy(PolicyCommand),
+}
+
+/// `gateway demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Play the whole story unattended and check it; exit status 1 where anything is not as it should be
+    #[arg(long)]
+    pub(crate) script: bool,
+    /// Keep everything in this directory, which must be new or empty, instead of a temporary one
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
 }
 
 /// `gateway config`.

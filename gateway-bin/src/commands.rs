@@ -2,6 +2,7 @@
 
 mod audit;
 mod config;
+mod demo;
 mod policy;
 mod sessions;
 mod tables;
@@ -21,6 +22,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let global = &cli.global;
     match cli.command {
         Command::Serve => serve(global).await,
+        Command::Demo(demo) => demo::run(global, demo).await,
         Command::Config(command) => config::run(global, &command),
         Command::Token(command) => token::run(global, command).await,
         Command::Sessions(command) => sessions::run(global, command).await,

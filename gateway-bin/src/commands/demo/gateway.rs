@@ -1,0 +1,205 @@
+//! The demo's gateway: this binary's own `serve`, and its other commands beside it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use gateway_core::principal::PrincipalKind;
+use tokio::process::{Child, Command};
+
+use super::postgres::Server;
+use super::process::{Outcome, command, dies_with_demo, run, tail};
+use super::stage::{Stage, create_private, free_port, write_private};
+use crate::cli::LogFormat;
+use crate::config::Config;
+use crate::control::client::Client;
+use crate::operator::{MadeToken, NewToken};
+
+/// The name of the resource.
+pub(super) const RESOURCE: &str = "shop-db";
+/// Its log, in the demo's directory.
+pub(super) const LOG: &str = "gateway.log";
+/// The usual ports, taken where they are free.
+const PORTS: (u16, u16) = (6432, 6080);
+/// For the start.
+const START: Duration = Duration::from_secs(20);
+/// For one command.
+const COMMAND: Duration = Duration::from_secs(20);
+/// How often other ports are tried: somebody may take one between the look and the start.
+const TRIES: u32 = 3;
+
+const CONFIG: &str = include_str!("../../../demo/gateway.toml");
+const POLICIES: [(&str, &str); 2] = [
+    (
+        "analysts.cedar",
+        include_str!("../../../demo/policies/analysts.cedar"),
+    ),
+    (
+        "writers.cedar",
+        include_str!("../../../demo/policies/writers.cedar"),
+    ),
+];
+
+/// Somebody who holds a token. It has no `Debug`.
+pub(super) struct Person {
+    /// The short name, which is also recorded as the login.
+    pub(super) name: &'static str,
+    pub(super) group: &'static str,
+    pub(super) token: String,
+}
+
+impl Person {
+    /// Whom the token names.
+    pub(super) fn subject(&self) -> String {
+        format!("{}@example.com", self.name)
+    }
+}
+
+/// A gateway that runs.
+pub(super) struct Gateway {
+    /// Where clients connect.
+    pub(super) port: u16,
+    /// Where the control plane listens.
+    pub(super) control: u16,
+    pub(super) config: PathBuf,
+    pub(super) binary: PathBuf,
+    client: Client,
+}
+
+/// Why one try failed.
+enum Failed {
+    /// Somebody else has the port.
+    Port,
+    /// Anything else.
+    Other(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl Gateway {
+    /// Writes the configuration and the policies, and starts the gateway on them.
+    pub(super) async fn start(
+        stage: &mut Stage,
+        server: &Server,
+        log_format: LogFormat,
+    ) -> anyhow::Result<Self> {
+        let Stage {
+            dir, gateway: slot, ..
+        } = stage;
+        let policies = dir.join("policies");
+        std::fs::create_dir(&policies)?;
+        for (name, text) in POLICIES {
+            std::fs::write(policies.join(name), text)?;
+        }
+        let secrets = dir.join("secrets");
+        std::fs::create_dir(&secrets)?;
+        write_private(&secrets.join(RESOURCE), &server.password)?;
+        let binary = std::env::current_exe().context("the gateway's own binary cannot be found")?;
+        let mut usual = true;
+        for _ in 0..TRIES {
+            let ports = if usual {
+                (free_port(Some(PORTS.0))?, free_port(Some(PORTS.1))?)
+            } else {
+                (free_port(None)?, free_port(None)?)
+            };
+            usual = false;
+            match Self::attempt(dir, slot, &binary, ports, server.port, log_format).await {
+                Ok(gateway) => return Ok(gateway),
+                Err(Failed::Other(error)) => return Err(error),
+                Err(Failed::Port) => {}
+            }
+        }
+        bail!("the gateway finds no free port on 127.0.0.1");
+    }
+
+    async fn attempt(
+        dir: &Path,
+        slot: &mut Option<Child>,
+        binary: &Path,
+        (port, control): (u16, u16),
+        target: u16,
+        log_format: LogFormat,
+    ) -> Result<Self, Failed> {
+        let config = dir.join("gateway.toml");
+        let text = CONFIG
+            .replace("{postgres}", &port.to_string())
+            .replace("{control}", &control.to_string())
+            .replace("{target}", &target.to_string());
+        std::fs::write(&config, text)?;
+        let log = dir.join(LOG);
+        let file = create_private(&log)?;
+        let mut serve = command("setpriv");
+        serve.args(dies_with_demo("TERM")).arg("--").arg(binary);
+        serve.arg("serve").arg("--config").arg(&config);
+        if log_format == LogFormat::Json {
+            serve.args(["--log-format", "json"]);
+        }
+        serve.stdout(file.try_clone()?).stderr(file);
+        let child = slot.insert(serve.spawn().context("the gateway cannot be started")?);
+        let socket = Config::socket(&dir.join("data"));
+        let until = tokio::time::Instant::now() + START;
+        loop {
+            // It answers from the moment at which every address is bound.
+            if let Some(client) = Client::find(socket.clone()).await?
+                && tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+            {
+                return Ok(Self {
+                    port,
+                    control,
+                    config,
+                    binary: binary.to_owned(),
+                    client,
+                });
+            }
+            if let Some(status) = child.try_wait()? {
+                let end = tail(&log);
+                if end.contains("cannot be listened on") {
+                    return Err(Failed::Port);
+                }
+                return Err(anyhow::anyhow!("the gateway ended at its start ({status}):\n{end}").into());
+            }
+            if tokio::time::Instant::now() >= until {
+                let shown = tail(&log);
+                let what = anyhow::anyhow!("the gateway is not up after {} s:\n{shown}", START.as_secs());
+                return Err(what.into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Makes somebody's token.
+    pub(super) async fn person(&self, name: &'static str, group: &'static str) -> anyhow::Result<Person> {
+        let mut person = Person {
+            name,
+            group,
+            token: String::new(),
+        };
+        let new = NewToken {
+            subject: person.subject(),
+            kind: PrincipalKind::Human,
+            groups: vec![group.to_owned()],
+            on_behalf_of: None,
+            ttl: "8h".to_owned(),
+            resources: vec![RESOURCE.to_owned()],
+        };
+        let made: MadeToken = self.client.post("/api/v1/tokens", &new).await?;
+        person.token = made.token;
+        Ok(person)
+    }
+
+    /// Runs another command of this binary, as the operator of this gateway.
+    pub(super) async fn command(&self, arguments: &[&str]) -> anyhow::Result<Outcome> {
+        let mut own: Command = command(&self.binary);
+        own.args(arguments).arg("--config").arg(&self.config);
+        run(own, "", COMMAND).await
+    }
+
+    /// The certificate that clients check the gateway's against.
+    pub(super) fn ca(&self) -> PathBuf {
+        self.config.with_file_name("data").join("ca.crt")
+    }
+}

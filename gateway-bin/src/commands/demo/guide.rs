@@ -1,0 +1,62 @@
+//! What the demo tells a person to try.
+
+use super::gateway::{self, Gateway, Person, RESOURCE};
+use super::postgres::{self, DATABASE, Installed};
+use super::say;
+use super::stage::Stage;
+
+/// Prints it.
+pub(super) fn print(
+    stage: &Stage,
+    installed: &Installed,
+    gateway: &Gateway,
+    people: [&Person; 2],
+) -> anyhow::Result<()> {
+    let Gateway { port, control, .. } = gateway;
+    let dir = stage.dir.display();
+    let binary = gateway.binary.display();
+    let ca = gateway.ca();
+    let [alice, wanda] = people;
+    say(format!(
+        "\nThe gateway listens on 127.0.0.1:{port}, in front of a private PostgreSQL {} with a small shop in it.\n\
+         Metrics and health: http://127.0.0.1:{control}/metrics, /healthz, /readyz\n",
+        installed.version
+    ))?;
+    say("In another terminal, as somebody who may read:\n")?;
+    connect(port, alice)?;
+    say("\n\
+        \x20   SELECT status, count(*) FROM orders GROUP BY status;    -- permitted\n\
+        \x20   DROP TABLE orders;                                      -- refused; the session lives on\n\
+        \x20   SELECT name, email FROM customers;                      -- refused: e-mail is tagged pii.email\n\
+        \x20   SELECT name, region FROM customers LIMIT 3;             -- permitted: no tag there\n\
+        \x20   SELECT order_total(7);                                  -- refused: no policy permits this function\n\
+        \x20   SELECT pg_sleep(60);                                    -- permitted; Ctrl-C ends it\n\n\
+        Or as somebody who may write, but no whole table at once:\n")?;
+    connect(port, wanda)?;
+    say("\n\
+        \x20   UPDATE products SET stock = stock - 1 WHERE id = 7;     -- permitted\n\
+        \x20   UPDATE products SET stock = 0;                          -- refused: nothing limits it\n")?;
+    say(format!(
+        "Add `sslmode=verify-full sslrootcert={}` to have psql check the gateway.\n",
+        ca.display()
+    ))?;
+    say(format!(
+        "Policies    {dir}/policies/*.cedar: change one, it is in force at once\n\
+         Why         {binary} policy explain --config {dir}/gateway.toml \\\n\
+         \x20             --as {} --group {} --resource {RESOURCE} \"DROP TABLE orders\"\n\
+         Audit       {binary} audit search --config {dir}/gateway.toml\n\
+         \x20           {binary} audit verify --config {dir}/gateway.toml\n\
+         Logs        {dir}/{} (the gateway), {} (what reached PostgreSQL)\n",
+        alice.subject(),
+        alice.group,
+        gateway::LOG,
+        postgres::LOG,
+    ))
+}
+
+fn connect(port: &u16, who: &Person) -> anyhow::Result<()> {
+    say(format!(
+        "    PGPASSWORD={} \\\n      psql \"host=127.0.0.1 port={port} user={}@{RESOURCE} dbname={DATABASE}\"",
+        who.token, who.name
+    ))
+}
