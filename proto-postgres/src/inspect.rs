@@ -86,6 +86,18 @@ impl Session {
             }
             Message::Execute { portal, analyzed, .. } => {
                 if let Some(known) = self.names.portal(portal).cloned() {
+                    if resolves_when_it_runs(&known.analyzed) {
+                        let text = known.analyzed.sql.clone();
+                        let found = match self.analyze(&text, now, &mut true, out, now) {
+                            Ready::First(first) => return Ok(first),
+                            Ready::Analyzed(found) => found,
+                        };
+                        if self.epoch() != known.epoch {
+                            return Ok(refuse("what names mean has changed since this was bound: bind it again"));
+                        }
+                        *analyzed = Some(found.clone());
+                        return Ok(ask(&found, known.parameters.clone(), Stage::Run));
+                    }
                     *analyzed = Some(known.analyzed.clone());
                     return Ok(ask(&known.analyzed, known.parameters.clone(), Stage::Run));
                 }
@@ -151,6 +163,10 @@ impl Session {
         let analyzed = structure
             .cache
             .analyzed(text, &structure, &self.state, &self.shared, &resource);
+        if self.names_are_unsettled() && refers_to_names(&analyzed) {
+            self.flush(out);
+            return Ready::First(Inspection::Wait);
+        }
         let failed = self.transaction == TransactionStatus::Failed;
         if analyzed.names
             && let Some(question) = self.own_question()
@@ -200,6 +216,29 @@ impl Session {
             stage: Stage::Run,
         })
     }
+}
+
+/// Whether the server looks its names up when it runs, not when it was bound: all but what has a plan.
+fn resolves_when_it_runs(analyzed: &Analyzed) -> bool {
+    use sql::StatementKind as Kind;
+    analyzed.names
+        && !analyzed.statements.iter().all(|statement| {
+            matches!(
+                statement.kind,
+                Kind::Select | Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge
+            )
+        })
+}
+
+/// Whether its meaning can depend on prepared statements and cursors.
+fn refers_to_names(analyzed: &Analyzed) -> bool {
+    use sql::StatementKind as Kind;
+    analyzed.statements.iter().any(|statement| {
+        matches!(
+            statement.kind,
+            Kind::Execute | Kind::Fetch | Kind::Explain | Kind::CreateTableAs | Kind::Unknown
+        )
+    })
 }
 
 fn ask(analyzed: &Arc<Analyzed>, parameters: Vec<Parameter>, stage: Stage) -> Inspection<Need> {
