@@ -65,10 +65,7 @@ impl Session {
                 ..
             } => {
                 let Some(prepared) = self.names.statement(statement).cloned() else {
-                    return Ok(improper(Improper {
-                        what: Wrong::NoStatement,
-                        simple: false,
-                    }));
+                    return Ok(unknown_name(message, Wrong::NoStatement));
                 };
                 match self.analyze(&prepared.sql, *arrived, refreshed, out, now) {
                     Ready::First(first) => Ok(first),
@@ -93,7 +90,9 @@ impl Session {
                             Ready::Analyzed(found) => found,
                         };
                         if self.epoch() != known.epoch {
-                            return Ok(refuse("what names mean has changed since this was bound: bind it again"));
+                            return Ok(refuse(
+                                "what names mean has changed since this was bound: bind it again",
+                            ));
                         }
                         *analyzed = Some(found.clone());
                         return Ok(ask(&found, known.parameters.clone(), Stage::Run));
@@ -102,10 +101,7 @@ impl Session {
                     return Ok(ask(&known.analyzed, known.parameters.clone(), Stage::Run));
                 }
                 if !self.state.cursors.contains_key(portal) {
-                    return Ok(improper(Improper {
-                        what: Wrong::NoPortal,
-                        simple: false,
-                    }));
+                    return Ok(unknown_name(message, Wrong::NoPortal));
                 }
                 // A cursor that DECLARE has opened: executing its portal is what FETCH does.
                 let fetch = format!("FETCH ALL FROM \"{}\"", portal.replace('"', "\"\""));
@@ -261,6 +257,13 @@ fn ask(analyzed: &Arc<Analyzed>, parameters: Vec<Parameter>, stage: Stage) -> In
 
 fn refuse(hint: &str) -> Inspection<Need> {
     Inspection::Refuse(Denial::new("statement", hint), None)
+}
+
+/// A message of the extended protocol that uses a name which stands for nothing: its refusal tells the server's code.
+fn unknown_name(message: &mut Message, what: Wrong) -> Inspection<Need> {
+    let wrong = Improper { what, simple: false };
+    *message = Message::Improper(wrong);
+    improper(wrong)
 }
 
 fn improper(improper: Improper) -> Inspection<Need> {

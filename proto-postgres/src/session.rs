@@ -330,10 +330,12 @@ impl Session {
 
     /// A COPY has ended, or will not begin; another one may have been forwarded behind it.
     pub(crate) fn copy_ended(&mut self) {
-        let expected = self
-            .pending
-            .iter_mut()
-            .any(|pending| pending.expect.running().is_some_and(|running| running.copy_ins > 0));
+        let expected = self.pending.iter_mut().any(|pending| {
+            pending
+                .expect
+                .running()
+                .is_some_and(|running| running.copy_ins > 0)
+        });
         self.copy = if expected { Copy::Expected } else { Copy::None };
     }
 

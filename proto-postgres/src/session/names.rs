@@ -245,7 +245,13 @@ fn confirm<T>(slots: &mut HashMap<String, Slot<T>>, name: &str, stamp: u64) {
     }
 }
 
-fn undo<T>(slots: &mut HashMap<String, Slot<T>>, name: String, mut before: Slot<T>, stamp: u64, answered: u64) {
+fn undo<T>(
+    slots: &mut HashMap<String, Slot<T>>,
+    name: String,
+    mut before: Slot<T>,
+    stamp: u64,
+    answered: u64,
+) {
     // A newer change of the same name stands: only unnamed ones get there, and they replace whatever was.
     if slots.get(&name).is_none_or(|slot| slot.stamp != stamp) {
         return;
