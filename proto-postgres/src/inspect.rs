@@ -29,6 +29,11 @@ impl Session {
         out: &mut Outbound,
         now: Instant,
     ) -> Result<Inspection<Need>, Fault> {
+        if self.skipping {
+            // An error has come while this waited: the server would skip it, and so it asks nothing. Nor may the
+            // gateway ask something of its own now.
+            return Ok(skipped());
+        }
         match message {
             Message::Query {
                 sql,
@@ -252,6 +257,16 @@ fn ask(analyzed: &Arc<Analyzed>, parameters: Vec<Parameter>, stage: Stage) -> In
         statement: Some(statement),
         writes: analyzed.writes,
         stage,
+    })
+}
+
+/// What a message asks that will not be forwarded, because it is skipped.
+fn skipped() -> Inspection<Need> {
+    Inspection::Ask(Question {
+        operations: Arc::new(Operations::new(Vec::new(), "skipped")),
+        statement: None,
+        writes: false,
+        stage: Stage::Prepare { runs: false },
     })
 }
 

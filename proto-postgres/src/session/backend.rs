@@ -393,7 +393,6 @@ impl Session {
                 running.error = code.or_else(|| Some(sqlstate::INTERNAL_ERROR.to_owned()));
                 let cancelled = running.cancelled.take();
                 self.skip_to_sync();
-                self.copy_ended();
                 if let Some(frame) = cancelled {
                     out.to_client.extend_from_slice(&frame);
                     return Ok(Fate::Drop);
@@ -454,6 +453,7 @@ impl Session {
                 self.finished(running);
             }
         }
+        self.copy_ended();
     }
 
     fn undo(&mut self, change: super::names::Change) {

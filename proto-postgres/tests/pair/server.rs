@@ -637,7 +637,7 @@ impl Server {
                     };
                     inner.table = self.analyse(&inner.statement)?;
                     if !matches!(inner.statement, S::Select { .. }) {
-                        return self.run(&mut inner, max, simple);
+                        return Err(("0A000", "EXECUTE of this is not in the model"));
                     }
                     self.open(&inner)?
                 }
