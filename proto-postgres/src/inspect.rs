@@ -29,6 +29,11 @@ impl Session {
         out: &mut Outbound,
         now: Instant,
     ) -> Result<Inspection<Need>, Fault> {
+        if self.skipping {
+            // An error has come while this waited: the server would skip it, and so it asks nothing. Nor may the
+            // gateway ask something of its own now.
+            return Ok(skipped());
+        }
         match message {
             Message::Query {
                 sql,
@@ -65,10 +70,7 @@ impl Session {
                 ..
             } => {
                 let Some(prepared) = self.names.statement(statement).cloned() else {
-                    return Ok(improper(Improper {
-                        what: Wrong::NoStatement,
-                        simple: false,
-                    }));
+                    return Ok(unknown_name(message, Wrong::NoStatement));
                 };
                 match self.analyze(&prepared.sql, *arrived, refreshed, out, now) {
                     Ready::First(first) => Ok(first),
@@ -86,14 +88,25 @@ impl Session {
             }
             Message::Execute { portal, analyzed, .. } => {
                 if let Some(known) = self.names.portal(portal).cloned() {
+                    if resolves_when_it_runs(&known.analyzed) {
+                        let text = known.analyzed.sql.clone();
+                        let found = match self.analyze(&text, now, &mut true, out, now) {
+                            Ready::First(first) => return Ok(first),
+                            Ready::Analyzed(found) => found,
+                        };
+                        if self.epoch() != known.epoch {
+                            return Ok(refuse(
+                                "what names mean has changed since this was bound: bind it again",
+                            ));
+                        }
+                        *analyzed = Some(found.clone());
+                        return Ok(ask(&found, known.parameters.clone(), Stage::Run));
+                    }
                     *analyzed = Some(known.analyzed.clone());
                     return Ok(ask(&known.analyzed, known.parameters.clone(), Stage::Run));
                 }
                 if !self.state.cursors.contains_key(portal) {
-                    return Ok(improper(Improper {
-                        what: Wrong::NoPortal,
-                        simple: false,
-                    }));
+                    return Ok(unknown_name(message, Wrong::NoPortal));
                 }
                 // A cursor that DECLARE has opened: executing its portal is what FETCH does.
                 let fetch = format!("FETCH ALL FROM \"{}\"", portal.replace('"', "\"\""));
@@ -151,6 +164,10 @@ impl Session {
         let analyzed = structure
             .cache
             .analyzed(text, &structure, &self.state, &self.shared, &resource);
+        if self.names_are_unsettled() && refers_to_names(&analyzed) {
+            self.flush(out);
+            return Ready::First(Inspection::Wait);
+        }
         let failed = self.transaction == TransactionStatus::Failed;
         if analyzed.names
             && let Some(question) = self.own_question()
@@ -202,6 +219,29 @@ impl Session {
     }
 }
 
+/// Whether the server looks its names up when it runs, not when it was bound: all but what has a plan.
+fn resolves_when_it_runs(analyzed: &Analyzed) -> bool {
+    use sql::StatementKind as Kind;
+    analyzed.names
+        && !analyzed.statements.iter().all(|statement| {
+            matches!(
+                statement.kind,
+                Kind::Select | Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge
+            )
+        })
+}
+
+/// Whether its meaning can depend on prepared statements and cursors.
+fn refers_to_names(analyzed: &Analyzed) -> bool {
+    use sql::StatementKind as Kind;
+    analyzed.statements.iter().any(|statement| {
+        matches!(
+            statement.kind,
+            Kind::Execute | Kind::Fetch | Kind::Explain | Kind::CreateTableAs | Kind::Unknown
+        )
+    })
+}
+
 fn ask(analyzed: &Arc<Analyzed>, parameters: Vec<Parameter>, stage: Stage) -> Inspection<Need> {
     let statement = Statement {
         text: analyzed.sql.clone(),
@@ -220,8 +260,25 @@ fn ask(analyzed: &Arc<Analyzed>, parameters: Vec<Parameter>, stage: Stage) -> In
     })
 }
 
+/// What a message asks that will not be forwarded, because it is skipped.
+fn skipped() -> Inspection<Need> {
+    Inspection::Ask(Question {
+        operations: Arc::new(Operations::new(Vec::new(), "skipped")),
+        statement: None,
+        writes: false,
+        stage: Stage::Prepare { runs: false },
+    })
+}
+
 fn refuse(hint: &str) -> Inspection<Need> {
     Inspection::Refuse(Denial::new("statement", hint), None)
+}
+
+/// A message of the extended protocol that uses a name which stands for nothing: its refusal tells the server's code.
+fn unknown_name(message: &mut Message, what: Wrong) -> Inspection<Need> {
+    let wrong = Improper { what, simple: false };
+    *message = Message::Improper(wrong);
+    improper(wrong)
 }
 
 fn improper(improper: Improper) -> Inspection<Need> {

@@ -201,22 +201,18 @@ impl Session {
                 analyzed: Some(analyzed),
                 ..
             } => {
-                // Where the name is taken the server refuses the message, and the name goes on to mean what it did.
-                let change = if !name.is_empty() && self.names.statement(&name).is_some() {
-                    None
-                } else {
-                    let prepared = Prepared {
-                        sql: analyzed.sql.clone(),
-                        analyzed: analyzed.clone(),
-                        epoch: self.epoch(),
-                    };
-                    let change = self.names.set_statement(&name, Some(prepared), self.run);
-                    if !name.is_empty() {
-                        self.mirror_statement(&name);
-                    }
-                    Some(change)
+                // Where the name is taken the server refuses the message, skips what follows, and this is undone.
+                // Only the server knows whether it is taken: code that runs there can have freed it.
+                let prepared = Prepared {
+                    sql: analyzed.sql.clone(),
+                    analyzed: analyzed.clone(),
+                    epoch: self.epoch(),
                 };
-                self.extended(Expect::Parse, change);
+                let change = self.names.set_statement(&name, Some(prepared), self.run);
+                if !name.is_empty() {
+                    self.mirror_statement(&name);
+                }
+                self.extended(Expect::Parse, Some(change));
                 Self::forward(&frame, out);
             }
             Message::Bind {

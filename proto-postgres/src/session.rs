@@ -12,7 +12,7 @@
 //! replaced by one that is sure to fail ([`REFUSED`]), and the server's error for it becomes the refusal. Nothing of
 //! the refused text reaches the server.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -203,6 +203,8 @@ pub struct Session {
     /// The running transaction has changed the structure.
     pub(crate) defined: bool,
     pub(crate) names: Names,
+    /// Cursors that DECLARE has opened; `state.cursors` has these and the portals.
+    pub(crate) declared: HashMap<String, gateway_sql::Cursor>,
     pub(crate) pending: VecDeque<Pending>,
     pub(crate) run: u64,
     /// Messages of the extended protocol have been forwarded since the last Sync.
@@ -265,6 +267,7 @@ impl Session {
             touched: false,
             defined: false,
             names: Names::default(),
+            declared: HashMap::new(),
             pending: VecDeque::new(),
             run: 1,
             open_run: false,
@@ -306,6 +309,34 @@ impl Session {
             pending::Expect::Query(running) | pending::Expect::Execute(running) => running.changes_meaning(),
             _ => false,
         })
+    }
+
+    /// Whether what the transaction has changed of names may be undone before the server reads the client's next
+    /// message: an earlier run of messages, whose end can be the transaction's, is not answered.
+    fn meaning_may_revert(&self) -> bool {
+        (self.touched || self.defined)
+            && self
+                .pending
+                .front()
+                .is_some_and(|pending| pending.run != self.run)
+    }
+
+    /// Whether the server may still refuse a change of a name in an earlier run.
+    pub(crate) fn names_are_unsettled(&self) -> bool {
+        self.pending
+            .iter()
+            .any(|pending| pending.change.is_some() && pending.run != self.run)
+    }
+
+    /// A COPY has ended, or will not begin; another one may have been forwarded behind it.
+    pub(crate) fn copy_ended(&mut self) {
+        let expected = self.pending.iter_mut().any(|pending| {
+            pending
+                .expect
+                .running()
+                .is_some_and(|running| running.copy_ins > 0)
+        });
+        self.copy = if expected { Copy::Expected } else { Copy::None };
     }
 
     /// A statement that takes COPY data goes on.

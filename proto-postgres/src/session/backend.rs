@@ -198,6 +198,9 @@ impl Session {
         let pending = self.pending.pop_front()?;
         if let Some(change) = &pending.change {
             self.names.confirm(change);
+            if let super::names::Change::Portal(name, ..) = change {
+                self.declared.remove(name);
+            }
         }
         Some(pending)
     }
@@ -273,7 +276,6 @@ impl Session {
                 if !is_result(complete) {
                     running.rows = running.rows.saturating_add(changed);
                 }
-                self.copy = Copy::None;
                 self.apply(effects);
                 let Some(Pending {
                     expect: Expect::Execute(mut running),
@@ -282,6 +284,7 @@ impl Session {
                 else {
                     return Ok(Fate::Pass);
                 };
+                self.copy_ended();
                 if running.overrun {
                     // COPY TO takes no row limit: it has run, and only its first rows were passed on.
                     running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
@@ -355,15 +358,16 @@ impl Session {
         match self.pending.front_mut().map(|pending| &mut pending.expect) {
             None => Err(unexpected("an error")),
             Some(Expect::Query(running) | Expect::Function(running)) => {
-                self.copy = Copy::None;
                 running.error = code.or_else(|| Some(sqlstate::INTERNAL_ERROR.to_owned()));
                 running.effects.clear();
                 running.copy_ins = 0;
-                if let Some(frame) = running.cancelled.take() {
+                let (cancelled, overrun) = (running.cancelled.take(), running.overrun);
+                self.copy_ended();
+                if let Some(frame) = cancelled {
                     out.to_client.extend_from_slice(&frame);
                     return Ok(Fate::Drop);
                 }
-                Ok(if running.overrun { Fate::Drop } else { Fate::Pass })
+                Ok(if overrun { Fate::Drop } else { Fate::Pass })
             }
             Some(Expect::Refusal {
                 simple: true,
@@ -388,7 +392,6 @@ impl Session {
             Some(Expect::Execute(running)) => {
                 running.error = code.or_else(|| Some(sqlstate::INTERNAL_ERROR.to_owned()));
                 let cancelled = running.cancelled.take();
-                self.copy = Copy::None;
                 self.skip_to_sync();
                 if let Some(frame) = cancelled {
                     out.to_client.extend_from_slice(&frame);
@@ -450,6 +453,7 @@ impl Session {
                 self.finished(running);
             }
         }
+        self.copy_ended();
     }
 
     fn undo(&mut self, change: super::names::Change) {
@@ -463,9 +467,19 @@ impl Session {
             self.mirror_statement(&name);
         } else if let Some(portal) = self.names.portal(&name) {
             self.state.cursors.insert(name, portal.analyzed.cursor());
+        } else if let Some(cursor) = self.declared.get(&name) {
+            self.state.cursors.insert(name, cursor.clone());
         } else {
             self.state.cursors.remove(&name);
         }
+    }
+
+    /// gateway-sql sees the same portals.
+    fn mirror_portals(&mut self) {
+        let (names, declared) = (&self.names, &self.declared);
+        self.state
+            .cursors
+            .retain(|name, _| declared.contains_key(name) || names.portal(name).is_some());
     }
 
     /// gateway-sql sees the same statements.
@@ -495,6 +509,11 @@ impl Session {
                 self.ready_status(status, run);
                 return Ok(Fate::Drop);
             }
+            Expect::Refusal {
+                simple: true,
+                told: false,
+                ..
+            } => return Err(Fault::target("ran what is no SQL")),
             Expect::Sync | Expect::Refusal { simple: true, .. } => {
                 self.done();
                 Fate::Pass
@@ -503,7 +522,7 @@ impl Session {
                 let Some(mut pending) = self.done() else {
                     return Ok(Fate::Drop);
                 };
-                self.copy = Copy::None;
+                self.copy_ended();
                 let Some(running) = pending.expect.running() else {
                     return Ok(Fate::Drop);
                 };
@@ -549,6 +568,7 @@ impl Session {
         self.transaction = status;
         if status == TransactionStatus::Idle {
             self.names.end_portals(run);
+            self.mirror_portals();
             if self.touched {
                 self.environment_stale = true;
                 self.touched = false;
@@ -627,15 +647,18 @@ impl Session {
             }
             Effect::Deallocate(None) => self.forget_statements(),
             Effect::DeclareCursor { name, cursor } => {
+                self.declared.insert(name.clone(), cursor.clone());
                 self.state.cursors.insert(name, cursor);
             }
             Effect::CloseCursor(Some(name)) => {
                 self.state.cursors.remove(&name);
+                self.declared.remove(&name);
                 let change = self.names.set_portal(&name, None, settled);
                 self.names.confirm(&change);
             }
             Effect::CloseCursor(None) => {
                 self.state.cursors.clear();
+                self.declared.clear();
                 self.names.clear_portals();
             }
             Effect::TempCreated { name, relation } => {
@@ -655,6 +678,7 @@ impl Session {
             Effect::DiscardAll => {
                 self.forget_statements();
                 self.state.cursors.clear();
+                self.declared.clear();
                 self.names.clear_portals();
                 self.environment_changed();
             }
@@ -662,7 +686,13 @@ impl Session {
                 self.defined = true;
                 self.private_stale = true;
             }
-            Effect::Commit | Effect::Rollback | Effect::RollbackTo(_) => self.note_failure(),
+            Effect::Commit | Effect::Rollback => {
+                // All portals are gone at once, not only at the next Sync.
+                self.names.clear_portals();
+                self.mirror_portals();
+                self.note_failure();
+            }
+            Effect::RollbackTo(_) => self.note_failure(),
             Effect::StandardConformingStrings(_) | Effect::ClientEncoding(_) => {
                 // The server tells both by ParameterStatus.
             }

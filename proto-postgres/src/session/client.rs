@@ -104,6 +104,11 @@ impl Session {
                 "sent a message of {len} bytes where {limit} are the most"
             )));
         }
+        if matches!(self.copy, Copy::Active { .. }) {
+            return Err(Fault::client(
+                "sent another message while it had to send COPY data",
+            ));
+        }
         if self.must_wait(out) {
             return Ok(Parsed::Blocked);
         }
@@ -128,6 +133,7 @@ impl Session {
         if self.copy == Copy::Expected
             || self.own.is_asking()
             || self.meaning_is_pending()
+            || self.meaning_may_revert()
             || self.budget_is_pending()
         {
             self.flush(out);
@@ -411,24 +417,20 @@ impl Session {
         analyzed: Arc<crate::analyzed::Analyzed>,
         parameters: Vec<Parameter>,
     ) {
-        let exists = !portal.is_empty()
-            && (self.names.portal(portal).is_some() || self.state.cursors.contains_key(portal));
-        let change = if exists {
-            // The server will refuse it; the name goes on to mean what it meant.
-            None
-        } else {
-            if !portal.is_empty() {
-                self.state.cursors.insert(portal.to_owned(), analyzed.cursor());
-            }
-            let value = Portal {
-                analyzed,
-                parameters,
-                rows: 0,
-                run: self.run,
-            };
-            Some(self.names.set_portal(portal, Some(value), self.run))
+        // Where the name is taken the server refuses the message, skips what follows, and this is undone. Only the
+        // server knows whether it is taken: the end of a transaction or of a savepoint frees names.
+        if !portal.is_empty() {
+            self.state.cursors.insert(portal.to_owned(), analyzed.cursor());
+        }
+        let value = Portal {
+            analyzed,
+            parameters,
+            rows: 0,
+            run: self.run,
+            epoch: self.epoch(),
         };
-        self.extended(Expect::Bind, change);
+        let change = self.names.set_portal(portal, Some(value), self.run);
+        self.extended(Expect::Bind, Some(change));
     }
 
     fn decode<'a>(&self, bytes: &'a [u8]) -> Option<Cow<'a, str>> {

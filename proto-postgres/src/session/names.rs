@@ -43,6 +43,8 @@ pub struct Portal {
     pub rows: u64,
     /// The run of messages in which it was bound.
     pub run: u64,
+    /// Under which structure and environment it was bound.
+    pub epoch: Epoch,
 }
 
 /// What a name stands for, with the run of messages that changed it, until the server has confirmed.
@@ -62,13 +64,27 @@ pub enum Space {
     Portal,
 }
 
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self {
+            value: None,
+            unconfirmed: None,
+            stamp: 0,
+        }
+    }
+}
+
+/// What a name stood for before a change.
+#[derive(Debug)]
+pub struct Before<T>(Slot<T>);
+
 /// A change that the server may still refuse.
 #[derive(Debug)]
 pub enum Change {
-    /// Of a statement: what the name stood for before.
-    Statement(String, Option<Arc<Prepared>>, u64),
+    /// Of a statement: what the name stood for before, and the change's own stamp.
+    Statement(String, Before<Prepared>, u64),
     /// Of a portal.
-    Portal(String, Option<Arc<Portal>>, u64),
+    Portal(String, Before<Portal>, u64),
 }
 
 /// Names that one session may hold, so that a client cannot grow our memory without end.
@@ -80,6 +96,8 @@ pub struct Names {
     statements: HashMap<String, Slot<Prepared>>,
     portals: HashMap<String, Slot<Portal>>,
     stamp: u64,
+    /// All changes up to this one are answered.
+    answered: u64,
 }
 
 impl Names {
@@ -146,23 +164,27 @@ impl Names {
 
     /// The server has done it.
     pub fn confirm(&mut self, change: &Change) {
+        // The server answers in order.
         match change {
-            Change::Statement(name, _, stamp) => confirm(&mut self.statements, name, *stamp),
-            Change::Portal(name, _, stamp) => confirm(&mut self.portals, name, *stamp),
+            Change::Statement(name, _, stamp) => {
+                self.answered = self.answered.max(*stamp);
+                confirm(&mut self.statements, name, *stamp);
+            }
+            Change::Portal(name, _, stamp) => {
+                self.answered = self.answered.max(*stamp);
+                confirm(&mut self.portals, name, *stamp);
+            }
         }
     }
 
     /// The server has refused or skipped it. Changes are undone newest first.
     pub fn undo(&mut self, change: Change) {
         match change {
-            // The unnamed statement and portal are gone as soon as the server reads a message that replaces them.
             Change::Statement(name, before, stamp) => {
-                let before = before.filter(|_| !name.is_empty());
-                undo(&mut self.statements, name, before, stamp);
+                undo(&mut self.statements, name, before.0, stamp, self.answered);
             }
             Change::Portal(name, before, stamp) => {
-                let before = before.filter(|_| !name.is_empty());
-                undo(&mut self.portals, name, before, stamp);
+                undo(&mut self.portals, name, before.0, stamp, self.answered);
             }
         }
     }
@@ -197,23 +219,17 @@ fn change<T>(
     value: Option<Arc<T>>,
     run: u64,
     stamp: u64,
-) -> Option<Arc<T>> {
+) -> Before<T> {
+    let slot = Slot {
+        value,
+        unconfirmed: Some(run),
+        stamp,
+    };
     match slots.get_mut(name) {
-        Some(slot) => {
-            slot.unconfirmed = Some(run);
-            slot.stamp = stamp;
-            std::mem::replace(&mut slot.value, value)
-        }
+        Some(known) => Before(std::mem::replace(known, slot)),
         None => {
-            slots.insert(
-                name.to_owned(),
-                Slot {
-                    value,
-                    unconfirmed: Some(run),
-                    stamp,
-                },
-            );
-            None
+            slots.insert(name.to_owned(), slot);
+            Before(Slot::default())
         }
     }
 }
@@ -229,23 +245,78 @@ fn confirm<T>(slots: &mut HashMap<String, Slot<T>>, name: &str, stamp: u64) {
     }
 }
 
-fn undo<T>(slots: &mut HashMap<String, Slot<T>>, name: String, before: Option<Arc<T>>, stamp: u64) {
+fn undo<T>(
+    slots: &mut HashMap<String, Slot<T>>,
+    name: String,
+    mut before: Slot<T>,
+    stamp: u64,
+    answered: u64,
+) {
     // A newer change of the same name stands: only unnamed ones get there, and they replace whatever was.
-    if slots.get(&name).is_some_and(|slot| slot.stamp == stamp) {
-        match before {
-            Some(value) => {
-                slots.insert(
-                    name,
-                    Slot {
-                        value: Some(value),
-                        unconfirmed: None,
-                        stamp,
-                    },
-                );
-            }
-            None => {
-                slots.remove(&name);
-            }
-        }
+    if slots.get(&name).is_none_or(|slot| slot.stamp != stamp) {
+        return;
+    }
+    if before.stamp <= answered {
+        before.unconfirmed = None;
+    }
+    // The unnamed statement and portal are gone as soon as the server reads a message that replaces them. What is
+    // not confirmed stays, though it is nothing: its own undoing comes next.
+    if name.is_empty() || (before.value.is_none() && before.unconfirmed.is_none()) {
+        slots.remove(&name);
+    } else {
+        slots.insert(name, before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(sql: &str) -> Option<Prepared> {
+        let structure = crate::structure::Structure::new(gateway_sql::Catalog::default(), Arc::default());
+        let state = gateway_sql::SessionState::default();
+        Some(Prepared {
+            sql: sql.into(),
+            analyzed: Arc::new(Analyzed::new(sql.into(), &structure, &state, "r")),
+            epoch: Epoch::default(),
+        })
+    }
+
+    fn text(names: &Names) -> Option<&str> {
+        names.statement("s").map(|prepared| &*prepared.sql)
+    }
+
+    /// A statement that was made and closed in a run which the server skipped was never there.
+    #[test]
+    fn several_changes_of_one_name_are_undone_to_what_was_before_all() {
+        let mut names = Names::default();
+        let made = names.set_statement("s", prepared("SELECT 1"), 1);
+        let closed = names.set_statement("s", None, 1);
+        names.undo(closed);
+        names.undo(made);
+        assert_eq!(text(&names), None);
+        assert!(names.is_settled(Space::Statement, "s", 2));
+
+        let made = names.set_statement("s", prepared("SELECT 1"), 2);
+        names.confirm(&made);
+        let closed = names.set_statement("s", None, 3);
+        let again = names.set_statement("s", prepared("SELECT 2"), 3);
+        assert_eq!(text(&names), Some("SELECT 2"));
+        names.undo(again);
+        names.undo(closed);
+        assert_eq!(text(&names), Some("SELECT 1"));
+        assert!(names.is_settled(Space::Statement, "s", 4));
+    }
+
+    /// Undoing the second change must not leave the name waiting for the first one, which is answered.
+    #[test]
+    fn a_name_does_not_wait_for_a_change_that_is_answered() {
+        let mut names = Names::default();
+        let made = names.set_statement("s", prepared("SELECT 1"), 1);
+        let closed = names.set_statement("s", None, 1);
+        names.confirm(&made);
+        names.undo(closed);
+        assert_eq!(text(&names), Some("SELECT 1"));
+        assert!(names.is_settled(Space::Statement, "s", 2));
     }
 }

@@ -1,0 +1,7 @@
+//! The bodies of the fuzz targets live with the tests of `proto-postgres`, which replay the corpora with any toolchain.
+#![allow(dead_code, reason = "the pair tests use what the targets do not")]
+
+#[path = "../../proto-postgres/tests/pair/mod.rs"]
+mod pair;
+
+pub use pair::bodies;

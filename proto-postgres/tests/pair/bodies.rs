@@ -1,0 +1,207 @@
+//! The bodies of the fuzz targets; `fuzz/` calls them, and `fuzz_bodies.rs` replays the corpora with them.
+
+use std::sync::OnceLock;
+
+use bytes::BytesMut;
+use gateway_core::machine::{End, Stage};
+use gateway_sql::{Catalog, SessionState};
+use proto_postgres::wire::{backend, frame, frontend};
+
+use super::driver::{Answer, Asked, Driver};
+use super::message::{frames, text};
+
+/// The names of the targets.
+pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+    ("frame", frame),
+    ("frontend", frontend),
+    ("backend", backend),
+    ("startup", startup),
+    ("session", session),
+    ("analyze", analyze),
+];
+
+/// Frames are split alike however they arrive.
+pub fn frame(data: &[u8]) {
+    const MAX: usize = 4096;
+    match frame::split(data, MAX) {
+        Ok(Some((frame, rest))) => {
+            assert_eq!(frame.whole.len() + rest.len(), data.len());
+            assert_eq!(frame.whole.len(), frame.body.len() + frame::HEADER_LEN);
+            assert!(frame.whole.len() <= MAX);
+            for end in 0..frame.whole.len() {
+                assert!(matches!(frame::split(&data[..end], MAX), Ok(None)));
+            }
+        }
+        Ok(None) => assert!(data.len() < MAX),
+        Err(_) => {
+            let header = &data[..frame::HEADER_LEN];
+            assert!(
+                frame::split(header, MAX).is_err(),
+                "known as soon as the header is there"
+            );
+        }
+    }
+}
+
+/// A client's message that parses encodes to the same bytes.
+pub fn frontend(data: &[u8]) {
+    let [tag, body @ ..] = data else { return };
+    if let Ok(message) = frontend::Message::parse(*tag, body) {
+        let _ = (format!("{message:?}"), message.name());
+        let mut out = BytesMut::new();
+        message.encode(&mut out).expect("what parses encodes");
+        assert_eq!(&out[frame::HEADER_LEN..], body);
+    }
+}
+
+/// A server's message that parses encodes to the same bytes.
+pub fn backend(data: &[u8]) {
+    let [tag, body @ ..] = data else { return };
+    if let Ok(message) = backend::Message::parse(*tag, body) {
+        let _ = (format!("{message:?}"), message.name());
+        let mut out = BytesMut::new();
+        message.encode(&mut out).expect("what parses encodes");
+        assert_eq!(&out[frame::HEADER_LEN..], body);
+    }
+}
+
+/// A first packet that parses encodes to the same bytes.
+pub fn startup(body: &[u8]) {
+    if let Ok(packet) = frontend::StartupPacket::parse(body) {
+        let _ = format!("{packet:?}");
+        let mut out = BytesMut::new();
+        packet.encode(&mut out).expect("what parses encodes");
+        assert_eq!(&out[frame::STARTUP_HEADER_LEN..], body);
+    }
+}
+
+fn catalog() -> &'static Catalog {
+    static CATALOG: OnceLock<Catalog> = OnceLock::new();
+    CATALOG.get_or_init(|| super::server::catalog(super::server::TABLES.iter().copied()))
+}
+
+/// The analyzer answers every text, twice alike, within the text.
+pub fn analyze(data: &[u8]) {
+    let Ok(sql) = std::str::from_utf8(data) else {
+        return;
+    };
+    let mut state = SessionState::default();
+    for conforming in [true, false] {
+        state.standard_conforming_strings = conforming;
+        let analysis = gateway_sql::analyze(sql, catalog(), &state);
+        for statement in &analysis.statements {
+            assert!(statement.location <= sql.len());
+            assert!(statement.summary.chars().count() <= 200, "{}", statement.summary);
+        }
+        let again = gateway_sql::analyze(sql, catalog(), &state);
+        assert_eq!(format!("{analysis:?}"), format!("{again:?}"));
+    }
+    let _ = gateway_sql::normalise(sql);
+}
+
+struct Turn<'a> {
+    target: bool,
+    answer: Answer,
+    bytes: &'a [u8],
+}
+
+fn turns(mut data: &[u8]) -> Vec<Turn<'_>> {
+    let mut list = Vec::new();
+    while let [kind, low, high, rest @ ..] = data {
+        let len = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
+        let (bytes, later) = rest.split_at(len);
+        let answer = match kind >> 1 & 3 {
+            0 => Answer::Run,
+            1 => Answer::Deny,
+            2 => Answer::Rows(1),
+            _ => Answer::Hold(1, true),
+        };
+        list.push(Turn {
+            target: kind & 1 == 1,
+            answer,
+            bytes,
+        });
+        data = later;
+    }
+    list
+}
+
+/// What came of the turns.
+#[derive(Debug, PartialEq)]
+struct Result {
+    to_client: Vec<u8>,
+    to_target: Vec<u8>,
+    asked: Vec<Asked>,
+    end: Option<End>,
+}
+
+fn play(turns: &[Turn<'_>], chunk: usize) -> Result {
+    let answer = std::rc::Rc::new(std::cell::Cell::new(Answer::Run));
+    let current = answer.clone();
+    let mut driver = Driver::new(catalog().clone(), Box::new(move |_, _| current.get()));
+    for turn in turns {
+        answer.set(turn.answer);
+        for bytes in turn.bytes.chunks(chunk) {
+            if turn.target {
+                driver.from_target.extend_from_slice(bytes);
+                driver.pump_target();
+            } else {
+                driver.from_client.extend_from_slice(bytes);
+                driver.pump();
+            }
+        }
+        driver.tick();
+        driver.pump();
+    }
+    Result {
+        to_client: driver.out.to_client.to_vec(),
+        to_target: driver.out.to_target.to_vec(),
+        asked: driver.asked.clone(),
+        end: driver.end.clone(),
+    }
+}
+
+/// Arbitrary bytes from both peers.
+pub fn session(data: &[u8]) {
+    let turns = turns(data);
+    let whole = play(&turns, usize::MAX);
+    for chunk in [1, 7] {
+        assert_eq!(play(&turns, chunk), whole, "in chunks of {chunk}");
+    }
+    let judged = |text: &str, run: bool| {
+        whole
+            .asked
+            .iter()
+            .filter(|a| a.runs && (a.stage == Stage::Run) == run && a.text == text)
+            .count()
+    };
+    let (mut executes, mut runs) = (0, 0);
+    for (tag, body) in frames(&whole.to_target) {
+        let own = |name: &str| name == "gateway-nonce";
+        match tag {
+            b'Q' => {
+                let (sql, _) = text(body);
+                runs += 1;
+                assert!(
+                    sql == proto_postgres::session::REFUSED || judged(&sql, true) > 0,
+                    "{sql:?}"
+                );
+            }
+            b'P' => {
+                let (name, rest) = text(body);
+                let (sql, _) = text(rest);
+                assert!(own(&name) || judged(&sql, false) > 0, "{name:?} {sql:?}");
+            }
+            b'E' if !own(&text(body).0) => executes += 1,
+            b'F' => runs += 1,
+            b'B' | b'C' | b'D' | b'E' | b'H' | b'S' | b'X' | b'd' | b'c' | b'f' => {}
+            other => panic!("{:?} was forwarded", char::from(other)),
+        }
+    }
+    let allowed = whole
+        .asked
+        .iter()
+        .filter(|asked| asked.runs && asked.stage == Stage::Run)
+        .count();
+    assert!(executes <= allowed, "{executes} of {allowed}; {runs}");
+}
