@@ -112,6 +112,8 @@ pub enum LoginRefusal {
     Unavailable(&'static str),
 }
 
+const DRAINING: LoginRefusal = LoginRefusal::Unavailable("the gateway is shutting down; connect again later");
+
 impl Gateway {
     /// Puts the parts together.
     pub fn new(parts: Parts, resources: BTreeMap<String, Arc<Resource>>) -> Arc<Self> {
@@ -242,9 +244,7 @@ impl Gateway {
         context: impl FnOnce(Operation) -> Operation,
     ) -> Result<SessionScope, LoginRefusal> {
         if self.is_draining() {
-            return Err(LoginRefusal::Unavailable(
-                "the gateway is shutting down; connect again later",
-            ));
+            return Err(DRAINING);
         }
         let Some(resource) = self
             .resource(&attempt.resource)
@@ -308,16 +308,22 @@ impl Gateway {
             peer: attempt.peer,
             rules,
         };
+        // From here on the scope sees to it that the session leaves again, also where the login's deadline drops
+        // this call before the trail has answered.
+        let mut scope = SessionScope::new(self.clone(), id, who, resource, attempt.protocol, counters);
+        if self.is_draining() {
+            // It may have entered after the drain told all sessions.
+            scope.never_began();
+            return Err(DRAINING);
+        }
         if let Err(error) = self.record(&started).await {
             tracing::error!(%error, "a session is refused");
-            self.live.leave(id);
+            scope.never_began();
             return Err(LoginRefusal::Unavailable(
                 "the audit trail cannot be written; nothing is let through",
             ));
         }
-        metrics::gauge!("gateway_sessions", "protocol" => attempt.protocol).increment(1.0);
         metrics::counter!("gateway_sessions_total", "protocol" => attempt.protocol).increment(1);
-        let scope = SessionScope::new(self.clone(), id, who, resource, attempt.protocol, counters);
         scope.store_record(None);
         Ok(scope)
     }

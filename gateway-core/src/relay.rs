@@ -23,14 +23,17 @@ use crate::verdict::Ruling;
 
 /// One read.
 const READ_BYTES: usize = 16 * 1024;
-/// While so much waits to be written to a peer, nothing more is parsed for it.
+/// While so much waits to be written to a peer, nothing more is parsed for it; nor from a client that does not take
+/// its answers.
 const HIGH_WATER: usize = 256 * 1024;
-/// While a message is decided, the client may send so much ahead.
+/// While a message is decided, or a peer must wait for the other, it may send so much ahead.
 const AHEAD_BYTES: usize = 1024 * 1024;
 /// A goodbye must be taken within this time.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// How often a running session's token is checked again.
 const RECHECK: Duration = Duration::from_secs(2);
+/// How long what used up its time may go on after it was told to stop; then its session ends.
+const GRACE: Duration = Duration::from_secs(5);
 /// Messages that one turn handles before it lets other sessions run.
 const TURN_MESSAGES: usize = 256;
 
@@ -54,6 +57,14 @@ enum Alarm {
     Statement,
 }
 
+/// Until when an operation may run.
+struct Deadline {
+    at: Instant,
+    ticket: u64,
+    /// It was told to stop already.
+    told: bool,
+}
+
 /// One session between its two sockets.
 pub struct Relay<'a, S: ProtocolSession, P> {
     scope: &'a mut SessionScope,
@@ -75,13 +86,16 @@ pub struct Relay<'a, S: ProtocolSession, P> {
     longest: Option<Duration>,
     next_check: Instant,
     checking: Option<BoxFuture<'static, bool>>,
-    deadlines: Vec<(Instant, u64)>,
+    deadlines: Vec<Deadline>,
     interrupting: Option<BoxFuture<'static, bool>>,
     /// The alarm was moved and must be polled before the task sleeps.
     alarm_moved: bool,
     alarm: Pin<Box<tokio::time::Sleep>>,
     client_gone: bool,
     target_gone: bool,
+    /// The machine wants the other peer to answer before it parses more.
+    client_blocked: bool,
+    target_blocked: bool,
     client_unflushed: bool,
     target_unflushed: bool,
 }
@@ -113,7 +127,7 @@ where
         leftover: Leftover,
         out: Outbound,
     ) -> Self {
-        let now = Instant::now();
+        let now = clock();
         let limits = scope.gateway().limits().clone();
         let expires = scope.remaining().and_then(|left| now.checked_add(left));
         let stop = Box::pin(scope.control().stop.clone().cancelled_owned());
@@ -144,6 +158,8 @@ where
             alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
             client_gone: false,
             target_gone: false,
+            client_blocked: false,
+            target_blocked: false,
             client_unflushed: false,
             target_unflushed: false,
         }
@@ -152,7 +168,7 @@ where
     /// Runs the session to its end, says goodbye to both peers, and writes the end into the trail.
     pub async fn run(mut self) -> End {
         let end = std::future::poll_fn(|cx| self.poll(cx)).await;
-        let now = Instant::now();
+        let now = clock();
         if !matches!(self.work, Work::Free) {
             // What was still undecided runs never: nothing runs without a live client.
             self.work = Work::Free;
@@ -185,7 +201,7 @@ where
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let now = Instant::now();
+        let now = clock();
         if self.stop.as_mut().poll(cx).is_ready() {
             return Poll::Ready(self.scope.control().reason());
         }
@@ -230,7 +246,8 @@ where
             // What a client sent whole before it closed still runs, unless a person would have to decide: nothing
             // runs without a live client.
             let busy = !matches!(self.work, Work::Free | Work::Held(..));
-            if self.client_gone && !progress && !busy && self.out.to_target.is_empty() {
+            let stalled = self.out.to_client.len() >= HIGH_WATER && !self.from_client.is_empty();
+            if self.client_gone && !progress && !busy && !stalled && self.out.to_target.is_empty() {
                 return Poll::Ready(Err(End::ClientClosed));
             }
             progress |= self.poll_read(cx)?;
@@ -265,6 +282,7 @@ where
             },
             Work::Judging(message, mut answer) => match answer.as_mut().poll(cx) {
                 Poll::Ready(ruling) => {
+                    self.scope.ruled(&ruling);
                     self.rewrite(message, &ruling, now)?;
                     Ok(true)
                 }
@@ -275,6 +293,7 @@ where
             },
             Work::Held(message, mut answer) => match answer.as_mut().poll(cx) {
                 Poll::Ready(ruling) => {
+                    self.scope.ruled(&ruling);
                     self.rewrite(message, &ruling, now)?;
                     Ok(true)
                 }
@@ -317,7 +336,11 @@ where
         if let Ruling::Run { obligations, ticket } = ruling
             && let Some(at) = obligations.timeout.and_then(|time| now.checked_add(time))
         {
-            self.deadlines.push((at, *ticket));
+            self.deadlines.push(Deadline {
+                at,
+                ticket: *ticket,
+                told: false,
+            });
             // The alarm may be set for later than this.
             self.alarm.as_mut().reset(now.into());
             self.alarm_moved = true;
@@ -333,18 +356,22 @@ where
             if !matches!(self.work, Work::Free)
                 || self.from_client.is_empty()
                 || self.out.to_target.len() >= HIGH_WATER
+                || self.out.to_client.len() >= HIGH_WATER
             {
                 break;
             }
             let parsed = self
                 .session
                 .parse(Peer::Client, &self.from_client, &mut self.out, now);
-            match parsed.map_err(End::Fault)? {
+            let parsed = parsed.map_err(End::Fault)?;
+            self.client_blocked = matches!(parsed, Parsed::Blocked);
+            match parsed {
                 Parsed::Incomplete | Parsed::Blocked => break,
                 Parsed::Forward(n) => forward(&mut self.from_client, n, &mut self.out.to_target),
                 Parsed::Consumed(n) => self.from_client.advance(n.min(self.from_client.len())),
-                Parsed::Goodbye(n) => {
-                    self.from_client.advance(n.min(self.from_client.len()));
+                Parsed::Goodbye(_) => {
+                    // What comes after it is never looked at.
+                    self.from_client.clear();
                     self.client_gone = true;
                 }
                 Parsed::Inspect { consumed, message } => {
@@ -363,7 +390,9 @@ where
             let parsed = self
                 .session
                 .parse(Peer::Target, &self.from_target, &mut self.out, now);
-            match parsed.map_err(End::Fault)? {
+            let parsed = parsed.map_err(End::Fault)?;
+            self.target_blocked = matches!(parsed, Parsed::Blocked);
+            match parsed {
                 Parsed::Incomplete | Parsed::Blocked => break,
                 Parsed::Forward(n) => forward(&mut self.from_target, n, &mut self.out.to_client),
                 Parsed::Consumed(n) => self.from_target.advance(n.min(self.from_target.len())),
@@ -403,8 +432,9 @@ where
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut progress = false;
-        let undecided = !matches!(self.work, Work::Free);
-        let ahead = undecided && self.from_client.len() >= AHEAD_BYTES;
+        let waits =
+            !matches!(self.work, Work::Free) || self.client_blocked || self.out.to_client.len() >= HIGH_WATER;
+        let ahead = waits && self.from_client.len() >= AHEAD_BYTES;
         if !self.client_gone && !ahead && self.out.to_target.len() < HIGH_WATER && self.wants_client_bytes() {
             match read_some(&mut self.client, &mut self.from_client, cx) {
                 Poll::Ready(Ok(0)) => {
@@ -416,7 +446,8 @@ where
                 Poll::Pending => {}
             }
         }
-        if !self.target_gone && self.out.to_client.len() < HIGH_WATER {
+        let ahead = self.target_blocked && self.from_target.len() >= AHEAD_BYTES;
+        if !self.target_gone && !ahead && self.out.to_client.len() < HIGH_WATER {
             match read_some(&mut self.target, &mut self.from_target, cx) {
                 Poll::Ready(Ok(0)) => {
                     self.target_gone = true;
@@ -430,7 +461,7 @@ where
         Ok(progress)
     }
 
-    /// A machine that blocks leaves whole messages in the buffer: beyond the bound nothing more is read.
+    /// No message is larger than the limits: beyond the bound nothing more is read.
     fn wants_client_bytes(&self) -> bool {
         let limits = self.scope.gateway().limits();
         let largest = limits.statement_bytes.max(limits.parameter_bytes);
@@ -457,7 +488,7 @@ where
         // The alarm is not moved at every message: it rings at the earliest time that matters and looks.
         loop {
             ready!(self.alarm.as_mut().poll(cx));
-            let now = now.max(Instant::now());
+            let now = now.max(clock());
             let mut next: Option<(Instant, Alarm)> = None;
             let mut consider = |at: Option<Instant>, alarm: Alarm| {
                 if let Some(at) = at
@@ -477,16 +508,26 @@ where
             );
             consider(self.checking.is_none().then_some(self.next_check), Alarm::Recheck);
             let scope = &self.scope;
-            self.deadlines.retain(|(_, ticket)| scope.is_running(*ticket));
-            consider(self.deadlines.iter().map(|(at, _)| *at).min(), Alarm::Statement);
+            self.deadlines
+                .retain(|deadline| scope.is_running(deadline.ticket));
+            consider(
+                self.deadlines.iter().map(|deadline| deadline.at).min(),
+                Alarm::Statement,
+            );
             match next {
                 Some((at, alarm)) if at <= now => match alarm {
                     Alarm::Expired => return Poll::Ready(End::Expired),
                     Alarm::Idle => return Poll::Ready(End::Idle),
                     Alarm::TooLong => return Poll::Ready(End::TooLong),
                     Alarm::Statement => {
-                        for (_, ticket) in self.deadlines.extract_if(.., |(due, _)| *due <= now) {
-                            self.session.out_of_time(ticket, self.scope.out_of_time(ticket));
+                        for deadline in self.deadlines.iter_mut().filter(|deadline| deadline.at <= now) {
+                            if deadline.told {
+                                return Poll::Ready(End::OutOfTime);
+                            }
+                            deadline.told = true;
+                            deadline.at = now + GRACE;
+                            let decision = self.scope.out_of_time(deadline.ticket);
+                            self.session.out_of_time(deadline.ticket, decision);
                         }
                         let provider = self.provider.clone();
                         let mut interrupt: BoxFuture<'static, bool> =
@@ -512,6 +553,11 @@ where
             }
         }
     }
+}
+
+/// The clock that the alarm rings by, so that tests can stop it.
+fn clock() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Moves the first `n` bytes; where they are all there is and nothing waits, without copying.

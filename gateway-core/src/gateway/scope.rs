@@ -62,9 +62,9 @@ pub const PREPARED: u64 = 0;
 pub enum Judged {
     /// The ruling.
     Now(Ruling),
-    /// The ruling is on its way: the audit trail, or a person.
+    /// The ruling is on its way: the audit trail. Tell [`SessionScope::ruled`] when it is there.
     Later(BoxFuture<'static, Ruling>),
-    /// A person decides: the client is told at once, and waits.
+    /// A person decides: the client is told at once, and waits. Tell [`SessionScope::ruled`], too.
     Held(Box<Decision>, BoxFuture<'static, Ruling>),
 }
 
@@ -99,6 +99,7 @@ impl SessionScope {
         protocol: &'static str,
         counters: Arc<live::Entry>,
     ) -> Self {
+        metrics::gauge!("gateway_sessions", "protocol" => protocol).increment(1.0);
         Self {
             id,
             who,
@@ -250,12 +251,24 @@ impl SessionScope {
     }
 
     fn refuse(&self, ticket: u64, denial: &Denial) -> Ruling {
-        self.counters.counters.refused.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("gateway_operations_refused_total", "protocol" => self.protocol).increment(1);
+        self.count_refusal();
         Ruling::Refuse {
             decision: Arc::new(denial.decision(self.correlation(ticket))),
             ticket,
         }
+    }
+
+    /// Takes note of a ruling that came later: what was refused after all counts as refused, and does not run.
+    pub fn ruled(&mut self, ruling: &Ruling) {
+        if let Ruling::Refuse { ticket, .. } = ruling {
+            self.running.remove(ticket);
+            self.count_refusal();
+        }
+    }
+
+    fn count_refusal(&self) {
+        self.counters.counters.refused.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("gateway_operations_refused_total", "protocol" => self.protocol).increment(1);
     }
 
     /// Refuses something that never came so far as to be a question (too large, not understood by the
@@ -373,13 +386,23 @@ impl SessionScope {
         self.finish_with(reason);
     }
 
+    /// Takes back a session whose start is not in the trail: it never was.
+    pub(super) fn never_began(&mut self) {
+        self.finished = true;
+        self.leave();
+    }
+
+    fn leave(&self) {
+        self.gateway.live.leave(self.id);
+        metrics::gauge!("gateway_sessions", "protocol" => self.protocol).decrement(1.0);
+    }
+
     fn finish_with(&mut self, reason: &str) {
         if self.finished {
             return;
         }
         self.finished = true;
-        self.gateway.live.leave(self.id);
-        metrics::gauge!("gateway_sessions", "protocol" => self.protocol).decrement(1.0);
+        self.leave();
         let counters = &self.counters.counters;
         self.gateway.note(&Event::SessionEnded {
             session: self.id,

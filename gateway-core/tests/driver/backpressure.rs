@@ -1,0 +1,78 @@
+//! A peer that does not read costs bounded memory.
+
+use gateway_core::machine::End;
+use tokio::io::AsyncBufReadExt;
+
+use super::world::{PIPE, World, flood, line, send, settle, silent, soon};
+
+/// What the driver may keep of a peer's bytes, with what is in the pipes.
+const KEPT: usize = (1 << 20) + 4 * PIPE;
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_stalls_the_target() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    let taken = flood(&mut wire.target, "+0123456789\n", 64 << 20).await;
+    assert!((PIPE..KEPT).contains(&taken), "{taken}");
+    // It goes on where the client reads again.
+    assert_eq!(line(&mut wire.client).await, "+0123456789");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_does_not_read_stalls_the_client() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    let taken = flood(&mut wire.client, "GET a\n", 64 << 20).await;
+    assert!((PIPE..KEPT).contains(&taken), "{taken}");
+    assert!(world.trail.operations().len() <= KEPT / 6);
+    assert_eq!(line(&mut wire.target).await, "GET a");
+    // The other direction is open.
+    send(&mut wire.target, "*news\n").await;
+    assert_eq!(line(&mut wire.client).await, "*news");
+}
+
+/// Refusals come from the gateway itself: no target slows down who provokes them.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_its_refusals_is_not_read_either() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    let taken = flood(&mut wire.client, "DENY a\n", 64 << 20).await;
+    assert!(taken < (1 << 20) + KEPT, "{taken}");
+    let refused = world.trail.operations().len();
+    assert!(refused * 100 < KEPT, "{refused} refusals wait");
+    // All that it sent is answered once it reads.
+    let (from, to) = tokio::io::split(wire.client);
+    let mut from = tokio::io::BufReader::new(from).lines();
+    for _ in 0..taken / 7 {
+        let answer = soon(from.next_line()).await.unwrap().unwrap();
+        assert!(answer.starts_with("DENIED"));
+    }
+    drop((from, to));
+    assert_eq!(soon(wire.task).await.unwrap(), End::ClientClosed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_must_wait_for_the_target_is_not_read_for_ever() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    send(&mut wire.client, "LOCK a\n").await;
+    assert_eq!(line(&mut wire.target).await, "LOCK a");
+    let taken = flood(&mut wire.client, "DENY b\n", 128 << 20).await;
+    assert!((1 << 20..KEPT).contains(&taken), "{taken}");
+    send(&mut wire.target, "a\n").await;
+    assert_eq!(line(&mut wire.client).await, "a");
+    assert!(line(&mut wire.client).await.starts_with("DENIED"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_must_wait_for_the_client_is_not_read_for_ever() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    send(&mut wire.target, "%\n").await;
+    let taken = flood(&mut wire.target, "*news\n", 128 << 20).await;
+    assert!(taken < KEPT, "{taken}");
+    silent(&mut wire.client).await;
+    send(&mut wire.client, "GET a\n").await;
+    settle().await;
+    assert_eq!(line(&mut wire.client).await, "*news");
+}

@@ -1,0 +1,83 @@
+//! However a session ends, its end is in the trail and its peers are told.
+
+use std::time::Duration;
+
+use gateway_core::machine::End;
+
+use super::world::{World, line, rest, send, settle, soon};
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_closes_within_a_message_ends_the_session() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    send(&mut wire.client, "GET a\nGET unfini").await;
+    drop(wire.client);
+    assert_eq!(rest(&mut wire.target).await, "GET a\n");
+    assert_eq!(soon(wire.task).await.unwrap(), End::ClientClosed);
+
+    let mut wire = world.session().await;
+    send(&mut wire.client, "GET a\n").await;
+    line(&mut wire.target).await;
+    send(&mut wire.target, "+a\na=unfini").await;
+    drop(wire.target);
+    assert_eq!(rest(&mut wire.client).await, "+a\nEND target closed\n");
+    assert_eq!(soon(wire.task).await.unwrap(), End::TargetClosed);
+    let ends: Vec<_> = world.trail.ends().into_iter().map(|end| end.0).collect();
+    assert_eq!(ends, ["client closed", "target closed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_gets_all_that_the_target_sent_before_it_closed() {
+    let world = World::new();
+    let wire = world.session().await;
+    let mut target = wire.target;
+    let text = "+0123456789\n".repeat(100_000);
+    let writer = tokio::spawn(async move { send(&mut target, &text).await });
+    let mut client = wire.client;
+    settle().await;
+    let got = rest(&mut client).await;
+    soon(writer).await.unwrap();
+    assert_eq!(got.len(), 1_200_000 + "END target closed\n".len());
+    assert_eq!(soon(wire.task).await.unwrap(), End::TargetClosed);
+}
+
+/// A goodbye that nobody takes holds nothing up for long.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_no_goodbye_is_left() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    super::world::flood(&mut wire.target, "+0123456789\n", 64 << 20).await;
+    world.gateway.live().end(wire.id, End::Killed);
+    settle().await;
+    assert_eq!(world.trail.ends().len(), 1, "the trail does not wait for it");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(wire.task.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_that_is_dropped_ends_its_session_in_the_trail() {
+    let world = World::new();
+    let mut scope = world.open().await.unwrap();
+    scope.lease().await.unwrap();
+    let id = scope.id();
+    assert!(world.gateway.live().session(id).is_some());
+    drop(scope);
+    assert_eq!(world.trail.ends(), [("ended before it began".to_owned(), 0, 0)]);
+    assert!(world.gateway.live().is_empty());
+    settle().await;
+    let revoked = world.issuer.revoked.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(revoked, 1, "its lease is given back");
+    let record = world.gateway.store().session(id).await.unwrap().unwrap();
+    assert_eq!(record.reason.as_deref(), Some("ended before it began"));
+    assert!(record.ended.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_written_once() {
+    let world = World::new();
+    let mut scope = world.open().await.unwrap();
+    scope.finish_because("target not reached");
+    scope.finish(&End::Killed);
+    drop(scope);
+    assert_eq!(world.trail.ends(), [("target not reached".to_owned(), 0, 0)]);
+}

@@ -1,0 +1,480 @@
+//! A gateway of fakes that a test can steer, and sessions over pipes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gateway_core::audit::{AuditError, AuditSink, Event, Receipt};
+use gateway_core::gateway::{Attempt, AuditOptions, Gateway, LoginRefusal, Parts, SessionScope};
+use gateway_core::limits::Limits;
+use gateway_core::machine::{End, Outbound};
+use gateway_core::operation::Operations;
+use gateway_core::principal::{Authenticated, Principal, PrincipalKind};
+use gateway_core::relay::{Leftover, Relay};
+use gateway_core::resource::{CredentialConfig, Resource};
+use gateway_core::secret::Secret;
+use gateway_core::services::{
+    Approvals, AuthError, Authenticator, CredentialError, CredentialIssuer, Held, Lease, LeaseRequest,
+    Policy, SessionFilter, Store, StoreError, TokenRecord, Waiting,
+};
+use gateway_core::session::{SessionId, SessionRecord};
+use gateway_core::tls::TlsRequire;
+use gateway_core::transport::Transport;
+use gateway_core::verdict::{Code, Decision, Denial, Hold, Obligations, Verdict};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::lines::{Interrupts, Lines, LinesProvider, PROTOCOL};
+
+/// The clock on the gateway's wall stands still.
+pub(crate) fn wall() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+/// Decides by a line's verb: `DENY` never, `HOLD` by a person, `SLOW` in a second, all else may.
+type Rule = dyn Fn(&str) -> Verdict + Send + Sync;
+
+pub(crate) struct Rules(Mutex<Arc<Rule>>);
+
+pub(crate) fn usual(line: &str) -> Verdict {
+    match line.split(' ').next().unwrap_or_default() {
+        "DENY" => Verdict::Deny(Denial::new(line, "only others are permitted")),
+        "HOLD" => Verdict::Hold(Hold {
+            groups: BTreeSet::from(["owners".to_owned()]),
+            approvers: 1,
+            expires: None,
+            wait: None,
+            rules: vec!["hold-it".to_owned()],
+            operation: line.to_owned(),
+            obligations: Obligations::default(),
+        }),
+        "SLOW" => Verdict::Allow {
+            obligations: Obligations {
+                timeout: Some(Duration::from_secs(1)),
+                ..Obligations::default()
+            },
+            rules: Vec::new(),
+        },
+        _ => Verdict::free(),
+    }
+}
+
+impl Policy for Rules {
+    fn decide(&self, _: &Arc<Principal>, _: &Arc<Resource>, operations: &Arc<Operations>) -> Verdict {
+        let rule = self.0.lock().clone();
+        rule(operations.summary())
+    }
+
+    fn version(&self) -> Arc<str> {
+        Arc::from("v1")
+    }
+}
+
+/// What the trail does with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Take,
+    /// The test settles it.
+    Pend,
+    Fail,
+}
+
+type Settle = oneshot::Sender<Result<(), AuditError>>;
+
+pub(crate) struct Trail {
+    pub(crate) events: Mutex<Vec<Event>>,
+    /// For operations.
+    pub(crate) mode: Mutex<Mode>,
+    /// For starts of sessions.
+    pub(crate) start: Mutex<Mode>,
+    pub(crate) pending: Mutex<Vec<Settle>>,
+}
+
+impl Trail {
+    pub(crate) fn set(&self, mode: Mode) {
+        *self.mode.lock() = mode;
+    }
+
+    /// Settles the oldest pending event.
+    pub(crate) fn settle(&self, result: Result<(), AuditError>) {
+        let settle = self.pending.lock().remove(0);
+        let _ = settle.send(result);
+    }
+
+    pub(crate) fn operations(&self) -> Vec<String> {
+        let events = self.events.lock();
+        let line = |event: &Event| match event {
+            Event::Operation {
+                operation, verdict, ..
+            } => Some(format!("{verdict} {operation}")),
+            _ => None,
+        };
+        events.iter().filter_map(line).collect()
+    }
+
+    pub(crate) fn outcomes(&self) -> usize {
+        let events = self.events.lock();
+        events
+            .iter()
+            .filter(|e| matches!(e, Event::Outcome { .. }))
+            .count()
+    }
+
+    /// Reason, operations and refusals of each session that ended.
+    pub(crate) fn ends(&self) -> Vec<(String, u64, u64)> {
+        let events = self.events.lock();
+        let end = |event: &Event| match event {
+            Event::SessionEnded {
+                reason,
+                operations,
+                refused,
+                ..
+            } => Some((reason.clone(), *operations, *refused)),
+            _ => None,
+        };
+        events.iter().filter_map(end).collect()
+    }
+}
+
+impl AuditSink for Trail {
+    fn append(&self, _: Timestamp, event: &Event, _: bool) -> Result<Receipt, AuditError> {
+        let mode = match event {
+            Event::Operation { .. } => *self.mode.lock(),
+            Event::SessionStarted { .. } => *self.start.lock(),
+            _ => Mode::Take,
+        };
+        if mode == Mode::Fail {
+            return Err(AuditError::Write("no space".into()));
+        }
+        self.events.lock().push(event.clone());
+        if mode == Mode::Take {
+            return Ok(Receipt::Taken);
+        }
+        let (settle, receipt) = oneshot::channel();
+        self.pending.lock().push(settle);
+        Ok(Receipt::Pending(receipt))
+    }
+}
+
+/// Approvals that the test answers.
+#[derive(Default)]
+pub(crate) struct Desk {
+    pub(crate) asked: Mutex<Vec<oneshot::Sender<Result<(), Decision>>>>,
+}
+
+impl Approvals for Desk {
+    fn open(&self, held: Held) -> Result<Waiting, Denial> {
+        let (answer, answered) = oneshot::channel();
+        self.asked.lock().push(answer);
+        let notice = Denial {
+            code: Code::ApprovalPending,
+            ..Denial::new(held.hold.operation, "ask an owner")
+        };
+        let gone = notice.decision(held.correlation.clone());
+        Ok(Waiting {
+            notice: notice.decision(held.correlation),
+            answer: Box::pin(async move { answered.await.unwrap_or(Err(gone)) }),
+        })
+    }
+}
+
+/// Knows every token but `bad`; `expires` and `revoked` are for all.
+#[derive(Default)]
+pub(crate) struct Identity {
+    pub(crate) expires: Mutex<Option<Duration>>,
+    pub(crate) revoked: AtomicBool,
+}
+
+#[async_trait]
+impl Authenticator for Identity {
+    async fn authenticate(&self, secret: &Secret) -> Result<Authenticated, AuthError> {
+        if secret.expose() == "bad" {
+            return Err(AuthError::Unknown);
+        }
+        Ok(Authenticated {
+            principal: Arc::new(Principal::new("ann@example.com", PrincipalKind::Human)),
+            credential_id: "tok_1".into(),
+            expires: self.expires.lock().map(|left| wall() + left),
+            resources: None,
+        })
+    }
+
+    async fn still_valid(&self, _: &str) -> Result<bool, AuthError> {
+        Ok(!self.revoked.load(Ordering::Relaxed))
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Issuer {
+    pub(crate) revoked: AtomicU64,
+}
+
+#[async_trait]
+impl CredentialIssuer for Issuer {
+    async fn lease(&self, _: LeaseRequest<'_>) -> Result<Lease, CredentialError> {
+        Ok(Lease {
+            id: "lease".into(),
+            username: "app".into(),
+            password: None,
+            expires: None,
+        })
+    }
+
+    async fn own(&self, _: &Arc<Resource>) -> Result<Lease, CredentialError> {
+        Err(CredentialError::Source("none".into()))
+    }
+
+    async fn revoke(&self, _: &Arc<Resource>, _: &Lease) -> Result<(), CredentialError> {
+        self.revoked.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Memory {
+    sessions: Mutex<BTreeMap<SessionId, SessionRecord>>,
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn insert_token(&self, _: &TokenRecord) -> Result<(), StoreError> {
+        Ok(())
+    }
+    async fn token(&self, _: &str) -> Result<Option<TokenRecord>, StoreError> {
+        Ok(None)
+    }
+    async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
+        Ok(Vec::new())
+    }
+    async fn revoke_token(&self, _: &str, _: Timestamp) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+    async fn put_session(&self, session: &SessionRecord) -> Result<(), StoreError> {
+        self.sessions.lock().insert(session.id, session.clone());
+        Ok(())
+    }
+    async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        Ok(self.sessions.lock().get(&id).cloned())
+    }
+    async fn sessions(&self, _: SessionFilter, _: u32) -> Result<Vec<SessionRecord>, StoreError> {
+        Ok(self.sessions.lock().values().cloned().collect())
+    }
+    async fn close_orphans(&self, _: Timestamp, _: &str) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) trail: Arc<Trail>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) interrupts: Arc<Interrupts>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(Limits::default(), "127.0.0.1:1")
+    }
+
+    pub(crate) fn limited(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        Self::with(limits, "127.0.0.1:1")
+    }
+
+    pub(crate) fn with(limits: Limits, address: &str) -> Self {
+        let desk = Arc::new(Desk::default());
+        Self::build(limits, address, desk.clone(), desk)
+    }
+
+    pub(crate) fn build(
+        limits: Limits,
+        address: &str,
+        desk: Arc<Desk>,
+        approvals: Arc<dyn Approvals>,
+    ) -> Self {
+        let rules = Arc::new(Rules(Mutex::new(Arc::new(usual))));
+        let trail = Arc::new(Trail {
+            events: Mutex::default(),
+            mode: Mutex::new(Mode::Take),
+            start: Mutex::new(Mode::Take),
+            pending: Mutex::default(),
+        });
+        let identity = Arc::new(Identity::default());
+        let issuer = Arc::new(Issuer::default());
+        let resource = Resource {
+            name: "lines-1".into(),
+            protocol: PROTOCOL.into(),
+            address: address.into(),
+            labels: BTreeMap::new(),
+            credential: CredentialConfig::Static {
+                username: "app".into(),
+                password: None,
+            },
+            audit: None,
+            tags: Vec::new(),
+            settings: serde_json::Map::new(),
+        };
+        let parts = Parts {
+            policy: rules.clone(),
+            audit: trail.clone(),
+            authenticator: identity.clone(),
+            credentials: issuer.clone(),
+            approvals,
+            store: Arc::new(Memory::default()),
+            limits,
+            audit_options: AuditOptions {
+                mode: None,
+                literals: true,
+            },
+            tls_require: TlsRequire::default(),
+            now: wall,
+        };
+        let resources = BTreeMap::from([(resource.name.clone(), Arc::new(resource))]);
+        Self {
+            gateway: Gateway::new(parts, resources),
+            rules,
+            trail,
+            desk,
+            identity,
+            issuer,
+            interrupts: Arc::default(),
+        }
+    }
+
+    pub(crate) fn rule(&self, rule: impl Fn(&str) -> Verdict + Send + Sync + 'static) {
+        *self.rules.0.lock() = Arc::new(rule);
+    }
+
+    pub(crate) fn attempt() -> Attempt {
+        Attempt {
+            peer: ([127, 0, 0, 1], 40_000).into(),
+            protocol: PROTOCOL,
+            user: "lines-1".into(),
+            resource: "lines-1".into(),
+            detail: None,
+        }
+    }
+
+    pub(crate) async fn open(&self) -> Result<SessionScope, LoginRefusal> {
+        let attempt = Self::attempt();
+        let who = self.gateway.authenticate(&attempt, &Secret::new("good")).await?;
+        self.gateway.open_session(&attempt, who, |o| o).await
+    }
+
+    /// A session over pipes of 64 KiB.
+    pub(crate) async fn session(&self) -> Wire {
+        let mut scope = self.open().await.unwrap();
+        let id = scope.id();
+        let (client, inner_client) = tokio::io::duplex(PIPE);
+        let (target, inner_target) = tokio::io::duplex(PIPE);
+        let provider = LinesProvider(self.interrupts.clone());
+        let task = tokio::spawn(async move {
+            Relay::new(
+                &mut scope,
+                Lines::default(),
+                provider,
+                Transport::Other(Box::new(inner_client)),
+                Transport::Other(Box::new(inner_target)),
+                Leftover::default(),
+                Outbound::default(),
+            )
+            .run()
+            .await
+        });
+        Wire {
+            id,
+            client,
+            target,
+            task,
+        }
+    }
+}
+
+pub(crate) const PIPE: usize = 64 * 1024;
+
+/// Both ends of a session.
+pub(crate) struct Wire {
+    pub(crate) id: SessionId,
+    pub(crate) client: DuplexStream,
+    pub(crate) target: DuplexStream,
+    pub(crate) task: JoinHandle<End>,
+}
+
+impl Wire {
+    pub(crate) async fn end(self) -> End {
+        soon(self.task).await.unwrap()
+    }
+}
+
+/// Nothing takes longer than this; paused clocks go there at once.
+pub(crate) async fn soon<F: Future>(step: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), step)
+        .await
+        .expect("it takes too long")
+}
+
+/// Lets all tasks do what they can do now.
+pub(crate) async fn settle() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+pub(crate) async fn send(to: &mut (impl AsyncWriteExt + Unpin), text: &str) {
+    soon(to.write_all(text.as_bytes())).await.unwrap();
+}
+
+/// The next line, without its end; empty where the peer closed.
+pub(crate) async fn line(from: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut text = Vec::new();
+    soon(async {
+        while let Ok(byte) = from.read_u8().await {
+            if byte == b'\n' {
+                break;
+            }
+            text.push(byte);
+        }
+    })
+    .await;
+    String::from_utf8(text).unwrap()
+}
+
+/// All until the peer closes.
+pub(crate) async fn rest(from: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut text = Vec::new();
+    let _ = soon(from.read_to_end(&mut text)).await;
+    String::from_utf8(text).unwrap()
+}
+
+/// Nothing arrives now.
+pub(crate) async fn silent(from: &mut (impl AsyncReadExt + Unpin)) {
+    let read = tokio::time::timeout(Duration::from_millis(50), from.read_u8()).await;
+    assert!(read.is_err(), "{read:?}");
+}
+
+/// Writes lines until the other end takes no more; returns how many bytes it took.
+pub(crate) async fn flood(to: &mut (impl AsyncWriteExt + Unpin), text: &str, most: usize) -> usize {
+    let mut taken = 0;
+    let chunk = text.repeat((16 * 1024 / text.len()).max(1));
+    while taken < most {
+        let mut bytes = chunk.as_bytes();
+        while !bytes.is_empty() {
+            let written = tokio::time::timeout(Duration::from_millis(200), to.write(bytes)).await;
+            match written {
+                Ok(Ok(n)) if n > 0 => {
+                    taken += n;
+                    bytes = &bytes[n..];
+                }
+                _ => return taken,
+            }
+        }
+    }
+    taken
+}
