@@ -245,7 +245,7 @@ fn dangerous_builtins_are_not_harmless() {
         pg_read_file pg_read_binary_file pg_read_file_old pg_ls_dir pg_ls_logdir pg_ls_waldir pg_ls_tmpdir pg_stat_file \
         pg_current_logfile lo_import lo_export lo_create lo_creat lo_unlink lo_put lo_get lo_open lo_from_bytea loread \
         lowrite lo_truncate pg_sleep pg_sleep_for pg_sleep_until pg_advisory_lock pg_try_advisory_lock \
-        pg_advisory_xact_lock pg_advisory_unlock_all pg_terminate_backend pg_cancel_backend pg_reload_conf \
+        pg_advisory_xact_lock pg_advisory_unlock pg_terminate_backend pg_cancel_backend pg_reload_conf \
         pg_rotate_logfile pg_switch_wal pg_create_restore_point pg_backup_start pg_promote pg_wal_replay_pause \
         pg_notify pg_logical_emit_message pg_create_logical_replication_slot pg_create_physical_replication_slot \
         pg_drop_replication_slot pg_logical_slot_get_changes pg_logical_slot_peek_changes pg_replication_slot_advance \
@@ -328,4 +328,62 @@ fn casts_with_functions_are_called_where_their_type_is_touched() {
     assert!(asked("SELECT 'calm'::mood::text").starts_with("call public.secret_cast"));
     assert_eq!(asked("SELECT id::text FROM samples"), "read public.samples.id");
     assert_eq!(asked("SELECT m FROM samples"), "read public.samples.m");
+}
+
+#[test]
+fn definitions_read_what_they_move_compute_or_may_quote() {
+    let (catalog, session) = (catalog(), session());
+    for (sql, expected) in [
+        ("ALTER TABLE customers RENAME COLUMN email TO mail", true),
+        ("ALTER TABLE customers RENAME COLUMN region TO area", false),
+        ("ALTER TABLE customers RENAME TO people", true),
+        ("ALTER TABLE customers SET SCHEMA app", true),
+        ("ALTER SCHEMA public RENAME TO pub", true),
+        ("ALTER TABLE visits DETACH PARTITION visits_2025", true),
+        ("ALTER TABLE customers_old NO INHERIT customers", true),
+        (
+            "ALTER TABLE customers ADD COLUMN c text GENERATED ALWAYS AS (lower(email)) STORED",
+            true,
+        ),
+        ("ALTER TABLE customers ADD CHECK (email::int > 0)", true),
+        ("ALTER TABLE customers ADD CHECK (id > 0)", false),
+        ("ALTER TABLE customers ADD UNIQUE (email)", true),
+        ("ALTER TABLE customers ADD UNIQUE (id)", false),
+        (
+            "ALTER TABLE tickets ADD FOREIGN KEY (email) REFERENCES customers (email)",
+            true,
+        ),
+        (
+            "ALTER TABLE customers ADD EXCLUDE USING btree (email WITH =)",
+            true,
+        ),
+        ("ALTER TABLE customers ALTER COLUMN email TYPE varchar(3)", true),
+        (
+            "ALTER TABLE customers ALTER COLUMN region TYPE text USING email",
+            true,
+        ),
+        ("ALTER TABLE customers ALTER COLUMN email SET NOT NULL", false),
+        ("ALTER TABLE customers ADD COLUMN email2 text DEFAULT 'x'", false),
+        ("CREATE INDEX ON customers (email)", false),
+        ("CREATE INDEX ON customers (lower(email))", false),
+        ("CREATE INDEX ON customers ((email::int))", true),
+        ("CREATE INDEX ON customers (id) WHERE email::int > 0", true),
+        ("CREATE UNIQUE INDEX ON customers (lower(email))", true),
+        ("CREATE UNIQUE INDEX ON customers (id, email)", true),
+        (
+            "CREATE STATISTICS public.st ON (email::int), id FROM customers",
+            true,
+        ),
+        ("CREATE STATISTICS public.st ON email, id FROM customers", false),
+        ("CREATE POLICY p ON customers USING (email::int > 0)", true),
+        ("REFRESH MATERIALIZED VIEW customer_cards", false),
+    ] {
+        let analysis = analyze(sql, &catalog, &session);
+        let read = analysis
+            .statements
+            .iter()
+            .flat_map(|statement| &statement.reads)
+            .any(|column| column.column == "email");
+        assert_eq!(read, expected, "{sql}");
+    }
 }

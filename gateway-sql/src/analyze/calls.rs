@@ -233,7 +233,12 @@ impl Walker<'_> {
                 let named = args
                     .iter()
                     .any(|arg| matches!(arg.node, Some(NodeEnum::NamedArgExpr(_))));
-                match constant(0).filter(|_| !named) {
+                // `set_config(name, 'v', false) FROM pg_settings WHERE name = 'x'` sets x, or nothing.
+                let selected = self
+                    .one_setting
+                    .clone()
+                    .filter(|_| args.first().is_some_and(super::query::is_name_column));
+                match constant(0).or(selected.as_deref()).filter(|_| !named) {
                     Some(setting) => {
                         let value = constant(1).map(|value| vec![value.to_owned()]);
                         let verdict = judge_setting(setting, value.as_deref());

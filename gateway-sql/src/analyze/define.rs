@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AlterTableCmd, AlterTableStmt, AlterTableType, CreateTrigStmt, DropBehavior, IndexStmt, Node, ObjectType,
-    RangeVar, TruncateStmt,
+    AlterTableCmd, AlterTableStmt, AlterTableType, CreateStatsStmt, CreateTrigStmt, DropBehavior, IndexStmt,
+    Node, ObjectType, RangeVar, RenameStmt, TruncateStmt,
 };
 
 use super::names::{qualified, text_of};
@@ -167,28 +167,15 @@ impl Walker<'_> {
                     walker.conditions(policy.with_check.as_deref());
                 });
             }
-            NodeEnum::CreateStatsStmt(stats) => {
-                for relation in &stats.relations {
-                    match relation.node.as_ref() {
-                        Some(NodeEnum::RangeVar(range)) => self.alter(Some(range)),
-                        _ => self.unknown(),
-                    }
-                }
-            }
+            NodeEnum::CreateStatsStmt(stats) => self.create_statistics(stats),
             NodeEnum::DropStmt(drop) => self.drop_objects(drop.remove_type(), &drop.objects),
             NodeEnum::CommentStmt(comment) => self.object(comment.objtype(), comment.object.as_deref()),
-            NodeEnum::RenameStmt(rename) => {
-                if let Some(range) = rename.relation.as_ref() {
-                    self.alter(Some(range));
-                } else {
-                    self.object(rename.rename_type(), rename.object.as_deref());
-                }
-                if rename.rename_type() == ObjectType::ObjectRole {
-                    self.control();
-                }
-            }
+            NodeEnum::RenameStmt(rename) => self.rename(rename),
             NodeEnum::AlterObjectSchemaStmt(alter) => match alter.relation.as_ref() {
-                Some(range) => self.alter(Some(range)),
+                Some(range) => {
+                    self.alter(Some(range));
+                    self.moves(range, None);
+                }
                 None => self.object(alter.object_type(), alter.object.as_deref()),
             },
             NodeEnum::AlterObjectDependsStmt(alter) => match alter.relation.as_ref() {
@@ -251,7 +238,7 @@ impl Walker<'_> {
             NodeEnum::RefreshMatViewStmt(refresh) => {
                 self.maintain(refresh.relation.as_ref());
                 if let Some(range) = refresh.relation.as_ref() {
-                    // It reads what it stands on.
+                    // It reads what it stands on, and shows nothing of it.
                     let item = self.relation_item(range);
                     let bases: BTreeSet<_> = self
                         .items
@@ -264,8 +251,7 @@ impl Walker<'_> {
                         })
                         .unwrap_or_default();
                     for id in bases {
-                        let (schema, table, column) =
-                            (id.schema.clone(), id.table.clone(), id.column.clone());
+                        let (schema, table, column) = (id.schema, id.table, id.column);
                         self.ask(
                             Action::Read,
                             crate::Object::Column {
@@ -274,7 +260,6 @@ impl Walker<'_> {
                                 column,
                             },
                         );
-                        self.out.reads.insert(id);
                     }
                 }
             }
@@ -396,37 +381,99 @@ impl Walker<'_> {
         });
     }
 
-    /// Runs `walk` in a scope with a relation's columns; naming them reads nothing.
+    fn create_statistics(&mut self, stats: &CreateStatsStmt) {
+        for relation in &stats.relations {
+            match relation.node.as_ref() {
+                Some(NodeEnum::RangeVar(range)) => self.alter(Some(range)),
+                _ => self.unknown(),
+            }
+        }
+        // ANALYZE computes the expressions, and its errors quote values.
+        let first = stats.relations.first().and_then(|node| node.node.as_ref());
+        if let Some(NodeEnum::RangeVar(range)) = first {
+            self.in_definition(Some(range), |walker| {
+                for node in &stats.exprs {
+                    match node.node.as_ref() {
+                        Some(NodeEnum::StatsElem(element)) => walker.exprs(element.expr.as_deref()),
+                        _ => walker.unknown(),
+                    }
+                }
+            });
+        }
+    }
+
+    fn rename(&mut self, rename: &RenameStmt) {
+        if let Some(range) = rename.relation.as_ref() {
+            self.alter(Some(range));
+            match rename.rename_type() {
+                ObjectType::ObjectColumn => self.moves(range, Some(&rename.subname)),
+                ObjectType::ObjectTable | ObjectType::ObjectMatview | ObjectType::ObjectForeignTable => {
+                    self.moves(range, None);
+                }
+                _ => {}
+            }
+        } else {
+            self.object(rename.rename_type(), rename.object.as_deref());
+        }
+        match rename.rename_type() {
+            ObjectType::ObjectRole => self.control(),
+            ObjectType::ObjectSchema => {
+                let relations = self.catalog.relations();
+                for relation in relations.filter(|relation| relation.schema == rename.subname) {
+                    let columns = relation.columns.iter();
+                    self.out
+                        .reads
+                        .extend(columns.map(|column| relation.column_id(&column.name)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A column, or a table with all of its columns, goes where its tags may not hold: that is to be asked like reading.
+    fn moves(&mut self, range: &RangeVar, column: Option<&str>) {
+        if let Named::Relation(relation) = self.named(range) {
+            let item = self.item_of(relation);
+            for moved in item.columns {
+                if column.is_none() || moved.name.as_deref() == column {
+                    self.out.reads.extend(moved.carries);
+                }
+            }
+        }
+    }
+
+    /// Runs `walk` in a scope with a relation's columns. Naming them asks nothing, but it is noted as read: the server
+    /// computes the definition over the rows that are there, keeps the result, and quotes values in its errors.
     fn in_definition(&mut self, range: Option<&RangeVar>, walk: impl FnOnce(&mut Self)) {
         let mut columns = Vec::new();
         let mut open = false;
         if let Some(range) = range {
-            let names: Vec<String> = match self.named(range) {
+            let found: Vec<(Option<String>, Carries)> = match self.named(range) {
                 Named::Relation(relation) => {
                     // An ALTER may use a column that it adds.
                     open = self.working.is_altered(relation);
-                    relation
-                        .columns
-                        .iter()
-                        .map(|column| column.name.clone())
+                    let item = self.item_of(relation);
+                    item.columns
+                        .into_iter()
+                        .map(|column| (column.name, column.carries))
                         .collect()
                 }
-                Named::Temp(name) => self
-                    .working
-                    .session
-                    .temp
-                    .get(&name)
-                    .map(|temp| temp.columns.clone())
-                    .unwrap_or_default(),
+                Named::Temp(name) => {
+                    let item = self.temp_item(&name);
+                    item.columns
+                        .into_iter()
+                        .map(|column| (column.name, column.carries))
+                        .collect()
+                }
                 Named::Missing { .. } => {
                     open = true;
                     Vec::new()
                 }
             };
             columns.extend(
-                names
+                found
                     .into_iter()
-                    .map(|name| ItemColumn::derived(Some(name), Carries::new())),
+                    .map(|(name, carries)| ItemColumn::derived(name, carries)),
             );
             let name = range.relname.clone();
             self.with_definition(columns, open, |walker| {
@@ -448,6 +495,9 @@ impl Walker<'_> {
             _ => {}
         }
         self.alter(alter.relation.as_ref());
+        for command in &alter.cmds {
+            self.leaves_family(alter.relation.as_ref(), command);
+        }
         self.in_definition(alter.relation.as_ref(), |walker| {
             for command in &alter.cmds {
                 match command.node.as_ref() {
@@ -458,7 +508,24 @@ impl Walker<'_> {
         });
     }
 
+    /// NO INHERIT and DETACH PARTITION: tags of the parent do not hold for the child any more.
+    fn leaves_family(&mut self, parent_or_child: Option<&RangeVar>, command: &Node) {
+        let Some(NodeEnum::AlterTableCmd(command)) = command.node.as_ref() else {
+            return;
+        };
+        let leaves = matches!(
+            command.subtype(),
+            AlterTableType::AtDropInherit | AlterTableType::AtDetachPartition
+        );
+        if leaves && let Some(range) = parent_or_child {
+            self.moves(range, None);
+        }
+    }
+
     fn alter_command(&mut self, command: &AlterTableCmd) {
+        if command.subtype() == AlterTableType::AtAlterColumnType {
+            self.unqualified(&command.name);
+        }
         match command.subtype() {
             AlterTableType::AtChangeOwner
             | AlterTableType::AtEnableRowSecurity
@@ -494,8 +561,16 @@ impl Walker<'_> {
         self.effect(Effect::CatalogChanged);
         self.in_definition(index.relation.as_ref(), |walker| {
             for element in &index.index_params {
-                if let Some(NodeEnum::IndexElem(element)) = element.node.as_ref() {
-                    walker.exprs(element.expr.as_deref());
+                let Some(NodeEnum::IndexElem(column)) = element.node.as_ref() else {
+                    walker.unknown();
+                    continue;
+                };
+                // A column, or its case folded, fails only where a value is there twice.
+                let fails = index.unique || column.expr.as_deref().is_some_and(|expr| !is_folded(expr));
+                let reads = (!fails).then(|| walker.out.reads.clone());
+                walker.expr(element);
+                if let Some(reads) = reads {
+                    walker.out.reads = reads;
                 }
             }
             walker.conditions(index.where_clause.as_deref());
@@ -627,4 +702,20 @@ fn is_expression(kind: AlterTableType) -> bool {
         kind,
         AlterTableType::AtColumnDefault | AlterTableType::AtSetExpression | AlterTableType::AtAlterColumnType
     )
+}
+
+/// `lower(column)` or `upper(column)`.
+fn is_folded(expr: &Node) -> bool {
+    let Some(NodeEnum::FuncCall(call)) = expr.node.as_ref() else {
+        return false;
+    };
+    let folds = matches!(
+        qualified(&call.funcname),
+        Some((None | Some("pg_catalog"), "lower" | "upper"))
+    );
+    let column = matches!(
+        call.args.as_slice(),
+        [arg] if matches!(arg.node, Some(NodeEnum::ColumnRef(_)))
+    );
+    folds && column
 }

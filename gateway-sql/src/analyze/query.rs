@@ -3,11 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{CommonTableExpr, Node, ResTarget, SelectStmt, SetOperation, WithClause, a_const};
+use pg_query::protobuf::{
+    AExprKind, Alias, CommonTableExpr, Node, ResTarget, SelectStmt, SetOperation, WithClause, a_const,
+};
 
-use super::names::{output_name, text_of};
+use super::names::{output_name, qualified, string_constant, text_of};
 use super::scope::{Carries, Item, ItemColumn, Rows, Scope, Source};
-use super::walker::{Walker, apply_alias};
+use super::walker::{Named, Walker, apply_alias};
 
 /// Rounds for what a recursive query's columns carry to settle, before all count as carrying all.
 const ROUNDS: usize = 6;
@@ -85,7 +87,10 @@ impl Walker<'_> {
             self.bring_from(node);
         }
         self.conditions(select.where_clause.as_deref());
+        let setting = self.setting_of(select);
+        let outer_setting = std::mem::replace(&mut self.one_setting, setting);
         let mut rows = self.targets(&select.target_list);
+        self.one_setting = outer_setting;
         if let Some(scope) = self.scopes.last_mut() {
             let output = Scope::of_output(&rows);
             scope.outputs = output.outputs;
@@ -103,6 +108,16 @@ impl Walker<'_> {
             self.expr(node);
         }
         self.tail(select);
+        for node in &select.locking_clause {
+            match node.node.as_ref() {
+                Some(NodeEnum::LockingClause(locking)) => {
+                    for node in &select.from_clause {
+                        self.lock_rows(node, &locking.locked_rels);
+                    }
+                }
+                _ => self.unknown(),
+            }
+        }
         rows.mirrors = self.mirrors(select.where_clause.as_deref(), &select.from_clause);
         self.leave_scope();
         rows
@@ -127,6 +142,82 @@ impl Walker<'_> {
         }
         self.steering(select.limit_offset.as_deref());
         self.steering(select.limit_count.as_deref());
+    }
+
+    /// FOR UPDATE and its like stop others from writing, and the server asks for the right to write: on the relations
+    /// named, else on all of FROM, through subqueries as the server does it.
+    fn lock_rows(&mut self, node: &Node, only: &[Node]) {
+        let chosen = |alias: Option<&Alias>, name: &str| {
+            let known = alias.map_or(name, |alias| alias.aliasname.as_str());
+            let named = |node: &Node| match node.node.as_ref() {
+                Some(NodeEnum::RangeVar(range)) => range.relname == known,
+                _ => true,
+            };
+            only.is_empty() || only.iter().any(named)
+        };
+        self.deeper(|walker| match node.node.as_ref() {
+            Some(NodeEnum::RangeVar(range)) => {
+                let cte = range.schemaname.is_empty() && walker.find_cte(&range.relname).is_some();
+                if !cte && chosen(range.alias.as_ref(), &range.relname) {
+                    walker.write(Some(range), true);
+                }
+            }
+            Some(NodeEnum::JoinExpr(join)) => {
+                let inner = match &join.alias {
+                    Some(_) if chosen(join.alias.as_ref(), "") => &[],
+                    _ => only,
+                };
+                for side in [join.larg.as_deref(), join.rarg.as_deref()].into_iter().flatten() {
+                    walker.lock_rows(side, inner);
+                }
+            }
+            Some(NodeEnum::RangeSubselect(subselect)) if chosen(subselect.alias.as_ref(), "") => {
+                match subselect.subquery.as_deref().and_then(|node| node.node.as_ref()) {
+                    Some(NodeEnum::SelectStmt(select)) => {
+                        for node in &select.from_clause {
+                            walker.lock_rows(node, &[]);
+                        }
+                    }
+                    _ => walker.unknown(),
+                }
+            }
+            Some(NodeEnum::RangeTableSample(sample)) => {
+                if let Some(relation) = sample.relation.as_deref() {
+                    walker.lock_rows(relation, only);
+                }
+            }
+            // Functions and the like have no rows to lock.
+            _ => {}
+        });
+    }
+
+    /// The setting, if the query reads only its row: `FROM pg_settings WHERE name = 'x'`, as pg_dump asks.
+    fn setting_of(&mut self, select: &SelectStmt) -> Option<String> {
+        let [from] = select.from_clause.as_slice() else {
+            return None;
+        };
+        let Some(NodeEnum::RangeVar(range)) = from.node.as_ref() else {
+            return None;
+        };
+        let cte = range.schemaname.is_empty() && self.find_cte(&range.relname).is_some();
+        if cte || range.relname != "pg_settings" || range.alias.is_some() {
+            return None;
+        }
+        match self.named(range) {
+            Named::Relation(relation) if relation.schema == "pg_catalog" => {}
+            _ => return None,
+        }
+        let Some(NodeEnum::AExpr(expr)) = select.where_clause.as_deref()?.node.as_ref() else {
+            return None;
+        };
+        let equal = expr.kind() == AExprKind::AexprOp
+            && matches!(qualified(&expr.name), Some((None | Some("pg_catalog"), "=")));
+        match (expr.lexpr.as_deref(), expr.rexpr.as_deref()) {
+            (Some(left), Some(right)) if equal && is_name_column(left) => {
+                string_constant(right).map(str::to_owned)
+            }
+            _ => None,
+        }
     }
 
     /// A sort or group key: a bare name may be an output column (ORDER BY prefers it), a number always is one.
@@ -359,7 +450,7 @@ impl Walker<'_> {
         self.ctes.iter().rev().find_map(|frame| frame.get(name))
     }
 
-    pub(super) fn aliased(&mut self, at: usize, alias: Option<&pg_query::protobuf::Alias>) {
+    pub(super) fn aliased(&mut self, at: usize, alias: Option<&Alias>) {
         if let Some(item) = self.items.get_mut(at) {
             apply_alias(item, alias);
         }
@@ -431,4 +522,14 @@ fn merge(rows: &mut Rows, other: Rows) {
     }
     rows.open |= other.open;
     rows.mirrors.extend(other.mirrors);
+}
+
+/// The bare column `name`.
+pub(super) fn is_name_column(node: &Node) -> bool {
+    match node.node.as_ref() {
+        Some(NodeEnum::ColumnRef(reference)) => {
+            matches!(reference.fields.as_slice(), [field] if text_of(field) == Some("name"))
+        }
+        _ => false,
+    }
 }

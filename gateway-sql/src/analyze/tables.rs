@@ -331,13 +331,18 @@ impl Walker<'_> {
     }
 
     fn constraint(&mut self, constraint: &Constraint) {
+        // A key that is there twice, or is missing elsewhere, is quoted by the error.
+        let keys = constraint.keys.iter().chain(&constraint.fk_attrs);
+        for name in keys.filter_map(text_of) {
+            self.unqualified(name);
+        }
         self.conditions(constraint.raw_expr.as_deref());
         self.conditions(constraint.where_clause.as_deref());
         for exclusion in &constraint.exclusions {
             if let Some(NodeEnum::List(list)) = exclusion.node.as_ref() {
                 for item in &list.items {
                     match item.node.as_ref() {
-                        Some(NodeEnum::IndexElem(element)) => self.exprs(element.expr.as_deref()),
+                        Some(NodeEnum::IndexElem(_)) => self.expr(item),
                         Some(NodeEnum::List(name)) => self.operator(&name.items),
                         _ => self.unknown(),
                     }

@@ -56,6 +56,8 @@ pub(super) struct Walker<'a> {
     pub(super) operators: BTreeSet<(Option<String>, String)>,
     /// What the statement changes for the rest of its message.
     pub(super) changes: Changes,
+    /// The one setting that the rows of the innermost query are about (`FROM pg_settings WHERE name = 'x'`).
+    pub(super) one_setting: Option<String>,
     /// INTO clauses met.
     pub(super) into: Vec<pg_query::protobuf::IntoClause>,
     /// A name could not be placed: all columns of all relations count as read.
@@ -83,6 +85,7 @@ impl<'a> Walker<'a> {
             casts: BTreeSet::new(),
             operators: BTreeSet::new(),
             changes: Changes::default(),
+            one_setting: None,
             into: Vec::new(),
             read_all: false,
         }
@@ -258,7 +261,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn temp_item(&mut self, name: &str) -> Item {
+    pub(super) fn temp_item(&mut self, name: &str) -> Item {
         self.ask_resource(Action::Temp);
         let relation = self.working.session.temp.get(name);
         let columns = relation.map(|relation| {
@@ -290,7 +293,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn item_of(&mut self, relation: &'a Relation) -> Item {
+    pub(super) fn item_of(&mut self, relation: &'a Relation) -> Item {
         let (schema, name) = (relation.schema.clone(), relation.name.clone());
         let names = vec![(Some(schema.clone()), name.clone())];
         if relation.is_system() || guard(&schema, &name).is_some() {
