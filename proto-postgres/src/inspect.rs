@@ -11,7 +11,6 @@ use gateway_sql as sql;
 
 use crate::analyzed::{Analyzed, translate};
 use crate::session::{Improper, Message, Need, Session, Wrong};
-use crate::structure::CHECK_EVERY;
 use crate::wire::backend::TransactionStatus;
 
 /// What stands in the way of an analysis.
@@ -147,14 +146,11 @@ impl Session {
         let fresh = self
             .structure
             .as_ref()
-            .filter(|structure| !structure.is_superseded());
-        if fresh.is_some() && self.structure_at.is_none() {
+            .is_some_and(|structure| !structure.is_superseded());
+        if fresh && self.structure_at.is_none() {
             self.structure_at = Some(now);
         }
-        let old = self
-            .structure_at
-            .is_none_or(|at| now.saturating_duration_since(at) >= CHECK_EVERY);
-        if self.private.is_none() && (fresh.is_none() || old) {
+        if self.private.is_none() && (!fresh || self.structure_is_old(now)) {
             return Ready::First(Inspection::Needs(Need::Structure(None)));
         }
         let Some(structure) = self.structure().cloned() else {

@@ -11,6 +11,7 @@ use gateway_core::machine::{Fault, Outbound, Parsed};
 use super::names::{Portal, Space};
 use super::pending::{Expect, Pending};
 use super::{Copy, Improper, Message, Session, Wrong, encode_into};
+use crate::structure::CHECK_EVERY;
 use crate::wire::frame::{self, HEADER_LEN, SMALL_MESSAGE_LIMIT};
 use crate::wire::frontend::{self, Bind, FunctionCall, Target};
 use crate::wire::{Format, ParseError};
@@ -239,38 +240,8 @@ impl Session {
                 };
                 Ok(Parsed::Inspect { consumed, message })
             }
-            M::Describe(describe) => {
-                let Some(name) = self.decode(describe.name).map(Cow::into_owned) else {
-                    return improper(Wrong::Encoding);
-                };
-                if !self.is_settled(describe.target, &name) {
-                    self.flush(out);
-                    return Ok(Parsed::Blocked);
-                }
-                self.extended(Expect::Describe, None);
-                Ok(Parsed::Forward(consumed))
-            }
-            M::Close(close) => {
-                let Some(name) = self.decode(close.name).map(Cow::into_owned) else {
-                    return improper(Wrong::Encoding);
-                };
-                if !self.is_settled(close.target, &name) {
-                    self.flush(out);
-                    return Ok(Parsed::Blocked);
-                }
-                let change = match close.target {
-                    Target::Statement => {
-                        self.state.prepared.remove(&name);
-                        self.names.set_statement(&name, None, self.run)
-                    }
-                    Target::Portal => {
-                        self.state.cursors.remove(&name);
-                        self.names.set_portal(&name, None, self.run)
-                    }
-                };
-                self.extended(Expect::Close, Some(change));
-                Ok(Parsed::Forward(consumed))
-            }
+            M::Describe(describe) => Ok(self.named(describe.target, describe.name, false, consumed, out)),
+            M::Close(close) => Ok(self.named(close.target, close.name, true, consumed, out)),
             M::FunctionCall(call) => {
                 let parameters = arguments(&call);
                 let message = Message::FunctionCall {
@@ -290,6 +261,47 @@ impl Session {
             | M::Credential(_)
             | M::Unknown(_) => Err(Fault::client("sent a message out of place")),
         }
+    }
+
+    /// Describe, or Close, of a statement or portal.
+    fn named(
+        &mut self,
+        target: Target,
+        name: &[u8],
+        close: bool,
+        consumed: usize,
+        out: &mut Outbound,
+    ) -> Parsed<Message> {
+        let Some(name) = self.decode(name).map(Cow::into_owned) else {
+            let wrong = Improper {
+                what: Wrong::Encoding,
+                simple: false,
+            };
+            return Parsed::Inspect {
+                consumed,
+                message: Message::Improper(wrong),
+            };
+        };
+        if !self.is_settled(target, &name) {
+            self.flush(out);
+            return Parsed::Blocked;
+        }
+        if !close {
+            self.extended(Expect::Describe, None);
+            return Parsed::Forward(consumed);
+        }
+        let change = match target {
+            Target::Statement => {
+                self.state.prepared.remove(&name);
+                self.names.set_statement(&name, None, self.run)
+            }
+            Target::Portal => {
+                self.state.cursors.remove(&name);
+                self.names.set_portal(&name, None, self.run)
+            }
+        };
+        self.extended(Expect::Close, Some(change));
+        Parsed::Forward(consumed)
     }
 
     fn is_settled(&self, target: Target, name: &str) -> bool {
@@ -385,7 +397,7 @@ impl Session {
             return improper(Wrong::NoStatement);
         };
         let parameters = parameters(bind);
-        if prepared.epoch != self.epoch() || self.names_may_differ() {
+        if prepared.epoch != self.epoch() || self.names_may_differ() || self.structure_is_old(now) {
             let message = Message::Bind {
                 portal,
                 statement,
@@ -399,6 +411,14 @@ impl Session {
         }
         self.bound(&portal, prepared.analyzed.clone(), parameters);
         Ok(Parsed::Forward(consumed))
+    }
+
+    /// Whether the structure was looked at so long ago that it has to be looked at again.
+    pub(crate) fn structure_is_old(&self, now: Instant) -> bool {
+        self.private.is_none()
+            && self
+                .structure_at
+                .is_none_or(|at| now.saturating_duration_since(at) >= CHECK_EVERY)
     }
 
     /// Whether what names mean has to be asked for before the next statement.

@@ -102,7 +102,7 @@ impl Running {
 pub fn changes_meaning(effect: &Effect) -> bool {
     !matches!(
         effect,
-        Effect::Begin | Effect::Savepoint(_) | Effect::CopyIn | Effect::CopyOut | Effect::ClientEncoding(_)
+        Effect::Begin | Effect::Savepoint(_) | Effect::CopyIn | Effect::CopyOut
     )
 }
 
