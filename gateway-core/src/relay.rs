@@ -239,7 +239,7 @@ where
             while let Some(outcome) = self.session.poll_outcome() {
                 self.scope.outcome(&outcome, now);
             }
-            progress |= self.poll_write(cx)?;
+            progress |= self.poll_write(cx, now)?;
             if self.target_gone && !progress && self.out.to_client.is_empty() {
                 return Poll::Ready(Err(End::TargetClosed));
             }
@@ -408,17 +408,22 @@ where
         Ok(progress)
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, End> {
         let mut progress = false;
         let broken = |peer, error: io::Error| End::Broken(peer, error.to_string());
         if !self.target_gone {
-            progress |= write_some(
+            match write_some(
                 &mut self.target,
                 &mut self.out.to_target,
                 &mut self.target_unflushed,
                 cx,
-            )
-            .map_err(|e| broken(Peer::Target, e))?;
+            ) {
+                Ok(written) => progress |= written,
+                Err(error) => {
+                    self.last_words(cx, now)?;
+                    return Err(broken(Peer::Target, error));
+                }
+            }
         }
         progress |= write_some(
             &mut self.client,
@@ -428,6 +433,19 @@ where
         )
         .map_err(|e| broken(Peer::Client, e))?;
         Ok(progress)
+    }
+
+    /// A target that takes no more may have said why: what has arrived from it still reaches the client.
+    fn last_words(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), End> {
+        while self.out.to_client.len() < HIGH_WATER
+            && let Poll::Ready(Ok(1..)) = read_some(&mut self.target, &mut self.from_target, cx)
+        {
+            let parsed = self.parse_target(now)?;
+            if !parsed && self.from_target.len() >= AHEAD_BYTES {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {

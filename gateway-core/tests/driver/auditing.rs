@@ -86,6 +86,28 @@ async fn what_the_trail_cannot_take_is_refused_and_counts_as_refused() {
     assert_eq!(world.trail.ends(), [("client closed".to_owned(), 4, 3)]);
 }
 
+/// An approval does not stand in for the trail.
+#[tokio::test(start_paused = true)]
+async fn what_is_approved_waits_for_its_event_too() {
+    for good in [true, false] {
+        let world = World::new();
+        world.trail.set(Mode::Pend);
+        let mut wire = world.session().await;
+        send(&mut wire.client, "HOLD a\n").await;
+        assert!(line(&mut wire.client).await.starts_with("HELD"));
+        world.desk.asked.lock().remove(0).send(Ok(())).unwrap();
+        silent(&mut wire.target).await;
+        if good {
+            world.trail.settle(Ok(()));
+            assert_eq!(line(&mut wire.target).await, "HOLD a");
+        } else {
+            world.trail.settle(Err(AuditError::Closed));
+            assert!(denied(&line(&mut wire.client).await).hint.contains("audit trail"));
+            silent(&mut wire.target).await;
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_client_sent_whole_before_it_closed_still_runs() {
     let world = World::new();
@@ -201,8 +223,8 @@ async fn chunks_change_nothing() {
         while answers.len() < 105 {
             let answer = line(&mut from_client).await;
             // The correlation names the session.
-            let cut = answer.find(",\"correlation\"").unwrap_or(answer.len());
-            answers.push(answer[..cut].to_owned());
+            let told = answer.split(",\"correlation\"").next().unwrap_or_default();
+            answers.push(told.to_owned());
         }
         silent(&mut from_client).await;
         drop((soon(writer).await.unwrap(), from_client));

@@ -36,14 +36,15 @@ async fn a_target_that_does_not_read_stalls_the_client() {
 async fn a_client_that_does_not_read_its_refusals_is_not_read_either() {
     let world = World::new();
     let mut wire = world.session().await;
-    let taken = flood(&mut wire.client, "DENY a\n", 64 << 20).await;
+    let message = format!("DENY {}\n", "a".repeat(58));
+    let taken = flood(&mut wire.client, &message, 64 << 20).await;
     assert!(taken < (1 << 20) + KEPT, "{taken}");
     let refused = world.trail.operations().len();
     assert!(refused * 100 < KEPT, "{refused} refusals wait");
     // All that it sent is answered once it reads.
     let (from, to) = tokio::io::split(wire.client);
     let mut from = tokio::io::BufReader::new(from).lines();
-    for _ in 0..taken / 7 {
+    for _ in 0..taken / message.len() {
         let answer = soon(from.next_line()).await.unwrap().unwrap();
         assert!(answer.starts_with("DENIED"));
     }

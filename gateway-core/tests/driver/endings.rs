@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway_core::machine::End;
+use gateway_core::machine::{End, Peer};
 
 use super::world::{World, line, rest, send, settle, soon};
 
@@ -39,6 +39,24 @@ async fn a_client_gets_all_that_the_target_sent_before_it_closed() {
     soon(writer).await.unwrap();
     assert_eq!(got.len(), 1_200_000 + "END target closed\n".len());
     assert_eq!(soon(wire.task).await.unwrap(), End::TargetClosed);
+}
+
+/// It says why it closes, and the client happens to send something just then.
+#[tokio::test(start_paused = true)]
+async fn a_client_gets_the_last_words_of_a_target_that_takes_no_more() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    settle().await;
+    let words = "+the target shuts down\n".repeat(2_500);
+    send(&mut wire.target, &words).await;
+    drop(wire.target);
+    send(&mut wire.client, "GET a\n").await;
+    let told = rest(&mut wire.client).await;
+    assert!(told.starts_with(&words), "{} of {}", told.len(), words.len());
+    assert!(matches!(
+        soon(wire.task).await.unwrap(),
+        End::Broken(Peer::Target, _)
+    ));
 }
 
 /// A goodbye that nobody takes holds nothing up for long.

@@ -51,7 +51,7 @@ impl Lines {
         }
     }
 
-    fn from_target(&mut self, line: &[u8], out: &mut Outbound) -> Result<Parsed<String>, Fault> {
+    fn answer(&mut self, line: &[u8], out: &mut Outbound) -> Result<Parsed<String>, Fault> {
         let consumed = line.len();
         match line[0] {
             b'*' | b'+' => return Ok(Parsed::Forward(consumed)),
@@ -107,7 +107,7 @@ impl ProtocolSession for Lines {
         };
         let line = &input[..=end];
         if from == Peer::Target {
-            return self.from_target(line, out);
+            return self.answer(line, out);
         }
         self.target_waits = false;
         if line == b"BYE\n" {

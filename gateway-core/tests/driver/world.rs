@@ -466,7 +466,7 @@ pub(crate) async fn flood(to: &mut (impl AsyncWriteExt + Unpin), text: &str, mos
     while taken < most {
         let mut bytes = chunk.as_bytes();
         while !bytes.is_empty() {
-            let written = tokio::time::timeout(Duration::from_millis(200), to.write(bytes)).await;
+            let written = tokio::time::timeout(Duration::from_secs(1), to.write(bytes)).await;
             match written {
                 Ok(Ok(n)) if n > 0 => {
                     taken += n;
