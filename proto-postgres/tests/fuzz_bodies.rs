@@ -37,6 +37,43 @@ fn the_committed_corpora_hold() {
     }
 }
 
+/// A little fuzzing without a fuzzer: inputs of the corpora, spliced and changed. `GATEWAY_FUZZ_ROUNDS` makes it longer.
+#[test]
+fn changed_inputs_hold() {
+    let rounds = std::env::var("GATEWAY_FUZZ_ROUNDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(200);
+    let mut dice = pair::play::Dice::new(7);
+    for (target, body) in pair::bodies::TARGETS {
+        let mut files: Vec<_> = std::fs::read_dir(corpus(target))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        let inputs: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
+        for _ in 0..rounds {
+            let mut data = inputs[dice.roll(inputs.len())].clone();
+            for _ in 0..dice.roll(4) {
+                let at = dice.roll(data.len() + 1);
+                match dice.roll(4) {
+                    0 if at < data.len() => data[at] = u8::try_from(dice.roll(256)).unwrap(),
+                    1 => data.truncate(at),
+                    2 => {
+                        let other = &inputs[dice.roll(inputs.len())];
+                        let tail = data.split_off(at);
+                        data.extend_from_slice(&other[dice.roll(other.len() + 1)..]);
+                        data.extend_from_slice(&tail);
+                    }
+                    _ => data.extend_from_slice(&inputs[dice.roll(inputs.len())]),
+                }
+            }
+            let held = std::panic::catch_unwind(|| body(&data));
+            assert!(held.is_ok(), "{target}: \"{}\"", data.escape_ascii());
+        }
+    }
+}
+
 #[cfg(feature = "goldens")]
 mod seed {
     use pair::message::*;

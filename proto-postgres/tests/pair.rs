@@ -706,7 +706,8 @@ mod random {
             for dice in [None, Some(Dice::new(seed)), Some(Dice::new(seed ^ 1))] {
                 let played = play(&script, all, dice);
                 prop_assert_eq!(&played.driver.end, &None);
-                prop_assert_eq!(played.short(), short(&expected));
+                // In a failed transaction the gateway can't ask what names mean, and says no to several statements.
+                prop_assert_eq!(played.short().replace("E:42501", "E:25P02"), short(&expected));
                 // Of errors the gateway's own have other texts.
                 let rest = |bytes| -> Vec<_> {
                     frames(bytes).into_iter().filter(|(tag, _)| !b"EN".contains(tag)).collect()

@@ -10,8 +10,11 @@ use proto_postgres::wire::{backend, frame, frontend};
 use super::driver::{Answer, Asked, Driver};
 use super::message::{frames, text};
 
-/// The names of the targets.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+/// What a target does with its input.
+pub type Body = fn(&[u8]);
+
+/// The targets by their names.
+pub const TARGETS: [(&str, Body); 6] = [
     ("frame", frame),
     ("frontend", frontend),
     ("backend", backend),
