@@ -175,7 +175,11 @@ where
         }
         // What an operator, the clock or a fault ends must not go on at the target; a client that just leaves has the
         // server's own behaviour.
-        let leaves = matches!(end, End::ClientClosed | End::TargetClosed | End::Broken(..));
+        // (Who is out of time was interrupted already, and did not heed it.)
+        let leaves = matches!(
+            end,
+            End::ClientClosed | End::TargetClosed | End::Broken(..) | End::OutOfTime
+        );
         if !leaves && !self.session.is_quiet() {
             let _ = tokio::time::timeout(GOODBYE, self.provider.interrupt()).await;
         }

@@ -15,9 +15,9 @@ use crate::machine::{End, Outcome, Question, Stage, Statement};
 use crate::operation::Operations;
 use crate::principal::Authenticated;
 use crate::resource::Resource;
-use crate::services::{CredentialError, Held, Lease, LeaseRequest};
+use crate::services::{CredentialError, Held, Lease, LeaseRequest, Waiting};
 use crate::session::SessionId;
-use crate::verdict::{Code, Decision, Denial, Obligations, Ruling, Verdict};
+use crate::verdict::{Code, Decision, Denial, Hold, Obligations, Ruling, Verdict};
 
 /// Counts of one session, shared with whoever lists sessions.
 #[derive(Debug, Default)]
@@ -219,9 +219,26 @@ impl SessionScope {
         let ticket = self.next_ticket;
         self.next_ticket = self.next_ticket.saturating_add(1);
         self.counters.counters.operations.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = None;
+        let verdict = match verdict {
+            Verdict::Hold(hold) => match self.open_approval(ticket, question, &hold, &policy) {
+                Ok(opened) => {
+                    waiting = Some(opened);
+                    Verdict::Hold(hold)
+                }
+                Err(denial) => Verdict::Deny(denial),
+            },
+            // An obligation that can't be met is not dropped.
+            Verdict::Allow { obligations, rules } if obligations.reason_required => Verdict::Deny(Denial {
+                code: Code::Denied,
+                rule: rules.first().cloned(),
+                operation: question.operations.summary().to_owned(),
+                hint: "this needs a stated reason, and none can be given on this gateway yet".to_owned(),
+            }),
+            other => other,
+        };
         let event = self.event(ticket, question, &verdict, &policy);
-        let held = matches!(verdict, Verdict::Hold(_));
-        let durable = self.durable(question, held);
+        let durable = self.durable(question, waiting.is_some());
         let receipt = self
             .gateway
             .parts
@@ -246,7 +263,15 @@ impl SessionScope {
                     }
                 }
             }
-            Verdict::Hold(hold) => self.hold(ticket, question, hold, policy, receipt, now),
+            Verdict::Hold(hold) => match waiting {
+                Some(waiting) => {
+                    self.running.insert(ticket, now);
+                    self.wait(ticket, question, hold, waiting, receipt)
+                }
+                None => {
+                    Judged::Now(self.refuse(ticket, &Denial::new(hold.operation, "nobody can approve this")))
+                }
+            },
         }
     }
 
@@ -289,40 +314,42 @@ impl SessionScope {
         self.refuse(ticket, denial)
     }
 
-    fn hold(
-        &mut self,
+    /// Opens an approval for a message; a denial where nobody can approve.
+    fn open_approval(
+        &self,
         ticket: u64,
         question: &Question,
-        hold: crate::verdict::Hold,
-        policy: Arc<str>,
-        receipt: Receipt,
-        now: std::time::Instant,
-    ) -> Judged {
-        let window = hold.wait.unwrap_or(self.gateway.parts.limits.hold);
-        let obligations = hold.obligations.clone();
-        let held = Held {
-            digest: digest(&self.who, &self.resource, question, &policy),
-            hold,
+        hold: &Hold,
+        policy: &Arc<str>,
+    ) -> Result<Waiting, Denial> {
+        self.gateway.parts.approvals.open(Held {
+            digest: digest(&self.who, &self.resource, question, policy),
+            hold: hold.clone(),
             session: self.id,
             principal: self.who.principal.clone(),
             resource: self.resource.clone(),
             operations: question.operations.clone(),
             statement: question.statement.as_ref().map(|s| s.text.clone()),
-            policy,
+            policy: policy.clone(),
             correlation: self.correlation(ticket),
-        };
-        let waiting = match self.gateway.parts.approvals.open(held) {
-            Ok(waiting) => waiting,
-            Err(denial) => return Judged::Now(self.refuse(ticket, &denial)),
-        };
-        self.running.insert(ticket, now);
-        let notice = waiting.notice;
+        })
+    }
+
+    fn wait(
+        &self,
+        ticket: u64,
+        question: &Question,
+        hold: Hold,
+        waiting: Waiting,
+        receipt: Receipt,
+    ) -> Judged {
+        let window = hold.wait.unwrap_or(self.gateway.parts.limits.hold);
+        let Waiting { notice, answer } = waiting;
         let pending = Arc::new(notice.clone());
         let unaudited = Arc::new(unaudited(question).decision(self.correlation(ticket)));
-        let answer = waiting.answer;
         let ruling = async move {
             match tokio::time::timeout(window, answer).await {
-                Ok(Ok(())) => after_audit(receipt, ticket, obligations, unaudited).await,
+                Ok(Ok(())) => after_audit(receipt, ticket, hold.obligations, unaudited).await,
                 Ok(Err(decision)) => Ruling::Refuse {
                     decision: Arc::new(decision),
                     ticket,

@@ -259,6 +259,7 @@ impl ProtocolAdapter for LinesAdapter {
         _: &Arc<Gateway>,
         _: &Arc<Resource>,
         statement: &str,
+        _: Option<&str>,
         _: bool,
     ) -> Result<Arc<Operations>, ConfigProblem> {
         Ok(Arc::new(Operations::new(Vec::new(), statement)))
