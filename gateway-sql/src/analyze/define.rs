@@ -152,6 +152,7 @@ impl Walker<'_> {
                     .as_ref()
                     .is_some_and(|range| matches!(self.named(range), Named::Temp(_)));
                 self.alter(rule.relation.as_ref());
+                self.changes.ruled.extend(self.changes.altered.last());
                 // ON SELECT makes a view of a table.
                 if temp || rule.event() == CmdType::CmdSelect {
                     self.unknown();
