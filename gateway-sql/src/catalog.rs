@@ -398,26 +398,28 @@ impl Catalog {
         self.types.get(schema)?.get(name)
     }
 
-    /// Ancestors and descendants by inheritance or partitioning, itself not included.
+    /// Relations by inheritance or partitioning that share its rows or lend them their tags: its descendants, and the
+    /// ancestors of all of them. Itself is not included.
     pub fn family(&self, relation: &Relation) -> Vec<&Relation> {
         let mut seen = BTreeSet::from([relation.oid]);
-        let mut todo: Vec<i64> = relation.parents.clone();
         let mut family = Vec::new();
+        let mut up: Vec<i64> = relation.parents.clone();
         let mut down: Vec<i64> = self.children.get(&relation.oid).cloned().unwrap_or_default();
-        while let Some(oid) = todo.pop() {
-            if seen.insert(oid)
-                && let Some(parent) = self.relation_by_oid(oid)
-            {
-                family.push(parent);
-                todo.extend(&parent.parents);
-            }
-        }
         while let Some(oid) = down.pop() {
             if seen.insert(oid)
                 && let Some(child) = self.relation_by_oid(oid)
             {
                 family.push(child);
                 down.extend(self.children.get(&oid).into_iter().flatten());
+                up.extend(&child.parents);
+            }
+        }
+        while let Some(oid) = up.pop() {
+            if seen.insert(oid)
+                && let Some(parent) = self.relation_by_oid(oid)
+            {
+                family.push(parent);
+                up.extend(&parent.parents);
             }
         }
         family

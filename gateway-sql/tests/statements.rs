@@ -387,3 +387,18 @@ fn definitions_read_what_they_move_compute_or_may_quote() {
         assert_eq!(read, expected, "{sql}");
     }
 }
+
+#[test]
+fn a_parent_carries_what_other_parents_say_of_its_children() {
+    let mut builder = Catalog::builder();
+    let tagged = builder.table("public", "customers", &["id", "email"]);
+    let gather = builder.table("public", "gather", &["id", "email"]);
+    builder.table("public", "old", &["id", "email"]);
+    builder.with_last(|old| old.parents = vec![tagged, gather]);
+    let analysis = analyze("SELECT email FROM gather", &builder.build(), &session());
+    let reads = &analysis.statements[0].reads;
+    assert!(
+        reads.iter().any(|column| column.table == "customers"),
+        "{reads:?}"
+    );
+}

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AlterTableCmd, AlterTableStmt, AlterTableType, CreateStatsStmt, CreateTrigStmt, DropBehavior, IndexStmt,
-    Node, ObjectType, RangeVar, RenameStmt, TruncateStmt,
+    AlterTableCmd, AlterTableStmt, AlterTableType, CmdType, CreateStatsStmt, CreateTrigStmt, DropBehavior,
+    IndexStmt, Node, ObjectType, RangeVar, RenameStmt, TruncateStmt,
 };
 
 use super::names::{qualified, text_of};
@@ -13,6 +13,9 @@ use super::scope::{Carries, ItemColumn};
 use super::walker::{Named, Walker, is_temp_schema};
 use crate::analysis::{Action, Effect};
 use crate::catalog::RelationKind;
+
+/// The mode of LOCK that SELECT takes, too.
+const ACCESS_SHARE: i32 = 1;
 
 impl Walker<'_> {
     /// Asks for changing a relation: `temp` for the session's own, `define` for others; on the table of an index.
@@ -149,7 +152,9 @@ impl Walker<'_> {
                     .as_ref()
                     .is_some_and(|range| matches!(self.named(range), Named::Temp(_)));
                 self.alter(rule.relation.as_ref());
-                if temp {
+                self.changes.ruled.extend(self.changes.altered.last());
+                // ON SELECT makes a view of a table.
+                if temp || rule.event() == CmdType::CmdSelect {
                     self.unknown();
                 }
             }
@@ -266,6 +271,11 @@ impl Walker<'_> {
             NodeEnum::LockStmt(lock) => {
                 for relation in &lock.relations {
                     match relation.node.as_ref() {
+                        // Reading locks as much, and pg_dump does it first.
+                        Some(NodeEnum::RangeVar(range)) if lock.mode == ACCESS_SHARE => {
+                            let item = self.relation_item(range);
+                            self.read_table(item);
+                        }
                         Some(NodeEnum::RangeVar(range)) => self.maintain(Some(range)),
                         _ => self.unknown(),
                     }

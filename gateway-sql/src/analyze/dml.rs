@@ -49,7 +49,7 @@ impl Walker<'_> {
             }
             Named::Relation(relation) => {
                 self.ask_table(action, &relation.schema, &relation.name);
-                if relation.rules {
+                if self.working.has_rules(relation) {
                     self.unknown();
                 }
                 for base in self.working.bases(self.catalog, relation) {
@@ -59,7 +59,7 @@ impl Walker<'_> {
                     ) {
                         self.ask_table(action, &base.schema, &base.name);
                     }
-                    if base.rules {
+                    if self.working.has_rules(base) {
                         self.unknown();
                     }
                 }

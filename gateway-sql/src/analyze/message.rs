@@ -30,6 +30,8 @@ pub(super) struct Working<'a> {
     pub(super) nested: usize,
     created: HashMap<(String, String), Relation>,
     altered: BTreeSet<i64>,
+    /// Relations that the message has given a rule.
+    ruled: BTreeSet<i64>,
     functions: HashSet<(String, String)>,
     code: bool,
 }
@@ -46,6 +48,7 @@ impl<'a> Working<'a> {
             nested,
             created: HashMap::new(),
             altered: BTreeSet::new(),
+            ruled: BTreeSet::new(),
             functions: HashSet::new(),
             code: false,
         }
@@ -101,6 +104,11 @@ impl<'a> Working<'a> {
     /// True if the message has altered the relation: its columns are not certain any more.
     pub(super) fn is_altered(&self, relation: &Relation) -> bool {
         self.altered.contains(&relation.oid)
+    }
+
+    /// True if writing the relation may run a rule.
+    pub(super) fn has_rules(&self, relation: &Relation) -> bool {
+        relation.rules || self.ruled.contains(&relation.oid)
     }
 
     /// Relations that the message has altered.
@@ -162,6 +170,7 @@ impl<'a> Working<'a> {
                 .insert((relation.schema.clone(), relation.name.clone()), relation);
         }
         self.altered.extend(changes.altered);
+        self.ruled.extend(changes.ruled);
         self.functions.extend(changes.functions);
         self.code |= changes.code;
         for effect in &statement.effects {
@@ -207,6 +216,7 @@ impl<'a> Working<'a> {
 pub(super) struct Changes {
     pub(super) created: Vec<Relation>,
     pub(super) altered: Vec<i64>,
+    pub(super) ruled: Vec<i64>,
     pub(super) functions: Vec<(String, String)>,
     pub(super) code: bool,
 }
