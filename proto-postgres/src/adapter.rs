@@ -8,11 +8,12 @@ use bytes::BytesMut;
 use gateway_core::adapter::{ConfigProblem, Connection, ProtocolAdapter, ServeError};
 use gateway_core::gateway::{Attempt, Gateway, LoginRefusal, SessionScope};
 use gateway_core::machine::{Outbound, Provider};
-use gateway_core::operation::Operations;
+use gateway_core::operation::{Operation, Operations};
 use gateway_core::policy::SchemaPart;
 use gateway_core::relay::{Leftover, Relay};
 use gateway_core::resource::{CredentialConfig, Resource};
 use gateway_core::transport::Transport;
+use gateway_core::verdict::Verdict;
 use gateway_sql::SessionState;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -326,7 +327,11 @@ impl ProtocolAdapter for PostgresAdapter {
         let mut out = Outbound::default();
         welcome(&parameters, &key, &mut out)?;
         let limits = connection.gateway.limits();
+        let tags = self
+            .tags(scope.resource())
+            .map_err(|e| ServeError::Target(e.to_string()))?;
         let settings = Settings {
+            withhold: !may_unmask_all(&scope, &tags),
             resource: scope.resource().name.clone(),
             database: database.clone(),
             login: target.login.clone(),
@@ -342,9 +347,6 @@ impl ProtocolAdapter for PostgresAdapter {
             );
             Changed(Arc::new(move || structures.supersede(&resource, &database)))
         };
-        let tags = self
-            .tags(scope.resource())
-            .map_err(|e| ServeError::Target(e.to_string()))?;
         let provider = StructureProvider {
             structures: self.structures.clone(),
             gateway: connection.gateway.clone(),
@@ -368,6 +370,23 @@ impl ProtocolAdapter for PostgresAdapter {
         drop(key);
         Ok(())
     }
+}
+
+/// Whether the session's principal may unmask every tag of the resource. Asked once: a session that policy later
+/// deprives of it still has its statements decided anew.
+fn may_unmask_all(scope: &SessionScope, tags: &TagIndex) -> bool {
+    let resource = scope.resource();
+    let asked: Vec<_> = tags
+        .all()
+        .iter()
+        .map(|tag| Operation::unmask(tag, &resource.name))
+        .collect();
+    let operations = Arc::new(Operations::new(asked, "unmask"));
+    let verdict = scope
+        .gateway()
+        .policy()
+        .decide(&scope.who().principal, resource, &operations);
+    matches!(verdict, Verdict::Allow { .. })
 }
 
 /// AuthenticationOk, what the target tells of itself, our own cancel key, and ReadyForQuery.

@@ -132,6 +132,18 @@ impl Wrong {
 }
 
 impl Message {
+    /// Why the parser refused the text, where it did.
+    fn syntax_error(&self) -> Option<&str> {
+        let (Self::Query { analyzed, .. } | Self::Parse { analyzed, .. }) = self else {
+            return None;
+        };
+        analyzed
+            .as_ref()?
+            .statements
+            .iter()
+            .find_map(|statement| statement.syntax_error.as_deref())
+    }
+
     /// Whether ReadyForQuery follows an error in its place.
     fn is_simple(&self) -> bool {
         match self {
@@ -170,7 +182,17 @@ impl Session {
                     Message::Improper(improper) => Some(improper.what),
                     _ => None,
                 };
-                self.refuse(message.is_simple(), refusal(decision, wrong), out);
+                let frame = match message.syntax_error() {
+                    Some(why) => refusal(
+                        &Decision {
+                            hint: format!("the text was not understood: {why}"),
+                            ..Decision::clone(decision)
+                        },
+                        wrong,
+                    ),
+                    None => refusal(decision, wrong),
+                };
+                self.refuse(message.is_simple(), frame, out);
                 Ok(())
             }
             Ruling::Run { obligations, ticket } => self.run(message, obligations, *ticket, out),

@@ -32,6 +32,7 @@ pub mod names;
 pub(crate) mod own;
 pub mod pending;
 pub mod text;
+mod withhold;
 
 use names::{Epoch, Names};
 use own::Own;
@@ -54,6 +55,9 @@ pub struct Settings {
     pub statement_bytes: usize,
     /// Longest Bind or FunctionCall, in bytes.
     pub parameter_bytes: usize,
+    /// Whether the principal may not unmask every tag of the resource: texts of the target that may carry tagged
+    /// values are then withheld.
+    pub withhold: bool,
     /// A suffix that no client can guess, for the names of the gateway's own statements.
     pub nonce: String,
 }

@@ -7,6 +7,7 @@ use gateway_sql::Effect;
 
 use super::own::Question;
 use super::pending::{Expect, Pending, Running, Step};
+use super::withhold::withheld;
 use super::{Copy, Message, Session, encode_into};
 use crate::rewrite;
 use crate::wire::backend::{self, ErrorBuilder, Severity, TransactionStatus, field, sqlstate};
@@ -136,9 +137,32 @@ impl Session {
                 self.parameter_status(status.name, status.value);
                 Ok(Fate::Pass)
             }
-            M::NoticeResponse(_) => Ok(if self.is_own() { Fate::Drop } else { Fate::Pass }),
+            M::NoticeResponse(notice) => {
+                if self.is_own() {
+                    return Ok(Fate::Drop);
+                }
+                let shown = self.shown(&notice.fields);
+                Ok(shown.map_or(Fate::Pass, |fields| {
+                    encode_into(&mut out.to_client, |to| {
+                        backend::NoticeResponse { fields }.encode(to)
+                    });
+                    Fate::Drop
+                }))
+            }
             M::NotificationResponse(_) => Ok(Fate::Pass),
-            M::ErrorResponse(error) => self.target_error(error, out),
+            M::ErrorResponse(error) => {
+                let fate = self.target_error(error, out)?;
+                let shown = match fate {
+                    Fate::Pass => self.shown(&error.fields),
+                    Fate::Drop => None,
+                };
+                Ok(shown.map_or(fate, |fields| {
+                    encode_into(&mut out.to_client, |to| {
+                        backend::ErrorResponse { fields }.encode(to)
+                    });
+                    Fate::Drop
+                }))
+            }
             M::ReadyForQuery(ready) => self.ready(ready.status, len, out),
             M::DataRow(row) => self.row(row),
             M::CopyData(_) => self.copied_row(),
@@ -179,6 +203,15 @@ impl Session {
                 "sent a message of unknown type {:?}",
                 char::from(unknown.tag)
             ))),
+        }
+    }
+
+    /// The fields of an error or notice where the client may not see all of them.
+    fn shown<'a>(&self, fields: &[(u8, &'a [u8])]) -> Option<Vec<(u8, &'a [u8])>> {
+        if self.settings.withhold {
+            withheld(fields)
+        } else {
+            None
         }
     }
 

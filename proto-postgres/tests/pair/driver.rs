@@ -72,6 +72,7 @@ impl Driver {
             login: "login".to_owned(),
             statement_bytes: STATEMENT_BYTES,
             parameter_bytes: STATEMENT_BYTES,
+            withhold: false,
             nonce: "gateway-nonce".to_owned(),
         };
         let parameters = [
@@ -274,6 +275,10 @@ impl Driver {
                     self.out.to_target.extend_from_slice(&run);
                 }
                 Parsed::Consumed(n) => self.from_client.advance(n),
+                Parsed::Goodbye(_) => {
+                    self.from_client.clear();
+                    return Err(End::ClientClosed);
+                }
                 Parsed::Inspect { consumed, message } => {
                     self.from_client.advance(consumed);
                     self.inspect(message)?;
@@ -297,7 +302,7 @@ impl Driver {
                     self.out.to_client.extend_from_slice(&run);
                 }
                 Parsed::Consumed(n) => self.from_target.advance(n),
-                Parsed::Inspect { .. } => panic!("only a client's message is inspected"),
+                Parsed::Inspect { .. } | Parsed::Goodbye(_) => panic!("only a client's message is inspected"),
             }
             progress = true;
         }

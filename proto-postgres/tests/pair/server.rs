@@ -704,6 +704,7 @@ impl Server {
         }
     }
 
+    #[allow(clippy::too_many_lines, reason = "a table of what a model of the server does, one arm a statement")]
     fn utility(
         &mut self,
         statement: &Statement,
