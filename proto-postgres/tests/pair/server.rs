@@ -704,7 +704,10 @@ impl Server {
         }
     }
 
-    #[allow(clippy::too_many_lines, reason = "a table of what a model of the server does, one arm a statement")]
+    #[allow(
+        clippy::too_many_lines,
+        reason = "a table of what a model of the server does, one arm a statement"
+    )]
     fn utility(
         &mut self,
         statement: &Statement,
