@@ -27,6 +27,9 @@ pub(crate) struct Reloader {
     /// What needs a restart, as it was at the start.
     fixed: Value,
     files: Vec<PathBuf>,
+    /// How the files were when the configuration was taken from them: a change that comes before the watch has begun is
+    /// noticed, too.
+    at_start: Fingerprint,
     engine: Arc<PolicyEngine>,
     gateway: Arc<Gateway>,
     tls: Arc<ServerTls>,
@@ -51,6 +54,7 @@ impl Reloader {
         Self {
             global,
             fixed: config.fixed(),
+            at_start: fingerprint(&files),
             files,
             engine,
             gateway,
@@ -112,7 +116,7 @@ impl Reloader {
 
     /// Reloads whenever the configuration file or the certificate changed; never returns.
     pub(crate) async fn watch_files(self: Arc<Self>) {
-        let mut seen = self.fingerprint().await;
+        let mut seen = self.at_start.clone();
         loop {
             tokio::time::sleep(LOOK).await;
             let now = self.fingerprint().await;
@@ -128,15 +132,27 @@ impl Reloader {
         }
     }
 
-    /// Changes with the files' times and sizes; symlinks are followed.
-    async fn fingerprint(&self) -> Vec<Option<(SystemTime, u64)>> {
-        let mut all = Vec::with_capacity(self.files.len());
-        for file in &self.files {
-            let meta = tokio::fs::metadata(file).await.ok();
-            all.push(meta.and_then(|meta| Some((meta.modified().ok()?, meta.len()))));
-        }
-        all
+    async fn fingerprint(&self) -> Fingerprint {
+        let files = self.files.clone();
+        // Files are looked at beside the runtime; a look that failed shows as a change, and the files are read again.
+        tokio::task::spawn_blocking(move || fingerprint(&files))
+            .await
+            .unwrap_or_default()
     }
+}
+
+/// Times and sizes of files.
+type Fingerprint = Vec<Option<(SystemTime, u64)>>;
+
+/// Changes with the files' times and sizes; symlinks are followed.
+fn fingerprint(files: &[PathBuf]) -> Fingerprint {
+    files
+        .iter()
+        .map(|file| {
+            let meta = std::fs::metadata(file).ok()?;
+            Some((meta.modified().ok()?, meta.len()))
+        })
+        .collect()
 }
 
 fn told(gateway: &Gateway, last_fault: &Mutex<Option<String>>, result: ReloadResult) {

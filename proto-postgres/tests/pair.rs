@@ -706,8 +706,10 @@ mod random {
             for dice in [None, Some(Dice::new(seed)), Some(Dice::new(seed ^ 1))] {
                 let played = play(&script, all, dice);
                 prop_assert_eq!(&played.driver.end, &None);
-                // In a failed transaction the gateway can't ask what names mean, and says no to several statements.
-                prop_assert_eq!(played.short().replace("E:42501", "E:25P02"), short(&expected));
+                // In a failed transaction the gateway can't ask what names mean, and says no to several statements; and
+                // a portal that has changed the structure is not run again, which the server refuses, too.
+                let alike = |text: String| text.replace("E:42501", "E:25P02").replace("E:55000", "E:25P02");
+                prop_assert_eq!(alike(played.short()), alike(short(&expected)));
                 // Of errors the gateway's own have other texts.
                 let rest = |bytes| -> Vec<_> {
                     frames(bytes).into_iter().filter(|(tag, _)| !b"EN".contains(tag)).collect()
