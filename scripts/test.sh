@@ -82,6 +82,8 @@ stage check "links of the book" python3 scripts/check-docs.py
 stage tests "end to end" "$python" tests/e2e/run.py --gateway "$gateway"
 stage tests "cases: postgres" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
     --expect allow deny mask --refusal-is-mask
+stage tests "cases: attacks and uses of every class" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
+    --cases tests/attack --expect allow deny mask error --refusal-is-mask
 if [[ -f ../shared/cases/postgres/rig.py ]]; then
     stage tests "cases: postgres, the shared sample" "$python" ../shared/cases/postgres/rig.py --gateway "$gateway" \
         --expect allow deny

@@ -28,6 +28,7 @@ use crate::wire::backend::TransactionStatus;
 
 mod backend;
 mod client;
+mod effects;
 pub mod names;
 pub(crate) mod own;
 pub mod pending;

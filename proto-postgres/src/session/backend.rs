@@ -3,7 +3,6 @@
 use bytes::BytesMut;
 use gateway_core::machine::{End, Fault, Outbound, Outcome, Parsed, Peer};
 use gateway_core::verdict::{Code, Decision, Denial};
-use gateway_sql::Effect;
 
 use super::own::Question;
 use super::pending::{Expect, Pending, Running, Step};
@@ -508,7 +507,7 @@ impl Session {
     }
 
     /// gateway-sql sees the same portals.
-    fn mirror_portals(&mut self) {
+    pub(crate) fn mirror_portals(&mut self) {
         let (names, declared) = (&self.names, &self.declared);
         self.state
             .cursors
@@ -623,7 +622,7 @@ impl Session {
     }
 
     /// An error may have undone what the transaction changed.
-    fn note_failure(&mut self) {
+    pub(crate) fn note_failure(&mut self) {
         if self.touched {
             self.environment_stale = true;
         }
@@ -642,105 +641,6 @@ impl Session {
             bytes: running.bytes,
             error: running.error,
         });
-    }
-
-    /// What a statement has changed, now that the server has done it.
-    fn apply(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            self.apply_one(effect);
-        }
-    }
-
-    fn apply_one(&mut self, effect: Effect) {
-        let settled = self.run;
-        match effect {
-            Effect::Prepare { name, sql } => {
-                if let Some(structure) = self.structure().cloned() {
-                    let analyzed = structure.cache.analyzed(
-                        &sql,
-                        &structure,
-                        &self.state,
-                        &self.shared,
-                        &self.settings.resource,
-                    );
-                    let prepared = super::names::Prepared {
-                        sql,
-                        analyzed,
-                        epoch: self.epoch(),
-                    };
-                    let change = self.names.set_statement(&name, Some(prepared), settled);
-                    self.names.confirm(&change);
-                    self.mirror_statement(&name);
-                }
-            }
-            Effect::Deallocate(Some(name)) => {
-                let change = self.names.set_statement(&name, None, settled);
-                self.names.confirm(&change);
-                self.state.prepared.remove(&name);
-            }
-            Effect::Deallocate(None) => self.forget_statements(),
-            Effect::DeclareCursor { name, cursor } => {
-                self.declared.insert(name.clone(), cursor.clone());
-                self.state.cursors.insert(name, cursor);
-            }
-            Effect::CloseCursor(Some(name)) => {
-                self.state.cursors.remove(&name);
-                self.declared.remove(&name);
-                let change = self.names.set_portal(&name, None, settled);
-                self.names.confirm(&change);
-            }
-            Effect::CloseCursor(None) => {
-                self.state.cursors.clear();
-                self.declared.clear();
-                self.names.clear_portals();
-            }
-            Effect::TempCreated { name, relation } => {
-                self.state.temp.insert(name, relation);
-                self.environment = self.environment.wrapping_add(1);
-                self.environment_changed();
-            }
-            Effect::TempWritten { name, carries } => {
-                if let Some(relation) = self.state.temp.get_mut(&name) {
-                    relation.carries.extend(carries);
-                    self.environment = self.environment.wrapping_add(1);
-                }
-            }
-            Effect::SetSearchPath(_) | Effect::SessionSettingsChanged | Effect::TempChanged => {
-                self.environment_changed();
-            }
-            Effect::DiscardAll => {
-                self.forget_statements();
-                self.state.cursors.clear();
-                self.declared.clear();
-                self.names.clear_portals();
-                self.environment_changed();
-            }
-            Effect::CatalogChanged => {
-                self.defined = true;
-                self.private_stale = true;
-            }
-            Effect::Commit | Effect::Rollback => {
-                // All portals are gone at once, not only at the next Sync.
-                self.names.clear_portals();
-                self.mirror_portals();
-                self.note_failure();
-            }
-            Effect::RollbackTo(_) => self.note_failure(),
-            Effect::StandardConformingStrings(_) | Effect::ClientEncoding(_) => {
-                // The server tells both by ParameterStatus.
-            }
-            Effect::Begin | Effect::Savepoint(_) | Effect::CopyIn | Effect::CopyOut => {}
-        }
-    }
-
-    fn forget_statements(&mut self) {
-        self.names.clear_statements();
-        self.state.prepared.clear();
-    }
-
-    fn environment_changed(&mut self) {
-        self.environment_stale = true;
-        self.touched = true;
     }
 
     pub(crate) fn notice(&mut self, decision: &Decision, out: &mut Outbound) {
