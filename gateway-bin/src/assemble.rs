@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use gateway_core::adapter::Registry;
 use gateway_core::policy::{PolicyEngine, Vocabulary};
+use gateway_identity::oidc::CheckedIssuers;
 use gateway_store::SqliteStore;
 
 use crate::config::Config;
@@ -28,6 +29,19 @@ pub(crate) fn policies(config: &Config) -> anyhow::Result<Arc<PolicyEngine>> {
         Ok(engine) => Ok(Arc::new(engine)),
         Err(errors) => bail!("the policies are refused:\n{errors}"),
     }
+}
+
+/// The issuers of a configuration, checked, with their certificates read; says of each that is for development alone.
+pub(crate) fn issuers(config: &Config) -> anyhow::Result<CheckedIssuers> {
+    let issuers = CheckedIssuers::new(config.oidc.clone())?;
+    for name in issuers.plain() {
+        tracing::warn!(
+            issuer = name,
+            "THIS ISSUER IS TRUSTED OVER PLAIN HTTP: whoever can listen on its port here can be anybody; for development \
+             only, never in production"
+        );
+    }
+    Ok(issuers)
 }
 
 /// Makes the data directory where it isn't there; only its owner may enter it.

@@ -1,5 +1,6 @@
 //! The configuration: read ([`read`]), checked section by section, all faults at once, and shown ([`show`]).
 
+mod identity;
 mod keys;
 mod read;
 mod resources;
@@ -21,6 +22,7 @@ use gateway_core::gateway::AuditOptions;
 use gateway_core::limits::{Limits, duration};
 use gateway_core::resource::Resource;
 use gateway_core::tls::TlsConfig;
+use gateway_identity::oidc::OidcSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -115,6 +117,8 @@ pub(crate) struct Config {
     pub(crate) audit: AuditSection,
     /// `[limits]`.
     pub(crate) limits: Limits,
+    /// Every `[[identity.oidc]]`.
+    pub(crate) oidc: Vec<OidcSettings>,
     /// Every `[[resource]]`, by name.
     pub(crate) resources: BTreeMap<String, Arc<Resource>>,
     /// The adapters, configured.
@@ -167,7 +171,7 @@ impl Config {
         let listen = checker.listen(values.remove("listen"));
         let tls = checker.tls(values.remove("tls"));
         checker.store(values.remove("store"));
-        checker.identity(values.remove("identity"));
+        let oidc = checker.identity(values.remove("identity"));
         let policy_dir = checker.policy(values.remove("policy"));
         let audit = checker.audit(values.remove("audit"));
         let limits = checker.flat::<Limits>("limits", values.remove("limits"), Limits::default(), &[]);
@@ -182,6 +186,7 @@ impl Config {
                 policy_dir,
                 audit,
                 limits,
+                oidc,
                 resources,
                 registry,
                 sections,
@@ -392,15 +397,10 @@ impl Checker<'_> {
         }
     }
 
-    fn identity(&mut self, value: Option<Value>) {
+    fn identity(&mut self, value: Option<Value>) -> Vec<OidcSettings> {
         let mut table = self.table("identity", value);
-        if table.remove("oidc").is_some() {
-            self.push(
-                "identity.oidc",
-                "OIDC issuers are not supported yet; take it out, and use `gateway token create`",
-            );
-        }
         refuse_unknown("identity", &mut table, &["oidc"], &mut self.problems);
+        identity::check(self.raw, table.remove("oidc"), &mut self.problems)
     }
 
     fn policy(&mut self, value: Option<Value>) -> Option<PathBuf> {

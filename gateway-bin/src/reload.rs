@@ -10,9 +10,11 @@ use gateway_core::gateway::Gateway;
 use gateway_core::operation::truncate;
 use gateway_core::policy::{PolicyEngine, PolicyErrors, ReloadOutcome, ReloadResult, Watcher, watch};
 use gateway_core::tls::ServerTls;
+use gateway_identity::oidc::OidcAuthenticator;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::assemble;
 use crate::cli::Global;
 use crate::config::Config;
 
@@ -21,7 +23,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Longest fault in the audit trail, in bytes.
 const FAULT: usize = 16 * 1024;
 
-/// Reloads policies, resources and the certificate.
+/// Reloads policies, resources, issuers and the certificate.
 pub(crate) struct Reloader {
     global: Global,
     /// What needs a restart, as it was at the start.
@@ -33,6 +35,7 @@ pub(crate) struct Reloader {
     engine: Arc<PolicyEngine>,
     gateway: Arc<Gateway>,
     tls: Arc<ServerTls>,
+    oidc: Arc<OidcAuthenticator>,
     /// The last fault that is in the trail: policies are also watched, and one fault is told once.
     last_fault: Arc<Mutex<Option<String>>>,
     /// One at a time.
@@ -47,10 +50,12 @@ impl Reloader {
         engine: Arc<PolicyEngine>,
         gateway: Arc<Gateway>,
         tls: Arc<ServerTls>,
+        oidc: Arc<OidcAuthenticator>,
     ) -> Self {
         let mut files = vec![config.file.clone()];
         files.extend(config.tls.cert.clone());
         files.extend(config.tls.key.clone());
+        files.extend(config.oidc.iter().filter_map(|issuer| issuer.ca.clone()));
         Self {
             global,
             fixed: config.fixed(),
@@ -59,6 +64,7 @@ impl Reloader {
             engine,
             gateway,
             tls,
+            oidc,
             last_fault: Arc::default(),
             turn: tokio::sync::Mutex::new(()),
         }
@@ -89,7 +95,8 @@ impl Reloader {
 
     fn apply(&self) -> anyhow::Result<String> {
         let config = Config::load(&self.global)?;
-        // The certificate first: should it be bad, nothing has changed yet.
+        // What can be bad comes first, while nothing has changed yet.
+        let issuers = assemble::issuers(&config)?;
         self.tls.reload()?;
         let outcome = match self.engine.reload() {
             Ok(outcome) => outcome,
@@ -99,9 +106,11 @@ impl Reloader {
         let resources = config.resources.len();
         if config.fixed() != self.fixed {
             tracing::warn!(
-                "some changed settings take effect at the next start; only policies, resources and the certificate reload"
+                "some changed settings take effect at the next start; only policies, resources, issuers and the certificate \
+                 reload"
             );
         }
+        self.oidc.trust(issuers);
         self.gateway.replace_resources(config.resources);
         Ok(format!("{} policies, {resources} resources", outcome.policies))
     }

@@ -14,7 +14,8 @@ use gateway_core::machine::End;
 use gateway_core::policy::Watcher;
 use gateway_core::services::{NobodyApproves, Policy, Store};
 use gateway_core::tls::ServerTls;
-use gateway_identity::TokenAuthenticator;
+use gateway_identity::oidc::OidcAuthenticator;
+use gateway_identity::{Authenticators, TokenAuthenticator};
 use jiff::Timestamp;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -48,6 +49,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("signals cannot be caught")?;
     let config = Config::load(global)?;
     let policy = assemble::policies(&config)?;
+    let issuers = assemble::issuers(&config)?;
     let metrics = PrometheusBuilder::new()
         .install_recorder()
         .context("metrics cannot be kept")?;
@@ -62,11 +64,14 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         tracing::warn!(sessions = cut, "sessions were cut when the gateway last stopped");
     }
     let tls = Arc::new(ServerTls::open(config.tls.clone(), &config.data_dir)?);
+    let oidc = Arc::new(OidcAuthenticator::new(Timestamp::now));
+    oidc.trust(issuers);
+    let tokens = TokenAuthenticator::new(store.clone(), Timestamp::now);
     let gateway = Gateway::new(
         Parts {
             policy: policy.clone(),
             audit: audit.clone(),
-            authenticator: Arc::new(TokenAuthenticator::new(store.clone(), Timestamp::now)),
+            authenticator: Arc::new(Authenticators::new(tokens, oidc.clone())),
             credentials: Arc::new(StaticCredentials),
             approvals: Arc::new(NobodyApproves),
             store,
@@ -83,6 +88,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         policy.clone(),
         gateway.clone(),
         tls.clone(),
+        oidc,
     ));
     let state = Arc::new(State {
         gateway: gateway.clone(),

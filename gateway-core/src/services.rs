@@ -54,6 +54,9 @@ pub enum AuthError {
     /// It is not of a form that anyone issues.
     #[error("the secret has no known form")]
     Form,
+    /// It has a known form and is refused for what it says.
+    #[error("the token is refused: {0}")]
+    Rejected(String),
     /// Whoever knows could not be asked.
     #[error("identity cannot be verified now: {0}")]
     Unavailable(String),

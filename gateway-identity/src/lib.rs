@@ -1,4 +1,4 @@
-//! Who asks: the gateway's own tokens, how they are made and how they are verified.
+//! Who asks: the gateway's own tokens, how they are made and how they are verified; and the tokens of OIDC issuers.
 //!
 //! ```
 //! use gateway_core::principal::PrincipalKind;
@@ -19,8 +19,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod chain;
+#[cfg(feature = "dev-issuer")]
+pub mod dev_issuer;
 mod duration;
+mod names;
+pub mod oidc;
 pub mod tokens;
 
+pub use chain::Authenticators;
 pub use duration::{DurationError, parse_duration};
 pub use tokens::{CreateToken, Token, TokenAuthenticator, TokenError};

@@ -16,7 +16,9 @@ use gateway_core::secret::Secret;
 use zeroize::Zeroizing;
 
 pub use authenticator::TokenAuthenticator;
-pub use create::{CreateToken, MAX_GROUPS, MAX_NAME, MAX_TTL, MIN_TTL, TokenError};
+pub use create::{CreateToken, MAX_TTL, MIN_TTL, TokenError};
+
+pub use crate::names::{MAX_GROUPS, MAX_NAME};
 
 /// What every token begins with.
 const PREFIX: &str = "gwt_";

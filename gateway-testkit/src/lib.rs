@@ -23,6 +23,7 @@ mod ports;
 mod postgres;
 mod raw;
 mod relay;
+mod web;
 
 pub use forwarder::{Forwarder, forward};
 pub use gateway::{GatewayOptions, GatewayProcess, Identity};
@@ -30,3 +31,4 @@ pub use ports::{free_port, wait_for_port};
 pub use postgres::{AuthMethod, PostgresOptions, PostgresServer, ServerCertificate};
 pub use raw::{Frame, RawClient};
 pub use relay::{ChunkingRelay, DelayingRelay};
+pub use web::{Answer, WebServer};

@@ -34,6 +34,11 @@ fn check(global: &Global) -> anyhow::Result<ExitCode> {
         _ => ServerTls::open(config.tls.clone(), &config.data_dir).map(drop),
     };
     let mut wrong = false;
+    // Issuers are not asked: they may be out of reach from here, or not up yet.
+    if let Err(error) = assemble::issuers(&config) {
+        eprintln!("gateway: {error:#}");
+        wrong = true;
+    }
     if let Err(error) = &tls {
         eprintln!("gateway: [tls]: {error}");
         wrong = true;

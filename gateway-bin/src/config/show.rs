@@ -31,6 +31,11 @@ impl Config {
             "limits": self.limits,
             "resource": resources,
         });
+        if !self.oidc.is_empty()
+            && let Value::Object(tree) = &mut tree
+        {
+            tree.insert("identity".to_owned(), json!({ "oidc": self.oidc }));
+        }
         if let Value::Object(tree) = &mut tree {
             tree.extend(self.sections.clone());
         }
@@ -43,11 +48,12 @@ impl Config {
         Ok(toml::to_string(&self.tree())?)
     }
 
-    /// What only takes effect at a start: all but the resources.
+    /// What only takes effect at a start: all but resources and issuers.
     pub(crate) fn fixed(&self) -> Value {
         let mut tree = self.tree();
         if let Value::Object(tree) = &mut tree {
             tree.remove("resource");
+            tree.remove("identity");
         }
         tree
     }

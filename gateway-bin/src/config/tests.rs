@@ -39,3 +39,28 @@ fn what_is_shown_can_be_read_again() {
     assert_eq!(again.limits.idle, Duration::from_secs(300));
     assert_eq!(again.audit.log_options().flush_interval, Duration::from_secs(1));
 }
+
+#[test]
+fn issuers_are_shown_with_their_defaults_and_reload_without_a_restart() {
+    let issuer = "[[identity.oidc]]\nname = \"corp\"\nissuer = \"https://a.example\"\naudience = [\"gateway\"]\n\
+                  required_claims = { hd = \"example.com\" }\nca = \"corp.pem\"\n";
+    let (dir, config) = load(issuer);
+    let config = config.unwrap();
+    assert_eq!(
+        config.oidc[0].ca.as_deref(),
+        Some(dir.path().join("corp.pem").as_path())
+    );
+    let shown = config.to_toml().unwrap();
+    for part in [
+        "subject_claim = \"sub\"",
+        "groups_claim = \"groups\"",
+        "clock_skew = \"30s\"",
+        "EdDSA",
+        "example.com",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let (_dir, again) = load(&shown);
+    assert_eq!(again.unwrap().oidc, config.oidc);
+    assert!(config.fixed().get("identity").is_none());
+}

@@ -42,7 +42,46 @@ const FAULTS: &[(&str, &[&str])] = &[
     ),
     (
         "[[identity.oidc]]\nname = \"corp\"\n",
-        &["`identity.oidc`", "not supported yet"],
+        &[
+            "`identity.oidc.corp.issuer`",
+            "`identity.oidc.corp.audience`",
+            "is missing",
+        ],
+    ),
+    (
+        "[identity.oidc]\nname = \"corp\"\n",
+        &["`identity.oidc`", "`[[identity.oidc]]`"],
+    ),
+    (
+        "[[identity.oidc]]\nname = \"corp\"\nisuer = \"https://a.example\"\n",
+        &[
+            "`identity.oidc.corp.isuer`",
+            "did you mean `identity.oidc.corp.issuer`",
+        ],
+    ),
+    (
+        "[[identity.oidc]]\nname = \"corp\"\nissuer = \"http://a.example\"\naudience = \"gateway\"\n",
+        &["`identity.oidc.corp.issuer`", "must be https://"],
+    ),
+    (
+        "[[identity.oidc]]\nname = \"corp\"\nissuer = \"https://a.example\"\naudience = \"gateway\"\n\
+         algorithms = [\"HS256\"]\nclock_skew = \"1h\"\n",
+        &["`identity.oidc.corp.algorithms`", "`HS256`", "`RS256`"],
+    ),
+    (
+        "[[identity.oidc]]\nname = \"corp\"\nissuer = \"https://a.example\"\naudience = \"gateway\"\n\
+         clock_skew = \"1h\"\n",
+        &["`identity.oidc.corp.clock_skew`", "5m"],
+    ),
+    (
+        "[[identity.oidc]]\nname = \"a\"\nissuer = \"https://a.example\"\naudience = \"gateway\"\n\
+         [[identity.oidc]]\nname = \"b\"\nissuer = \"https://a.example/\"\naudience = \"other\"\n",
+        &["`identity.oidc.b.issuer`", "two entries for this issuer"],
+    ),
+    (
+        "[[identity.oidc]]\nname = \"a\"\nissuer = \"https://a.example\"\naudience = \"gateway\"\n\
+         [[identity.oidc]]\nname = \"a\"\nissuer = \"https://b.example\"\naudience = \"gateway\"\n",
+        &["`identity.oidc.a.name`", "two issuers of this name"],
     ),
     (
         "[identity]\nodic = 1\n",

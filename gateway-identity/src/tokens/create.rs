@@ -10,11 +10,8 @@ use gateway_core::services::TokenRecord;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Token, random, scram};
+use crate::names::{self, MAX_GROUPS};
 
-/// The longest subject and group name, in bytes.
-pub const MAX_NAME: usize = 256;
-/// The most groups of one token.
-pub const MAX_GROUPS: usize = 200;
 /// The most resources that one token is limited to.
 const MAX_RESOURCES: usize = 1000;
 /// The shortest life of a token.
@@ -131,26 +128,8 @@ fn wrong(what: &'static str, name: &str, why: impl Into<String>) -> TokenError {
     }
 }
 
-/// A name that policies, logs and lists can show: some text, without control characters, blanks around it, or more
-/// than [`MAX_NAME`] bytes.
 fn check_name(what: &'static str, name: &str) -> Result<(), TokenError> {
-    if name.is_empty() {
-        return Err(wrong(what, name, "is empty"));
-    }
-    if name.len() > MAX_NAME {
-        return Err(wrong(
-            what,
-            name,
-            format!("has {} bytes; the limit is {MAX_NAME}", name.len()),
-        ));
-    }
-    if name.chars().any(char::is_control) {
-        return Err(wrong(what, name, "has a control character"));
-    }
-    if name.trim() != name {
-        return Err(wrong(what, name, "begins or ends with a blank"));
-    }
-    Ok(())
+    names::fault(name).map_or(Ok(()), |why| Err(wrong(what, name, why)))
 }
 
 fn check_resource(name: &str) -> Result<(), TokenError> {
