@@ -84,6 +84,7 @@ fn the_script_plays_and_leaves_nothing() {
         "define public.orders",
         "still here",
         "unmask pii.email",
+        "olivia logs in with an OIDC token",
         "write-unbounded public.products",
         "canceling statement",
         "are whole",

@@ -1,7 +1,7 @@
 //! `gateway demo`: the gateway in front of a private PostgreSQL, to try by hand, or played by itself.
 //!
 //! ```text
-//!   stage (a directory) ── postgres (initdb, sample data) ── gateway (`serve` of this binary, tokens)
+//!   stage (a directory) ── postgres (initdb, sample data) ── issuer ── gateway (`serve` of this binary, tokens)
 //!                                                               ├── guide: what to type, until Ctrl-C
 //!                                                               └── story: `--script`, each outcome checked
 //! ```
@@ -11,6 +11,7 @@
 
 mod gateway;
 mod guide;
+mod issuer;
 mod postgres;
 mod process;
 mod stage;
@@ -26,6 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::adapters;
 use crate::cli::{Demo, Global};
 use gateway::Gateway;
+use issuer::Issuer;
 use postgres::{Installed, Server};
 use stage::Stage;
 use story::Story;
@@ -77,7 +79,8 @@ async fn perform(
         stage.dir.display()
     ))?;
     let server = Server::start(installed, &stage.dir.join("postgres"), &mut stage.postgres).await?;
-    let gateway = Gateway::start(stage, &server, global.log_format).await?;
+    let issuer = Issuer::start().await?;
+    let gateway = Gateway::start(stage, &server, issuer.as_ref(), global.log_format).await?;
     let alice = gateway.person("alice", "analysts").await?;
     let wanda = gateway.person("wanda", "writers").await?;
     if script {
@@ -87,11 +90,12 @@ async fn perform(
             gateway: &gateway,
             alice: &alice,
             wanda: &wanda,
+            olivia: issuer.as_ref().map(Issuer::person).transpose()?,
             steps: 0,
         };
         return story.play().await;
     }
-    guide::print(stage, installed, &gateway, [&alice, &wanda])?;
+    guide::print(stage, installed, &gateway, [&alice, &wanda], issuer.as_ref())?;
     say("Ctrl-C stops everything.")?;
     let (Some(server), Some(serve)) = (&mut stage.postgres, &mut stage.gateway) else {
         bail!("nothing runs");

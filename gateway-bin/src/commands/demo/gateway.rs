@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use gateway_core::principal::PrincipalKind;
 use tokio::process::{Child, Command};
 
+use super::issuer::Issuer;
 use super::postgres::Server;
 use super::process::{Outcome, command, dies_with_demo, run, tail};
 use super::stage::{Stage, create_private, free_port, write_private};
@@ -85,6 +86,7 @@ impl Gateway {
     pub(super) async fn start(
         stage: &mut Stage,
         server: &Server,
+        issuer: Option<&Issuer>,
         log_format: LogFormat,
     ) -> anyhow::Result<Self> {
         let Stage {
@@ -98,6 +100,9 @@ impl Gateway {
         let secrets = dir.join("secrets");
         std::fs::create_dir(&secrets)?;
         write_private(&secrets.join(RESOURCE), &server.password)?;
+        let config = CONFIG
+            .replace("{target}", &server.port.to_string())
+            .replace("{identity}", &issuer.map(Issuer::section).unwrap_or_default());
         let binary = std::env::current_exe().context("the gateway's own binary cannot be found")?;
         let mut usual = true;
         for _ in 0..TRIES {
@@ -107,7 +112,7 @@ impl Gateway {
                 (free_port(None)?, free_port(None)?)
             };
             usual = false;
-            match Self::attempt(dir, slot, &binary, ports, server.port, log_format).await {
+            match Self::attempt(dir, slot, &binary, ports, &config, log_format).await {
                 Ok(gateway) => return Ok(gateway),
                 Err(Failed::Other(error)) => return Err(error),
                 Err(Failed::Port) => {}
@@ -121,14 +126,13 @@ impl Gateway {
         slot: &mut Option<Child>,
         binary: &Path,
         (port, control): (u16, u16),
-        target: u16,
+        text: &str,
         log_format: LogFormat,
     ) -> Result<Self, Failed> {
         let config = dir.join("gateway.toml");
-        let text = CONFIG
+        let text = text
             .replace("{postgres}", &port.to_string())
-            .replace("{control}", &control.to_string())
-            .replace("{target}", &target.to_string());
+            .replace("{control}", &control.to_string());
         std::fs::write(&config, text)?;
         let log = dir.join(LOG);
         let file = create_private(&log)?;

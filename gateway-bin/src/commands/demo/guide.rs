@@ -1,6 +1,7 @@
 //! What the demo tells a person to try.
 
 use super::gateway::{self, Gateway, Person, RESOURCE};
+use super::issuer::Issuer;
 use super::postgres::{self, DATABASE, Installed};
 use super::say;
 use super::stage::Stage;
@@ -11,6 +12,7 @@ pub(super) fn print(
     installed: &Installed,
     gateway: &Gateway,
     people: [&Person; 2],
+    issuer: Option<&Issuer>,
 ) -> anyhow::Result<()> {
     let Gateway { port, control, .. } = gateway;
     let dir = stage.dir.display();
@@ -36,6 +38,16 @@ pub(super) fn print(
     say("\n\
         \x20   UPDATE products SET stock = stock - 1 WHERE id = 7;     -- permitted\n\
         \x20   UPDATE products SET stock = 0;                          -- refused: nothing limits it\n")?;
+    if let Some(issuer) = issuer {
+        say(
+            "Or as somebody for whom an OIDC issuer speaks, here one for development that gives a token to whoever asks:\n",
+        )?;
+        say(format!(
+            "    PGPASSWORD=\"$(curl -s {})\" \\\n      psql \"host=127.0.0.1 port={port} user={}@{RESOURCE} dbname={DATABASE}\"\n",
+            issuer.token_url(),
+            issuer.person()?.name
+        ))?;
+    }
     say(format!(
         "Add `sslmode=verify-full sslrootcert={}` to have psql check the gateway.\n",
         ca.display()

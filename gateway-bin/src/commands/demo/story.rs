@@ -57,6 +57,8 @@ pub(super) struct Story<'a> {
     pub(super) gateway: &'a Gateway,
     pub(super) alice: &'a Person,
     pub(super) wanda: &'a Person,
+    /// Who has a token of the development issuer.
+    pub(super) olivia: Option<Person>,
     pub(super) steps: u32,
 }
 
@@ -66,6 +68,7 @@ impl Story<'_> {
         let began = Instant::now();
         self.reads().await?;
         self.writes().await?;
+        self.vouched().await?;
         self.prepared().await?;
         self.cancel().await?;
         self.server_log()?;
@@ -106,6 +109,24 @@ impl Story<'_> {
                 Has("pii.email"),
                 Has("Customer 1 | south"),
                 Lacks("@mail.example"),
+            ],
+        )
+        .await
+    }
+
+    async fn vouched(&mut self) -> anyhow::Result<()> {
+        let Some(olivia) = self.olivia.take() else {
+            return say("\n(This build has no development issuer; nobody logs in with an OIDC token.)");
+        };
+        self.psql(
+            "olivia logs in with an OIDC token as her password: her group, and so what she may, is in the token",
+            &olivia,
+            "SELECT count(*) AS orders_seen FROM orders;\nDELETE FROM orders WHERE id = 7;",
+            &[
+                Has("orders_seen"),
+                Has("600"),
+                Has("ERROR:  42501"),
+                Has("write public.orders"),
             ],
         )
         .await
