@@ -203,13 +203,13 @@ impl Shared {
             .increment(1);
         match outcome {
             Ok(keys) => {
-                let known = self.state.borrow().keys.len();
+                let (known, recovered) = (self.state.borrow().keys.len(), failures.reset());
                 if keys.len() == 0 {
                     tracing::error!(
                         issuer,
                         "the issuer publishes no key of use: none of its tokens is accepted"
                     );
-                } else if failures.reset() || keys.len() != known {
+                } else if recovered || keys.len() != known {
                     tracing::info!(issuer, keys = keys.len(), "the keys of the issuer were read");
                 }
             }
