@@ -115,11 +115,11 @@ async fn known_keys_do_not_work_for_ever_without_the_issuer() {
     verify(&authenticator, &token).await.unwrap();
     idp.web.down().await;
     tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(59)).await;
+    tokio::time::advance(Duration::from_secs(45)).await;
     tokio::time::resume();
     verify(&authenticator, &token).await.unwrap();
     tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::advance(Duration::from_secs(20)).await;
     tokio::time::resume();
     assert!(matches!(
         refusal(&authenticator, &token).await,
@@ -284,14 +284,16 @@ async fn keys_elsewhere_than_https_or_loopback_are_not_fetched() {
         let idp = Idp::start(&[&signer]).await;
         let discovery = json!({"issuer": idp.url(), "jwks_uri": jwks_uri});
         idp.web.set(DISCOVERY, Answer::Body(discovery.to_string()));
-        let authenticator = authenticator(vec![idp.settings()]);
+        let mut settings = idp.settings();
+        settings.pace.fetch = Duration::from_secs(5);
+        let authenticator = authenticator(vec![settings]);
         let begin = Instant::now();
         assert!(matches!(
             refusal(&authenticator, &signer.sign(&idp.claims())).await,
             Refusal::Unreachable(_)
         ));
         assert!(
-            begin.elapsed() < Duration::from_millis(500),
+            begin.elapsed() < Duration::from_secs(3),
             "{jwks_uri}: somebody was asked"
         );
     }
