@@ -107,8 +107,8 @@ struct Issuer {
 
 /// Verifies OIDC tokens: ID tokens and RFC 9068 access tokens of the issuers that are trusted.
 ///
-/// Signatures are checked each time: a check costs less than a tenth of a TLS handshake, and nothing has to be
-/// forgotten when keys or issuers are withdrawn.
+/// Signatures are checked at each login and nothing is remembered, so nothing has to be forgotten when a key or an issuer
+/// is withdrawn.
 pub struct OidcAuthenticator {
     clock: Clock,
     issuers: ArcSwap<Vec<Issuer>>,
