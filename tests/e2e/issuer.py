@@ -86,7 +86,8 @@ class Issuer:
 
     def claims(self, sub="alice@corp.test", groups=("readers",), ttl=600, **more):
         now = int(time.time())
-        claims = {"iss": self.url, "aud": self.audience, "sub": sub, "groups": list(groups), "iat": now, "exp": now + ttl}
+        claims = {"iss": self.url, "aud": self.audience, "sub": sub, "groups": groups if isinstance(groups, str) else list(groups),
+                  "iat": now, "exp": now + ttl}
         return {**claims, **more}
 
     def token(self, key=None, **claims):
