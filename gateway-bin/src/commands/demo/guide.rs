@@ -40,13 +40,10 @@ pub(super) fn print(
         \x20   UPDATE products SET stock = 0;                          -- refused: nothing limits it\n")?;
     if let Some(issuer) = issuer {
         say(
-            "Or as somebody for whom an OIDC issuer speaks, here one for development that gives a token to whoever asks:\n",
+            "Or as somebody for whom an OIDC issuer speaks; this one is for development and gives a token to whoever asks:\n",
         )?;
-        say(format!(
-            "    PGPASSWORD=\"$(curl -s {})\" \\\n      psql \"host=127.0.0.1 port={port} user={}@{RESOURCE} dbname={DATABASE}\"\n",
-            issuer.token_url(),
-            issuer.person()?.name
-        ))?;
+        connect(port, &issuer.person()?)?;
+        say(format!("\n    A newer token of hers: {}\n", issuer.token_url()))?;
     }
     say(format!(
         "Add `sslmode=verify-full sslrootcert={}` to have psql check the gateway.\n",
