@@ -17,7 +17,7 @@ use crate::wire::frontend::Query;
 /// What stands in the way of an analysis.
 enum Ready {
     /// Nothing: this is it.
-    Analyzed(Arc<Analyzed>),
+    Analyzed(Analyzed),
     /// Something has to come first.
     First(Inspection<Need>),
 }
@@ -252,7 +252,7 @@ fn refers_to_names(analyzed: &Analyzed) -> bool {
     })
 }
 
-fn ask(analyzed: &Arc<Analyzed>, parameters: Vec<Parameter>, stage: Stage) -> Inspection<Need> {
+fn ask(analyzed: &Analyzed, parameters: Vec<Parameter>, stage: Stage) -> Inspection<Need> {
     let statement = Statement {
         text: analyzed.sql.clone(),
         normalised: analyzed.normalised(),
