@@ -90,7 +90,8 @@ impl Lexer<'_> {
     fn run(&mut self, into: &mut String) -> Option<()> {
         while let Some(byte) = self.byte(self.at) {
             match byte {
-                b' ' | b'\t' | b'\n' | b'\r' => self.at = self.at.saturating_add(1),
+                _ if is(byte, WORD_START) => self.word()?,
+                _ if is(byte, SPACE) => self.at = self.at.saturating_add(1),
                 b'\'' => self.string(into)?,
                 b'0'..=b'9' => self.number(into)?,
                 b'"' => {
@@ -98,9 +99,9 @@ impl Lexer<'_> {
                     self.before = Before::Word;
                 }
                 b'$' => {
-                    let end = self.end_of(self.at.saturating_add(1), |byte| byte.is_ascii_digit());
+                    let end = self.end_of(self.at.saturating_add(1), |byte| is(byte, DIGIT));
                     let empty = end == self.at.saturating_add(1);
-                    if empty || self.byte(end).is_some_and(|byte| is_word(byte) || byte == b'$') {
+                    if empty || self.byte(end).is_some_and(|byte| is(byte, WORD) || byte == b'$') {
                         return None;
                     }
                     self.at = end;
@@ -110,8 +111,7 @@ impl Lexer<'_> {
                 b')' | b']' => self.close()?,
                 b',' => self.one(Before::Comma),
                 b';' | b'.' => self.one(Before::Other),
-                _ if is_word_start(byte) => self.word()?,
-                _ if is_operator(byte) => self.operator()?,
+                _ if is(byte, OPERATOR) => self.operator()?,
                 // Control characters, backslashes, braces.
                 _ => return None,
             }
@@ -144,7 +144,7 @@ impl Lexer<'_> {
     }
 
     fn word(&mut self) -> Option<()> {
-        let end = self.end_of(self.at, |byte| is_word(byte) || byte == b'$');
+        let end = self.end_of(self.at, |byte| is(byte, WORD) || byte == b'$');
         // A prefixed string: E'', B'', X'', N''; and U&"" and U&'' with their own escapes.
         match (self.byte(end), self.byte(end.saturating_add(1))) {
             (Some(b'\''), _) | (Some(b'&'), Some(b'\'' | b'"')) => return None,
@@ -154,21 +154,15 @@ impl Lexer<'_> {
         self.before = if self.before == Before::Other && self.byte(self.at.wrapping_sub(1)) == Some(b'.') {
             // A part of a name, whatever it looks like.
             Before::Word
-        } else if is_one_of(word, VALUE_WORDS) {
-            Before::ValueWord
-        } else if is_one_of(word, PATTERN_WORDS) {
-            Before::PatternWord
-        } else if is_one_of(word, GROUP_WORDS) {
-            Before::GroupWord
         } else {
-            Before::Word
+            before(word)
         };
         self.at = end;
         Some(())
     }
 
     fn operator(&mut self) -> Option<()> {
-        let end = self.end_of(self.at, is_operator);
+        let end = self.end_of(self.at, |byte| is(byte, OPERATOR));
         let text = self.sql.get(self.at..end)?;
         if text.contains("--") || text.contains("/*") {
             return None;
@@ -204,7 +198,7 @@ impl Lexer<'_> {
     }
 
     fn number(&mut self, into: &mut String) -> Option<()> {
-        let end = self.end_of(self.at, |byte| byte.is_ascii_digit());
+        let end = self.end_of(self.at, |byte| is(byte, DIGIT));
         let digits = self.sql.get(self.at..end)?;
         let class = match digits.parse::<u64>() {
             Ok(number) if number <= INT4_MAX => 'i',
@@ -215,7 +209,7 @@ impl Lexer<'_> {
         let mut end = end;
         let mut class = class;
         if self.byte(end) == Some(b'.') {
-            let fraction = self.end_of(end.saturating_add(1), |byte| byte.is_ascii_digit());
+            let fraction = self.end_of(end.saturating_add(1), |byte| is(byte, DIGIT));
             if fraction == end.saturating_add(1) {
                 return None;
             }
@@ -230,7 +224,7 @@ impl Lexer<'_> {
         // `1e5`, `0x1F`, `1_000`, `'a'b`, `1.2.3`: nothing that this reads.
         if self
             .byte(end)
-            .is_some_and(|byte| is_word(byte) || matches!(byte, b'.' | b'\'' | b'"' | b'$'))
+            .is_some_and(|byte| is(byte, WORD) || matches!(byte, b'.' | b'\'' | b'"' | b'$'))
         {
             return None;
         }
@@ -238,7 +232,7 @@ impl Lexer<'_> {
             self.before,
             Before::ValueWord | Before::PatternWord | Before::Operator | Before::Comma | Before::Group
         );
-        let next = self.end_of(end, |byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
+        let next = self.end_of(end, |byte| is(byte, SPACE));
         // A cast gives the text a meaning (`'x'::regclass`), and a string goes on over line ends.
         let goes_on = matches!(self.byte(next), Some(b':' | b'\'' | b'['));
         if is_value && !goes_on && self.call.is_none() && class != '-' {
@@ -254,74 +248,64 @@ impl Lexer<'_> {
     }
 }
 
-fn is_word_start(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+/// What a byte can be part of; bits.
+const WORD_START: u8 = 1;
+const DIGIT: u8 = 2;
+const OPERATOR: u8 = 4;
+const SPACE: u8 = 8;
+/// Within a name: `$` too.
+const WORD: u8 = WORD_START | DIGIT;
+
+static CLASSES: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut classes = [0; 256];
+    let mut byte = 0_usize;
+    while let Some(class) = at_mut(&mut classes, byte) {
+        *class = match byte {
+            0x41..=0x5a | 0x61..=0x7a | 0x5f | 0x80.. => WORD_START,
+            0x30..=0x39 => DIGIT,
+            0x20 | 0x09 | 0x0a | 0x0d => SPACE,
+            // + - * / < > = ~ ! @ # % ^ & | ` ? :
+            0x2b | 0x2d | 0x2a | 0x2f | 0x3c | 0x3e | 0x3d | 0x7e | 0x21 | 0x40 | 0x23 | 0x25 | 0x5e
+            | 0x26 | 0x7c | 0x60 | 0x3f | 0x3a => OPERATOR,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
 }
 
-fn is_word(byte: u8) -> bool {
-    is_word_start(byte) || byte.is_ascii_digit()
+const fn at_mut(classes: &mut [u8; 256], at: usize) -> Option<&mut u8> {
+    match classes.split_at_mut_checked(at) {
+        Some((_, [first, ..])) => Some(first),
+        _ => None,
+    }
 }
 
-fn is_operator(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'+' | b'-'
-            | b'*'
-            | b'/'
-            | b'<'
-            | b'>'
-            | b'='
-            | b'~'
-            | b'!'
-            | b'@'
-            | b'#'
-            | b'%'
-            | b'^'
-            | b'&'
-            | b'|'
-            | b'`'
-            | b'?'
-            | b':'
-    )
+fn is(byte: u8, class: u8) -> bool {
+    CLASSES
+        .get(usize::from(byte))
+        .is_some_and(|known| known & class != 0)
 }
 
-/// Words after which a literal is a value and `(` begins no call: no function can be called by them.
-const VALUE_WORDS: &[&str] = &[
-    "and",
-    "between",
-    "case",
-    "else",
-    "having",
-    "limit",
-    "not",
-    "offset",
-    "on",
-    "or",
-    "returning",
-    "select",
-    "then",
-    "when",
-    "where",
-];
-
-/// Words after which a literal is a value, but `(` may begin a call.
-const PATTERN_WORDS: &[&str] = &["ilike", "like"];
-
-/// Words after which `(` begins no call.
-const GROUP_WORDS: &[&str] = &[
-    "all",
-    "as",
-    "except",
-    "exists",
-    "from",
-    "in",
-    "intersect",
-    "union",
-    "values",
-];
-
-fn is_one_of(word: &str, words: &[&str]) -> bool {
-    word.len() <= 9 && words.iter().any(|known| word.eq_ignore_ascii_case(known))
+/// What a word means for a literal or `(` after it. None of the words but `like` and `ilike` can name a function.
+fn before(word: &str) -> Before {
+    let mut lower = [0_u8; 9];
+    let Some(lower) = lower.get_mut(..word.len()) else {
+        return Before::Word;
+    };
+    lower.copy_from_slice(word.as_bytes());
+    lower.make_ascii_lowercase();
+    match &*lower {
+        b"on" | b"or" | b"and" | b"not" | b"case" | b"else" | b"then" | b"when" | b"limit" | b"where"
+        | b"having" | b"offset" | b"select" | b"between" | b"returning" => Before::ValueWord,
+        b"like" | b"ilike" => Before::PatternWord,
+        b"as" | b"in" | b"all" | b"from" | b"union" | b"except" | b"exists" | b"values" | b"intersect" => {
+            Before::GroupWord
+        }
+        _ => Before::Word,
+    }
 }
 
 #[cfg(test)]

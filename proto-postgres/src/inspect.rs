@@ -170,10 +170,13 @@ impl Session {
         let Some(structure) = self.structure().cloned() else {
             return Ready::First(Inspection::Needs(Need::Structure(None)));
         };
-        let resource = self.settings.resource.clone();
-        let analyzed = structure
-            .cache
-            .analyzed(text, &structure, &self.state, &self.shared, &resource);
+        let analyzed = structure.cache.analyzed(
+            text,
+            &structure,
+            &self.state,
+            &self.shared,
+            &self.settings.resource,
+        );
         if self.names_are_unsettled() && refers_to_names(&analyzed) {
             self.flush(out);
             return Ready::First(Inspection::Wait);

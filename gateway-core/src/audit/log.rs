@@ -266,8 +266,7 @@ impl Drop for AuditLog {
 
 impl AuditSink for AuditLog {
     fn append(&self, at: Timestamp, event: &Event, durable: bool) -> Result<Receipt, AuditError> {
-        let event = serde_json::to_vec(event).map_err(|e| AuditError::Encode(e.to_string()))?;
-        self.queue(at, event, durable)
+        self.queue(at, super::decided::encode(event)?, durable)
     }
 
     fn append_operation(

@@ -1,6 +1,6 @@
 //! One session in the pipeline: its questions, its outcomes, its end.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -79,7 +79,8 @@ pub struct SessionScope {
     counters: Arc<live::Entry>,
     memo: Memo,
     next_ticket: u64,
-    running: HashMap<u64, std::time::Instant>,
+    /// Operations that run, in the order in which they began, with the time.
+    running: VecDeque<(u64, std::time::Instant)>,
     lease: Option<Lease>,
     finished: bool,
 }
@@ -111,7 +112,7 @@ impl SessionScope {
             counters,
             memo: Memo::default(),
             next_ticket: PREPARED.saturating_add(1),
-            running: HashMap::new(),
+            running: VecDeque::new(),
             lease: None,
             finished: false,
         }
@@ -274,7 +275,7 @@ impl SessionScope {
         match self.append(ticket, decided, question.statement.as_ref(), durable) {
             Err(error) => self.unaudited(ticket, question, &error),
             Ok(receipt) => {
-                self.running.insert(ticket, now);
+                self.running.push_back((ticket, now));
                 match receipt {
                     Receipt::Taken => Judged::Now(Ruling::Run { obligations, ticket }),
                     pending => {
@@ -316,7 +317,7 @@ impl SessionScope {
         match self.append(ticket, &known.decided, question.statement.as_ref(), durable) {
             Err(error) => self.unaudited(ticket, question, &error),
             Ok(receipt) => {
-                self.running.insert(ticket, now);
+                self.running.push_back((ticket, now));
                 self.wait(ticket, question, hold.clone(), waiting, receipt)
             }
         }
@@ -339,7 +340,7 @@ impl SessionScope {
     /// Takes note of a ruling that came later: what was refused after all counts as refused, and does not run.
     pub fn ruled(&mut self, ruling: &Ruling) {
         if let Ruling::Refuse { ticket, .. } = ruling {
-            self.running.remove(ticket);
+            self.ended(*ticket);
             self.count_refusal();
         }
     }
@@ -413,7 +414,7 @@ impl SessionScope {
 
     /// Puts how an operation ended into the trail.
     pub fn outcome(&mut self, outcome: &Outcome, now: std::time::Instant) {
-        let since = self.running.remove(&outcome.ticket);
+        let since = self.ended(outcome.ticket);
         let micros = since.map_or(0, |since| {
             u64::try_from(now.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX)
         });
@@ -448,7 +449,13 @@ impl SessionScope {
 
     /// Whether the operation of that ticket still runs.
     pub fn is_running(&self, ticket: u64) -> bool {
-        self.running.contains_key(&ticket)
+        self.running.iter().any(|(running, _)| *running == ticket)
+    }
+
+    /// An operation has ended: since when it ran. They mostly end in order.
+    fn ended(&mut self, ticket: u64) -> Option<std::time::Instant> {
+        let place = self.running.iter().position(|(running, _)| *running == ticket)?;
+        self.running.remove(place).map(|(_, since)| since)
     }
 
     /// Ends the session in the trail and in the store.
