@@ -1,7 +1,7 @@
 //! The audit log as `serve` uses it: it remembers whether the log can be written, for `/readyz`.
 
 use gateway_core::audit::log::AuditLog;
-use gateway_core::audit::{AuditError, AuditSink, Event, Receipt};
+use gateway_core::audit::{AuditError, AuditSink, Event, OperationEvent, Receipt};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
@@ -42,7 +42,21 @@ impl WatchedLog {
 
 impl AuditSink for WatchedLog {
     fn append(&self, at: Timestamp, event: &Event, durable: bool) -> Result<Receipt, AuditError> {
-        let result = self.log.append(at, event, durable);
+        self.watch(self.log.append(at, event, durable))
+    }
+
+    fn append_operation(
+        &self,
+        at: Timestamp,
+        operation: &OperationEvent<'_>,
+        durable: bool,
+    ) -> Result<Receipt, AuditError> {
+        self.watch(self.log.append_operation(at, operation, durable))
+    }
+}
+
+impl WatchedLog {
+    fn watch(&self, result: Result<Receipt, AuditError>) -> Result<Receipt, AuditError> {
         match &result {
             Ok(_) => *self.failing.lock() = None,
             // An event that can't be encoded says nothing of the disk.

@@ -3,6 +3,7 @@
 //! The events and the [`AuditSink`] are here; [`log`] writes them to append-only segment files, [`read`] verifies
 //! and searches these. The format of a record, with the exact bytes that its hash covers, is in [`log`].
 
+mod decided;
 pub mod log;
 pub mod read;
 mod record;
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::operation::Operation;
 use crate::principal::Principal;
 use crate::session::SessionId;
+
+pub use decided::{Decided, OperationEvent};
 
 /// `[audit] mode`: when an event must be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,4 +209,15 @@ pub trait AuditSink: Send + Sync {
     /// once, but the call fails while the trail cannot be written. Bounded: where too much is unwritten, also a
     /// batched event gives a pending receipt.
     fn append(&self, at: Timestamp, event: &Event, durable: bool) -> Result<Receipt, AuditError>;
+
+    /// Appends the event of an operation that runs; the same as appending [`OperationEvent::event`], which is what it
+    /// does where a sink has nothing faster.
+    fn append_operation(
+        &self,
+        at: Timestamp,
+        operation: &OperationEvent<'_>,
+        durable: bool,
+    ) -> Result<Receipt, AuditError> {
+        self.append(at, &operation.event(), durable)
+    }
 }

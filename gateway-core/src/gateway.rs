@@ -22,6 +22,8 @@ use crate::tls::TlsRequire;
 use crate::verdict::Verdict;
 
 mod live;
+mod memo;
+mod recheck;
 mod scope;
 
 pub use live::LiveSessions;
@@ -66,6 +68,8 @@ pub struct Gateway {
     resources: ArcSwap<BTreeMap<String, Arc<Resource>>>,
     live: LiveSessions,
     draining: AtomicBool,
+    /// Whether the credentials of running sessions are checked again from time to time.
+    rechecking: AtomicBool,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -122,6 +126,7 @@ impl Gateway {
             resources: ArcSwap::from_pointee(resources),
             live: LiveSessions::default(),
             draining: AtomicBool::new(false),
+            rechecking: AtomicBool::new(false),
         })
     }
 
@@ -292,7 +297,10 @@ impl Gateway {
             rows: 0,
             bytes: 0,
         };
-        let Some(counters) = self.live.enter(record, self.parts.limits.sessions) else {
+        let Some(counters) = self
+            .live
+            .enter(record, &who.credential_id, self.parts.limits.sessions)
+        else {
             self.refuse_login(attempt, Some(&who), "too many sessions");
             return Err(LoginRefusal::Unavailable(
                 "the gateway has no room for another session; try again later",
@@ -324,6 +332,7 @@ impl Gateway {
             ));
         }
         metrics::counter!("gateway_sessions_total", "protocol" => attempt.protocol).increment(1);
+        self.recheck_credentials();
         scope.store_record(None);
         Ok(scope)
     }

@@ -99,6 +99,7 @@
 
 pub mod adapter;
 pub mod audit;
+mod buffers;
 pub mod credentials;
 pub mod gateway;
 pub mod limits;

@@ -15,14 +15,16 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use crate::buffers;
 use crate::gateway::{Judged, SessionScope};
 use crate::limits::Limits;
 use crate::machine::{End, Inspection, Outbound, Parsed, Peer, ProtocolSession, Provider};
 use crate::transport::Transport;
 use crate::verdict::Ruling;
 
-/// One read.
+/// Room for one read; and where one read was not enough.
 const READ_BYTES: usize = 16 * 1024;
+const LONG_READ_BYTES: usize = 64 * 1024;
 /// While so much waits to be written to a peer, nothing more is parsed for it; nor from a client that does not take
 /// its answers.
 const HIGH_WATER: usize = 256 * 1024;
@@ -30,8 +32,8 @@ const HIGH_WATER: usize = 256 * 1024;
 const AHEAD_BYTES: usize = 1024 * 1024;
 /// A goodbye must be taken within this time.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// How often a running session's token is checked again.
-const RECHECK: Duration = Duration::from_secs(2);
+/// How long the alarm sleeps where no limit of time is near.
+const NOTHING_NEAR: Duration = Duration::from_secs(3600);
 /// How long what used up its time may go on after it was told to stop; then its session ends.
 const GRACE: Duration = Duration::from_secs(5);
 /// Messages that one turn handles before it lets other sessions run.
@@ -53,7 +55,6 @@ enum Alarm {
     Expired,
     Idle,
     TooLong,
-    Recheck,
     Statement,
 }
 
@@ -84,8 +85,6 @@ pub struct Relay<'a, S: ProtocolSession, P> {
     expires: Option<Instant>,
     idle: Option<Duration>,
     longest: Option<Duration>,
-    next_check: Instant,
-    checking: Option<BoxFuture<'static, bool>>,
     deadlines: Vec<Deadline>,
     interrupting: Option<BoxFuture<'static, bool>>,
     /// The alarm was moved and must be polled before the task sleeps.
@@ -150,8 +149,6 @@ where
             expires,
             idle: Limits::optional(limits.idle),
             longest: Limits::optional(limits.session),
-            next_check: now + RECHECK,
-            checking: None,
             deadlines: Vec::new(),
             interrupting: None,
             alarm_moved: false,
@@ -205,6 +202,18 @@ where
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.buffers().for_each(buffers::lend);
+        let polled = self.poll_session(cx);
+        self.buffers().for_each(buffers::give_back);
+        polled
+    }
+
+    fn buffers(&mut self) -> impl Iterator<Item = &mut BytesMut> {
+        let Outbound { to_client, to_target } = &mut self.out;
+        [&mut self.from_client, &mut self.from_target, to_client, to_target].into_iter()
+    }
+
+    fn poll_session(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let now = clock();
         if self.stop.as_mut().poll(cx).is_ready() {
             return Poll::Ready(self.scope.control().reason());
@@ -491,14 +500,6 @@ where
     }
 
     fn poll_alarms(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<End> {
-        if let Some(check) = self.checking.as_mut()
-            && let Poll::Ready(valid) = check.as_mut().poll(cx)
-        {
-            self.checking = None;
-            if !valid {
-                return Poll::Ready(End::Expired);
-            }
-        }
         if let Some(interrupt) = self.interrupting.as_mut()
             && let Poll::Ready(done) = interrupt.as_mut().poll(cx)
         {
@@ -528,7 +529,6 @@ where
                 self.longest.and_then(|longest| self.started.checked_add(longest)),
                 Alarm::TooLong,
             );
-            consider(self.checking.is_none().then_some(self.next_check), Alarm::Recheck);
             let scope = &self.scope;
             self.deadlines
                 .retain(|deadline| scope.is_running(deadline.ticket));
@@ -560,18 +560,9 @@ where
                             Poll::Pending => self.interrupting = Some(interrupt),
                         }
                     }
-                    Alarm::Recheck => {
-                        self.next_check = now + RECHECK;
-                        let mut check = self.scope.still_valid();
-                        match check.as_mut().poll(cx) {
-                            Poll::Ready(true) => {}
-                            Poll::Ready(false) => return Poll::Ready(End::Expired),
-                            Poll::Pending => self.checking = Some(check),
-                        }
-                    }
                 },
                 Some((at, _)) => self.alarm.as_mut().reset(at.into()),
-                None => self.alarm.as_mut().reset((now + RECHECK).into()),
+                None => self.alarm.as_mut().reset((now + NOTHING_NEAR).into()),
             }
         }
     }
@@ -596,11 +587,15 @@ fn forward(from: &mut BytesMut, n: usize, to: &mut BytesMut) {
 }
 
 fn read_some(from: &mut Transport, into: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-    if into.is_empty() && into.capacity() > 4 * READ_BYTES {
+    if into.is_empty() && into.capacity() > 2 * LONG_READ_BYTES {
         // One large message does not make a session large for ever.
         *into = BytesMut::new();
     }
-    into.reserve(READ_BYTES);
+    into.reserve(if into.len() >= READ_BYTES {
+        LONG_READ_BYTES
+    } else {
+        READ_BYTES
+    });
     tokio_util::io::poll_read_buf(Pin::new(from), cx, into)
 }
 

@@ -332,6 +332,9 @@ pub struct StatementAnalysis {
     pub forbidden: Option<String>,
     /// The parser refused the text, with its message.
     pub syntax_error: Option<String>,
+    /// Whether all this may be otherwise for a text with other literals: the value of one was looked at, or the
+    /// statement is of a kind whose literals say what it does. See [`shape`](crate::shape).
+    pub literals_matter: bool,
     /// Byte offset of the statement in the text.
     pub location: usize,
     /// Its length in bytes.
@@ -353,6 +356,7 @@ impl StatementAnalysis {
             opaque_call: false,
             forbidden: None,
             syntax_error: None,
+            literals_matter: true,
             location: 0,
             len: 0,
         }
@@ -394,10 +398,25 @@ impl StatementAnalysis {
             }
         }
         self.unresolved |= other.unresolved;
+        self.literals_matter |= other.literals_matter;
         self.opaque_call |= other.opaque_call;
         if self.forbidden.is_none() {
             self.forbidden.clone_from(&other.forbidden);
         }
+    }
+
+    /// Whether it is of a kind whose literals are nothing but values: it reads and writes rows, and changes nothing of
+    /// the session.
+    pub(crate) fn is_of_any_values(&self) -> bool {
+        use StatementKind as Kind;
+        matches!(
+            self.kind,
+            Kind::Select | Kind::Insert | Kind::Update | Kind::Delete
+        ) && self.effects.is_empty()
+            && self.forbidden.is_none()
+            && self.syntax_error.is_none()
+            && !self.unresolved
+            && !self.opaque_call
     }
 
     /// True if `connect` alone permits it.
@@ -414,6 +433,11 @@ pub struct Analysis {
 }
 
 impl Analysis {
+    /// Whether it is the analysis of every text of the same [`shape`](crate::shape).
+    pub fn is_of_shape(&self) -> bool {
+        matches!(self.statements.as_slice(), [statement] if !statement.literals_matter)
+    }
+
     /// All operations of all statements, in order.
     pub fn operations(&self) -> impl Iterator<Item = &Operation> {
         self.statements.iter().flat_map(|statement| &statement.operations)

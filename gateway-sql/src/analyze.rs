@@ -1,10 +1,11 @@
 //! From a text to what it does.
 //!
 //! `message` walks the statements of a text; `statement` and `define` tell their kinds apart; `query`, `from`, `dml`
-//! and `expr` walk what reads and writes; `scope` finds what a name stands for; `calls` and `settings` judge what may
+//! and `expr` walk what reads and writes; `constants` reads the values of literals; `scope` finds what a name stands for; `calls` and `settings` judge what may
 //! do harm; `limit` judges conditions.
 
 mod calls;
+mod constants;
 mod define;
 mod dml;
 mod expr;

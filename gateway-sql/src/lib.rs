@@ -34,6 +34,7 @@ mod functions;
 mod nesting;
 mod protected;
 mod session;
+mod shape;
 
 pub use analysis::{
     Action, Analysis, Assignment, ColumnId, Effect, Object, Operation, OutputColumn, StatementAnalysis,
@@ -46,6 +47,7 @@ pub use catalog::{
 };
 pub use functions::is_harmless_builtin;
 pub use session::{Cursor, PreparedStatement, SessionState, TempRelation};
+pub use shape::shape;
 
 /// What SQL adds to the vocabulary of policies, as a Cedar schema: entity types, actions and their contexts. All SQL
 /// adapters give this same part.

@@ -1,8 +1,11 @@
 //! What a text asks of policy: gateway-sql's answer in the words of core, with the tags of what it reads.
 
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
+use equivalent::Equivalent;
 use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations};
 use gateway_sql as sql;
 use moka::sync::Cache;
@@ -16,11 +19,26 @@ const HIDDEN: &str = "(not understood)";
 /// A longer text is not kept.
 const CACHED_TEXT: usize = 64 << 10;
 
-/// A text, analysed under one structure and one state of a session.
-#[derive(Debug)]
+/// A text, analysed under one structure and one state of a session. Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct Analyzed {
     /// The text.
     pub sql: Arc<str>,
+    /// What it does; shared by all texts of one shape.
+    meaning: Arc<Meaning>,
+}
+
+impl Deref for Analyzed {
+    type Target = Meaning;
+
+    fn deref(&self) -> &Meaning {
+        &self.meaning
+    }
+}
+
+/// What a text does.
+#[derive(Debug)]
+pub struct Meaning {
     /// What it asks.
     pub operations: Arc<Operations>,
     /// Its statements.
@@ -37,6 +55,8 @@ pub struct Analyzed {
     pub copy_ins: usize,
     /// Whether it resolves names at all.
     pub names: bool,
+    /// Whether it is what every text of the same shape does.
+    of_shape: bool,
     normalised: OnceLock<Arc<str>>,
 }
 
@@ -44,17 +64,26 @@ impl Analyzed {
     /// Analyses a text.
     pub fn new(sql: Arc<str>, structure: &Structure, state: &sql::SessionState, resource: &str) -> Self {
         let analysis = sql::analyze(&sql, &structure.catalog, state);
-        Self::of(sql, analysis.statements, structure, &state.database, resource)
+        let meaning = Meaning::of(analysis, structure, &state.database, resource);
+        Self {
+            sql,
+            meaning: Arc::new(meaning),
+        }
     }
 
+    /// The text without literals.
+    pub fn normalised(&self) -> Arc<str> {
+        // Texts of one shape are equal without their literals.
+        let normalise = || sql::normalise(&self.sql).map_or_else(|| HIDDEN.into(), Arc::from);
+        self.meaning.normalised.get_or_init(normalise).clone()
+    }
+}
+
+impl Meaning {
     /// Puts an analysis into the words of core.
-    pub fn of(
-        sql: Arc<str>,
-        statements: Vec<sql::StatementAnalysis>,
-        structure: &Structure,
-        database: &str,
-        resource: &str,
-    ) -> Self {
+    fn of(analysis: sql::Analysis, structure: &Structure, database: &str, resource: &str) -> Self {
+        let of_shape = analysis.is_of_shape();
+        let statements = analysis.statements;
         let mut list: Vec<Operation> = Vec::new();
         let mut seen = BTreeSet::new();
         let mut tags = BTreeSet::new();
@@ -97,16 +126,10 @@ impl Analyzed {
                 .filter(|s| s.kind == sql::StatementKind::CopyIn)
                 .count(),
             names: statements.iter().any(|s| needs_names(s.kind)),
+            of_shape,
             statements,
-            sql,
             normalised: OnceLock::new(),
         }
-    }
-
-    /// The text without literals.
-    pub fn normalised(&self) -> Arc<str> {
-        let normalise = || sql::normalise(&self.sql).map_or_else(|| HIDDEN.into(), Arc::from);
-        self.normalised.get_or_init(normalise).clone()
     }
 
     /// What FETCH asks of a portal that runs this.
@@ -177,26 +200,110 @@ pub fn translate(operation: &sql::Operation, resource: &str, database: &str) -> 
     Operation::new(Action::new(operation.action.as_str()), object).with("database", database)
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A text, or the shape of texts, and what of a session its analysis depends on.
+#[derive(Debug)]
 struct Key {
-    sql: Arc<str>,
+    text: Box<str>,
+    /// Whether `text` is a shape. A text can look like the shape of another.
+    shape: bool,
     path: Arc<[String]>,
     database: Arc<str>,
     conforming: bool,
 }
 
+/// The same, to look up by.
+#[derive(Clone, Copy)]
+struct KeyRef<'a> {
+    text: &'a str,
+    shape: bool,
+    path: &'a Arc<[String]>,
+    database: &'a Arc<str>,
+    conforming: bool,
+}
+
+impl Key {
+    fn as_ref(&self) -> KeyRef<'_> {
+        KeyRef {
+            text: &self.text,
+            shape: self.shape,
+            path: &self.path,
+            database: &self.database,
+            conforming: self.conforming,
+        }
+    }
+}
+
+impl From<KeyRef<'_>> for Key {
+    fn from(key: KeyRef<'_>) -> Self {
+        Self {
+            text: key.text.into(),
+            shape: key.shape,
+            path: key.path.clone(),
+            database: key.database.clone(),
+            conforming: key.conforming,
+        }
+    }
+}
+
+impl Hash for KeyRef<'_> {
+    /// Of the text alone: one text is seldom read under several paths.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+        self.shape.hash(state);
+    }
+}
+
+impl PartialEq for KeyRef<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.shape == other.shape
+            && self.conforming == other.conforming
+            && self.text == other.text
+            && (Arc::ptr_eq(self.path, other.path) || self.path == other.path)
+            && self.database == other.database
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_ref().hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_ref() == other.as_ref()
+    }
+}
+
+impl Eq for Key {}
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        *self == key.as_ref()
+    }
+}
+
 /// Analyses of texts under one structure, shared by all sessions; bounded in bytes.
-#[derive(Debug)]
 pub struct AnalysisCache {
-    cache: Cache<Key, Arc<Analyzed>>,
+    cache: Cache<Key, Arc<Meaning>>,
+    hits: metrics::Counter,
+    misses: metrics::Counter,
+}
+
+impl std::fmt::Debug for AnalysisCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AnalysisCache")
+            .field("entries", &self.cache.entry_count())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for AnalysisCache {
     fn default() -> Self {
-        let weigh = |key: &Key, value: &Arc<Analyzed>| {
+        let weigh = |key: &Key, value: &Arc<Meaning>| {
             let operations = value.operations.list().len().saturating_mul(300);
             u32::try_from(
-                key.sql
+                key.text
                     .len()
                     .saturating_mul(2)
                     .saturating_add(operations)
@@ -206,11 +313,13 @@ impl Default for AnalysisCache {
         };
         Self {
             cache: Cache::builder().max_capacity(CACHE_BYTES).weigher(weigh).build(),
+            hits: metrics::counter!("gateway_analysis_cache_hits_total"),
+            misses: metrics::counter!("gateway_analysis_cache_misses_total"),
         }
     }
 }
 
-/// What of a session an analysis depends on, in a form that is cheap to compare.
+/// What of a session an analysis depends on, in a form that is cheap to compare; and room to work in.
 #[derive(Debug, Clone)]
 pub struct SharedState {
     /// The effective search path.
@@ -220,7 +329,8 @@ pub struct SharedState {
 }
 
 impl AnalysisCache {
-    /// The analysis of a text, from the cache where it can be.
+    /// The analysis of a text, from the cache where it can be: that of the same text, or of one of the same shape
+    /// whose literals do not matter.
     pub fn analyzed(
         &self,
         sql: &Arc<str>,
@@ -228,24 +338,40 @@ impl AnalysisCache {
         state: &sql::SessionState,
         shared: &SharedState,
         resource: &str,
-    ) -> Arc<Analyzed> {
-        let analyze = || Arc::new(Analyzed::new(sql.clone(), structure, state, resource));
+    ) -> Analyzed {
         if !state.temp.is_empty() || sql.len() > CACHED_TEXT {
-            return analyze();
+            return Analyzed::new(sql.clone(), structure, state, resource);
         }
-        let key = Key {
-            sql: sql.clone(),
-            path: shared.path.clone(),
-            database: shared.database.clone(),
+        let key = |text, shape| KeyRef {
+            text,
+            shape,
+            path: &shared.path,
+            database: &shared.database,
             conforming: state.standard_conforming_strings,
         };
-        if let Some(known) = self.cache.get(&key) {
-            metrics::counter!("gateway_analysis_cache_hits_total").increment(1);
-            return known;
+        let mut shape = String::new();
+        let has_shape = sql::shape(sql, &mut shape);
+        let known = if has_shape {
+            self.cache.get(&key(&shape, true))
+        } else {
+            None
+        };
+        if let Some(meaning) = known.or_else(|| self.cache.get(&key(sql, false))) {
+            self.hits.increment(1);
+            return Analyzed {
+                sql: sql.clone(),
+                meaning,
+            };
         }
-        let analyzed = analyze();
+        self.misses.increment(1);
+        let analyzed = Analyzed::new(sql.clone(), structure, state, resource);
         if analyzed.is_shareable() {
-            self.cache.insert(key, analyzed.clone());
+            let key = if has_shape && analyzed.of_shape {
+                key(&shape, true)
+            } else {
+                key(sql, false)
+            };
+            self.cache.insert(key.into(), analyzed.meaning.clone());
         }
         analyzed
     }

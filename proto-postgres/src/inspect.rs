@@ -17,7 +17,7 @@ use crate::wire::frontend::Query;
 /// What stands in the way of an analysis.
 enum Ready {
     /// Nothing: this is it.
-    Analyzed(Arc<Analyzed>),
+    Analyzed(Analyzed),
     /// Something has to come first.
     First(Inspection<Need>),
 }
@@ -170,10 +170,13 @@ impl Session {
         let Some(structure) = self.structure().cloned() else {
             return Ready::First(Inspection::Needs(Need::Structure(None)));
         };
-        let resource = self.settings.resource.clone();
-        let analyzed = structure
-            .cache
-            .analyzed(text, &structure, &self.state, &self.shared, &resource);
+        let analyzed = structure.cache.analyzed(
+            text,
+            &structure,
+            &self.state,
+            &self.shared,
+            &self.settings.resource,
+        );
         if self.names_are_unsettled() && refers_to_names(&analyzed) {
             self.flush(out);
             return Ready::First(Inspection::Wait);
@@ -252,7 +255,7 @@ fn refers_to_names(analyzed: &Analyzed) -> bool {
     })
 }
 
-fn ask(analyzed: &Arc<Analyzed>, parameters: Vec<Parameter>, stage: Stage) -> Inspection<Need> {
+fn ask(analyzed: &Analyzed, parameters: Vec<Parameter>, stage: Stage) -> Inspection<Need> {
     let statement = Statement {
         text: analyzed.sql.clone(),
         normalised: analyzed.normalised(),

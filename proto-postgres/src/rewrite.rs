@@ -6,7 +6,7 @@ use gateway_core::machine::{End, Fault, Outbound, Outcome, Peer};
 use gateway_core::verdict::{Code, Decision, Obligations, Ruling};
 
 use crate::session::names::Prepared;
-use crate::session::pending::{Expect, Pending, Running};
+use crate::session::pending::{Effects, Expect, Pending, Running};
 use crate::session::{Message, Session, Wrong};
 use crate::wire::backend::{ErrorBuilder, Severity, sqlstate};
 use crate::wire::frontend::Execute;
@@ -303,11 +303,7 @@ impl Session {
         Running {
             ticket,
             budget,
-            effects: analyzed
-                .statements
-                .iter()
-                .map(|statement| statement.effects.clone())
-                .collect(),
+            effects: Effects::of(analyzed),
             copy_ins: analyzed.copy_ins,
             ..Running::default()
         }

@@ -77,7 +77,7 @@ pub enum Message {
         /// The structure was read again for it already.
         refreshed: bool,
         /// What it does.
-        analyzed: Option<Arc<Analyzed>>,
+        analyzed: Option<Analyzed>,
     },
     /// Parse.
     Parse {
@@ -92,7 +92,7 @@ pub enum Message {
         /// The structure was read again for it already.
         refreshed: bool,
         /// What it does.
-        analyzed: Option<Arc<Analyzed>>,
+        analyzed: Option<Analyzed>,
     },
     /// Bind of a statement whose analysis may no longer hold.
     Bind {
@@ -109,7 +109,7 @@ pub enum Message {
         /// The structure was read again for it already.
         refreshed: bool,
         /// What it does.
-        analyzed: Option<Arc<Analyzed>>,
+        analyzed: Option<Analyzed>,
     },
     /// Execute.
     Execute {
@@ -120,7 +120,7 @@ pub enum Message {
         /// Most rows that the client wants; 0: all.
         max_rows: i32,
         /// What it does.
-        analyzed: Option<Arc<Analyzed>>,
+        analyzed: Option<Analyzed>,
     },
     /// FunctionCall.
     FunctionCall {

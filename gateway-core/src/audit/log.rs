@@ -57,13 +57,15 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::record::MAX_RECORD;
-use super::{AuditError, AuditSink, Event, Receipt};
+use super::{AuditError, AuditSink, Event, OperationEvent, Receipt};
 use disk::{Disk, RealDisk};
 pub use recover::Recovered;
 use writer::Writer;
 
 /// What a record's line has around its event, at most; counted with it.
 const OVERHEAD: usize = 256;
+/// How long batched events wait for others before they are written.
+const GATHER: Duration = Duration::from_millis(5);
 /// How many times `max_unwritten_bytes` may wait before appends are refused, however patient their callers.
 const HARD_LIMIT: usize = 8;
 
@@ -147,6 +149,8 @@ struct State {
     broken: Option<String>,
     /// Something was appended while broken: try again soon.
     nudged: bool,
+    /// Somebody waits for what is queued.
+    urgent: bool,
     /// No more appends; the writer ends once it has written all.
     closed: bool,
     /// What the last flush said.
@@ -262,7 +266,22 @@ impl Drop for AuditLog {
 
 impl AuditSink for AuditLog {
     fn append(&self, at: Timestamp, event: &Event, durable: bool) -> Result<Receipt, AuditError> {
-        let event = serde_json::to_vec(event).map_err(|e| AuditError::Encode(e.to_string()))?;
+        self.queue(at, super::decided::encode(event)?, durable)
+    }
+
+    fn append_operation(
+        &self,
+        at: Timestamp,
+        operation: &OperationEvent<'_>,
+        durable: bool,
+    ) -> Result<Receipt, AuditError> {
+        self.queue(at, operation.encode()?, durable)
+    }
+}
+
+impl AuditLog {
+    /// Gives an encoded event to the writer.
+    fn queue(&self, at: Timestamp, event: Vec<u8>, durable: bool) -> Result<Receipt, AuditError> {
         if event.len().saturating_add(OVERHEAD) > MAX_RECORD {
             return Err(AuditError::Encode(format!(
                 "it has {} bytes, the limit is {MAX_RECORD}",
@@ -299,9 +318,15 @@ impl AuditSink for AuditLog {
             Receipt::Taken
         };
         state.unwritten = unwritten;
+        let urgent = item.waiter.is_some();
+        let first = state.queue.is_empty();
+        state.urgent |= urgent;
         state.queue.push_back(item);
         drop(state);
-        self.shared.wake.notify_one();
+        // A batched event waits for others: only the first of them wakes the writer.
+        if urgent || first {
+            self.shared.wake.notify_one();
+        }
         Ok(receipt)
     }
 }

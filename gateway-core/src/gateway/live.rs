@@ -1,6 +1,6 @@
 //! The sessions that run: to list them, and to end them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,6 +14,8 @@ use crate::session::{SessionId, SessionRecord};
 #[derive(Debug)]
 pub(super) struct Entry {
     record: SessionRecord,
+    /// Id of what proved its principal.
+    credential: Arc<str>,
     pub(super) counters: Counters,
     pub(super) control: Control,
 }
@@ -39,7 +41,7 @@ pub struct LiveSessions {
 
 impl LiveSessions {
     /// Takes a session in, unless there are `limit` already.
-    pub(super) fn enter(&self, record: SessionRecord, limit: usize) -> Option<Arc<Entry>> {
+    pub(super) fn enter(&self, record: SessionRecord, credential: &str, limit: usize) -> Option<Arc<Entry>> {
         let mut sessions = self.sessions.write();
         if sessions.len() >= limit {
             return None;
@@ -47,6 +49,7 @@ impl LiveSessions {
         let id = record.id;
         let entry = Arc::new(Entry {
             record,
+            credential: credential.into(),
             counters: Counters::default(),
             control: Control::default(),
         });
@@ -95,6 +98,26 @@ impl LiveSessions {
     pub fn end(&self, id: SessionId, why: End) -> bool {
         let entry = self.sessions.read().get(&id).cloned();
         entry.inspect(|entry| entry.control.end(why)).is_some()
+    }
+
+    /// What proved the principals of the sessions that run, each once.
+    pub(super) fn credentials(&self) -> BTreeSet<Arc<str>> {
+        let sessions = self.sessions.read();
+        sessions.values().map(|entry| entry.credential.clone()).collect()
+    }
+
+    /// Tells all sessions of a credential to end, at once: it was revoked.
+    pub fn end_credential(&self, credential_id: &str) {
+        let entries: Vec<_> = self
+            .sessions
+            .read()
+            .values()
+            .filter(|entry| *entry.credential == *credential_id)
+            .cloned()
+            .collect();
+        for entry in entries {
+            entry.control.end(End::Expired);
+        }
     }
 
     /// Tells all sessions to end.

@@ -1,6 +1,6 @@
 //! One session in the pipeline: its questions, its outcomes, its end.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,8 +9,9 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::memo::{Known, Memo};
 use super::{Gateway, live};
-use crate::audit::{AuditMode, Event, Receipt};
+use crate::audit::{AuditError, AuditMode, Decided, Event, OperationEvent, Receipt};
 use crate::machine::{End, Outcome, Question, Stage, Statement};
 use crate::operation::Operations;
 use crate::principal::Authenticated;
@@ -76,8 +77,10 @@ pub struct SessionScope {
     protocol: &'static str,
     gateway: Arc<Gateway>,
     counters: Arc<live::Entry>,
+    memo: Memo,
     next_ticket: u64,
-    running: HashMap<u64, std::time::Instant>,
+    /// Operations that run, in the order in which they began, with the time.
+    running: VecDeque<(u64, std::time::Instant)>,
     lease: Option<Lease>,
     finished: bool,
 }
@@ -107,8 +110,9 @@ impl SessionScope {
             protocol,
             gateway,
             counters,
+            memo: Memo::default(),
             next_ticket: PREPARED.saturating_add(1),
-            running: HashMap::new(),
+            running: VecDeque::new(),
             lease: None,
             finished: false,
         }
@@ -159,33 +163,39 @@ impl SessionScope {
         }
     }
 
-    fn event(&self, ticket: u64, question: &Question, verdict: &Verdict, policy: &str) -> Event {
+    /// Gives an operation's event to the trail.
+    fn append(
+        &self,
+        ticket: u64,
+        decided: &Decided,
+        statement: Option<&Statement>,
+        durable: bool,
+    ) -> Result<Receipt, AuditError> {
         let literals = self.gateway.parts.audit_options.literals;
-        let (rules, hint) = match verdict {
-            Verdict::Allow { rules, .. } => (rules.clone(), None),
-            Verdict::Deny(denial) => (denial.rule.iter().cloned().collect(), Some(denial.hint.clone())),
-            Verdict::Hold(hold) => (hold.rules.clone(), None),
-        };
-        Event::Operation {
+        let operation = OperationEvent {
             session: self.id,
             ticket,
-            principal: self.who.principal.clone(),
-            resource: self.resource.name.clone(),
-            operation: question.operations.summary().to_owned(),
-            asked: question.operations.list().to_vec(),
-            statement: question.statement.as_ref().map(|s| {
-                let text: &str = if literals { &s.text } else { &s.normalised };
-                text.to_owned()
-            }),
-            parameters: match &question.statement {
-                Some(statement) if literals => statement.parameters.clone(),
-                _ => Vec::new(),
+            decided,
+            statement: statement.map(|s| if literals { &*s.text } else { &*s.normalised }),
+            parameters: match statement {
+                Some(statement) if literals => &statement.parameters,
+                _ => &[],
             },
-            verdict: verdict.word().to_owned(),
-            rules,
-            hint,
-            policy: policy.to_owned(),
-        }
+        };
+        let audit = &self.gateway.parts.audit;
+        audit.append_operation(self.gateway.now(), &operation, durable)
+    }
+
+    /// What an event says of a verdict that is not policy's own.
+    fn decided(&self, operations: &Arc<Operations>, verdict: &Verdict, policy: &Arc<str>) -> Arc<Decided> {
+        let decided = Decided::new(
+            &self.who.principal,
+            &self.resource.name,
+            operations,
+            verdict,
+            policy,
+        );
+        Arc::new(decided)
     }
 
     fn correlation(&self, ticket: u64) -> String {
@@ -195,66 +205,77 @@ impl SessionScope {
     /// Decides one message. This is the choke point: nothing reaches a target that did not come through here.
     /// A ruling to run is given only after the audit event is where the mode wants it.
     pub fn judge(&mut self, question: &Question, now: std::time::Instant) -> Judged {
-        let parts = &self.gateway.parts;
-        let policy = parts.policy.version();
-        let verdict = parts
-            .policy
-            .decide(&self.who.principal, &self.resource, &question.operations);
-        let verdict = match (question.stage, verdict) {
-            (Stage::Prepare { runs: true }, Verdict::Hold(hold)) => Verdict::Deny(Denial {
-                code: Code::Denied,
-                rule: hold.rules.first().cloned(),
-                operation: hold.operation,
-                hint: "this needs an approval and can't be prepared before; send it as a simple query"
-                    .to_owned(),
-            }),
-            (Stage::Prepare { .. }, Verdict::Allow { .. } | Verdict::Hold(_)) => {
-                return Judged::Now(Ruling::Run {
-                    obligations: Obligations::default(),
-                    ticket: PREPARED,
-                });
+        let known = self.memo.decide(
+            &*self.gateway.parts.policy,
+            &self.who.principal,
+            &self.resource,
+            &question.operations,
+        );
+        if let Stage::Prepare { runs } = question.stage {
+            match &*known.verdict {
+                Verdict::Hold(hold) if runs => {
+                    let denial = Denial {
+                        code: Code::Denied,
+                        rule: hold.rules.first().cloned(),
+                        operation: hold.operation.clone(),
+                        hint:
+                            "this needs an approval and can't be prepared before; send it as a simple query"
+                                .to_owned(),
+                    };
+                    return self.deny_after_all(question, denial, &known.policy);
+                }
+                Verdict::Allow { .. } | Verdict::Hold(_) => {
+                    return Judged::Now(Ruling::Run {
+                        obligations: Obligations::default(),
+                        ticket: PREPARED,
+                    });
+                }
+                Verdict::Deny(_) => {}
             }
-            (_, verdict) => verdict,
-        };
+        }
+        match &*known.verdict {
+            // An obligation that can't be met is not dropped.
+            Verdict::Allow { obligations, rules } if obligations.reason_required => {
+                let denial = Denial {
+                    code: Code::Denied,
+                    rule: rules.first().cloned(),
+                    operation: question.operations.summary().to_owned(),
+                    hint: "this needs a stated reason, and none can be given on this gateway yet".to_owned(),
+                };
+                self.deny_after_all(question, denial, &known.policy)
+            }
+            Verdict::Allow { obligations, .. } => {
+                self.allow(question, obligations.clone(), &known.decided, now)
+            }
+            Verdict::Deny(denial) => {
+                let ticket = self.begin();
+                self.deny(ticket, question, denial, &known.decided)
+            }
+            Verdict::Hold(hold) => self.hold(question, hold, &known, now),
+        }
+    }
+
+    /// The number of the next operation.
+    fn begin(&mut self) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket = self.next_ticket.saturating_add(1);
         self.counters.counters.operations.fetch_add(1, Ordering::Relaxed);
-        let mut waiting = None;
-        let verdict = match verdict {
-            Verdict::Hold(hold) => match self.open_approval(ticket, question, &hold, &policy) {
-                Ok(opened) => {
-                    waiting = Some(opened);
-                    Verdict::Hold(hold)
-                }
-                Err(denial) => Verdict::Deny(denial),
-            },
-            // An obligation that can't be met is not dropped.
-            Verdict::Allow { obligations, rules } if obligations.reason_required => Verdict::Deny(Denial {
-                code: Code::Denied,
-                rule: rules.first().cloned(),
-                operation: question.operations.summary().to_owned(),
-                hint: "this needs a stated reason, and none can be given on this gateway yet".to_owned(),
-            }),
-            other => other,
-        };
-        let event = self.event(ticket, question, &verdict, &policy);
-        let durable = self.durable(question, waiting.is_some());
-        let receipt = self
-            .gateway
-            .parts
-            .audit
-            .append(self.gateway.now(), &event, durable);
-        let receipt = match receipt {
-            Ok(receipt) => receipt,
-            Err(error) => {
-                tracing::error!(%error, session = %self.id, "an operation is refused");
-                return Judged::Now(self.refuse(ticket, &unaudited(question)));
-            }
-        };
-        match verdict {
-            Verdict::Deny(denial) => Judged::Now(self.refuse(ticket, &denial)),
-            Verdict::Allow { obligations, .. } => {
-                self.running.insert(ticket, now);
+        ticket
+    }
+
+    fn allow(
+        &mut self,
+        question: &Question,
+        obligations: Obligations,
+        decided: &Decided,
+        now: std::time::Instant,
+    ) -> Judged {
+        let ticket = self.begin();
+        let durable = self.durable(question, false);
+        match self.append(ticket, decided, question.statement.as_ref(), durable) {
+            Err(error) => self.unaudited(ticket, question, &error),
+            Ok(receipt) => {
+                self.running.push_back((ticket, now));
                 match receipt {
                     Receipt::Taken => Judged::Now(Ruling::Run { obligations, ticket }),
                     pending => {
@@ -263,16 +284,49 @@ impl SessionScope {
                     }
                 }
             }
-            Verdict::Hold(hold) => match waiting {
-                Some(waiting) => {
-                    self.running.insert(ticket, now);
-                    self.wait(ticket, question, hold, waiting, receipt)
-                }
-                None => {
-                    Judged::Now(self.refuse(ticket, &Denial::new(hold.operation, "nobody can approve this")))
-                }
-            },
         }
+    }
+
+    fn deny(&self, ticket: u64, question: &Question, denial: &Denial, decided: &Decided) -> Judged {
+        let durable = self.durable(question, false);
+        match self.append(ticket, decided, question.statement.as_ref(), durable) {
+            Err(error) => self.unaudited(ticket, question, &error),
+            Ok(_) => Judged::Now(self.refuse(ticket, denial)),
+        }
+    }
+
+    /// Denies what policy permits or holds, for a reason that is not policy's.
+    fn deny_after_all(&mut self, question: &Question, denial: Denial, policy: &Arc<str>) -> Judged {
+        let ticket = self.begin();
+        let verdict = Verdict::Deny(denial.clone());
+        let decided = self.decided(&question.operations, &verdict, policy);
+        self.deny(ticket, question, &denial, &decided)
+    }
+
+    fn hold(&mut self, question: &Question, hold: &Hold, known: &Known, now: std::time::Instant) -> Judged {
+        let ticket = self.begin();
+        let waiting = match self.open_approval(ticket, question, hold, &known.policy) {
+            Ok(waiting) => waiting,
+            Err(denial) => {
+                let verdict = Verdict::Deny(denial.clone());
+                let decided = self.decided(&question.operations, &verdict, &known.policy);
+                return self.deny(ticket, question, &denial, &decided);
+            }
+        };
+        let durable = self.durable(question, true);
+        match self.append(ticket, &known.decided, question.statement.as_ref(), durable) {
+            Err(error) => self.unaudited(ticket, question, &error),
+            Ok(receipt) => {
+                self.running.push_back((ticket, now));
+                self.wait(ticket, question, hold.clone(), waiting, receipt)
+            }
+        }
+    }
+
+    /// What can't be put into the trail is refused.
+    fn unaudited(&self, ticket: u64, question: &Question, error: &AuditError) -> Judged {
+        tracing::error!(%error, session = %self.id, "an operation is refused");
+        Judged::Now(self.refuse(ticket, &unaudited(question)))
     }
 
     fn refuse(&self, ticket: u64, denial: &Denial) -> Ruling {
@@ -286,7 +340,7 @@ impl SessionScope {
     /// Takes note of a ruling that came later: what was refused after all counts as refused, and does not run.
     pub fn ruled(&mut self, ruling: &Ruling) {
         if let Ruling::Refuse { ticket, .. } = ruling {
-            self.running.remove(ticket);
+            self.ended(*ticket);
             self.count_refusal();
         }
     }
@@ -299,18 +353,13 @@ impl SessionScope {
     /// Refuses something that never came so far as to be a question (too large, not understood by the
     /// protocol): it is in the trail like any other refusal.
     pub fn refuse_unasked(&mut self, denial: &Denial, statement: Option<Statement>) -> Ruling {
-        let ticket = self.next_ticket;
-        self.next_ticket = self.next_ticket.saturating_add(1);
-        self.counters.counters.operations.fetch_add(1, Ordering::Relaxed);
-        let question = Question {
-            operations: Arc::new(Operations::new(Vec::new(), denial.operation.clone())),
-            statement,
-            writes: false,
-            stage: Stage::Run,
-        };
+        let ticket = self.begin();
+        let operations = Arc::new(Operations::new(Vec::new(), denial.operation.clone()));
         let policy = self.gateway.parts.policy.version();
-        let event = self.event(ticket, &question, &Verdict::Deny(denial.clone()), &policy);
-        self.gateway.note(&event);
+        let decided = self.decided(&operations, &Verdict::Deny(denial.clone()), &policy);
+        if let Err(error) = self.append(ticket, &decided, statement.as_ref(), false) {
+            tracing::error!(%error, "an audit event was lost");
+        }
         self.refuse(ticket, denial)
     }
 
@@ -365,7 +414,7 @@ impl SessionScope {
 
     /// Puts how an operation ended into the trail.
     pub fn outcome(&mut self, outcome: &Outcome, now: std::time::Instant) {
-        let since = self.running.remove(&outcome.ticket);
+        let since = self.ended(outcome.ticket);
         let micros = since.map_or(0, |since| {
             u64::try_from(now.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX)
         });
@@ -400,7 +449,13 @@ impl SessionScope {
 
     /// Whether the operation of that ticket still runs.
     pub fn is_running(&self, ticket: u64) -> bool {
-        self.running.contains_key(&ticket)
+        self.running.iter().any(|(running, _)| *running == ticket)
+    }
+
+    /// An operation has ended: since when it ran. They mostly end in order.
+    fn ended(&mut self, ticket: u64) -> Option<std::time::Instant> {
+        let place = self.running.iter().position(|(running, _)| *running == ticket)?;
+        self.running.remove(place).map(|(_, since)| since)
     }
 
     /// Ends the session in the trail and in the store.
@@ -473,21 +528,6 @@ impl SessionScope {
             at.duration_since(self.gateway.now())
                 .try_into()
                 .unwrap_or(Duration::ZERO)
-        })
-    }
-
-    /// Asks whether what proved the principal still holds.
-    pub fn still_valid(&self) -> BoxFuture<'static, bool> {
-        let (gateway, id) = (self.gateway.clone(), self.who.credential_id.clone());
-        Box::pin(async move {
-            match gateway.parts.authenticator.still_valid(&id).await {
-                Ok(valid) => valid,
-                Err(error) => {
-                    // A store that can't be asked ends no session by itself: the expiry still bounds it.
-                    tracing::warn!(%error, "a token could not be checked again");
-                    true
-                }
-            }
         })
     }
 }

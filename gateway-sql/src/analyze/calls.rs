@@ -3,7 +3,8 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf::{FuncCall, Node};
 
-use super::names::{qualified, string_constant};
+use super::constants::string_constant;
+use super::names::qualified;
 use super::scope::{Reference, resolve};
 use super::settings::{Setting, judge_setting};
 use super::walker::{Walker, element_type};
@@ -226,7 +227,8 @@ impl Walker<'_> {
     }
 
     fn call_by_arguments(&mut self, name: &str, args: &[Node]) {
-        let constant = |at: usize| args.get(at).and_then(string_constant);
+        let looked = self.looked.clone();
+        let constant = |at: usize| args.get(at).and_then(|arg| string_constant(arg, &looked));
         match name {
             "set_config" => {
                 self.effect(Effect::SessionSettingsChanged);

@@ -9,10 +9,11 @@ use std::collections::BTreeSet;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
     AExpr, AExprKind, BoolExprType, BoolTestType, FuncCall, JoinType, Node, NullTestType, SelectStmt,
-    SubLink, SubLinkType, a_const,
+    SubLink, SubLinkType,
 };
 
-use super::names::{qualified, string_constant};
+use super::constants::{Looked, integer_constant, string_constant};
+use super::names::qualified;
 use super::scope::{Reference, Scope, is_system_column, resolve};
 use super::walker::Walker;
 
@@ -136,8 +137,11 @@ impl Walker<'_> {
     fn pattern_limits(&mut self, pattern: &Node, target: usize) -> bool {
         let plain = match pattern.node.as_ref() {
             // SIMILAR TO wraps its pattern.
-            Some(NodeEnum::FuncCall(call)) => call.args.first().and_then(string_constant),
-            _ => string_constant(pattern),
+            Some(NodeEnum::FuncCall(call)) => call
+                .args
+                .first()
+                .and_then(|arg| string_constant(arg, &self.looked)),
+            _ => string_constant(pattern, &self.looked),
         };
         match plain {
             Some(text) => text.chars().any(char::is_alphanumeric),
@@ -307,7 +311,7 @@ impl Walker<'_> {
                     return Side::Target;
                 }
             }
-            Some(NodeEnum::AExpr(expr)) if is_part_of(expr) => {
+            Some(NodeEnum::AExpr(expr)) if is_part_of(expr, &self.looked) => {
                 let part = expr.rexpr.as_deref().is_some_and(is_constant)
                     && expr
                         .lexpr
@@ -412,7 +416,7 @@ fn is_transparent(call: &FuncCall) -> bool {
 }
 
 /// `profile ->> 'tier'`, `id % 10`: a part of the column. A modulus of 1 has one value only.
-fn is_part_of(expr: &AExpr) -> bool {
+fn is_part_of(expr: &AExpr, looked: &Looked) -> bool {
     if expr.kind() != AExprKind::AexprOp {
         return false;
     }
@@ -420,7 +424,7 @@ fn is_part_of(expr: &AExpr) -> bool {
         Some((None, "->" | "->>" | "#>" | "#>>")) => true,
         Some((None, "%")) => match expr.rexpr.as_deref().and_then(|right| right.node.as_ref()) {
             Some(NodeEnum::AConst(constant)) => {
-                matches!(&constant.val, Some(a_const::Val::Ival(number)) if number.ival > 1)
+                integer_constant(constant, looked).is_some_and(|number| number > 1)
             }
             _ => false,
         },

@@ -1,7 +1,7 @@
 //! Names in syntax trees.
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{Node, ResTarget, TypeName, a_const};
+use pg_query::protobuf::{Node, ResTarget, TypeName};
 
 /// The text of a String node.
 pub(super) fn text_of(node: &Node) -> Option<&str> {
@@ -29,19 +29,6 @@ pub(super) fn qualified(nodes: &[Node]) -> Option<(Option<&str>, &str)> {
 /// Schema and name of a type.
 pub(super) fn type_name(name: &TypeName) -> Option<(Option<&str>, &str)> {
     qualified(&name.names)
-}
-
-/// The value of a string constant, casts around it ignored.
-pub(super) fn string_constant(node: &Node) -> Option<&str> {
-    match node.node.as_ref()? {
-        NodeEnum::AConst(constant) => match constant.val.as_ref()? {
-            a_const::Val::Sval(text) => Some(&text.sval),
-            _ => None,
-        },
-        NodeEnum::TypeCast(cast) => string_constant(cast.arg.as_deref()?),
-        NodeEnum::NamedArgExpr(named) => string_constant(named.arg.as_deref()?),
-        _ => None,
-    }
 }
 
 /// Like the server, names an output column that has no AS; `None` if it can't be told.

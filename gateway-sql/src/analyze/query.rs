@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AExprKind, Alias, CommonTableExpr, Node, ResTarget, SelectStmt, SetOperation, WithClause, a_const,
+    AExprKind, Alias, CommonTableExpr, Node, ResTarget, SelectStmt, SetOperation, WithClause,
 };
 
-use super::names::{output_name, qualified, string_constant, text_of};
+use super::constants::{integer_constant, string_constant};
+use super::names::{output_name, qualified, text_of};
 use super::scope::{Carries, Item, ItemColumn, Rows, Scope, Source};
 use super::walker::{Named, Walker, apply_alias};
 
@@ -214,7 +215,7 @@ impl Walker<'_> {
             && matches!(qualified(&expr.name), Some((None | Some("pg_catalog"), "=")));
         match (expr.lexpr.as_deref(), expr.rexpr.as_deref()) {
             (Some(left), Some(right)) if equal && is_name_column(left) => {
-                string_constant(right).map(str::to_owned)
+                string_constant(right, &self.looked).map(str::to_owned)
             }
             _ => None,
         }
@@ -236,10 +237,8 @@ impl Walker<'_> {
             return;
         }
         if let Some(NodeEnum::AConst(constant)) = node.node.as_ref() {
-            let place = match &constant.val {
-                Some(a_const::Val::Ival(number)) => usize::try_from(number.ival).ok(),
-                _ => None,
-            };
+            let place =
+                integer_constant(constant, &self.looked).and_then(|number| usize::try_from(number).ok());
             let places = self
                 .scopes
                 .last()

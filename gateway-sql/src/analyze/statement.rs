@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    CopyStmt, DeclareCursorStmt, DiscardMode, ExecuteStmt, FetchStmt, Node, PrepareStmt, Token,
-    TransactionStmt, TransactionStmtKind, VariableSetKind, VariableSetStmt, a_const,
+    CopyStmt, DeclareCursorStmt, DiscardMode, ExecuteStmt, FetchStmt, PrepareStmt, Token, TransactionStmt,
+    TransactionStmtKind, VariableSetKind, VariableSetStmt,
 };
 
+use super::constants::setting_value;
 use super::message::analyze_text;
 use super::names::text_of;
 use super::scope::{Rows, Scope};
@@ -166,7 +167,11 @@ impl Walker<'_> {
         let name = set.name.to_ascii_lowercase();
         match set.kind() {
             VariableSetKind::VarSetValue => {
-                let values: Option<Vec<String>> = set.args.iter().map(setting_value).collect();
+                let values: Option<Vec<String>> = set
+                    .args
+                    .iter()
+                    .map(|arg| setting_value(arg, &self.looked))
+                    .collect();
                 let values = values.unwrap_or_default();
                 let verdict = judge_setting(&name, Some(&values));
                 if name == "search_path" {
@@ -413,20 +418,6 @@ pub(super) fn outputs(rows: &Rows) -> Vec<OutputColumn> {
             carries: column.carries.clone(),
         })
         .collect()
-}
-
-fn setting_value(node: &Node) -> Option<String> {
-    match node.node.as_ref()? {
-        NodeEnum::AConst(constant) => Some(match constant.val.as_ref()? {
-            a_const::Val::Sval(text) => text.sval.clone(),
-            a_const::Val::Ival(number) => number.ival.to_string(),
-            a_const::Val::Fval(number) => number.fval.clone(),
-            a_const::Val::Boolval(value) => value.boolval.to_string(),
-            a_const::Val::Bsval(bits) => bits.bsval.clone(),
-        }),
-        NodeEnum::TypeCast(cast) => setting_value(cast.arg.as_deref()?),
-        _ => None,
-    }
 }
 
 /// The text after AS of a PREPARE.

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use pg_query::protobuf::{Alias, RangeVar};
 
+use super::constants::Looked;
 use super::limit::Tracker;
 use super::message::{Changes, Working};
 use super::names::text_of;
@@ -62,6 +63,8 @@ pub(super) struct Walker<'a> {
     pub(super) into: Vec<pg_query::protobuf::IntoClause>,
     /// A name could not be placed: all columns of all relations count as read.
     pub(super) read_all: bool,
+    /// Whether the answer depends on the value of a literal.
+    pub(super) looked: Looked,
 }
 
 impl<'a> Walker<'a> {
@@ -88,6 +91,7 @@ impl<'a> Walker<'a> {
             one_setting: None,
             into: Vec::new(),
             read_all: false,
+            looked: Looked::default(),
         }
     }
 
@@ -540,6 +544,7 @@ impl<'a> Walker<'a> {
             .operations
             .sort_by_key(|operation| operation.action == Action::Read);
         self.out.summary = super::summary::summary(&self.out);
+        self.out.literals_matter = self.looked.at_a_value() || !self.out.is_of_any_values();
         self.out
     }
 }

@@ -292,19 +292,19 @@ impl Session {
             }
             Some(Expect::Query(running)) => {
                 let effects = if complete.is_some() {
-                    running.effects.pop_front()
+                    running.effects.complete()
                 } else {
-                    None
+                    Vec::new()
                 };
                 if !is_result(complete) {
                     running.rows = running.rows.saturating_add(changed);
                 }
                 let fate = if running.overrun { Fate::Drop } else { Fate::Pass };
-                self.apply(effects.unwrap_or_default());
+                self.apply(effects);
                 Ok(fate)
             }
             Some(Expect::Execute(running)) => {
-                let effects = running.effects.pop_front().unwrap_or_default();
+                let effects = running.effects.complete();
                 if !is_result(complete) {
                     running.rows = running.rows.saturating_add(changed);
                 }

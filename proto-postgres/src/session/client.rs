@@ -1,7 +1,6 @@
 //! What the client sends.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -434,7 +433,7 @@ impl Session {
     pub(crate) fn bound(
         &mut self,
         portal: &str,
-        analyzed: Arc<crate::analyzed::Analyzed>,
+        analyzed: crate::analyzed::Analyzed,
         parameters: Vec<Parameter>,
     ) {
         // Where the name is taken the server refuses the message, skips what follows, and this is undone. Only the

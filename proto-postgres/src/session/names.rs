@@ -27,7 +27,7 @@ pub struct Prepared {
     /// Its text.
     pub sql: Arc<str>,
     /// What it does; from when it was last asked for.
-    pub analyzed: Arc<Analyzed>,
+    pub analyzed: Analyzed,
     /// Under which structure and environment.
     pub epoch: Epoch,
 }
@@ -36,7 +36,7 @@ pub struct Prepared {
 #[derive(Debug, Clone)]
 pub struct Portal {
     /// What it does, planned when it was bound.
-    pub analyzed: Arc<Analyzed>,
+    pub analyzed: Analyzed,
     /// Its parameters, for the trail.
     pub parameters: Vec<Parameter>,
     /// Rows that it has already given.
@@ -140,7 +140,7 @@ impl Names {
     }
 
     /// A newer analysis of the same text; the server is not asked about that.
-    pub fn refresh_statement(&mut self, name: &str, analyzed: Arc<Analyzed>, epoch: Epoch) {
+    pub fn refresh_statement(&mut self, name: &str, analyzed: Analyzed, epoch: Epoch) {
         if let Some(slot) = self.statements.get_mut(name)
             && let Some(known) = &slot.value
         {
@@ -277,7 +277,7 @@ mod tests {
         let state = gateway_sql::SessionState::default();
         Some(Prepared {
             sql: sql.into(),
-            analyzed: Arc::new(Analyzed::new(sql.into(), &structure, &state, "r")),
+            analyzed: Analyzed::new(sql.into(), &structure, &state, "r"),
             epoch: Epoch::default(),
         })
     }

@@ -1,11 +1,10 @@
 //! What the server still owes: one entry for each message that was forwarded and will be answered.
 
-use std::collections::VecDeque;
-
 use bytes::BytesMut;
 use gateway_sql::Effect;
 
 use super::names::Change;
+use crate::analyzed::Analyzed;
 
 /// One forwarded message.
 #[derive(Debug)]
@@ -82,7 +81,7 @@ pub struct Running {
     /// It gave more than it may: the rest is not passed on.
     pub overrun: bool,
     /// Effects of its statements that have not completed yet.
-    pub effects: VecDeque<Vec<Effect>>,
+    pub effects: Effects,
     /// COPY FROM STDIN statements that have not begun yet.
     pub copy_ins: usize,
     /// The portal, where it is an Execute.
@@ -94,7 +93,55 @@ pub struct Running {
 impl Running {
     /// Whether a later message may mean something else once this has run.
     pub fn changes_meaning(&self) -> bool {
-        self.effects.iter().flatten().any(changes_meaning)
+        self.effects.left().any(changes_meaning)
+    }
+}
+
+/// Effects of the statements of a message, one statement after the other.
+#[derive(Debug, Default)]
+pub struct Effects {
+    of: Option<Analyzed>,
+    next: usize,
+}
+
+impl Effects {
+    /// Those of a text whose statements all have still to complete.
+    pub fn of(analyzed: &Analyzed) -> Self {
+        let any = analyzed
+            .statements
+            .iter()
+            .any(|statement| !statement.effects.is_empty());
+        Self {
+            of: any.then(|| analyzed.clone()),
+            next: 0,
+        }
+    }
+
+    /// The next statement has completed: its effects.
+    pub fn complete(&mut self) -> Vec<Effect> {
+        let Some(analyzed) = &self.of else {
+            return Vec::new();
+        };
+        let effects = analyzed
+            .statements
+            .get(self.next)
+            .map(|statement| statement.effects.clone());
+        self.next = self.next.saturating_add(1);
+        effects.unwrap_or_default()
+    }
+
+    /// The statements that are left will not run.
+    pub fn clear(&mut self) {
+        self.of = None;
+    }
+
+    /// Effects of the statements that have not completed.
+    pub fn left(&self) -> impl Iterator<Item = &Effect> {
+        let statements = self
+            .of
+            .iter()
+            .flat_map(|analyzed| analyzed.statements.iter().skip(self.next));
+        statements.flat_map(|statement| &statement.effects)
     }
 }
 

@@ -12,7 +12,7 @@ use super::super::record::{self, Head};
 use super::super::{AuditError, segments};
 use super::disk::{Disk, Segment};
 use super::recover::Opened;
-use super::{AuditLogOptions, Item, Shared};
+use super::{AuditLogOptions, GATHER, Item, Shared};
 
 /// How long after a failure it is tried again without anybody asking.
 const RETRY: Duration = Duration::from_millis(250);
@@ -145,6 +145,7 @@ impl Writer {
     /// Sleeps until there is something to do.
     fn wait(&self, flush_at: Option<Instant>, failed_at: Option<Instant>) -> Batch {
         let mut state = self.shared.state.lock();
+        let mut gather: Option<Instant> = None;
         loop {
             let due = match failed_at {
                 Some(failed) => failed.checked_add(if state.nudged { RETRY_NUDGED } else { RETRY }),
@@ -152,8 +153,21 @@ impl Writer {
             };
             let now = Instant::now();
             let ready = state.closed || !state.queue.is_empty() || due.is_some_and(|due| due <= now);
+            let gathers = !state.urgent
+                && !state.closed
+                && failed_at.is_none()
+                && !state.queue.is_empty()
+                && due.is_none_or(|due| due > now);
+            if gathers {
+                let until = *gather.get_or_insert(now + GATHER);
+                if now < until {
+                    self.shared.wake.wait_until(&mut state, until);
+                    continue;
+                }
+            }
             if ready {
                 state.nudged = false;
+                state.urgent = false;
                 return Batch {
                     items: std::mem::take(&mut state.queue),
                     closing: state.closed,

@@ -1,0 +1,89 @@
+//! What a session has had decided, so that a statement which was decided before costs neither policy nor allocation.
+
+use std::sync::Arc;
+
+use crate::audit::Decided;
+use crate::operation::Operations;
+use crate::principal::Principal;
+use crate::resource::Resource;
+use crate::services::Policy;
+use crate::verdict::Verdict;
+
+/// Decisions that one session remembers, each in the place that its address gives: a newer one replaces it.
+const PLACES: usize = 64;
+
+/// One decision.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) verdict: Arc<Verdict>,
+    /// Its part of the audit event.
+    pub(super) decided: Arc<Decided>,
+    /// The policies that decided it.
+    pub(super) policy: Arc<str>,
+    /// Keeps the address, which is the key, from being used for other operations.
+    operations: Arc<Operations>,
+}
+
+/// The decisions of one session, by the address of what was asked: an analysis that is used again asks the same
+/// operations, not equal ones.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    /// Empty, or [`PLACES`] long.
+    known: Vec<Option<Known>>,
+    policy: Option<Arc<str>>,
+}
+
+impl Memo {
+    /// The decision on `operations` by the policies that are in force now.
+    pub(super) fn decide(
+        &mut self,
+        policy: &dyn Policy,
+        principal: &Arc<Principal>,
+        resource: &Arc<Resource>,
+        operations: &Arc<Operations>,
+    ) -> Known {
+        let mut version = policy.version();
+        let same = |known: &Arc<str>| Arc::ptr_eq(known, &version) || *known == version;
+        if !self.policy.as_ref().is_some_and(same) {
+            self.known.clear();
+            self.policy = Some(version.clone());
+        }
+        // Allocations are aligned to at least 16 bytes.
+        let place = (Arc::as_ptr(operations).addr() >> 4) % PLACES;
+        if let Some(Some(known)) = self.known.get(place)
+            && Arc::ptr_eq(&known.operations, operations)
+        {
+            return known.clone();
+        }
+        let verdict = loop {
+            let verdict = policy.decide(principal, resource, operations);
+            // A reload in between must not put one version's name on the other's decision.
+            let after = policy.version();
+            if Arc::ptr_eq(&after, &version) || after == version {
+                break verdict;
+            }
+            self.known.clear();
+            self.policy = Some(after.clone());
+            version = after;
+        };
+        let known = Known {
+            decided: Arc::new(Decided::new(
+                principal,
+                &resource.name,
+                operations,
+                &verdict,
+                &version,
+            )),
+            verdict: Arc::new(verdict),
+            policy: version,
+            operations: operations.clone(),
+        };
+        if self.known.is_empty() {
+            self.known.resize_with(PLACES, || None);
+        }
+        if let Some(place) = self.known.get_mut(place) {
+            *place = Some(known.clone());
+        }
+        known
+    }
+}

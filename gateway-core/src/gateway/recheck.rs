@@ -1,0 +1,42 @@
+//! What proved an identity is checked again while its sessions run: once for all sessions of one credential.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::Gateway;
+
+/// How often.
+const RECHECK: Duration = Duration::from_secs(2);
+
+impl Gateway {
+    /// Begins to check, with the first session; goes on as long as the gateway is there.
+    pub(super) fn recheck_credentials(self: &Arc<Self>) {
+        if self.rechecking.load(Ordering::Relaxed) || self.rechecking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(run(Arc::downgrade(self)))),
+            Err(_) => self.rechecking.store(false, Ordering::Relaxed),
+        }
+    }
+
+    async fn recheck(&self) {
+        for id in self.live.credentials() {
+            match self.parts.authenticator.still_valid(&id).await {
+                Ok(true) => {}
+                Ok(false) => self.live.end_credential(&id),
+                // A store that can't be asked ends no session by itself: the expiry still bounds it.
+                Err(error) => tracing::warn!(%error, "a token could not be checked again"),
+            }
+        }
+    }
+}
+
+async fn run(gateway: Weak<Gateway>) {
+    loop {
+        tokio::time::sleep(RECHECK).await;
+        let Some(gateway) = gateway.upgrade() else { return };
+        gateway.recheck().await;
+    }
+}
