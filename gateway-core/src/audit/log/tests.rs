@@ -112,7 +112,14 @@ impl Segment for FaultySegment {
 fn faulty(dir: &Path, options: AuditLogOptions) -> (AuditLog, Arc<Faults>) {
     let faults = Arc::new(Faults::default());
     faults.space.store(u64::MAX, Ordering::SeqCst);
-    let log = AuditLog::open_on(dir, options, Box::new(FaultyDisk(Arc::clone(&faults)))).unwrap();
+    let log = AuditLog::open_on(
+        dir,
+        options,
+        AuditLogParts::default(),
+        false,
+        Box::new(FaultyDisk(Arc::clone(&faults))),
+    )
+    .unwrap();
     (log, faults)
 }
 

@@ -45,7 +45,7 @@ pub struct AuditRow {
     /// When.
     pub at: Timestamp,
     /// What: `operation`, `session_started`, `session_ended`, `login_refused`, `cancel`, `operator`, `started`,
-    /// `stopped`, `reloaded`.
+    /// `stopped`, `reloaded`, `checkpoint`, `signing_key`, `dropped`.
     pub kind: &'static str,
     /// The session.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -237,6 +237,10 @@ impl Search<'_> {
             self.open
                 .insert((session, ticket), self.dropped + self.rows.len());
         }
+        // The log's own records are shown to whoever asks for them.
+        if matches!(row.kind, "checkpoint") && self.query.kind.is_none() {
+            return;
+        }
         self.rows.push_back(row);
         if self.query.limit.is_some_and(|limit| self.rows.len() > limit)
             && let Some(old) = self.rows.pop_front()
@@ -413,6 +417,29 @@ fn row(event: Event) -> AuditRow {
             kind: "operator",
             principal: Some(by),
             detail: Some(format!("{action} {subject}")),
+            ..base
+        },
+        Event::Checkpoint(checkpoint) => AuditRow {
+            kind: "checkpoint",
+            detail: serde_json::to_value(checkpoint.reason)
+                .ok()
+                .and_then(|reason| Some(format!("{}, {} records", reason.as_str()?, checkpoint.records))),
+            ..base
+        },
+        Event::SigningKey { key, previous, .. } => AuditRow {
+            kind: "signing_key",
+            detail: Some(match previous {
+                Some(previous) => format!("{key} follows {previous}"),
+                None => key.to_string(),
+            }),
+            ..base
+        },
+        Event::Dropped(dropped) => AuditRow {
+            kind: "dropped",
+            detail: Some(format!(
+                "records {} to {} ({} segments, {} bytes), for their {}",
+                dropped.first, dropped.last, dropped.segments, dropped.bytes, dropped.why
+            )),
             ..base
         },
     }

@@ -1,5 +1,8 @@
 //! Tampering is found and named; searching joins operations with their outcomes.
 
+mod following;
+mod signed;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
