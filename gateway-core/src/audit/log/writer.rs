@@ -268,7 +268,11 @@ impl Writer {
             .tail
             .bytes
             .drain(..std::mem::take(&mut self.chain.tail.written_bytes).min(self.chain.tail.bytes.len()));
-        let (mut cost, mut last) = (0usize, 0);
+        // First the number: who is told that its event is durable finds it so.
+        let last = done.checked_sub(1).and_then(|last| self.chain.tail.entries.get(last));
+        let last = last.map_or(0, |entry| entry.seq);
+        self.shared.durable.fetch_max(last, Ordering::Release);
+        let mut cost = 0usize;
         for entry in self
             .chain
             .tail
@@ -276,12 +280,10 @@ impl Writer {
             .drain(..done.min(self.chain.tail.entries.len()))
         {
             cost = cost.saturating_add(entry.cost);
-            last = entry.seq;
             if let Some(waiter) = entry.waiter {
                 let _ = waiter.send(Ok(()));
             }
         }
-        self.shared.durable.fetch_max(last, Ordering::Release);
         let unwritten = {
             let mut state = self.shared.state.lock();
             state.unwritten = state.unwritten.saturating_sub(cost);

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::super::record;
 use super::super::segments::{self, Line, Lines};
 use super::super::{Event, Parameter};
+use super::TrailRecord;
 use crate::principal::Principal;
 use crate::session::SessionId;
 
@@ -98,6 +99,18 @@ pub struct AuditRow {
     /// The target's error code, or why a reload was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+impl AuditRow {
+    /// A record as a row, without its outcome; `None` where this version does not know the event.
+    pub fn of(record: &TrailRecord<'_>) -> Option<Self> {
+        let event = serde_json::from_str(record.event).ok()?;
+        Some(Self {
+            seq: record.seq,
+            at: record.at,
+            ..row(event)
+        })
+    }
 }
 
 /// What was found.
