@@ -8,6 +8,7 @@ use gateway_core::audit::AuditMode;
 use gateway_core::audit::log::{AuditLogOptions, Retain};
 use gateway_core::gateway::AuditOptions;
 use gateway_core::limits::duration;
+use gateway_core::tls::ClientTls;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -201,6 +202,11 @@ impl Checker<'_> {
             }
             if let Err((key, why)) = export.sink() {
                 self.push(&format!("{path}.{key}"), why);
+            }
+            if let Some(ca) = &export.ca
+                && let Err(error) = ClientTls::new(Some(ca))
+            {
+                self.push(&format!("{path}.ca"), error);
             }
             if !names.insert(export.name().to_owned()) {
                 let why = format!(

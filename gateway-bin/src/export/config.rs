@@ -134,6 +134,12 @@ impl ExportConfig {
                 if self.ca.is_some() && !tls {
                     return Err(("ca", "there is no TLS on an `http://` address".to_owned()));
                 }
+                let local =
+                    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+                if !(tls || local || self.headers.is_empty()) {
+                    let why = "their secrets would go over the network in clear; use `https://`";
+                    return Err(("headers", why.to_owned()));
+                }
                 for name in self.headers.keys() {
                     if name.parse::<hyper::header::HeaderName>().is_err() {
                         return Err(("headers", "there is a name that no header can have".to_owned()));

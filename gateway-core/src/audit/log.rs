@@ -162,6 +162,17 @@ pub enum AuditOpenError {
         /// What is wrong.
         why: String,
     },
+    /// There is a key, but nothing in the trail is signed.
+    #[error(
+        "the audit trail in `{}` has records and no signature, though the key `{}` was made to sign it: were its signatures          taken out? Run `gateway audit verify --anchor`. If this is the first start of a version that signs, and the one          before was cut short, remove the key; else move the trail's directory away, keep it, and start with an empty one",
+        dir.display(), path.display()
+    )]
+    Unsigned {
+        /// The trail.
+        dir: PathBuf,
+        /// The key file.
+        path: PathBuf,
+    },
     /// The key file is not the one that signs the trail.
     #[error(
         "the key in `{}` is {found}, but the trail is signed by {signed}: put that key back (from a backup); to change          keys use `gateway audit key --replace`. Where the key is lost, move the trail's directory away and start          with an empty one", path.display()
@@ -297,7 +308,15 @@ impl AuditLog {
         let opened = recover::recover(dir, parts.key.is_some())?;
         let signer = parts
             .key
-            .map(|path| signer(&path, opened.signed.key, replace))
+            .map(|path| {
+                let has_records = opened.head.next > 1;
+                // A key comes with the first signature. Who takes signatures out can't pass the rest off as an old trail.
+                if has_records && opened.signed.key.is_none() && path.exists() {
+                    let dir = dir.to_owned();
+                    return Err(AuditOpenError::Unsigned { dir, path });
+                }
+                signer(&path, opened.signed.key, replace)
+            })
             .transpose()?;
         let shared = Arc::new(Shared::default());
         let recovered = opened.recovered.clone();

@@ -277,13 +277,25 @@ fn cut(path: &Path, len: u64) -> io::Result<PathBuf> {
     Ok(kept_in)
 }
 
+/// What crashes tore off a segment and is kept beside it.
+pub(super) fn torn_parts(segment: &Path) -> Vec<PathBuf> {
+    (1u32..)
+        .map(|n| torn_part(segment, n))
+        .take_while(|path| path.exists())
+        .collect()
+}
+
+fn torn_part(segment: &Path, n: u32) -> PathBuf {
+    let mut name = segment.as_os_str().to_owned();
+    name.push(format!(".torn-{n}"));
+    PathBuf::from(name)
+}
+
 /// A new file `<segment>.torn-<n>`.
 fn sidecar(path: &Path) -> io::Result<(PathBuf, File)> {
     let mut n = 1u32;
     loop {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".torn-{n}"));
-        let path = PathBuf::from(name);
+        let path = torn_part(path, n);
         match OpenOptions::new()
             .write(true)
             .create_new(true)

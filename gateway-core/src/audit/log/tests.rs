@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 mod crash;
+mod signing;
 
 use super::disk::{Disk, RealDisk, Segment};
 use super::*;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::super::{AuditError, segments};
 use super::chain::Chain;
 use super::disk::{Disk, Segment};
-use super::recover::Opened;
+use super::recover::{self, Opened};
 use super::retain::Retention;
 use super::{AuditLogOptions, Item, Shared};
 
@@ -269,7 +269,9 @@ impl Writer {
             .bytes
             .drain(..std::mem::take(&mut self.chain.tail.written_bytes).min(self.chain.tail.bytes.len()));
         // First the number: who is told that its event is durable finds it so.
-        let last = done.checked_sub(1).and_then(|last| self.chain.tail.entries.get(last));
+        let last = done
+            .checked_sub(1)
+            .and_then(|last| self.chain.tail.entries.get(last));
         let last = last.map_or(0, |entry| entry.seq);
         self.shared.durable.fetch_max(last, Ordering::Release);
         let mut cost = 0usize;
@@ -362,9 +364,12 @@ impl Writer {
         self.chain.dropped(plan.dropped);
         self.flush(true)?;
         for path in plan.paths {
-            if let Err(error) = remove(&*self.disk, &path) {
-                tracing::warn!(%error, path = %path.display(), "an old segment could not be removed");
-                return Ok(());
+            let torn = recover::torn_parts(&path);
+            for path in std::iter::once(path).chain(torn) {
+                if let Err(error) = remove(&*self.disk, &path) {
+                    tracing::warn!(%error, path = %path.display(), "an old segment could not be removed");
+                    return Ok(());
+                }
             }
         }
         metrics::counter!("audit_dropped_records_total").increment(records);
