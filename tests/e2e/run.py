@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the end-to-end tests: real clients, the shipped gateway, a real server.
 
-    run.py --gateway PATH [--only SUBSTR...] [--keep]
+    run.py --gateway PATH [--only SUBSTR...] [--keep] [--kill-rounds N]
     run.py --direct       [--only SUBSTR...]     those tests that must also pass on the bare server
 
 The last line is "N passed, N failed".

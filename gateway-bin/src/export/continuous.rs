@@ -88,7 +88,7 @@ impl Export {
         let mut pause = BACKOFF;
         loop {
             // Every failure starts from the cursor on disk: at least once, without a gap.
-            match self.from_cursor(&mut pause).await {
+            match self.carry_on(&mut pause).await {
                 Ok(never) => match never {},
                 Err(error) => self.failed(&error),
             }
@@ -97,7 +97,7 @@ impl Export {
         }
     }
 
-    async fn from_cursor(&mut self, pause: &mut Duration) -> anyhow::Result<std::convert::Infallible> {
+    async fn carry_on(&mut self, pause: &mut Duration) -> anyhow::Result<std::convert::Infallible> {
         let (dir, path) = (self.dir.clone(), self.cursor.clone());
         let (format, upto) = (self.sink.format(), self.log.durable());
         let after = tokio::task::spawn_blocking(move || start(&dir, &path, upto)).await??;

@@ -43,6 +43,7 @@ mod disk;
 mod exported;
 mod recover;
 mod retain;
+mod signer;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -60,10 +61,10 @@ use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::key::{self, AuditPublicKey, SigningKey};
+use super::key::{self, AuditPublicKey};
 use super::record::MAX_RECORD;
 use super::{AuditError, AuditSink, Event, Receipt};
-use chain::{Chain, NewSigner};
+use chain::Chain;
 use disk::{Disk, RealDisk};
 pub use exported::Exported;
 pub use recover::Recovered;
@@ -308,15 +309,7 @@ impl AuditLog {
         let opened = recover::recover(dir, parts.key.is_some())?;
         let signer = parts
             .key
-            .map(|path| {
-                let has_records = opened.head.next > 1;
-                // A key comes with the first signature. Who takes signatures out can't pass the rest off as an old trail.
-                if has_records && opened.signed.key.is_none() && path.exists() {
-                    let dir = dir.to_owned();
-                    return Err(AuditOpenError::Unsigned { dir, path });
-                }
-                signer(&path, opened.signed.key, replace)
-            })
+            .map(|path| signer::signer(dir, &path, &opened, replace))
             .transpose()?;
         let shared = Arc::new(Shared::default());
         let recovered = opened.recovered.clone();
@@ -412,43 +405,6 @@ impl AuditLog {
             .clone()
             .unwrap_or(Err(AuditError::Closed))
     }
-}
-
-/// The key that is to sign a trail whose signed records name the key `known`.
-fn signer(path: &Path, known: Option<AuditPublicKey>, replace: bool) -> Result<NewSigner, AuditOpenError> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| AuditOpenError::Io { path, source }
-    };
-    let next = key::next_path(path);
-    // A replacement that was cut short: done where the trail has it, else it never was.
-    if let Some(waiting) = SigningKey::read(&next).map_err(io(&next))? {
-        if known == Some(waiting.public()) {
-            key::promote(path).map_err(io(path))?;
-        } else {
-            std::fs::remove_file(&next).map_err(io(&next))?;
-        }
-    }
-    let found = SigningKey::read(path).map_err(io(path))?;
-    let key = match (found, known) {
-        (None, None) => SigningKey::create(path).map_err(io(path))?,
-        (Some(key), None) => key,
-        (Some(key), Some(known)) if key.public() == known => key,
-        (found, Some(signed)) => {
-            return Err(AuditOpenError::ForeignKey {
-                path: path.to_owned(),
-                found: found.map_or("not there".to_owned(), |key| key.public().to_string()),
-                signed,
-            });
-        }
-    };
-    if replace {
-        return Ok(NewSigner {
-            key: SigningKey::create(&next).map_err(io(&next))?,
-            before: known.is_some().then_some(key),
-        });
-    }
-    Ok(NewSigner { key, before: None })
 }
 
 /// Makes a directory and what leads to it, durably.

@@ -23,7 +23,11 @@ pub use verify::{
 pub fn export(dir: &Path, out: &mut dyn Write) -> io::Result<u64> {
     let mut records = 0u64;
     for segment in segments::list(dir)? {
-        let mut lines = Lines::open(&segment.path)?;
+        let mut lines = match Lines::open(&segment.path) {
+            // Dropped by retention meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            lines => lines?,
+        };
         loop {
             match lines.next()? {
                 Line::Whole => {

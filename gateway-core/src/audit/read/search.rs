@@ -136,7 +136,11 @@ pub fn search(dir: &Path, query: &Query) -> io::Result<Found> {
         unreadable: 0,
     };
     for segment in segments::list(dir)? {
-        let mut lines = Lines::open(&segment.path)?;
+        let mut lines = match Lines::open(&segment.path) {
+            // Dropped by retention meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            lines => lines?,
+        };
         loop {
             match lines.next()? {
                 Line::Whole => search.line(lines.line()),

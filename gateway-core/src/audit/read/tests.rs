@@ -1,6 +1,7 @@
 //! Tampering is found and named; searching joins operations with their outcomes.
 
 mod following;
+mod retaining;
 mod signed;
 
 use std::path::{Path, PathBuf};

@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use super::*;
-use crate::audit::log::{AuditLogParts, AuditOpenError, Exported, Retain};
+use crate::audit::log::{AuditLogParts, AuditOpenError, Retain};
 use crate::audit::record::{self, Head};
 use crate::audit::{AuditError, AuditPublicKey, Checkpoint, CheckpointReason, SigningKey};
 
-struct Signed {
+/// A trail that is signed often.
+pub(super) struct Signed {
     _root: tempfile::TempDir,
-    dir: PathBuf,
-    key: PathBuf,
-    options: AuditLogOptions,
+    pub(super) dir: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) options: AuditLogOptions,
 }
 
 impl Signed {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         Self {
             dir: root.path().join("audit"),
@@ -41,7 +42,7 @@ impl Signed {
         AuditLog::open_with(&self.dir, self.options, self.parts()).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    fn write(&self, events: std::ops::Range<u64>) -> &Self {
+    pub(super) fn write(&self, events: std::ops::Range<u64>) -> &Self {
         let log = self.open();
         for n in events {
             log.append(Timestamp::now(), &event(n), false).unwrap();
@@ -54,7 +55,7 @@ impl Signed {
         self
     }
 
-    fn segments(&self) -> Vec<PathBuf> {
+    pub(super) fn segments(&self) -> Vec<PathBuf> {
         segments::list(&self.dir)
             .unwrap()
             .into_iter()
@@ -62,11 +63,11 @@ impl Signed {
             .collect()
     }
 
-    fn verify(&self) -> Result<VerifyReport, VerifyFailure> {
+    pub(super) fn verify(&self) -> Result<VerifyReport, VerifyFailure> {
         verify(&self.dir)
     }
 
-    fn public(&self) -> AuditPublicKey {
+    pub(super) fn public(&self) -> AuditPublicKey {
         SigningKey::read(&self.key).unwrap().unwrap().public()
     }
 
@@ -109,7 +110,7 @@ impl Signed {
     }
 }
 
-fn event(n: u64) -> Event {
+pub(super) fn event(n: u64) -> Event {
     Event::Operator {
         by: "op".into(),
         action: "did".into(),
@@ -561,105 +562,4 @@ fn a_segment_that_is_old_is_followed_by_a_new_one() {
     log.close().unwrap();
     assert_eq!(trail.segments().len(), 2);
     assert!(trail.verify().unwrap().closed);
-}
-
-#[test]
-fn retention_drops_the_oldest_segments_says_so_and_the_rest_verifies() {
-    let mut trail = Signed::new();
-    trail.write(0..60);
-    let before = trail.verify().unwrap();
-    let early = Anchor {
-        seq: 2,
-        hash: "0".repeat(64),
-    };
-    trail.options.retain = Retain {
-        age: None,
-        bytes: Some(12_000),
-    };
-    trail.write(60..70);
-    let report = trail.verify().unwrap();
-    let dropped = report.dropped.clone().unwrap();
-    assert_eq!((dropped.last + 1, dropped.left), (report.first.unwrap().seq, 0));
-    assert!(
-        report.segments < before.segments && report.segments >= 2,
-        "{report:?}"
-    );
-    let known = Known {
-        anchor: Some(early),
-        key: Some(trail.public()),
-    };
-    assert_eq!(
-        verify_known(&trail.dir, &known).unwrap().anchor,
-        Some(AnchorReport::Dropped)
-    );
-    // It goes on, and what it said of the first ones is dropped, too.
-    for turn in 0..8 {
-        trail.write(0..20);
-        let report = trail.verify().unwrap_or_else(|e| panic!("{turn}: {e}"));
-        assert!(report.dropped.unwrap().last > dropped.last);
-    }
-    // A segment more than was said.
-    std::fs::remove_file(&trail.segments()[0]).unwrap();
-    assert!(matches!(
-        trail.verify(),
-        Err(VerifyFailure::Removed { first: 1, .. })
-    ));
-}
-
-#[test]
-fn a_removal_that_was_cut_short_is_no_tampering_but_what_is_left_must_fit() {
-    let mut trail = Signed::new();
-    trail.write(0..60);
-    let kept: Vec<(PathBuf, Vec<u8>)> = trail
-        .segments()
-        .into_iter()
-        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
-        .collect();
-    let torn = PathBuf::from(format!("{}.torn-1", kept[0].0.display()));
-    std::fs::write(&torn, "half").unwrap();
-    trail.options.retain.bytes = Some(9_000);
-    trail.write(60..61);
-    let dropped = trail.verify().unwrap().dropped.unwrap();
-    assert!(kept.iter().filter(|(path, _)| !path.exists()).count() >= 2);
-    assert!(!torn.exists(), "what was torn off goes with its segment");
-    // All but the first one are still there, as after a crash.
-    let mut last_back = None;
-    for (path, bytes) in kept.iter().skip(1).filter(|(path, _)| !path.exists()) {
-        std::fs::write(path, bytes).unwrap();
-        last_back = Some(path);
-    }
-    let report = trail.verify().unwrap();
-    assert!(report.dropped.unwrap().left > 0);
-    edit(last_back.unwrap(), |lines| {
-        let line = lines[0].replace("thing", "think");
-        lines[0] = line;
-    });
-    assert!(trail.verify().is_err());
-    assert_eq!(dropped.left, 0);
-}
-
-#[test]
-fn age_drops_what_is_old_and_nothing_that_was_not_exported() {
-    let mut trail = Signed::new();
-    trail.write(0..60);
-    trail.options.retain.age = Some(Duration::from_millis(1));
-    std::thread::sleep(Duration::from_millis(20));
-    let exported = Arc::new(Exported::new(2));
-    let parts = AuditLogParts {
-        key: Some(trail.key.clone()),
-        exported: Some(Arc::clone(&exported)),
-    };
-    let with = |taken: [u64; 2]| {
-        exported.taken(0, taken[0]);
-        exported.taken(1, taken[1]);
-        let log = AuditLog::open_with(&trail.dir, trail.options, parts.clone()).unwrap();
-        log.append(Timestamp::now(), &event(1), false).unwrap();
-        std::thread::sleep(Duration::from_millis(100));
-        log.close().unwrap();
-        trail.verify().unwrap().first.unwrap().seq
-    };
-    assert_eq!(with([1_000, 0]), 1);
-    let after = with([1_000, 30]);
-    assert!(after > 1 && after <= 31, "{after}");
-    assert!(with([1_000, 1_000]) > 31);
 }
