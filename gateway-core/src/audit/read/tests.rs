@@ -3,6 +3,7 @@
 mod following;
 mod retaining;
 mod signed;
+mod tampering;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
