@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gateway_core::principal::PrincipalKind;
 
+use crate::export::Format;
+
 /// A layer-7 gateway between identities and infrastructure.
 #[derive(Debug, Parser)]
 #[command(name = "gateway", version, max_term_width = 120)]
@@ -188,12 +190,52 @@ pub(crate) enum SessionsCommand {
 pub(crate) enum AuditCommand {
     /// Find operations and what became of them; newest last
     Search(Box<AuditSearch>),
-    /// Check every record of the trail; exit status 1 where anything was touched
+    /// Check every record and signature of the trail; exit status 1 where anything was touched
     Verify {
+        /// A record that was kept elsewhere: the JSON of an earlier `verify`, or a record's line
+        #[arg(long, value_name = "FILE")]
+        anchor: Option<PathBuf>,
+        /// The public key that was kept elsewhere (`gateway audit key`)
+        #[arg(long, value_name = "FILE")]
+        public_key: Option<PathBuf>,
         /// How
         #[arg(long, value_enum, default_value = "table")]
         output: Output,
     },
+    /// Copy the trail to a file, a receiver, or standard output
+    Export(AuditExport),
+    /// Print the public key that checks the trail's signatures, to be kept elsewhere
+    Key {
+        /// Make a new key, for which the old one signs; no gateway may run
+        #[arg(long)]
+        replace: bool,
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+}
+
+/// `gateway audit export`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditExport {
+    /// In which form
+    #[arg(long, value_enum, default_value = "jsonl")]
+    pub(crate) format: Format,
+    /// Where to: a file; for otlp also a URL; for syslog also host:port or tls://host:port (TLS), tcp://host:port (none)
+    #[arg(long, value_name = "FILE|URL|HOST:PORT")]
+    pub(crate) to: Option<String>,
+    /// PEM file of the CA that signed the receiver's certificate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Not before: a time (2026-03-01T10:00:00Z), a day, or how long ago (2h)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Not after
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Only what follows this record: the cursor that an export printed
+    #[arg(long, value_name = "CURSOR", default_value_t = 0)]
+    pub(crate) after: u64,
 }
 
 /// `gateway audit search`.

@@ -26,7 +26,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(command) => config::run(global, &command),
         Command::Token(command) => token::run(global, command).await,
         Command::Sessions(command) => sessions::run(global, command).await,
-        Command::Audit(command) => audit::run(global, command),
+        Command::Audit(command) => audit::run(global, command).await,
         Command::Policy(command) => policy::run(global, command).await,
     }
 }

@@ -1,5 +1,6 @@
 //! The configuration: read ([`read`]), checked section by section, all faults at once, and shown ([`show`]).
 
+mod audit;
 mod identity;
 mod keys;
 mod read;
@@ -13,13 +14,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use gateway_core::adapter::Registry;
-use gateway_core::audit::AuditMode;
-use gateway_core::audit::log::AuditLogOptions;
-use gateway_core::gateway::AuditOptions;
-use gateway_core::limits::{Limits, duration};
+use gateway_core::limits::Limits;
 use gateway_core::resource::Resource;
 use gateway_core::tls::TlsConfig;
 use gateway_identity::oidc::OidcSettings;
@@ -28,6 +25,7 @@ use serde_json::{Map, Value};
 
 use crate::adapters;
 use crate::cli::Global;
+use audit::AuditSection;
 use keys::{join, refuse_unknown, unknown, with_suggestion};
 pub(crate) use read::Raw;
 
@@ -64,41 +62,6 @@ pub(crate) struct Listen {
     pub(crate) control: Option<SocketAddr>,
     /// What links begin with.
     pub(crate) public_url: Option<String>,
-}
-
-/// `[audit]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct AuditSection {
-    /// When an event must be on disk; absent: durable for writes and held ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    mode: Option<AuditMode>,
-    /// Whether texts are kept as they are.
-    literals: bool,
-    /// Size of a segment.
-    segment_bytes: u64,
-    /// How long a batched event may wait, such as `50ms`.
-    flush: String,
-    #[serde(skip)]
-    flush_interval: Duration,
-}
-
-impl AuditSection {
-    /// For the pipeline.
-    pub(crate) fn options(&self) -> AuditOptions {
-        AuditOptions {
-            mode: self.mode,
-            literals: self.literals,
-        }
-    }
-
-    /// For the log.
-    pub(crate) fn log_options(&self) -> AuditLogOptions {
-        AuditLogOptions {
-            segment_bytes: self.segment_bytes,
-            flush_interval: self.flush_interval,
-            ..AuditLogOptions::default()
-        }
-    }
 }
 
 /// A configuration without a fault.
@@ -407,34 +370,5 @@ impl Checker<'_> {
         let mut table = self.table("policy", value);
         refuse_unknown("policy", &mut table, &["dir"], &mut self.problems);
         self.path("policy.dir", table.remove("dir"))
-    }
-
-    fn audit(&mut self, value: Option<Value>) -> Option<AuditSection> {
-        let default = AuditLogOptions::default();
-        let default = AuditSection {
-            mode: None,
-            literals: true,
-            segment_bytes: default.segment_bytes,
-            flush: duration::format(default.flush_interval),
-            flush_interval: default.flush_interval,
-        };
-        let mut audit = self.flat("audit", value, default, &["mode"]);
-        if audit.segment_bytes < 4096 {
-            self.push("audit.segment_bytes", "must be at least 4096");
-        }
-        match duration::parse(&audit.flush) {
-            Ok(flush) if (Duration::from_millis(1)..=Duration::from_secs(10)).contains(&flush) => {
-                audit.flush_interval = flush;
-                Some(audit)
-            }
-            Ok(_) => {
-                self.push("audit.flush", "must be from 1ms to 10s");
-                None
-            }
-            Err(error) => {
-                self.push("audit.flush", error);
-                None
-            }
-        }
     }
 }

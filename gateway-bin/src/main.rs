@@ -12,6 +12,7 @@ mod cli;
 mod commands;
 mod config;
 mod control;
+mod export;
 mod operator;
 mod reload;
 mod serve;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gateway_core::audit::Event;
-use gateway_core::audit::log::{AuditLog, AuditOpenError};
+use gateway_core::audit::log::{AuditLog, AuditOpenError, Exported};
 use gateway_core::credentials::StaticCredentials;
 use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::listener::Listener;
@@ -26,9 +26,10 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::Global;
 use crate::config::Config;
 use crate::control::{self, Socket, State};
+use crate::export::Exports;
 use crate::reload::Reloader;
 use crate::trail::WatchedLog;
-use crate::{assemble, systemd};
+use crate::{assemble, systemd, trail};
 
 /// How long the start waits for a command that holds the audit trail (`token create` beside it).
 const LOCKED: Duration = Duration::from_secs(5);
@@ -54,7 +55,8 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         .install_recorder()
         .context("metrics cannot be kept")?;
     assemble::make_data_dir(&config.data_dir)?;
-    let audit = Arc::new(WatchedLog::new(open_audit(&config).await?));
+    let exports = Exports::new(&config);
+    let audit = Arc::new(WatchedLog::new(open_audit(&config, exports.exported()).await?));
     let store = assemble::store(&config.data_dir).await?;
     let cut = store
         .close_orphans(Timestamp::now(), "the gateway stopped without ending it")
@@ -103,7 +105,8 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
             policy: policy.version().to_string(),
         })
         .await?;
-    let running = Running::start(listeners, &reloader, metrics);
+    let mut running = Running::start(listeners, &reloader, metrics);
+    exports.start(&mut running.helpers, &audit);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         policies = policy.policies(),
@@ -137,14 +140,13 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
 }
 
 /// Opens the audit trail for this process alone.
-async fn open_audit(config: &Config) -> anyhow::Result<AuditLog> {
-    let dir = Config::audit_dir(&config.data_dir);
+async fn open_audit(config: &Config, exported: Option<Arc<Exported>>) -> anyhow::Result<AuditLog> {
     let socket = Config::socket(&config.data_dir);
     let options = config.audit.log_options();
     let until = tokio::time::Instant::now() + LOCKED;
     let log = loop {
-        let dir = dir.clone();
-        let opened = tokio::task::spawn_blocking(move || AuditLog::open(dir, options)).await?;
+        let (data_dir, exported) = (config.data_dir.clone(), exported.clone());
+        let opened = tokio::task::spawn_blocking(move || trail::open(&data_dir, options, exported)).await?;
         match opened {
             Ok(log) => break log,
             Err(error @ AuditOpenError::Locked { .. }) => {

@@ -1,48 +1,103 @@
-//! The audit log as `serve` uses it: it remembers whether the log can be written, for `/readyz`.
+//! The audit log as `serve` and the commands use it: where it is, signed by the key of the data directory.
 
-use gateway_core::audit::log::AuditLog;
-use gateway_core::audit::{AuditError, AuditSink, Event, OperationEvent, Receipt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::audit::log::{AuditLog, AuditLogOptions, AuditLogParts, AuditOpenError, Exported};
+use gateway_core::audit::{AuditError, AuditPublicKey, AuditSink, Event, OperationEvent, Receipt};
 use jiff::Timestamp;
-use parking_lot::Mutex;
 
-/// The audit log, with the last failure.
-pub(crate) struct WatchedLog {
-    log: AuditLog,
-    failing: Mutex<Option<String>>,
+use crate::config::Config;
+
+/// How long `/readyz` waits for a log that is broken: it tries again at once when it is asked.
+const PROBE: Duration = Duration::from_millis(500);
+/// How often it looks meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The file of the key that signs the trail of a data directory.
+pub(crate) fn key_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("audit.key")
 }
+
+/// The file of its public half.
+pub(crate) fn public_key_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("audit.pub")
+}
+
+/// Opens the trail of a data directory for writing. Blocks on the disk.
+pub(crate) fn open(
+    data_dir: &Path,
+    options: AuditLogOptions,
+    exported: Option<Arc<Exported>>,
+) -> Result<AuditLog, AuditOpenError> {
+    let parts = AuditLogParts {
+        key: Some(key_file(data_dir)),
+        exported,
+    };
+    let log = AuditLog::open_with(Config::audit_dir(data_dir), options, parts)?;
+    if let Some(key) = log.key() {
+        publish(data_dir, &key).map_err(|source| AuditOpenError::Io {
+            path: public_key_file(data_dir),
+            source,
+        })?;
+    }
+    Ok(log)
+}
+
+/// Writes the public half beside the key, where it isn't there already.
+pub(crate) fn publish(data_dir: &Path, key: &AuditPublicKey) -> std::io::Result<()> {
+    let path = public_key_file(data_dir);
+    let pem = key.to_pem();
+    if std::fs::read_to_string(&path).is_ok_and(|there| there == pem) {
+        return Ok(());
+    }
+    tracing::info!(
+        key = %key, file = %path.display(),
+        "the audit trail is signed by this key; keep its public half somewhere else: `gateway audit key`"
+    );
+    let temporary = path.with_extension("pub.new");
+    std::fs::write(&temporary, pem)?;
+    std::fs::rename(temporary, path)
+}
+
+/// The audit log of a gateway that runs.
+pub(crate) struct WatchedLog(AuditLog);
 
 impl WatchedLog {
     /// Watches `log`.
     pub(crate) fn new(log: AuditLog) -> Self {
-        Self {
-            log,
-            failing: Mutex::new(None),
+        Self(log)
+    }
+
+    /// Whether events can be written. Leaves nothing in the trail. Where they can't, the writer is made to try again, so
+    /// that a gateway which gets no traffic because it is not ready notices that the disk is back.
+    pub(crate) async fn ready(&self) -> Result<(), AuditError> {
+        let until = tokio::time::Instant::now() + PROBE;
+        loop {
+            match self.0.check() {
+                Err(AuditError::Write(_)) if tokio::time::Instant::now() < until => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                state => return state,
+            }
         }
     }
 
-    /// Whether events can be written. While they can't, this tries, so that a gateway which gets no traffic because
-    /// it is not ready notices that the disk is back; the trail then says that it was away.
-    pub(crate) async fn ready(&self) -> Result<(), AuditError> {
-        let Some(why) = self.failing.lock().clone() else {
-            return Ok(());
-        };
-        let event = Event::Operator {
-            by: "gateway".to_owned(),
-            action: "audit trail written again".to_owned(),
-            subject: why,
-        };
-        self.append(Timestamp::now(), &event, true)?.settled().await
+    /// Number of the last record that is on disk for certain.
+    pub(crate) fn durable(&self) -> u64 {
+        self.0.durable()
     }
 
     /// Writes all that was taken and ends. Blocks on the disk.
     pub(crate) fn close(&self) -> Result<(), AuditError> {
-        self.log.close()
+        self.0.close()
     }
 }
 
 impl AuditSink for WatchedLog {
     fn append(&self, at: Timestamp, event: &Event, durable: bool) -> Result<Receipt, AuditError> {
-        self.watch(self.log.append(at, event, durable))
+        self.0.append(at, event, durable)
     }
 
     fn append_operation(
@@ -51,18 +106,6 @@ impl AuditSink for WatchedLog {
         operation: &OperationEvent<'_>,
         durable: bool,
     ) -> Result<Receipt, AuditError> {
-        self.watch(self.log.append_operation(at, operation, durable))
-    }
-}
-
-impl WatchedLog {
-    fn watch(&self, result: Result<Receipt, AuditError>) -> Result<Receipt, AuditError> {
-        match &result {
-            Ok(_) => *self.failing.lock() = None,
-            // An event that can't be encoded says nothing of the disk.
-            Err(AuditError::Encode(_)) => {}
-            Err(error) => *self.failing.lock() = Some(error.to_string()),
-        }
-        result
+        self.0.append_operation(at, operation, durable)
     }
 }

@@ -4,10 +4,12 @@
 //! and searches these. The format of a record, with the exact bytes that its hash covers, is in [`log`].
 
 mod decided;
+mod key;
 pub mod log;
 pub mod read;
 mod record;
 mod segments;
+mod signed;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::operation::Operation;
 use crate::principal::Principal;
 use crate::session::SessionId;
+pub use key::{AuditPublicKey, SigningKey};
 
 pub use decided::{Decided, OperationEvent};
 
@@ -168,6 +171,73 @@ pub enum Event {
         /// On what.
         subject: String,
     },
+    /// The log signed all that stands before this record. Made by the log alone.
+    Checkpoint(Checkpoint),
+    /// The key that signs from here on. Signed by the one before it; the first one by itself. Made by the log alone.
+    SigningKey {
+        /// The key.
+        key: AuditPublicKey,
+        /// The one before it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        previous: Option<AuditPublicKey>,
+        /// The next signed record follows after at most so many others.
+        next_within: u64,
+    },
+    /// Retention takes the oldest segments away; signed, and written before it does. Made by the log alone.
+    Dropped(Dropped),
+}
+
+/// What a checkpoint tells. The chain's head that it covers is its record's `prev`, the time its `at`. In the trail the
+/// last field is `signature`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Why it was made.
+    pub reason: CheckpointReason,
+    /// Number of the first record of the segment in which it stands.
+    pub segment: u64,
+    /// Records since the last signed one.
+    pub records: u64,
+    /// The next signed record follows after at most so many others.
+    pub next_within: u64,
+    /// The key that signs.
+    pub key: AuditPublicKey,
+}
+
+/// Why a checkpoint was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckpointReason {
+    /// So many records had come.
+    Count,
+    /// So much time had passed.
+    Time,
+    /// The segment ends.
+    SegmentEnd,
+    /// The trail was closed in order.
+    Stop,
+    /// The trail was opened again after it had not been closed in order.
+    Recovery,
+}
+
+/// Which records retention takes away: all from the first one ever up to `last`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// The first one that was still there.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// Hash of the last one, in hex.
+    pub last_hash: String,
+    /// How many are taken away now.
+    pub records: u64,
+    /// How many segment files they are.
+    pub segments: u64,
+    /// How large these are.
+    pub bytes: u64,
+    /// Why: `age` or `size`.
+    pub why: String,
+    /// The key that signs.
+    pub key: AuditPublicKey,
 }
 
 /// An event on its way to disk.

@@ -81,7 +81,7 @@ class World:
     """The server, the gateway (none with `--direct`), and how to reach them."""
 
     def __init__(self, binary, keep=False):
-        self.binary, self.keep = binary, keep
+        self.binary, self.keep, self.kill_rounds = binary, keep, 6
         self.suite = yaml.safe_load((CASES / "postgres" / "suite.yaml").read_text())
         self.database = self.suite["database"]
         self.server = rig.Server(self.suite)

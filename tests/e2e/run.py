@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the end-to-end tests: real clients, the shipped gateway, a real server.
 
-    run.py --gateway PATH [--only SUBSTR...] [--keep]
+    run.py --gateway PATH [--only SUBSTR...] [--keep] [--kill-rounds N]
     run.py --direct       [--only SUBSTR...]     those tests that must also pass on the bare server
 
 The last line is "N passed, N failed".
@@ -33,16 +33,19 @@ def main():
     ask.add_argument("--direct", action="store_true", help="on the bare server")
     ask.add_argument("--only", nargs="*", help="only tests whose name contains one of these")
     ask.add_argument("--keep", action="store_true", help="keep the gateways' folders")
+    ask.add_argument("--kill-rounds", type=int, default=6, metavar="N", help="how often a gateway under load is killed")
     args = ask.parse_args()
     if bool(args.gateway) == args.direct:
         ask.error("one of --gateway and --direct")
 
     def ring(*_):
-        raise TooLong(f"no end after {TEST_SECONDS} s")
+        raise TooLong(f"no end after {seconds} s")
 
     signal.signal(signal.SIGALRM, ring)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave no server behind
     world, passed, failed = harness.World(args.gateway, args.keep), 0, []
+    world.kill_rounds = args.kill_rounds
+    seconds = TEST_SECONDS + 8 * args.kill_rounds
     try:
         world.start()
         try:  # where nothing works, a hundred waits would say no more than this one
@@ -57,7 +60,7 @@ def main():
             if args.direct and not getattr(test, "direct_too", False):
                 continue
             started = time.monotonic()
-            signal.alarm(TEST_SECONDS)
+            signal.alarm(seconds)
             try:
                 test(world)
                 passed += 1

@@ -1,9 +1,13 @@
 //! `gateway audit`: reads the trail's files, whether a gateway writes them or not.
 
+mod export;
+mod key;
+mod prove;
+
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use gateway_core::audit::read::{AuditRow, Query, search, verify};
+use gateway_core::audit::read::{AuditRow, Query, search};
 use gateway_core::limits::duration;
 use jiff::Timestamp;
 
@@ -11,16 +15,22 @@ use super::sessions::seconds;
 use super::tables::{list as joined, or_dash, plain, print};
 use super::{must_exist, operator_on};
 use crate::cli::{AuditCommand, AuditSearch, Global, Output};
-use crate::config::{Config, Raw};
+use crate::config::Config;
 
 /// Longest text in a cell, in characters; `--output json` has all of it.
 const CELL: usize = 120;
 
 /// Runs the command.
-pub(super) fn run(global: &Global, command: AuditCommand) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(global: &Global, command: AuditCommand) -> anyhow::Result<ExitCode> {
     match command {
         AuditCommand::Search(what) => find(global, *what),
-        AuditCommand::Verify { output } => prove(global, output),
+        AuditCommand::Verify {
+            anchor,
+            public_key,
+            output,
+        } => prove::run(global, anchor.as_deref(), public_key.as_deref(), output),
+        AuditCommand::Export(what) => export::run(global, what).await,
+        AuditCommand::Key { replace, output } => key::run(global, replace, output).await,
     }
 }
 
@@ -119,31 +129,6 @@ fn time(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
         "`{}` is no time; write one like 2026-03-01T10:00:00Z, a day like 2026-03-01, or how long ago, like 2h",
         plain(text)
     )
-}
-
-fn prove(global: &Global, output: Output) -> anyhow::Result<ExitCode> {
-    let data_dir = Raw::read(global)?.data_dir()?;
-    must_exist(&data_dir)?;
-    let dir = Config::audit_dir(&data_dir);
-    match verify(&dir) {
-        Ok(report) => {
-            match output {
-                Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-                Output::Table => {
-                    println!(
-                        "ok: {} records in {} segments are whole",
-                        report.records, report.segments
-                    );
-                    println!("last hash: {}", report.last_hash);
-                }
-            }
-            if report.in_progress {
-                eprintln!("note: the last record is still being written, or a crash tore it");
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(failure) => bail!("{failure}"),
-    }
 }
 
 #[cfg(test)]

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::bail;
-use gateway_core::audit::log::{AuditLog, AuditLogOptions, AuditOpenError};
+use gateway_core::audit::log::{AuditLogOptions, AuditOpenError};
 use gateway_core::services::Store;
 
 use super::tables::{list as joined, or_dash, plain, print};
 use super::{must_exist, operator_on};
-use crate::assemble;
 use crate::cli::{CreateToken, Global, Output, TokenCommand};
 use crate::config::Config;
 use crate::control::client::Client;
 use crate::operator::{self, ListedToken, MadeToken, NewToken, OwnTrail, Trail};
+use crate::{assemble, trail};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: TokenCommand) -> anyhow::Result<ExitCode> {
@@ -117,8 +117,9 @@ async fn revoke(data_dir: &Path, running: Option<Client>, id: &str) -> anyhow::R
 
 /// The store and the trail of a data directory on which no gateway answers.
 async fn open(data_dir: &Path) -> anyhow::Result<(Arc<dyn Store>, Option<Box<dyn Trail>>)> {
-    let dir = Config::audit_dir(data_dir);
-    let opened = tokio::task::spawn_blocking(move || AuditLog::open(dir, AuditLogOptions::default())).await?;
+    let dir = data_dir.to_owned();
+    let opened =
+        tokio::task::spawn_blocking(move || trail::open(&dir, AuditLogOptions::default(), None)).await?;
     let trail: Option<Box<dyn Trail>> = match opened {
         Ok(log) => Some(Box::new(OwnTrail(log))),
         Err(AuditOpenError::Locked { .. }) => {

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
-use gateway_core::audit::log::AuditLogOptions;
-use gateway_core::limits::{Limits, duration};
+use gateway_core::limits::Limits;
 use gateway_core::tls::TlsConfig;
 use serde_json::{Map, Value, json};
 
+use super::audit::AuditSection;
 use crate::cli::Global;
 
 /// What configuration variables begin with.
@@ -99,17 +99,12 @@ impl Raw {
 
 /// What holds where nothing is said.
 fn defaults() -> Value {
-    let audit = AuditLogOptions::default();
     json!({
         "data_dir": "data",
         "tls": TlsConfig::default(),
         "store": { "url": "sqlite" },
         "policy": { "dir": "policies" },
-        "audit": {
-            "literals": true,
-            "segment_bytes": audit.segment_bytes,
-            "flush": duration::format(audit.flush_interval),
-        },
+        "audit": AuditSection::default(),
         "limits": Limits::default(),
     })
 }

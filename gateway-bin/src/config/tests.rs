@@ -1,5 +1,9 @@
 //! The table of faults is in `tests/config.rs`, on the binary; here is what that can't see.
 
+use std::time::Duration;
+
+use gateway_core::audit::log::AuditLogOptions;
+
 use super::*;
 use crate::cli::{Global, LogFormat};
 
@@ -63,4 +67,35 @@ fn issuers_are_shown_with_their_defaults_and_reload_without_a_restart() {
     let (_dir, again) = load(&shown);
     assert_eq!(again.unwrap().oidc, config.oidc);
     assert!(config.fixed().get("identity").is_none());
+}
+
+#[test]
+fn what_the_audit_trail_keeps_and_where_it_goes_is_read() {
+    let (dir, config) = load(
+        "[audit]\nretain = \"365d\"\nretain_bytes = 1000000000\nsegment_age = \"0s\"\ncheckpoint_interval = \"5s\"\n\
+         [[audit.export]]\nkind = \"file\"\npath = \"trail.jsonl\"\n\
+         [[audit.export]]\nkind = \"otlp\"\nname = \"siem\"\nurl = \"https://siem.example:4318\"\n\
+         headers = { authorization = { env = \"SIEM\" } }\n",
+    );
+    let config = config.unwrap();
+    let options = config.audit.log_options();
+    assert_eq!(options.retain.age, Some(Duration::from_secs(365 * 86_400)));
+    assert_eq!(options.retain.bytes, Some(1_000_000_000));
+    assert_eq!(
+        (options.segment_age, options.checkpoint_interval),
+        (None, Duration::from_secs(5))
+    );
+    let names: Vec<&str> = config
+        .audit
+        .exports()
+        .iter()
+        .map(|export| export.name())
+        .collect();
+    assert_eq!(names, ["file", "siem"]);
+    assert_eq!(
+        config.audit.exports()[0].path,
+        Some(dir.path().join("trail.jsonl"))
+    );
+    let (_dir, again) = load(&config.to_toml().unwrap());
+    assert_eq!(again.unwrap().audit.exports().len(), 2);
 }

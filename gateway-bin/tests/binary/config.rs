@@ -91,6 +91,38 @@ const FAULTS: &[(&str, &[&str])] = &[
     ("[audit]\nflush = \"1h\"\n", &["`audit.flush`", "10s"]),
     ("[audit]\nsegment_bytes = 1\n", &["`audit.segment_bytes`", "4096"]),
     (
+        "[audit]\nretian = \"1d\"\n",
+        &["`audit.retian`", "did you mean `audit.retain`"],
+    ),
+    ("[audit]\nretain = \"ever\"\n", &["`audit.retain`"]),
+    (
+        "[audit]\nretain_bytes = 5\n",
+        &["`audit.retain_bytes`", "segment"],
+    ),
+    (
+        "[audit]\ncheckpoint_records = 0\n",
+        &["`audit.checkpoint_records`", "1"],
+    ),
+    (
+        "[[audit.export]]\nkind = \"syslog\"\nadress = \"h:1\"\n",
+        &[
+            "`audit.export[0].adress`",
+            "did you mean `audit.export[0].address`",
+        ],
+    ),
+    (
+        "[[audit.export]]\nkind = \"syslog\"\naddress = \"h\"\n",
+        &["`audit.export[0].address`", "host:port"],
+    ),
+    (
+        "[[audit.export]]\nkind = \"otlp\"\n",
+        &["`audit.export[0].url`", "https://"],
+    ),
+    (
+        "[[audit.export]]\nkind = \"file\"\npath = \"a\"\n[[audit.export]]\nkind = \"file\"\npath = \"b\"\n",
+        &["`audit.export[1].name`", "two"],
+    ),
+    (
         "[[resource]]\nname = \"a b\"\n",
         &["`resource[0].name`", "letters"],
     ),

@@ -38,8 +38,12 @@
 //! again, to a new segment. Records that were taken are kept in memory until they are durable, in order. A receipt that
 //! settled with an error therefore says that the event was not on disk *then*; its record may follow.
 
+mod chain;
 mod disk;
+mod exported;
 mod recover;
+mod retain;
+mod signer;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -49,17 +53,22 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use super::key::{self, AuditPublicKey};
 use super::record::MAX_RECORD;
 use super::{AuditError, AuditSink, Event, OperationEvent, Receipt};
+use chain::Chain;
 use disk::{Disk, RealDisk};
+pub use exported::Exported;
 pub use recover::Recovered;
+use retain::Retention;
 use writer::Writer;
 
 /// What a record's line has around its event, at most; counted with it.
@@ -68,6 +77,8 @@ const OVERHEAD: usize = 256;
 const GATHER: Duration = Duration::from_millis(5);
 /// How many times `max_unwritten_bytes` may wait before appends are refused, however patient their callers.
 const HARD_LIMIT: usize = 8;
+/// After this long without an answer the disk counts as hung.
+const HUNG: Duration = Duration::from_secs(10);
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +89,34 @@ pub struct AuditLogOptions {
     pub flush_interval: Duration,
     /// Above this many bytes that are not on disk, also batched events give a pending receipt; 8 MiB.
     pub max_unwritten_bytes: usize,
+    /// A segment whose first record is this old is followed by a new one; `None`: only its size counts; one day.
+    pub segment_age: Option<Duration>,
+    /// A signed trail gets a checkpoint after so many records at the latest; 1000.
+    pub checkpoint_records: u64,
+    /// And after this long, where there are records that no checkpoint covers; 60 s.
+    pub checkpoint_interval: Duration,
+    /// What is kept; all.
+    pub retain: Retain,
+}
+
+/// Which records are kept. Only whole segments are dropped, the oldest first, never the one that is written, and only from
+/// a signed trail, so that [`super::read::verify`] can tell this from tampering.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retain {
+    /// A segment is dropped once all of its records are older; `None`: no age is too old.
+    pub age: Option<Duration>,
+    /// The oldest ones are dropped while all segments together have more bytes; `None`: no trail is too large.
+    pub bytes: Option<u64>,
+}
+
+/// What a trail may be opened with.
+#[derive(Debug, Clone, Default)]
+pub struct AuditLogParts {
+    /// File of the key that signs (PKCS#8, PEM), made where there is none and nothing is signed yet; `None`: the trail is
+    /// not signed. It must not be in the trail's directory, which is copied to whoever verifies.
+    pub key: Option<PathBuf>,
+    /// What must not be dropped yet.
+    pub exported: Option<Arc<Exported>>,
 }
 
 impl Default for AuditLogOptions {
@@ -86,6 +125,10 @@ impl Default for AuditLogOptions {
             segment_bytes: 64 * 1024 * 1024,
             flush_interval: Duration::from_millis(50),
             max_unwritten_bytes: 8 * 1024 * 1024,
+            segment_age: Some(Duration::from_secs(24 * 3600)),
+            checkpoint_records: 1000,
+            checkpoint_interval: Duration::from_secs(60),
+            retain: Retain::default(),
         }
     }
 }
@@ -122,6 +165,29 @@ pub enum AuditOpenError {
         /// What is wrong.
         why: String,
     },
+    /// There is a key, but nothing in the trail is signed.
+    #[error(
+        "the audit trail in `{}` has records and no signature, though the key `{}` was made to sign it: were its signatures          taken out? Run `gateway audit verify --anchor`. If this is the first start of a version that signs, and the one          before was cut short, remove the key; else move the trail's directory away, keep it, and start with an empty one",
+        dir.display(), path.display()
+    )]
+    Unsigned {
+        /// The trail.
+        dir: PathBuf,
+        /// The key file.
+        path: PathBuf,
+    },
+    /// The key file is not the one that signs the trail.
+    #[error(
+        "the key in `{}` is {found}, but the trail is signed by {signed}: put that key back (from a backup); to change          keys use `gateway audit key --replace`. Where the key is lost, move the trail's directory away and start          with an empty one", path.display()
+    )]
+    ForeignKey {
+        /// The key file.
+        path: PathBuf,
+        /// What is in it.
+        found: String,
+        /// What the trail's last signed record names.
+        signed: AuditPublicKey,
+    },
 }
 
 /// An event on its way to the writer.
@@ -151,6 +217,8 @@ struct State {
     nudged: bool,
     /// Somebody waits for what is queued.
     urgent: bool,
+    /// Since when the writer is at work.
+    busy_since: Option<Instant>,
     /// No more appends; the writer ends once it has written all.
     closed: bool,
     /// What the last flush said.
@@ -161,6 +229,8 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    /// The last record that is on disk for certain.
+    durable: AtomicU64,
 }
 
 /// An audit trail that is open for writing. Closes, with all it was given on disk, when dropped.
@@ -169,6 +239,7 @@ pub struct AuditLog {
     shared: Arc<Shared>,
     max_unwritten: usize,
     recovered: Option<Recovered>,
+    key: Option<AuditPublicKey>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Held as long as the log is; the kernel gives it up with the process.
     _lock: File,
@@ -178,10 +249,49 @@ impl AuditLog {
     /// Opens the trail in `dir`, which is made if it isn't there, for writing. After a crash, a half-written last
     /// record is moved to a file beside its segment. Blocks on the disk; reads the last segment once.
     pub fn open(dir: impl AsRef<Path>, options: AuditLogOptions) -> Result<Self, AuditOpenError> {
-        Self::open_on(dir.as_ref(), options, Box::new(RealDisk))
+        Self::open_with(dir, options, AuditLogParts::default())
     }
 
-    fn open_on(dir: &Path, options: AuditLogOptions, disk: Box<dyn Disk>) -> Result<Self, AuditOpenError> {
+    /// Does as [`AuditLog::open`], for a trail that is signed or exported.
+    pub fn open_with(
+        dir: impl AsRef<Path>,
+        options: AuditLogOptions,
+        parts: AuditLogParts,
+    ) -> Result<Self, AuditOpenError> {
+        Self::open_on(dir.as_ref(), options, parts, false, Box::new(RealDisk))
+    }
+
+    /// Replaces the key that signs the trail in `dir`, which nobody may write meanwhile: a new one is made, the old one
+    /// signs for it, and it takes the old one's file. Returns the new one's public half.
+    pub fn replace_key(dir: impl AsRef<Path>, path: &Path) -> Result<AuditPublicKey, AuditOpenError> {
+        let io = |source| AuditOpenError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let parts = AuditLogParts {
+            key: Some(path.to_owned()),
+            exported: None,
+        };
+        let log = Self::open_on(
+            dir.as_ref(),
+            AuditLogOptions::default(),
+            parts,
+            true,
+            Box::new(RealDisk),
+        )?;
+        log.close().map_err(|error| io(std::io::Error::other(error)))?;
+        key::promote(path).map_err(io)?;
+        log.key
+            .ok_or_else(|| io(std::io::Error::other("the trail is not signed")))
+    }
+
+    fn open_on(
+        dir: &Path,
+        options: AuditLogOptions,
+        parts: AuditLogParts,
+        replace: bool,
+        disk: Box<dyn Disk>,
+    ) -> Result<Self, AuditOpenError> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| AuditOpenError::Io { path, source }
@@ -200,11 +310,26 @@ impl AuditLog {
             Err(TryLockError::WouldBlock) => return Err(AuditOpenError::Locked { dir: dir.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(io(&lock_path)(source)),
         }
-        let opened = recover::recover(dir)?;
+        let opened = recover::recover(dir, parts.key.is_some())?;
+        let signer = parts
+            .key
+            .map(|path| signer::signer(dir, &path, &opened, replace))
+            .transpose()?;
         let shared = Arc::new(Shared::default());
         let recovered = opened.recovered.clone();
-        let writer =
-            Writer::new(dir.to_owned(), disk, options, opened, Arc::clone(&shared)).map_err(io(dir))?;
+        let chain = Chain::new(&options, &opened, signer);
+        let key = chain.key();
+        let retention = Retention::new(options.retain, parts.exported);
+        let writer = Writer::new(
+            dir.to_owned(),
+            disk,
+            options,
+            opened,
+            chain,
+            retention,
+            Arc::clone(&shared),
+        )
+        .map_err(io(dir))?;
         let thread = std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || writer.run())
@@ -213,6 +338,7 @@ impl AuditLog {
             shared,
             max_unwritten: options.max_unwritten_bytes,
             recovered,
+            key,
             thread: Mutex::new(Some(thread)),
             _lock: lock,
         })
@@ -221,6 +347,49 @@ impl AuditLog {
     /// What was cut off when the trail was opened.
     pub fn recovered(&self) -> Option<&Recovered> {
         self.recovered.as_ref()
+    }
+
+    /// The key that signs the trail.
+    pub fn key(&self) -> Option<AuditPublicKey> {
+        self.key
+    }
+
+    /// Number of the last record that is on disk for certain; 0 where there is none.
+    pub fn durable(&self) -> u64 {
+        self.shared.durable.load(Ordering::Acquire)
+    }
+
+    /// Whether events can be written now, as far as is known; leaves nothing in the trail. Where they can't, the writer
+    /// is made to try again soon.
+    pub fn check(&self) -> Result<(), AuditError> {
+        let mut state = self.shared.state.lock();
+        if state.closed {
+            return Err(AuditError::Closed);
+        }
+        if let Some(why) = state.broken.clone() {
+            state.nudged = true;
+            drop(state);
+            self.shared.wake.notify_one();
+            return Err(AuditError::Write(why));
+        }
+        if let Some(since) = state.busy_since.filter(|since| since.elapsed() > HUNG) {
+            return Err(AuditError::Write(format!(
+                "the disk has not answered for {} s",
+                since.elapsed().as_secs()
+            )));
+        }
+        self.room(&state)
+    }
+
+    /// Refuses where too much waits to be written.
+    fn room(&self, state: &State) -> Result<(), AuditError> {
+        if state.unwritten > self.max_unwritten.saturating_mul(HARD_LIMIT) {
+            return Err(AuditError::Write(format!(
+                "{} bytes wait to be written",
+                state.unwritten
+            )));
+        }
+        Ok(())
     }
 
     /// Takes no more events, writes all that were taken, and tells whether they are on disk. Blocks on the disk.
@@ -266,6 +435,9 @@ impl Drop for AuditLog {
 
 impl AuditSink for AuditLog {
     fn append(&self, at: Timestamp, event: &Event, durable: bool) -> Result<Receipt, AuditError> {
+        if let Event::Checkpoint(_) | Event::SigningKey { .. } | Event::Dropped(_) = event {
+            return Err(AuditError::Encode("the log makes such events itself".to_owned()));
+        }
         self.queue(at, super::decided::encode(event)?, durable)
     }
 
@@ -298,12 +470,7 @@ impl AuditLog {
             self.shared.wake.notify_one();
             return Err(AuditError::Write(why));
         }
-        if state.unwritten > self.max_unwritten.saturating_mul(HARD_LIMIT) {
-            return Err(AuditError::Write(format!(
-                "{} bytes wait to be written",
-                state.unwritten
-            )));
-        }
+        self.room(&state)?;
         let mut item = Item {
             at,
             event,

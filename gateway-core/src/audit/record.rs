@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::key::{AuditPublicKey, SigningKey};
+
 /// The longest record, in bytes, its line end included.
 pub(super) const MAX_RECORD: usize = 64 * 1024 * 1024;
 
@@ -14,6 +16,11 @@ const HASH_KEY: &[u8] = br#","hash":""#;
 const CLOSE: &[u8] = br#""}"#;
 /// Length of all that follows the bytes which the hash covers: key, 64 digits, close.
 const SEAL: usize = HASH_KEY.len() + 64 + CLOSE.len();
+
+/// What stands between a signed event's other fields and the digits of its signature.
+const SIGNATURE_KEY: &[u8] = br#","signature":""#;
+/// Length of all that follows the bytes which a signature covers: key, 128 digits, close of the event, seal.
+const SIGNED_SEAL: usize = SIGNATURE_KEY.len() + 128 + CLOSE.len() + SEAL;
 
 /// A SHA-256 digest.
 pub(super) type Hash = [u8; 32];
@@ -53,6 +60,40 @@ pub(super) fn write(out: &mut Vec<u8>, head: &mut Head, at: Timestamp, event: &[
     };
 }
 
+/// Does as [`write`] with an event that `key` signs. `event` is its JSON without the signature, which becomes its last
+/// field; it covers all that stands before it in the line.
+pub(super) fn write_signed(
+    out: &mut Vec<u8>,
+    head: &mut Head,
+    at: Timestamp,
+    event: &[u8],
+    key: &SigningKey,
+) {
+    let open = event.strip_suffix(b"}").unwrap_or(event);
+    let mut covered = Vec::new();
+    write(&mut covered, &mut head.clone(), at, open);
+    // What precedes the seal and the line end is what the signature covers.
+    covered.truncate(covered.len().saturating_sub(SEAL + 1));
+    let mut event = open.to_vec();
+    event.extend_from_slice(SIGNATURE_KEY);
+    push_hex(&mut event, &key.sign(&covered));
+    event.extend_from_slice(CLOSE);
+    write(out, head, at, &event);
+}
+
+/// Whether the line of a signed event ends in a signature by `key` over all that stands before it.
+pub(super) fn is_signed(line: &[u8], key: &AuditPublicKey) -> bool {
+    let Some((covered, seal)) = line.split_at_checked(line.len().saturating_sub(SIGNED_SEAL)) else {
+        return false;
+    };
+    let signature = seal
+        .strip_prefix(SIGNATURE_KEY)
+        .and_then(|rest| rest.split_at_checked(128))
+        .filter(|(_, rest)| rest.starts_with(CLOSE))
+        .and_then(|(digits, _)| parse_hex_bytes(digits));
+    signature.is_some_and(|signature| key.signed(covered, &signature))
+}
+
 /// A record as its line tells it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,13 +102,15 @@ pub(super) struct Record<'a> {
     pub(super) seq: u64,
     /// When it happened.
     pub(super) at: Timestamp,
+    /// Hash of the record before it, in hex.
     #[serde(borrow)]
-    prev: &'a str,
+    pub(super) prev: &'a str,
     /// The event's JSON, as written.
     #[serde(borrow)]
     pub(super) event: &'a RawValue,
+    /// Its hash, in hex.
     #[serde(borrow)]
-    hash: &'a str,
+    pub(super) hash: &'a str,
 }
 
 /// A line whose form is that of a record.
@@ -136,6 +179,11 @@ pub(super) fn hex(hash: &Hash) -> String {
 
 /// Reads 64 lower-case hex digits.
 pub(super) fn parse_hex(text: &str) -> Option<Hash> {
+    parse_hex_bytes(text.as_bytes())?.try_into().ok()
+}
+
+/// Reads lower-case hex digits.
+fn parse_hex_bytes(digits: &[u8]) -> Option<Vec<u8>> {
     fn nibble(digit: u8) -> Option<u8> {
         match digit {
             b'0'..=b'9' => Some(digit - b'0'),
@@ -143,15 +191,11 @@ pub(super) fn parse_hex(text: &str) -> Option<Hash> {
             _ => None,
         }
     }
-    if text.len() != 64 {
-        return None;
-    }
-    let mut hash = [0; 32];
-    for (to, pair) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let &[high, low] = pair else { return None };
-        *to = (nibble(high)? << 4) | nibble(low)?;
-    }
-    Some(hash)
+    let pair = |pair: &[u8]| match pair {
+        &[high, low] => Some((nibble(high)? << 4) | nibble(low)?),
+        _ => None,
+    };
+    digits.chunks(2).map(pair).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The segment files of a trail, and reading them line by line with a bound.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::record::MAX_RECORD;
@@ -79,6 +79,15 @@ impl Lines<BufReader<File>> {
             MAX_RECORD,
         ))
     }
+
+    /// Opens a segment at a place where a line begins.
+    pub(super) fn open_at(path: &Path, offset: u64) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut lines = Self::new(BufReader::with_capacity(64 * 1024, file), MAX_RECORD);
+        (lines.start, lines.offset) = (offset, offset);
+        Ok(lines)
+    }
 }
 
 impl<R: BufRead> Lines<R> {
@@ -101,6 +110,11 @@ impl<R: BufRead> Lines<R> {
     /// Where it began, in bytes from the start of the file.
     pub(super) fn start(&self) -> u64 {
         self.start
+    }
+
+    /// Where the line behind it begins.
+    pub(super) fn end(&self) -> u64 {
+        self.offset
     }
 
     /// Its number, from 1.

@@ -5,8 +5,12 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
+use super::super::key::AuditPublicKey;
 use super::super::record::{self, Head};
 use super::super::segments::{self, Line, Lines, SegmentPath};
+use super::super::signed;
 use super::AuditOpenError;
 
 /// What was cut off the trail's end when it was opened, because a crash had left it half written.
@@ -26,9 +30,35 @@ pub struct Recovered {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) head: Head,
-    /// The segment to append to and its length; `None` where there is none yet.
-    pub(super) segment: Option<(PathBuf, u64)>,
+    /// The segment to append to; `None` where there is none yet.
+    pub(super) segment: Option<OpenedSegment>,
     pub(super) recovered: Option<Recovered>,
+    pub(super) signed: SignedEnd,
+}
+
+/// The segment to append to.
+#[derive(Debug)]
+pub(super) struct OpenedSegment {
+    /// Number of its first record.
+    pub(super) first: u64,
+    pub(super) path: PathBuf,
+    /// Length of its whole records.
+    pub(super) len: u64,
+    /// When its first record happened.
+    pub(super) began: Option<Timestamp>,
+}
+
+/// How far the trail is signed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SignedEnd {
+    /// The key that is in force; `None`: nothing is signed.
+    pub(super) key: Option<AuditPublicKey>,
+    /// Records behind the last signed one.
+    pub(super) unsigned: u64,
+    /// After how many the next signed one was promised.
+    pub(super) within: Option<u64>,
+    /// The last record closed the trail in order.
+    pub(super) stopped: bool,
 }
 
 /// How a segment ends.
@@ -39,10 +69,14 @@ struct Scan {
     len: u64,
     /// Length of what follows them: torn.
     torn: u64,
+    /// When the first record happened.
+    began: Option<Timestamp>,
+    signed: SignedEnd,
 }
 
-/// Finds the end of the trail in `dir`, and repairs it after a crash.
-pub(super) fn recover(dir: &Path) -> Result<Opened, AuditOpenError> {
+/// Finds the end of the trail in `dir`, and repairs it after a crash. How far it is signed is told where that was
+/// `asked`.
+pub(super) fn recover(dir: &Path, asked: bool) -> Result<Opened, AuditOpenError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| AuditOpenError::Io { path, source }
@@ -53,6 +87,7 @@ pub(super) fn recover(dir: &Path) -> Result<Opened, AuditOpenError> {
             head: Head::START,
             segment: None,
             recovered: None,
+            signed: SignedEnd::default(),
         });
     };
     let scan = scan(&last)?;
@@ -82,6 +117,21 @@ pub(super) fn recover(dir: &Path) -> Result<Opened, AuditOpenError> {
             why: format!("the segment's name promises record {}", last.first),
         });
     }
+    let mut signed = scan.signed;
+    // Every segment of a signed trail ends with a signed record: this looks at one or two. In one that was never signed
+    // it looks at all, once.
+    for before in list.iter().rev() {
+        if signed.key.is_some() || !asked {
+            break;
+        }
+        let earlier = self::scan(before)?.signed;
+        signed = SignedEnd {
+            key: earlier.key,
+            unsigned: signed.unsigned.saturating_add(earlier.unsigned),
+            within: earlier.within,
+            stopped: earlier.stopped && signed.unsigned == 0,
+        };
+    }
     let recovered = if scan.torn > 0 {
         let kept_in = cut(&last.path, scan.len).map_err(io(&last.path))?;
         let last_seq = head.next.saturating_sub(1);
@@ -107,8 +157,14 @@ pub(super) fn recover(dir: &Path) -> Result<Opened, AuditOpenError> {
         .map_err(io(dir))?;
     Ok(Opened {
         head,
-        segment: Some((last.path, scan.len)),
+        segment: Some(OpenedSegment {
+            first: last.first,
+            path: last.path,
+            len: scan.len,
+            began: scan.began,
+        }),
         recovered,
+        signed,
     })
 }
 
@@ -121,6 +177,8 @@ fn scan(segment: &SegmentPath) -> Result<Scan, AuditOpenError> {
     };
     let mut lines = Lines::open(&segment.path).map_err(io)?;
     let mut head: Option<Head> = None;
+    let mut began = None;
+    let mut signed = SignedEnd::default();
     loop {
         let line = lines.next().map_err(io)?;
         let seq = head.map_or(segment.first, |head| head.next);
@@ -137,6 +195,8 @@ fn scan(segment: &SegmentPath) -> Result<Scan, AuditOpenError> {
                     head,
                     len: lines.start(),
                     torn: 0,
+                    began,
+                    signed,
                 });
             }
             Line::Torn => "its line has no end".to_owned(),
@@ -160,6 +220,24 @@ fn scan(segment: &SegmentPath) -> Result<Scan, AuditOpenError> {
                     ));
                 }
                 Ok(parsed) => {
+                    match signed::read(parsed.record.event.get()) {
+                        None => {
+                            signed.unsigned = signed.unsigned.saturating_add(1);
+                            signed.stopped = false;
+                        }
+                        Some(Ok(own)) if record::is_signed(lines.line(), &own.signer()) => {
+                            signed = SignedEnd {
+                                key: Some(own.key()),
+                                unsigned: 0,
+                                within: own.next_within().or(signed.within),
+                                stopped: own.is_stop(),
+                            };
+                        }
+                        Some(_) => {
+                            return Err(broken("its signature does not fit".to_owned(), number));
+                        }
+                    }
+                    began.get_or_insert(parsed.record.at);
                     head = Some(Head {
                         next: seq.saturating_add(1),
                         prev: parsed.hash,
@@ -176,6 +254,8 @@ fn scan(segment: &SegmentPath) -> Result<Scan, AuditOpenError> {
                         head,
                         len,
                         torn: lines.start().saturating_sub(len),
+                        began,
+                        signed,
                     });
                 }
                 Line::Whole if record::parse(lines.line()).is_ok() => return Err(broken(why, number)),
@@ -197,13 +277,25 @@ fn cut(path: &Path, len: u64) -> io::Result<PathBuf> {
     Ok(kept_in)
 }
 
+/// What crashes tore off a segment and is kept beside it.
+pub(super) fn torn_parts(segment: &Path) -> Vec<PathBuf> {
+    (1u32..)
+        .map(|n| torn_part(segment, n))
+        .take_while(|path| path.exists())
+        .collect()
+}
+
+fn torn_part(segment: &Path, n: u32) -> PathBuf {
+    let mut name = segment.as_os_str().to_owned();
+    name.push(format!(".torn-{n}"));
+    PathBuf::from(name)
+}
+
 /// A new file `<segment>.torn-<n>`.
 fn sidecar(path: &Path) -> io::Result<(PathBuf, File)> {
     let mut n = 1u32;
     loop {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".torn-{n}"));
-        let path = PathBuf::from(name);
+        let path = torn_part(path, n);
         match OpenOptions::new()
             .write(true)
             .create_new(true)

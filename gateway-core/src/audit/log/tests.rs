@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 mod crash;
+mod signing;
 
 use super::disk::{Disk, RealDisk, Segment};
 use super::*;
@@ -112,7 +113,14 @@ impl Segment for FaultySegment {
 fn faulty(dir: &Path, options: AuditLogOptions) -> (AuditLog, Arc<Faults>) {
     let faults = Arc::new(Faults::default());
     faults.space.store(u64::MAX, Ordering::SeqCst);
-    let log = AuditLog::open_on(dir, options, Box::new(FaultyDisk(Arc::clone(&faults)))).unwrap();
+    let log = AuditLog::open_on(
+        dir,
+        options,
+        AuditLogParts::default(),
+        false,
+        Box::new(FaultyDisk(Arc::clone(&faults))),
+    )
+    .unwrap();
     (log, faults)
 }
 

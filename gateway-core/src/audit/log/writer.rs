@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
-use super::super::record::{self, Head};
 use super::super::{AuditError, segments};
+use super::chain::Chain;
 use super::disk::{Disk, Segment};
-use super::recover::Opened;
+use super::recover::{self, Opened};
+use super::retain::Retention;
 use super::{AuditLogOptions, GATHER, Item, Shared};
 
 /// How long after a failure it is tried again without anybody asking.
@@ -21,29 +21,12 @@ const RETRY_NUDGED: Duration = Duration::from_millis(10);
 /// The most that is given to one write.
 const WRITE_BYTES: usize = 4 * 1024 * 1024;
 
-/// A record that is not durable yet.
-struct Entry {
-    /// Length of its line.
-    len: usize,
-    seq: u64,
-    /// What it counts towards the bound.
-    cost: usize,
-    waiter: Option<oneshot::Sender<Result<(), AuditError>>>,
-}
-
-/// The lines that are not durable, oldest first. The first `written` of them are in the current segment.
-#[derive(Default)]
-struct Tail {
-    bytes: Vec<u8>,
-    entries: VecDeque<Entry>,
-    written: usize,
-    written_bytes: usize,
-}
-
 /// The segment that is appended to.
 struct Current {
     file: Box<dyn Segment>,
     path: PathBuf,
+    /// Number of its first record.
+    first: u64,
     /// Length of the whole records that were written.
     len: u64,
     /// Length of what is known to be on disk.
@@ -55,13 +38,13 @@ pub(super) struct Writer {
     disk: Box<dyn Disk>,
     options: AuditLogOptions,
     shared: Arc<Shared>,
-    head: Head,
+    chain: Chain,
+    retention: Retention,
     segment: Option<Current>,
     /// The segment may hold anything beyond `synced`; it is to be cut back there and left.
     damaged: bool,
     /// A segment that was made, but may not be in its directory durably: it has nothing, and is made anew.
     begun: Option<PathBuf>,
-    tail: Tail,
 }
 
 /// What the writer woke up for.
@@ -76,14 +59,20 @@ impl Writer {
         disk: Box<dyn Disk>,
         options: AuditLogOptions,
         opened: Opened,
+        chain: Chain,
+        retention: Retention,
         shared: Arc<Shared>,
     ) -> io::Result<Self> {
+        shared
+            .durable
+            .store(opened.head.next.saturating_sub(1), Ordering::Release);
         let segment = match opened.segment {
-            Some((path, len)) => Some(Current {
-                file: disk.open(&path)?,
-                path,
-                len,
-                synced: len,
+            Some(segment) => Some(Current {
+                file: disk.open(&segment.path)?,
+                path: segment.path,
+                first: segment.first,
+                len: segment.len,
+                synced: segment.len,
             }),
             None => None,
         };
@@ -92,11 +81,11 @@ impl Writer {
             disk,
             options,
             shared,
-            head: opened.head,
+            chain,
+            retention,
             segment,
             damaged: false,
             begun: None,
-            tail: Tail::default(),
         })
     }
 
@@ -104,24 +93,34 @@ impl Writer {
     pub(super) fn run(mut self) {
         // However this thread ends, nobody waits for it any more.
         let guard = Guard(Arc::clone(&self.shared));
-        let mut flush_at: Option<Instant> = None;
+        // What was said at the opening does not wait for an event.
+        let mut flush_at = (!self.chain.tail.entries.is_empty()).then(Instant::now);
         let mut failed_at: Option<Instant> = None;
         loop {
             let batch = self.wait(flush_at, failed_at);
             let mut sync = batch.closing || failed_at.is_some();
             for item in batch.items {
                 sync |= item.waiter.is_some();
-                self.take(item);
+                self.chain.take(item);
             }
-            sync |= flush_at.is_some_and(|due| due <= Instant::now());
-            let result = self.flush(sync);
+            let now = Instant::now();
+            sync |= flush_at.is_some_and(|due| due <= now);
+            if batch.closing {
+                self.chain.stop();
+            } else if failed_at.is_none() {
+                self.chain.checkpoint_in_time(now);
+            }
+            let mut result = self.flush(sync);
+            if result.is_ok() && !batch.closing && self.retention.is_due(now) {
+                result = self.retain(now);
+            }
             match &result {
                 Ok(()) => {
                     if failed_at.take().is_some() {
                         tracing::warn!("the audit trail can be written again");
                         self.shared.state.lock().broken = None;
                     }
-                    flush_at = match (self.tail.entries.is_empty(), flush_at) {
+                    flush_at = match (self.chain.tail.entries.is_empty(), flush_at) {
                         (true, _) => None,
                         (false, Some(due)) => Some(due),
                         (false, None) => Instant::now().checked_add(self.options.flush_interval),
@@ -144,12 +143,15 @@ impl Writer {
 
     /// Sleeps until there is something to do.
     fn wait(&self, flush_at: Option<Instant>, failed_at: Option<Instant>) -> Batch {
+        let in_time = [flush_at, self.chain.checkpoint_due(), self.retention.due()];
+        let in_time = in_time.into_iter().flatten().min();
         let mut state = self.shared.state.lock();
         let mut gather: Option<Instant> = None;
+        state.busy_since = None;
         loop {
             let due = match failed_at {
                 Some(failed) => failed.checked_add(if state.nudged { RETRY_NUDGED } else { RETRY }),
-                None => flush_at,
+                None => in_time,
             };
             let now = Instant::now();
             let ready = state.closed || !state.queue.is_empty() || due.is_some_and(|due| due <= now);
@@ -168,6 +170,7 @@ impl Writer {
             if ready {
                 state.nudged = false;
                 state.urgent = false;
+                state.busy_since = Some(now);
                 return Batch {
                     items: std::mem::take(&mut state.queue),
                     closing: state.closed,
@@ -178,21 +181,6 @@ impl Writer {
                 None => self.shared.wake.wait(&mut state),
             }
         }
-    }
-
-    /// Numbers and chains one event.
-    fn take(&mut self, item: Item) {
-        let cost = item.cost();
-        let seq = self.head.next;
-        let before = self.tail.bytes.len();
-        record::write(&mut self.tail.bytes, &mut self.head, item.at, &item.event);
-        let len = self.tail.bytes.len().saturating_sub(before);
-        self.tail.entries.push_back(Entry {
-            len,
-            seq,
-            cost,
-            waiter: item.waiter,
-        });
     }
 
     /// Tells everybody that nothing can be written. What is queued was taken, so it is kept.
@@ -209,9 +197,10 @@ impl Writer {
         };
         show_unwritten(unwritten);
         for item in queued {
-            self.take(item);
+            self.chain.take(item);
         }
         for waiter in self
+            .chain
             .tail
             .entries
             .iter_mut()
@@ -226,16 +215,15 @@ impl Writer {
         if self.damaged {
             self.repair()?;
         }
-        while let Some(next) = self.tail.entries.get(self.tail.written) {
-            let (len, seq) = (size(next.len), next.seq);
-            let full = match &self.segment {
+        while let Some(next) = self.chain.tail.entries.get(self.chain.tail.written) {
+            let (begins, seq) = (next.begins, next.seq);
+            let other = match &self.segment {
                 None => true,
-                Some(segment) => {
-                    segment.len > 0 && segment.len.saturating_add(len) > self.options.segment_bytes
-                }
+                Some(segment) => begins && segment.first != seq,
             };
-            if full {
+            if other {
                 self.rotate(seq)?;
+                self.retention.soon();
             }
             self.write_some()?;
         }
@@ -248,18 +236,17 @@ impl Writer {
             return Ok(());
         };
         let (mut records, mut bytes) = (0usize, 0usize);
-        for entry in self.tail.entries.iter().skip(self.tail.written) {
+        for entry in self.chain.tail.entries.iter().skip(self.chain.tail.written) {
             let more = bytes.saturating_add(entry.len);
-            let fits =
-                more <= WRITE_BYTES && segment.len.saturating_add(size(more)) <= self.options.segment_bytes;
-            if records > 0 && !fits {
+            if records > 0 && (more > WRITE_BYTES || entry.begins) {
                 break;
             }
             records += 1;
             bytes = more;
         }
-        let from = self.tail.written_bytes;
+        let from = self.chain.tail.written_bytes;
         let chunk = self
+            .chain
             .tail
             .bytes
             .get(from..from.saturating_add(bytes))
@@ -270,8 +257,8 @@ impl Writer {
             return Err(error);
         }
         segment.len = segment.len.saturating_add(size(bytes));
-        self.tail.written += records;
-        self.tail.written_bytes += bytes;
+        self.chain.tail.written += records;
+        self.chain.tail.written_bytes += bytes;
         Ok(())
     }
 
@@ -287,15 +274,27 @@ impl Writer {
             }
             segment.synced = segment.len;
         }
-        let done = std::mem::take(&mut self.tail.written);
+        let done = std::mem::take(&mut self.chain.tail.written);
         if done == 0 {
             return Ok(());
         }
-        self.tail
+        self.chain
+            .tail
             .bytes
-            .drain(..std::mem::take(&mut self.tail.written_bytes).min(self.tail.bytes.len()));
+            .drain(..std::mem::take(&mut self.chain.tail.written_bytes).min(self.chain.tail.bytes.len()));
+        // First the number: who is told that its event is durable finds it so.
+        let last = done
+            .checked_sub(1)
+            .and_then(|last| self.chain.tail.entries.get(last));
+        let last = last.map_or(0, |entry| entry.seq);
+        self.shared.durable.fetch_max(last, Ordering::Release);
         let mut cost = 0usize;
-        for entry in self.tail.entries.drain(..done.min(self.tail.entries.len())) {
+        for entry in self
+            .chain
+            .tail
+            .entries
+            .drain(..done.min(self.chain.tail.entries.len()))
+        {
             cost = cost.saturating_add(entry.cost);
             if let Some(waiter) = entry.waiter {
                 let _ = waiter.send(Ok(()));
@@ -307,8 +306,8 @@ impl Writer {
             state.unwritten
         };
         // One large burst does not hold its memory for ever.
-        if self.tail.bytes.is_empty() && self.tail.bytes.capacity() > WRITE_BYTES {
-            self.tail.bytes = Vec::new();
+        if self.chain.tail.bytes.is_empty() && self.chain.tail.bytes.capacity() > WRITE_BYTES {
+            self.chain.tail.bytes = Vec::new();
         }
         metrics::counter!("audit_events_total").increment(size(done));
         metrics::histogram!("audit_batch_size").record(f64::from(u32::try_from(done).unwrap_or(u32::MAX)));
@@ -332,6 +331,7 @@ impl Writer {
         self.segment = Some(Current {
             file,
             path,
+            first,
             len: 0,
             synced: 0,
         });
@@ -355,9 +355,45 @@ impl Writer {
         }
         self.segment = None;
         self.damaged = false;
-        self.tail.written = 0;
-        self.tail.written_bytes = 0;
+        self.chain.restart();
         Ok(())
+    }
+
+    /// Takes away the oldest segments that need not be kept; first the trail says so.
+    fn retain(&mut self, now: Instant) -> io::Result<()> {
+        let Some(key) = self.chain.key() else {
+            return Ok(());
+        };
+        let current = self.segment.as_ref().map_or(0, |segment| segment.first);
+        let found = self.retention.find(&self.dir, current, key, now);
+        let plan = match found {
+            Ok(Some(plan)) => plan,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "the oldest segments of the audit trail could not be looked at");
+                return Ok(());
+            }
+        };
+        let (last, records, bytes) = (plan.dropped.last, plan.dropped.records, plan.dropped.bytes);
+        self.chain.dropped(plan.dropped);
+        self.flush(true)?;
+        for path in plan.paths {
+            let torn = recover::torn_parts(&path);
+            for path in std::iter::once(path).chain(torn) {
+                if let Err(error) = remove(&*self.disk, &path) {
+                    tracing::warn!(%error, path = %path.display(), "an old segment could not be removed");
+                    return Ok(());
+                }
+            }
+        }
+        metrics::counter!("audit_dropped_records_total").increment(records);
+        tracing::info!(
+            last,
+            records,
+            bytes,
+            "the oldest records of the audit trail were dropped"
+        );
+        self.disk.sync_dir(&self.dir)
     }
 }
 
@@ -397,6 +433,6 @@ fn show_unwritten(bytes: usize) {
 }
 
 /// A length in memory as a length in a file.
-fn size(len: usize) -> u64 {
+pub(super) fn size(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }

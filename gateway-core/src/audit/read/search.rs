@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::super::record;
 use super::super::segments::{self, Line, Lines};
 use super::super::{Event, Parameter};
+use super::TrailRecord;
 use crate::principal::Principal;
 use crate::session::SessionId;
 
@@ -45,7 +46,7 @@ pub struct AuditRow {
     /// When.
     pub at: Timestamp,
     /// What: `operation`, `session_started`, `session_ended`, `login_refused`, `cancel`, `operator`, `started`,
-    /// `stopped`, `reloaded`.
+    /// `stopped`, `reloaded`, `checkpoint`, `signing_key`, `dropped`.
     pub kind: &'static str,
     /// The session.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,6 +101,18 @@ pub struct AuditRow {
     pub error: Option<String>,
 }
 
+impl AuditRow {
+    /// A record as a row, without its outcome; `None` where this version does not know the event.
+    pub fn of(record: &TrailRecord<'_>) -> Option<Self> {
+        let event = serde_json::from_str(record.event).ok()?;
+        Some(Self {
+            seq: record.seq,
+            at: record.at,
+            ..row(event)
+        })
+    }
+}
+
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
@@ -123,7 +136,11 @@ pub fn search(dir: &Path, query: &Query) -> io::Result<Found> {
         unreadable: 0,
     };
     for segment in segments::list(dir)? {
-        let mut lines = Lines::open(&segment.path)?;
+        let mut lines = match Lines::open(&segment.path) {
+            // Dropped by retention meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            lines => lines?,
+        };
         loop {
             match lines.next()? {
                 Line::Whole => search.line(lines.line()),
@@ -236,6 +253,10 @@ impl Search<'_> {
         if let ("operation", Some(session), Some(ticket)) = (row.kind, row.session, row.ticket) {
             self.open
                 .insert((session, ticket), self.dropped + self.rows.len());
+        }
+        // The log's own records are shown to whoever asks for them.
+        if matches!(row.kind, "checkpoint") && self.query.kind.is_none() {
+            return;
         }
         self.rows.push_back(row);
         if self.query.limit.is_some_and(|limit| self.rows.len() > limit)
@@ -413,6 +434,29 @@ fn row(event: Event) -> AuditRow {
             kind: "operator",
             principal: Some(by),
             detail: Some(format!("{action} {subject}")),
+            ..base
+        },
+        Event::Checkpoint(checkpoint) => AuditRow {
+            kind: "checkpoint",
+            detail: serde_json::to_value(checkpoint.reason)
+                .ok()
+                .and_then(|reason| Some(format!("{}, {} records", reason.as_str()?, checkpoint.records))),
+            ..base
+        },
+        Event::SigningKey { key, previous, .. } => AuditRow {
+            kind: "signing_key",
+            detail: Some(match previous {
+                Some(previous) => format!("{key} follows {previous}"),
+                None => key.to_string(),
+            }),
+            ..base
+        },
+        Event::Dropped(dropped) => AuditRow {
+            kind: "dropped",
+            detail: Some(format!(
+                "records {} to {} ({} segments, {} bytes), for their {}",
+                dropped.first, dropped.last, dropped.segments, dropped.bytes, dropped.why
+            )),
             ..base
         },
     }

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::super::record::{self, Head};
-use super::super::segments::{self, Line, Lines, SegmentPath};
+use super::super::AuditPublicKey;
+
+mod signatures;
+mod walk;
 
 /// Where a line is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,66 @@ pub struct VerifyReport {
     pub last_hash: String,
     /// The last segment ends in a record that is not whole: one is being written, or a crash tore it.
     pub in_progress: bool,
+    /// How the trail is signed; `None`: not at all, as those of versions without signatures.
+    pub signed: Option<SignedReport>,
+    /// Records without a signed one behind them: only the chain, or an anchor, speaks for them.
+    pub unsigned_tail: u64,
+    /// The last record closed the trail in order. `false`: a gateway writes it, or did not end in order.
+    pub closed: bool,
+    /// What retention took away, by the last record that tells of it.
+    pub dropped: Option<DroppedReport>,
+    /// What became of the anchor; `None` where none was given.
+    pub anchor: Option<AnchorReport>,
+}
+
+/// How a trail is signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SignedReport {
+    /// The key of the last signed record.
+    pub key: AuditPublicKey,
+    /// The keys that signed, in order, as far as they are still told of.
+    pub keys: Vec<AuditPublicKey>,
+    /// Signed records.
+    pub records: u64,
+    /// The first one; those before it are held by the chain alone, up to it.
+    pub first: Point,
+    /// The last one: all before it is proven by its key.
+    pub last: Point,
+    /// How often the trail was opened after an end that was not in order.
+    pub recoveries: u64,
+    /// The key that was asked for is among them; `None` where none was. Without, somebody who rewrites all of it with a
+    /// key of their own is not noticed.
+    pub trusted: Option<bool>,
+}
+
+/// What retention took away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DroppedReport {
+    /// Number of the record that tells of it.
+    pub told_by: u64,
+    /// All records up to this one were dropped.
+    pub last: u64,
+    /// How many of them are still there: their removal was cut short, or is under way.
+    pub left: u64,
+}
+
+/// What became of an anchor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnchorReport {
+    /// The record is there and has that hash.
+    Holds,
+    /// The record was dropped by retention, which a signed record tells.
+    Dropped,
+}
+
+/// What is known of a trail from outside of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// A record.
+    pub anchor: Option<Anchor>,
+    /// A key that signs or has signed it.
+    pub key: Option<AuditPublicKey>,
 }
 
 /// A record's number and hash, kept outside of the trail: proves that the trail was not shortened or rewritten.
@@ -137,6 +199,58 @@ pub enum VerifyFailure {
         /// The last record that is there.
         last: u64,
     },
+    /// A signed record whose signature does not fit, or that tells what is not so.
+    #[error("record {seq} was forged ({place}): {why}")]
+    Forged {
+        /// Its number.
+        seq: u64,
+        /// Where it is.
+        place: Place,
+        /// How it shows.
+        why: String,
+    },
+    /// A signed record of a key for which the one before did not sign.
+    #[error("record {seq} is signed by a foreign key ({place}): {found}; {}", match expected {
+        Some(expected) => format!("the key in force is {expected}"),
+        None => "nothing is signed before it".to_owned(),
+    })]
+    Foreign {
+        /// Its number.
+        seq: u64,
+        /// Where it is.
+        place: Place,
+        /// The key that it names.
+        found: AuditPublicKey,
+        /// The one in force.
+        expected: Option<AuditPublicKey>,
+    },
+    /// Signatures end although more were promised.
+    #[error(
+        "signatures are missing: record {seq} ({place}) is number {records} after the last signed one, which promised the next after {within} at most"
+    )]
+    MissingSignature {
+        /// The first record that has one too few before it.
+        seq: u64,
+        /// Where it is.
+        place: Place,
+        /// Records since the last signed one.
+        records: u64,
+        /// What that promised.
+        within: u64,
+    },
+    /// The key that was asked for signed nothing.
+    #[error("the trail is not signed by the key {key}: {}", if keys.is_empty() {
+        "it has no signature at all".to_owned()
+    } else {
+        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        format!("it is signed by {}", keys.join(", "))
+    })]
+    OtherKey {
+        /// The key that was asked for.
+        key: AuditPublicKey,
+        /// Those that signed.
+        keys: Vec<AuditPublicKey>,
+    },
     /// The record that the anchor names has another hash.
     #[error("the trail was rewritten: record {seq} does not have the hash that was known")]
     Rewritten {
@@ -145,162 +259,39 @@ pub enum VerifyFailure {
     },
 }
 
+/// How often a trail is looked at again from the start because retention removed a segment meanwhile.
+const AGAIN: u32 = 5;
+
 /// Checks every record of the trail in `dir`: that its bytes are those its hash was made of, that it carries on
-/// from the one before it, that none is missing from the first on. Names the first thing that is wrong. What the
-/// chain can't show is that the end was cut off between two records; [`verify_anchored`] does.
+/// from the one before it, that none is missing from the first on, or from the first that retention kept, and that all
+/// signatures fit and come as was promised. Names the first thing that is wrong. What this can't show is that the end was
+/// cut off between two records, or that everything was made anew with another key; [`verify_known`] does.
 pub fn verify(dir: &Path) -> Result<VerifyReport, VerifyFailure> {
-    walk(dir, None)
+    verify_known(dir, &Known::default())
 }
 
 /// Does as [`verify`], and checks that the record which `anchor` names is there and has that hash.
 pub fn verify_anchored(dir: &Path, anchor: &Anchor) -> Result<VerifyReport, VerifyFailure> {
-    walk(dir, Some(anchor))
+    let anchor = Some(anchor.clone());
+    verify_known(dir, &Known { anchor, key: None })
+}
+
+/// Does as [`verify`], and holds the trail against what is known of it from outside.
+pub fn verify_known(dir: &Path, known: &Known) -> Result<VerifyReport, VerifyFailure> {
+    let mut turn = 0;
+    loop {
+        match walk::walk(dir, known) {
+            Err(VerifyFailure::Io { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && turn < AGAIN && dir.is_dir() =>
+            {
+                turn += 1;
+            }
+            other => return other,
+        }
+    }
 }
 
 fn io_failure(path: &Path) -> impl FnOnce(io::Error) -> VerifyFailure {
     let path = path.to_owned();
     move |source| VerifyFailure::Io { path, source }
-}
-
-fn walk(dir: &Path, anchor: Option<&Anchor>) -> Result<VerifyReport, VerifyFailure> {
-    let segments = segments::list(dir).map_err(io_failure(dir))?;
-    let mut report = VerifyReport {
-        records: 0,
-        segments: 0,
-        first: None,
-        last: None,
-        last_hash: record::hex(&Head::START.prev),
-        in_progress: false,
-    };
-    let mut head = Head::START;
-    for (index, segment) in segments.iter().enumerate() {
-        let later = segments.get(index + 1..).unwrap_or_default();
-        match segment_records(segment, later, anchor, &mut head, &mut report) {
-            // A segment that is begun may be withdrawn before anything in it counts.
-            Err(VerifyFailure::Io { source, .. })
-                if later.is_empty() && source.kind() == io::ErrorKind::NotFound => {}
-            other => other?,
-        }
-    }
-    report.last_hash = record::hex(&head.prev);
-    let last = head.next.saturating_sub(1);
-    match anchor {
-        Some(anchor) if anchor.seq > last => Err(VerifyFailure::Shortened {
-            anchor: anchor.seq,
-            last,
-        }),
-        _ => Ok(report),
-    }
-}
-
-fn segment_records(
-    segment: &SegmentPath,
-    later: &[SegmentPath],
-    anchor: Option<&Anchor>,
-    head: &mut Head,
-    report: &mut VerifyReport,
-) -> Result<(), VerifyFailure> {
-    let mut lines = Lines::open(&segment.path).map_err(io_failure(&segment.path))?;
-    report.segments += 1;
-    loop {
-        let line = lines.next().map_err(io_failure(&segment.path))?;
-        let seq = head.next;
-        let place = || Place {
-            segment: segment.path.clone(),
-            line: lines.number(),
-        };
-        let edited = |why: &str| VerifyFailure::Edited {
-            seq,
-            place: place(),
-            why: why.to_owned(),
-        };
-        match line {
-            Line::End => return Ok(()),
-            Line::Torn | Line::TooLong { ended: false } if later.is_empty() => {
-                report.in_progress = true;
-                return Ok(());
-            }
-            Line::Torn => return Err(edited("its line has no end, though a later segment follows")),
-            Line::TooLong { .. } => return Err(edited("its line is longer than any record")),
-            Line::Whole => {}
-        }
-        let parsed = match record::parse(lines.line()) {
-            Ok(parsed) if parsed.sound => parsed,
-            Ok(_) => return Err(edited("its hash does not match its bytes")),
-            Err(why) => return Err(edited(&format!("it is no record: {why}"))),
-        };
-        let found = parsed.record.seq;
-        if found > seq {
-            let place = place();
-            return Err(match find(seq, lines, segment, later) {
-                Some(moved_to) => VerifyFailure::Reordered {
-                    seq,
-                    found,
-                    place,
-                    moved_to,
-                },
-                None => VerifyFailure::Removed {
-                    first: seq,
-                    last: found - 1,
-                    place,
-                },
-            });
-        }
-        if found < seq {
-            return Err(VerifyFailure::Repeated {
-                seq,
-                found,
-                place: place(),
-            });
-        }
-        if parsed.prev != head.prev {
-            return Err(VerifyFailure::Replaced { seq, place: place() });
-        }
-        if lines.number() == 1 && segment.first != seq {
-            return Err(VerifyFailure::Renamed {
-                segment: segment.path.clone(),
-                seq,
-            });
-        }
-        if anchor.is_some_and(|a| a.seq == seq && record::parse_hex(&a.hash) != Some(parsed.hash)) {
-            return Err(VerifyFailure::Rewritten { seq });
-        }
-        let point = Point {
-            seq,
-            at: parsed.record.at,
-        };
-        report.first.get_or_insert(point);
-        report.last = Some(point);
-        report.records += 1;
-        *head = Head {
-            next: seq.saturating_add(1),
-            prev: parsed.hash,
-        };
-    }
-}
-
-/// Looks for record `seq` in what follows.
-fn find(
-    seq: u64,
-    mut lines: Lines<io::BufReader<std::fs::File>>,
-    segment: &SegmentPath,
-    later: &[SegmentPath],
-) -> Option<Place> {
-    let mut segment = segment;
-    let mut later = later.iter();
-    loop {
-        match lines.next().ok()? {
-            Line::End => {
-                segment = later.next()?;
-                lines = Lines::open(&segment.path).ok()?;
-            }
-            Line::Whole if record::parse(lines.line()).is_ok_and(|p| p.sound && p.record.seq == seq) => {
-                return Some(Place {
-                    segment: segment.path.clone(),
-                    line: lines.number(),
-                });
-            }
-            _ => {}
-        }
-    }
 }
