@@ -66,7 +66,11 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         Parts {
             policy: policy.clone(),
             audit: audit.clone(),
-            authenticator: Arc::new(TokenAuthenticator::new(store.clone(), Timestamp::now)),
+            authenticator: Arc::new(TokenAuthenticator::new(
+                store.clone(),
+                Timestamp::now,
+                assemble::mock_key(&config.data_dir)?,
+            )),
             credentials: Arc::new(StaticCredentials),
             approvals: Arc::new(NobodyApproves),
             store,
@@ -189,7 +193,8 @@ impl Listeners {
             let adapter = config.registry.adapter(protocol)?.clone();
             let listener = Listener::bind(*address, adapter, gateway.clone(), tls.clone(), half_open.clone())
                 .await
-                .with_context(|| format!("`listen.{protocol}`: {address} cannot be listened on"))?;
+                .with_context(|| format!("`listen.{protocol}`: {address} cannot be listened on"))?
+                .behind(config.listen.proxies.clone());
             tracing::info!(protocol, address = %listener.address()?, "listening");
             clients.push(listener);
         }

@@ -22,9 +22,11 @@ use crate::tls::TlsRequire;
 use crate::verdict::Verdict;
 
 mod live;
+mod prove;
 mod scope;
 
 pub use live::LiveSessions;
+pub use prove::Challenge;
 pub use scope::{Control, Counters, Judged, PREPARED, SessionScope};
 
 /// What a [`Gateway`] is made of. The outer rooms implement these; core only knows the traits.
@@ -206,15 +208,17 @@ impl Gateway {
     ) -> Result<Authenticated, LoginRefusal> {
         match self.parts.authenticator.authenticate(secret).await {
             Ok(who) => Ok(who),
-            Err(error) => {
-                self.refuse_login(attempt, None, &error.to_string());
-                match error {
-                    AuthError::Unavailable(_) => Err(LoginRefusal::Unavailable(
-                        "identities cannot be verified now; try again later",
-                    )),
-                    _ => Err(LoginRefusal::Refused),
-                }
+            Err(error) => Err(self.not_authenticated(attempt, &error)),
+        }
+    }
+
+    fn not_authenticated(&self, attempt: &Attempt, error: &AuthError) -> LoginRefusal {
+        self.refuse_login(attempt, None, &error.to_string());
+        match error {
+            AuthError::Unavailable(_) => {
+                LoginRefusal::Unavailable("identities cannot be verified now; try again later")
             }
+            _ => LoginRefusal::Refused,
         }
     }
 

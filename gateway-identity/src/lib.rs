@@ -23,4 +23,4 @@ mod duration;
 pub mod tokens;
 
 pub use duration::{DurationError, parse_duration};
-pub use tokens::{CreateToken, Token, TokenAuthenticator, TokenError};
+pub use tokens::{CreateToken, MockKey, Token, TokenAuthenticator, TokenError};
