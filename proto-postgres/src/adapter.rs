@@ -290,6 +290,8 @@ impl ProtocolAdapter for PostgresAdapter {
                     .cancel(&connection.gateway, connection.peer, process_id, &key);
                 return Connection::in_time(deadline, async {
                     cancel.await;
+                    // Over TLS a client takes an end without a goodbye for a failure.
+                    let _ = connection.transport.shutdown().await;
                     Ok(())
                 })
                 .await;
