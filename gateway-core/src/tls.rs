@@ -327,6 +327,105 @@ mod tests {
         }
     }
 
+    /// Both sides of a handshake over loopback.
+    async fn handshake(
+        server: &Arc<ServerTls>,
+        offered: &[&[u8]],
+        client: TargetTls<'_>,
+        host: &str,
+    ) -> (std::io::Result<Transport>, std::io::Result<Transport>) {
+        let client = ClientTls::new(client).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accept = async { server.accept(listener.accept().await.unwrap().0, offered).await };
+        let connect = async {
+            let tcp = TcpStream::connect(address).await.unwrap();
+            client.connect(host, tcp).await
+        };
+        tokio::join!(accept, connect)
+    }
+
+    fn server(dir: &tempfile::TempDir) -> Arc<ServerTls> {
+        Arc::new(ServerTls::open(TlsConfig::default(), dir.path()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn each_mode_takes_what_it_says_and_no_more() {
+        let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (ours_tls, theirs_tls) = (server(&ours), server(&theirs));
+        let ca = ours.path().join("ca.crt");
+        for (mode, ca, right, other_name, other_ca) in [
+            (TargetTlsMode::Require, None, true, true, true),
+            (TargetTlsMode::VerifyCa, Some(&*ca), true, true, false),
+            (TargetTlsMode::VerifyFull, Some(&*ca), true, false, false),
+        ] {
+            let target = || TargetTls {
+                mode,
+                ca,
+                ..TargetTls::default()
+            };
+            let taken = async |server, host| handshake(server, &[], target(), host).await.1.is_ok();
+            assert_eq!(taken(&ours_tls, "localhost").await, right, "{mode:?}");
+            assert_eq!(taken(&ours_tls, "evil.example").await, other_name, "{mode:?}");
+            assert_eq!(taken(&theirs_tls, "localhost").await, other_ca, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        let path = Path::new("x");
+        let new = |target| ClientTls::new(target).unwrap_err();
+        let with = |mode| TargetTls {
+            mode,
+            ca: Some(path),
+            ..TargetTls::default()
+        };
+        assert!(matches!(new(with(TargetTlsMode::Disable)), TlsError::Disabled));
+        assert!(matches!(new(with(TargetTlsMode::Require)), TlsError::CaUnused));
+        let half = TargetTls {
+            mode: TargetTlsMode::Require,
+            cert: Some(path),
+            ..TargetTls::default()
+        };
+        assert!(matches!(new(half), TlsError::HalfClient));
+        assert!(matches!(
+            new(with(TargetTlsMode::VerifyCa)),
+            TlsError::File { .. }
+        ));
+    }
+
+    #[tokio::test]
+    async fn both_sides_bind_to_the_same_certificate_and_know_their_protocol() {
+        let dir = tempfile::tempdir().unwrap();
+        let (server, ca) = (server(&dir), dir.path().join("ca.crt"));
+        let target = |protocols| TargetTls {
+            ca: Some(&ca),
+            protocols,
+            ..TargetTls::default()
+        };
+        let (accepted, connected) = handshake(&server, &[b"a"], target(&[b"b", b"a"]), "localhost").await;
+        let (accepted, connected) = (accepted.unwrap(), connected.unwrap());
+        assert_eq!(accepted.tls_server_end_point().unwrap().len(), 32);
+        assert_eq!(accepted.tls_server_end_point(), connected.tls_server_end_point());
+        assert_eq!(
+            (accepted.alpn(), connected.alpn()),
+            (Some(&b"a"[..]), Some(&b"a"[..]))
+        );
+        // No offer is no refusal; an offer of others alone is.
+        let (accepted, _) = handshake(&server, &[b"a"], target(&[]), "localhost").await;
+        assert_eq!(accepted.unwrap().alpn(), None);
+        let (accepted, connected) = handshake(&server, &[b"a"], target(&[b"b"]), "localhost").await;
+        assert!(accepted.is_err() && connected.is_err());
+        // A certificate that was replaced meanwhile is not the one of this connection.
+        let (before, _) = handshake(&server, &[], target(&[]), "localhost").await;
+        server.reload().unwrap();
+        let (after, _) = handshake(&server, &[], target(&[]), "localhost").await;
+        assert_ne!(
+            before.unwrap().tls_server_end_point(),
+            after.unwrap().tls_server_end_point()
+        );
+    }
+
     #[test]
     fn a_key_without_a_certificate_is_refused() {
         let dir = tempfile::tempdir().unwrap();
