@@ -110,15 +110,21 @@ impl ResourceSettings {
             }
             return Ok(());
         }
-        match self.client_tls() {
+        // The system's certificates are not looked for here: they are another machine's where a configuration is
+        // only checked.
+        let mode = match self.ca {
+            Some(_) => self.tls,
+            None => TargetTlsMode::Require,
+        };
+        match self.client_tls(mode) {
             Ok(_) => Ok(()),
             Err(error) => problem(&error),
         }
     }
 
-    fn client_tls(&self) -> Result<ClientTls, TlsError> {
+    fn client_tls(&self, mode: TargetTlsMode) -> Result<ClientTls, TlsError> {
         ClientTls::new(TargetTls {
-            mode: self.tls,
+            mode,
             ca: self.ca.as_deref(),
             cert: self.cert.as_deref(),
             key: self.key.as_deref(),
@@ -247,7 +253,7 @@ pub(crate) async fn dial(resource: &Resource, limit: Duration) -> Result<Transpo
         if tcp.read_u8().await? != b'S' {
             return Err(TargetError::NoTls);
         }
-        Ok(settings.client_tls()?.connect(host, tcp).await?)
+        Ok(settings.client_tls(settings.tls)?.connect(host, tcp).await?)
     };
     tokio::time::timeout(limit, open)
         .await

@@ -347,3 +347,22 @@ def test_a_proof_needs_tls_as_a_password_does(w):
             wire = rig.Wire(own.port, 10)
             wire.send(rig.startup_packet({"user": user, "database": own.database}))
             check(wire.read()[0] == "E" and wire.codes() == ["28000"], user, wire.lines)
+
+
+def test_a_kept_verifier_does_not_forget_when_its_token_ends_cve_2025_2291(w):
+    token = w.token("reader", ttl="3s")
+    wire = rig.Wire(w.port, 10).login(named(token), token, w.database)
+    wire.silence(6)
+    check(wire.closed and wire.codes() == ["57P01"], wire.lines)
+    check(refusal(w, named(token), token)[0] == "28000")
+
+
+def test_a_login_at_the_target_that_has_ended_is_refused_by_the_target_cve_2025_2291(w):
+    login = w.server.names["login"]
+    w.admin(f"ALTER ROLE {login} VALID UNTIL '2000-01-01'")
+    try:
+        done = w.psql("reader", "-c", "SELECT 1")
+        check(done.returncode == 2 and "can't be reached" in done.stderr, done.stdout, done.stderr)
+    finally:
+        w.admin(f"ALTER ROLE {login} VALID UNTIL 'infinity'")
+    check(w.psql("reader", "-c", "SELECT 1").stdout == "1\n")

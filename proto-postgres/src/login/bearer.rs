@@ -161,4 +161,13 @@ mod tests {
             r#"{"status":"invalid_token","openid-configuration":"https://idp.example/.well-known/openid-configuration","scope":"openid \"x\""}"#
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_found_is_a_token(message in "[ny],,?\\x01?(auth=Bearer [ -~\\x01]{0,20}|[ -~\\x01]{0,20})\\x01{0,3}") {
+            if let Ok(Some(token)) = parse(message.as_bytes()) {
+                assert!(message.contains(token.expose()) && token.expose().bytes().all(|b| b > b' ' && b < 0x7f));
+            }
+        }
+    }
 }

@@ -453,4 +453,18 @@ mod tests {
         assert_eq!(text, "ScramServer { bound: true, .. }");
         assert!(!format!("{last:?}").contains(&key));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_message_of_a_client_panics_or_is_let_in(
+            first in "[nyp=a-z,-]{0,12}(,,n=[a-z]{0,3},r=[ -~]{0,6})?",
+            end in "(c=[A-Za-z=]{0,6},r=)?[ -~]{0,40}(,p=[A-Za-z0-9+/=]{0,44})?",
+            plus in proptest::bool::ANY,
+        ) {
+            let mechanism = if plus { SCRAM_SHA_256_PLUS } else { SCRAM_SHA_256 };
+            if let Ok((last, _)) = server(Some(b"hash")).start(mechanism.as_bytes(), first.as_bytes()) {
+                assert!(last.finish(end.as_bytes()).is_err());
+            }
+        }
+    }
 }
