@@ -99,6 +99,7 @@ impl PostgresAdapter {
                 &mut connection.transport,
                 sqlstate::INVALID_AUTHORIZATION,
                 "this gateway takes logins over TLS only; connect with sslmode=require or better",
+                &attempt.correlation(),
             )
             .await);
         }
@@ -109,30 +110,38 @@ impl PostgresAdapter {
             .await;
         match scope {
             Ok(scope) => Ok((scope, startup, database)),
-            Err(refusal) => Err(refused(&mut connection.transport, refusal).await),
+            Err(refusal) => Err(refused(&mut connection.transport, &attempt, refusal).await),
         }
     }
 }
 
 const PROTOCOL: &str = "postgres";
 
-/// What a client is told of a login that failed: the same, whatever the reason.
-pub(crate) async fn refused(transport: &mut Transport, refusal: LoginRefusal) -> ServeError {
-    match refusal {
-        LoginRefusal::Refused => {
-            refuse_login(
-                transport,
-                sqlstate::INVALID_AUTHORIZATION,
-                "login refused: the token is not valid, or policy permits no connection to this resource",
-            )
-            .await
-        }
-        LoginRefusal::Unavailable(why) => refuse_login(transport, sqlstate::CANNOT_CONNECT_NOW, why).await,
-    }
+/// What a client is told of a login that failed: the same, whatever the reason, and what an operator finds it by.
+pub(crate) async fn refused(
+    transport: &mut Transport,
+    attempt: &Attempt,
+    refusal: LoginRefusal,
+) -> ServeError {
+    let (code, text) = match refusal {
+        LoginRefusal::Refused => (
+            sqlstate::INVALID_AUTHORIZATION,
+            "login refused: the token is not valid, or policy permits no connection to this resource",
+        ),
+        LoginRefusal::Unavailable(why) => (sqlstate::CANNOT_CONNECT_NOW, why),
+    };
+    refuse_login(transport, code, text, &attempt.correlation()).await
 }
 
-pub(crate) async fn refuse_login(transport: &mut Transport, code: &'static str, text: &str) -> ServeError {
-    if let Ok(frame) = ErrorBuilder::new(Severity::Fatal, code, text).to_frame() {
+/// Ends a login. `correlation` is in the gateway's log beside the reason.
+pub(crate) async fn refuse_login(
+    transport: &mut Transport,
+    code: &'static str,
+    text: &str,
+    correlation: &str,
+) -> ServeError {
+    let error = ErrorBuilder::new(Severity::Fatal, code, text).detail(format!("correlation {correlation}"));
+    if let Ok(frame) = error.to_frame() {
         let _ = transport.write_all(&frame).await;
         let _ = transport.shutdown().await;
     }
@@ -308,7 +317,8 @@ impl ProtocolAdapter for PostgresAdapter {
                 tracing::warn!(session = %scope.id(), resource = scope.resource().name, error = %failure, "no target");
                 let reason = format!("target not reached: {failure}");
                 scope.finish_because(&reason);
-                refuse_login(&mut connection.transport, code, &text).await;
+                let correlation = scope.id().to_string();
+                refuse_login(&mut connection.transport, code, &text, &correlation).await;
                 return Err(ServeError::Target(reason));
             }
         };

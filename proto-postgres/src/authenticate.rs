@@ -81,7 +81,7 @@ pub(crate) async fn authenticate(
             bearer(connection, attempt, offer).await
         }
         Ok(None) => password(connection, attempt).await,
-        Err(refusal) => Err(refused(&mut connection.transport, refusal).await),
+        Err(refusal) => Err(refused(&mut connection.transport, attempt, refusal).await),
     }
 }
 
@@ -96,7 +96,7 @@ async fn password(connection: &mut Connection, attempt: &Attempt) -> Result<Auth
     let password = accept::password(&mut connection.transport).await?;
     match connection.gateway.authenticate(attempt, &password).await {
         Ok(who) => Ok(who),
-        Err(refusal) => Err(refused(&mut connection.transport, refusal).await),
+        Err(refusal) => Err(refused(&mut connection.transport, attempt, refusal).await),
     }
 }
 
@@ -108,6 +108,7 @@ async fn malformed(connection: &mut Connection, attempt: &Attempt, why: &str) ->
         transport,
         sqlstate::PROTOCOL_VIOLATION,
         "the client sent a malformed login message",
+        &attempt.correlation(),
     )
     .await
 }
@@ -126,7 +127,7 @@ async fn scram(
     let Ok(server) = server else {
         tracing::error!(user = attempt.user, "a login cannot be asked for its proof");
         let refusal = LoginRefusal::Unavailable("identities cannot be verified now; try again later");
-        return Err(refused(&mut connection.transport, refusal).await);
+        return Err(refused(&mut connection.transport, attempt, refusal).await);
     };
     let mechanisms = server.mechanisms().iter().map(|name| name.as_bytes()).collect();
     ask(connection, Authentication::Sasl { mechanisms }).await?;
@@ -153,7 +154,7 @@ async fn scram(
             Ok(who)
         }
         // Our signature would tell that the proof was right.
-        Err(refusal) => Err(refused(&mut connection.transport, refusal).await),
+        Err(refusal) => Err(refused(&mut connection.transport, attempt, refusal).await),
     }
 }
 
@@ -165,13 +166,13 @@ async fn not_proven(
 ) -> ServeError {
     match fault {
         ScramFault::Wrong => match connection.gateway.proven(attempt, challenge, false) {
-            Err(refusal) => refused(&mut connection.transport, refusal).await,
+            Err(refusal) => refused(&mut connection.transport, attempt, refusal).await,
             // Never: what was not right proves nobody.
             Ok(_) => ServeError::Refused,
         },
         ScramFault::OfferChanged | ScramFault::OtherChannel => {
             connection.gateway.refuse_login(attempt, None, &fault.to_string());
-            refused(&mut connection.transport, LoginRefusal::Refused).await
+            refused(&mut connection.transport, attempt, LoginRefusal::Refused).await
         }
         _ => malformed(connection, attempt, &fault.to_string()).await,
     }
@@ -207,7 +208,7 @@ async fn bearer(
         // RFC 7628, section 3.2.3: the client acknowledges; whatever it says, it is refused.
         accept::login_message(&mut connection.transport).await?;
     }
-    Err(refused(&mut connection.transport, refusal).await)
+    Err(refused(&mut connection.transport, attempt, refusal).await)
 }
 
 #[cfg(test)]

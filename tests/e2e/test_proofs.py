@@ -3,6 +3,7 @@ import base64, contextlib, hashlib, hmac, json, os, socket, struct, subprocess, 
 
 import rig
 from harness import PRINCIPALS, check, eventually, query
+from test_logins import unnamed
 from test_protocol import libpq
 
 UNKNOWN = "Zz0000000000"
@@ -91,7 +92,7 @@ def refusal(w, user, password, tls=None):
     try:
         wire.login(user, password, w.database)
     except rig.Refused as refused:
-        return str(refused), wire.errors[-1].get("M") if wire.errors else None, [l for l in wire.lines]
+        return str(refused), wire.errors[-1].get("M") if wire.errors else None, [unnamed(l) if l.startswith("error") else l for l in wire.lines]
     raise AssertionError(f"{user} was let in")
 
 

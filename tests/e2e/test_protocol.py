@@ -401,3 +401,22 @@ def test_start_up_parameters_never_steer_the_gateway_s_own_queries_cve_2025_1281
             check(w.refused_login("reader", startup=bad) in ("0A000", "08P01", "28000"), bad)
     finally:
         w.admin("DROP SCHEMA evil CASCADE")
+
+
+def timers():
+    """Local and remote port of every TCP connection of this machine over IPv4, and whether keepalive is on for it."""
+    with open("/proc/net/tcp") as table:
+        for line in list(table)[1:]:
+            _, local, remote, _, _, timer, *_ = line.split()
+            yield int(local.split(":")[1], 16), int(remote.split(":")[1], 16), timer.startswith("02:")
+
+
+def test_a_peer_that_vanishes_is_noticed_by_tcp_keepalive(w):
+    wire = w.wire("reader")
+    pid = int(query(wire, "SELECT pg_backend_pid()")[0][1].split()[1])
+    target = int(w.admin(f"SELECT client_port FROM pg_stat_activity WHERE pid = {pid}")[0])
+    client = wire.sock.getsockname()[1]
+    time.sleep(0.5)  # while something is on its way another timer runs
+    for local, remote in [(w.port, client), (target, w.server.port)]:
+        check((local, remote, True) in set(timers()), local, remote, [t for t in timers() if t[0] == local])
+    wire.close()

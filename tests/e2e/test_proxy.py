@@ -70,6 +70,23 @@ def psql(own, port, who="reader"):
     return own.psql(who, "-c", "SELECT 1", env=env)
 
 
+def test_each_kind_of_tls_and_a_cancel_behind_a_header(w):
+    import threading
+    import psycopg
+    with behind(w) as own, Balancer(own.port, v2("203.0.113.9", 4242)) as balancer:
+        settings = {**own.dsn("reader"), "host": "localhost", "port": balancer.port, "sslmode": "verify-full", "sslrootcert": own.gateway.ca()}
+        for more in [{}, {"sslnegotiation": "direct"}, {"max_protocol_version": "3.2"}]:
+            with psycopg.connect(**settings, **more, autocommit=True) as conn:
+                check(conn.execute("SELECT 1").fetchone() == (1,), more)
+                timer = threading.Timer(0.7, conn.cancel)  # in clear, behind a header of its own
+                timer.start()
+                try:
+                    conn.execute("SELECT pg_sleep(20)")
+                    raise AssertionError("it was not cancelled")
+                except psycopg.errors.QueryCanceled:
+                    timer.join()
+
+
 def peers(own, kind="session_started"):
     return [r["peer"] for r in own.rows("audit", "search") if r["kind"] == kind]
 
