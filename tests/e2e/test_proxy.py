@@ -78,7 +78,7 @@ def test_each_kind_of_tls_and_a_cancel_behind_a_header(w):
         for more in [{}, {"sslnegotiation": "direct"}, {"max_protocol_version": "3.2"}]:
             with psycopg.connect(**settings, **more, autocommit=True) as conn:
                 check(conn.execute("SELECT 1").fetchone() == (1,), more)
-                timer = threading.Timer(0.7, conn.cancel)  # in clear, behind a header of its own
+                timer = threading.Timer(0.7, conn.cancel_safe)  # behind a header of its own
                 timer.start()
                 try:
                     conn.execute("SELECT pg_sleep(20)")
