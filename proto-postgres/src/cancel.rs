@@ -24,6 +24,8 @@ struct Entry {
     target: Option<(i32, Vec<u8>)>,
     /// Held while the target is told, so that a session has one such connection at a time.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Requests that tell the target, or wait for their turn to.
+    room: Arc<tokio::sync::Semaphore>,
 }
 
 /// The keys of all sessions.
@@ -104,6 +106,7 @@ impl CancelKeys {
             resource: scope.resource().clone(),
             target,
             turn: Arc::default(),
+            room: Arc::new(tokio::sync::Semaphore::new(2)),
         };
         entries.insert(process_id, entry);
         CancelKey {
@@ -136,7 +139,11 @@ impl CancelKeys {
             return;
         };
         let limit = gateway.limits().connect;
-        // Who has the key may send as many requests as the half-open cap lets in; the target sees one at a time.
+        // Who has the key may send as many requests as the half-open cap lets in; the target sees one at a time. One
+        // that waits for its turn stands for all that come while it does: it is sent after them.
+        let Ok(_room) = entry.room.try_acquire() else {
+            return;
+        };
         let _turn = entry.turn.lock().await;
         if let Err(error) = target::cancel(resource, *target_id, target_key, limit).await {
             tracing::warn!(%error, %session, "cancelling failed");

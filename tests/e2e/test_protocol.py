@@ -420,3 +420,41 @@ def test_a_peer_that_vanishes_is_noticed_by_tcp_keepalive(w):
     for local, remote in [(w.port, client), (target, w.server.port)]:
         check((local, remote, True) in set(timers()), local, remote, [t for t in timers() if t[0] == local])
     wire.close()
+
+
+def test_many_requests_to_cancel_are_few_at_the_target(w):
+    """The target sees one at a time; one that waits stands for all that come meanwhile."""
+    import contextlib as c
+    from test_hostile_targets import Fake, WELCOME, says
+    arrived, at_once, most = [], [0], [0]
+
+    class Slow(Fake):
+        def serve(self, s):
+            head = s.recv(8, socket.MSG_PEEK)
+            if head[4:] == struct.pack("!I", rig.CANCEL_REQUEST):
+                at_once[0] += 1
+                most[0] = max(most[0], at_once[0])
+                arrived.append(time.monotonic())
+                time.sleep(1.0)
+                at_once[0] -= 1
+                s.close()
+                return
+            super().serve(s)
+
+    with Slow(says(WELCOME)) as slow:
+        with w.own(resources=w.resource(address=f'"127.0.0.1:{slow.port}"')) as own:
+            wire = own.wire("reader")
+            sockets = []
+            for _ in range(40):
+                s = socket.create_connection(("127.0.0.1", own.port), 5)
+                s.sendall(cancel_packet(*wire.key))
+                sockets.append(s)
+            started = time.monotonic()
+            for s in sockets:
+                s.settimeout(10)
+                with c.suppress(OSError):
+                    check(s.recv(1) == b"")
+                s.close()
+            check(most[0] == 1 and 1 <= len(arrived) <= 4, most, len(arrived))
+            check(time.monotonic() - started < 6)
+            wire.close()
