@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use gateway_core::adapter::Registry;
 use gateway_core::policy::{PolicyEngine, Vocabulary};
+use gateway_identity::MockKey;
 use gateway_identity::oidc::CheckedIssuers;
 use gateway_store::SqliteStore;
 
@@ -68,4 +69,31 @@ pub(crate) fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
 /// Opens the store in the data directory.
 pub(crate) async fn store(data_dir: &Path) -> anyhow::Result<Arc<SqliteStore>> {
     Ok(Arc::new(SqliteStore::open(Config::store(data_dir)).await?))
+}
+
+/// What verifiers of unknown tokens are derived from: `data_dir/scram.key`, made at the first start.
+pub(crate) fn mock_key(data_dir: &Path) -> anyhow::Result<MockKey> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = data_dir.join("scram.key");
+    let about = || format!("the key `{}`", path.display());
+    if !path.exists() {
+        let temporary = path.with_extension("new");
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let bytes = MockKey::generate()?;
+        let mut file = options.open(&temporary).with_context(about)?;
+        file.write_all(bytes.as_slice()).with_context(about)?;
+        file.sync_all().with_context(about)?;
+        std::fs::rename(&temporary, &path).with_context(about)?;
+    }
+    let bytes = std::fs::read(&path).with_context(about)?;
+    let Ok(bytes) = <&[u8; MockKey::LEN]>::try_from(bytes.as_slice()) else {
+        bail!(
+            "{} has not {} bytes; remove it, and another one is made",
+            about(),
+            MockKey::LEN
+        );
+    };
+    Ok(MockKey::new(bytes))
 }

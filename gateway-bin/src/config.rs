@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use gateway_core::adapter::Registry;
 use gateway_core::limits::Limits;
+use gateway_core::proxy::{Network, TrustedProxies};
 use gateway_core::resource::Resource;
 use gateway_core::tls::TlsConfig;
 use gateway_identity::oidc::OidcSettings;
@@ -62,6 +63,8 @@ pub(crate) struct Listen {
     pub(crate) control: Option<SocketAddr>,
     /// What links begin with.
     pub(crate) public_url: Option<String>,
+    /// From whom PROXY headers are taken.
+    pub(crate) proxies: TrustedProxies,
 }
 
 /// A configuration without a fault.
@@ -269,7 +272,7 @@ impl Checker<'_> {
     fn listen(&mut self, value: Option<Value>) -> Listen {
         let mut listen = Listen::default();
         let mut known = self.protocols.clone();
-        known.extend(["control", "public_url"]);
+        known.extend(["control", "public_url", "proxy_protocol_from"]);
         for (key, value) in self.table("listen", value) {
             let path = join("listen", &key);
             match key.as_str() {
@@ -283,6 +286,7 @@ impl Checker<'_> {
                     }
                 }
                 "control" => listen.control = self.address(&path, value),
+                "proxy_protocol_from" => listen.proxies = self.proxies(&path, value),
                 protocol if self.protocols.contains(&protocol) => {
                     if let Some(address) = self.address(&path, value) {
                         listen.adapters.insert(key, address);
@@ -311,6 +315,21 @@ impl Checker<'_> {
                 None
             }
         }
+    }
+
+    fn proxies(&mut self, path: &str, value: Value) -> TrustedProxies {
+        let Ok(texts) = serde_json::from_value::<Vec<String>>(value) else {
+            self.push(path, "must be a list of networks: `[\"10.0.0.0/8\"]`");
+            return TrustedProxies::default();
+        };
+        let mut networks = Vec::with_capacity(texts.len());
+        for text in texts {
+            match text.parse::<Network>() {
+                Ok(network) => networks.push(network),
+                Err(error) => self.push(path, error),
+            }
+        }
+        TrustedProxies::new(networks)
     }
 
     fn same_address(&mut self, listen: &Listen) {

@@ -68,7 +68,11 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     let tls = Arc::new(ServerTls::open(config.tls.clone(), &config.data_dir)?);
     let oidc = Arc::new(OidcAuthenticator::new(Timestamp::now));
     oidc.trust(issuers);
-    let tokens = TokenAuthenticator::new(store.clone(), Timestamp::now);
+    let tokens = TokenAuthenticator::new(
+        store.clone(),
+        Timestamp::now,
+        assemble::mock_key(&config.data_dir)?,
+    );
     let gateway = Gateway::new(
         Parts {
             policy: policy.clone(),
@@ -197,7 +201,8 @@ impl Listeners {
             let adapter = config.registry.adapter(protocol)?.clone();
             let listener = Listener::bind(*address, adapter, gateway.clone(), tls.clone(), half_open.clone())
                 .await
-                .with_context(|| format!("`listen.{protocol}`: {address} cannot be listened on"))?;
+                .with_context(|| format!("`listen.{protocol}`: {address} cannot be listened on"))?
+                .behind(config.listen.proxies.clone());
             tracing::info!(protocol, address = %listener.address()?, "listening");
             clients.push(listener);
         }

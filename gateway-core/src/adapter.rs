@@ -75,8 +75,10 @@ pub enum ServeError {
 pub struct Connection {
     /// Its bytes.
     pub transport: Transport,
-    /// From where.
+    /// From where. Where a trusted proxy passes it on: whom the proxy names.
     pub peer: SocketAddr,
+    /// The trusted proxy that passes it on.
+    pub via: Option<SocketAddr>,
     /// The pipeline.
     pub gateway: Arc<Gateway>,
     /// For protocols that begin TLS by themselves.
@@ -90,9 +92,13 @@ pub struct Connection {
 impl Connection {
     /// Whether a secret may travel on this connection as it is now.
     pub fn may_carry_secret(&self) -> bool {
-        self.transport.is_tls()
-            || (self.gateway.tls_require() == TlsRequire::Remote
-                && self.peer.ip().to_canonical().is_loopback())
+        self.transport.is_tls() || (self.gateway.tls_require() == TlsRequire::Remote && self.is_loopback())
+    }
+
+    /// Whether the client is on this host. What a proxy passes on never is, whatever address it names: its bytes may
+    /// have come from anywhere.
+    pub fn is_loopback(&self) -> bool {
+        self.via.is_none() && self.peer.ip().to_canonical().is_loopback()
     }
 
     /// Runs a step of the login within its deadline.

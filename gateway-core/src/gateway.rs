@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use sha2::Digest as _;
 
 use crate::audit::{AuditMode, AuditSink, Event};
 use crate::limits::Limits;
@@ -23,10 +24,12 @@ use crate::verdict::Verdict;
 
 mod live;
 mod memo;
+mod prove;
 mod recheck;
 mod scope;
 
 pub use live::LiveSessions;
+pub use prove::Challenge;
 pub use scope::{Control, Counters, Judged, PREPARED, SessionScope};
 
 /// What a [`Gateway`] is made of. The outer rooms implement these; core only knows the traits.
@@ -102,6 +105,18 @@ impl Attempt {
             Some((login, resource)) => (Some(login), resource),
             None => (None, user),
         }
+    }
+
+    /// What a client that is refused is told instead of the reason, and the log beside it: whoever asks an operator
+    /// has this to name. The same for all of an attempt; it tells nothing.
+    pub fn correlation(&self) -> String {
+        let mut hash = sha2::Sha256::new();
+        for part in [self.peer.to_string().as_str(), self.protocol, &self.user] {
+            hash.update(part);
+            hash.update([0]);
+        }
+        let bytes = hash.finalize();
+        bytes.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -211,15 +226,17 @@ impl Gateway {
     ) -> Result<Authenticated, LoginRefusal> {
         match self.parts.authenticator.authenticate(secret).await {
             Ok(who) => Ok(who),
-            Err(error) => {
-                self.refuse_login(attempt, None, &error.to_string());
-                match error {
-                    AuthError::Unavailable(_) => Err(LoginRefusal::Unavailable(
-                        "identities cannot be verified now; try again later",
-                    )),
-                    _ => Err(LoginRefusal::Refused),
-                }
+            Err(error) => Err(self.not_authenticated(attempt, &error)),
+        }
+    }
+
+    fn not_authenticated(&self, attempt: &Attempt, error: &AuthError) -> LoginRefusal {
+        self.refuse_login(attempt, None, &error.to_string());
+        match error {
+            AuthError::Unavailable(_) => {
+                LoginRefusal::Unavailable("identities cannot be verified now; try again later")
             }
+            _ => LoginRefusal::Refused,
         }
     }
 
@@ -230,7 +247,8 @@ impl Gateway {
         truncate(&mut user, 256);
         let mut resource = attempt.resource.clone();
         truncate(&mut resource, 256);
-        tracing::info!(peer = %attempt.peer, protocol = attempt.protocol, user, reason, "login refused");
+        let correlation = attempt.correlation();
+        tracing::info!(peer = %attempt.peer, protocol = attempt.protocol, user, reason, correlation, "login refused");
         self.note(&Event::LoginRefused {
             peer: attempt.peer,
             protocol: attempt.protocol.to_owned(),

@@ -108,6 +108,7 @@ pub mod machine;
 pub mod operation;
 pub mod policy;
 pub mod principal;
+pub mod proxy;
 pub mod relay;
 pub mod resource;
 pub mod secret;

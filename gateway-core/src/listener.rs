@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adapter::{ACCEPT_PAUSE, Connection, ProtocolAdapter, ServeError};
 use crate::gateway::Gateway;
+use crate::proxy::{self, Header, ProxyError, TrustedProxies};
 use crate::tls::ServerTls;
 use crate::transport::Transport;
 
@@ -22,6 +23,7 @@ pub struct Listener {
     gateway: Arc<Gateway>,
     tls: Arc<ServerTls>,
     half_open: Arc<Semaphore>,
+    proxies: TrustedProxies,
 }
 
 impl std::fmt::Debug for Listener {
@@ -48,7 +50,15 @@ impl Listener {
             gateway,
             tls,
             half_open,
+            proxies: TrustedProxies::default(),
         })
+    }
+
+    /// Demands a PROXY header of these peers, and believes it.
+    #[must_use]
+    pub fn behind(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies = proxies;
+        self
     }
 
     /// Where it listens.
@@ -86,6 +96,7 @@ impl Listener {
         let connection = Connection {
             transport: Transport::Tcp(tcp),
             peer,
+            via: self.proxies.contains(peer.ip()).then_some(peer),
             gateway: self.gateway.clone(),
             tls: self.tls.clone(),
             deadline: tokio::time::Instant::now() + self.gateway.limits().login,
@@ -94,7 +105,8 @@ impl Listener {
         let adapter = self.adapter.clone();
         tokio::spawn(async move {
             // A panic costs this session and no other; the scope's Drop has put its end into the trail.
-            match AssertUnwindSafe(adapter.serve(connection)).catch_unwind().await {
+            let serve = AssertUnwindSafe(serve(adapter, connection));
+            match serve.catch_unwind().await {
                 Ok(Ok(()) | Err(ServeError::Refused)) => {}
                 Ok(Err(error)) => tracing::debug!(%peer, protocol, %error, "connection ended"),
                 Err(_) => {
@@ -104,6 +116,23 @@ impl Listener {
             }
         });
     }
+}
+
+async fn serve(adapter: Arc<dyn ProtocolAdapter>, mut connection: Connection) -> Result<(), ServeError> {
+    if connection.via.is_some() {
+        let deadline = connection.deadline;
+        let header = async {
+            let header = proxy::read_header(&mut connection.transport).await;
+            header.map_err(|error: ProxyError| ServeError::Client(error.to_string()))
+        };
+        match Connection::in_time(deadline, header).await? {
+            Some(Header::Proxied(peer)) => connection.peer = peer,
+            Some(Header::Local) => {}
+            // A load balancer that looks whether somebody listens.
+            None => return Ok(()),
+        }
+    }
+    adapter.serve(connection).await
 }
 
 /// No delay, and keepalive so that a peer that vanished is noticed within minutes.

@@ -34,9 +34,25 @@ pub trait Authenticator: Send + Sync {
     /// Verifies a secret (a gateway token, an OIDC token) as it was sent.
     async fn authenticate(&self, secret: &Secret) -> Result<Authenticated, AuthError>;
 
+    /// What a client must prove that it knows which gives `name` as its name and does not send the secret. `None`: a
+    /// name of this form names no secret, so that the secret itself is asked for.
+    ///
+    /// Neither the answer nor the time that it takes may tell which names are known: of the right form all have a
+    /// verifier, the same one each time they are asked for.
+    async fn provable(&self, name: &str) -> Result<Option<Provable>, AuthError>;
+
     /// Whether what proved an identity still holds; asked from time to time while a session runs, so that a
     /// revoked token ends it. An `Err` says that the store could not be asked.
     async fn still_valid(&self, credential_id: &str) -> Result<bool, AuthError>;
+}
+
+/// A secret that a client proves to know without sending it, and whose it is.
+#[derive(Debug, Clone)]
+pub struct Provable {
+    /// A SCRAM-SHA-256 verifier as PostgreSQL writes it: `SCRAM-SHA-256$4096:<salt>$<StoredKey>:<ServerKey>`.
+    pub verifier: Secret,
+    /// Who it is, once proven; or why that leads nowhere. Where the secret is unknown nothing matches the verifier.
+    pub who: Result<Authenticated, AuthError>,
 }
 
 /// Why a secret proves nothing. The client is told none of this.

@@ -6,13 +6,18 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
 use crate::transport::Transport;
+
+mod end_point;
+mod target;
+
+pub use end_point::server_end_point;
+pub use target::{ClientTls, TargetTls, TargetTlsMode};
 
 /// `[tls] require`: for whom TLS is a must.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +60,17 @@ pub enum TlsError {
     /// Only one of `cert` and `key` is there.
     #[error("`tls.cert` and `tls.key` go together: give both, or neither for the private CA")]
     Half,
+    /// Only one of a target's `cert` and `key` is there.
+    #[error("`cert` and `key` go together: give both, or neither where the target asks for no certificate")]
+    HalfClient,
+    /// A target's `ca` that nothing is verified with.
+    #[error(
+        "`ca` is not looked at with `tls = \"require\"`; use `verify-ca` or `verify-full`, or leave `ca` out"
+    )]
+    CaUnused,
+    /// TLS where there is to be none.
+    #[error("TLS is disabled for this target")]
+    Disabled,
     /// Making a certificate failed.
     #[error("the private CA cannot sign: {0}")]
     Ca(String),
@@ -80,7 +96,13 @@ pub fn install_provider() {
 pub struct ServerTls {
     config: TlsConfig,
     data_dir: PathBuf,
-    current: ArcSwap<rustls::ServerConfig>,
+    current: ArcSwap<Current>,
+}
+
+/// A certificate in force.
+struct Current {
+    config: Arc<rustls::ServerConfig>,
+    end_point: Option<Arc<[u8]>>,
 }
 
 impl std::fmt::Debug for ServerTls {
@@ -110,26 +132,42 @@ impl ServerTls {
         Ok(())
     }
 
-    fn load(config: &TlsConfig, data_dir: &Path) -> Result<rustls::ServerConfig, TlsError> {
+    fn load(config: &TlsConfig, data_dir: &Path) -> Result<Current, TlsError> {
         let (chain, key) = match (&config.cert, &config.key) {
             (Some(cert), Some(key)) => (read_chain(cert)?, read_key(key)?),
             (None, None) => PrivateCa::open(data_dir)?.sign_server(&config.names)?,
             _ => return Err(TlsError::Half),
         };
-        Ok(rustls::ServerConfig::builder()
+        let end_point = chain.first().and_then(|leaf| server_end_point(leaf));
+        let config = rustls::ServerConfig::builder()
             .with_no_client_auth()
-            .with_single_cert(chain, key)?)
+            .with_single_cert(chain, key)?;
+        Ok(Current {
+            config: Arc::new(config),
+            end_point: end_point.map(Arc::from),
+        })
     }
 
     /// The configuration in force.
     pub fn current(&self) -> Arc<rustls::ServerConfig> {
-        self.current.load_full()
+        self.current.load().config.clone()
     }
 
     /// The server's side of a handshake. The caller holds the deadline.
-    pub async fn accept(&self, tcp: TcpStream) -> std::io::Result<Transport> {
-        let acceptor = tokio_rustls::TlsAcceptor::from(self.current());
-        Ok(Transport::ServerTls(Box::new(acceptor.accept(tcp).await?)))
+    ///
+    /// A client that offers application protocols (ALPN), and none of `protocols`, is refused; one that offers none
+    /// is not: [`Transport::alpn`] tells. Where `protocols` is empty nobody is asked.
+    pub async fn accept(&self, tcp: TcpStream, protocols: &[&[u8]]) -> std::io::Result<Transport> {
+        let current = self.current.load_full();
+        let mut config = current.config.clone();
+        if !protocols.is_empty() {
+            Arc::make_mut(&mut config).alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        }
+        let stream = tokio_rustls::TlsAcceptor::from(config).accept(tcp).await?;
+        Ok(Transport::ServerTls {
+            stream: Box::new(stream),
+            end_point: current.end_point.clone(),
+        })
     }
 }
 
@@ -244,68 +282,6 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
     write().map_err(|e| file_error(path, e))
 }
 
-/// How a target is verified.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TargetTlsMode {
-    /// No TLS.
-    Disable,
-    /// The certificate must be good for the name that is dialled.
-    #[default]
-    VerifyFull,
-}
-
-/// TLS towards a target.
-#[derive(Clone)]
-pub struct ClientTls {
-    connector: tokio_rustls::TlsConnector,
-}
-
-impl std::fmt::Debug for ClientTls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ClientTls")
-    }
-}
-
-impl ClientTls {
-    /// Trusts the CA certificates in `ca`, or the system's where there is none.
-    pub fn new(ca: Option<&Path>) -> Result<Self, TlsError> {
-        install_provider();
-        let mut roots = RootCertStore::empty();
-        match ca {
-            Some(path) => {
-                for certificate in read_chain(path)? {
-                    roots.add(certificate)?;
-                }
-            }
-            None => {
-                let found = rustls_native_certs::load_native_certs();
-                let (added, _) = roots.add_parsable_certificates(found.certs);
-                if added == 0 {
-                    return Err(TlsError::Ca(
-                        "the system has no CA certificates; name a file with `ca = \"...\"`".to_owned(),
-                    ));
-                }
-            }
-        }
-        let config = rustls::ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self {
-            connector: tokio_rustls::TlsConnector::from(Arc::new(config)),
-        })
-    }
-
-    /// The client's side of a handshake with `host`.
-    pub async fn connect(&self, host: &str, tcp: TcpStream) -> std::io::Result<Transport> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidInput, e))?;
-        Ok(Transport::ClientTls(Box::new(
-            self.connector.connect(name, tcp).await?,
-        )))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,7 +298,12 @@ mod tests {
         let before = std::fs::read(dir.path().join("ca.crt")).unwrap();
         ServerTls::open(config, dir.path()).unwrap();
         assert_eq!(before, std::fs::read(dir.path().join("ca.crt")).unwrap());
-        let client = ClientTls::new(Some(&dir.path().join("ca.crt"))).unwrap();
+        let ca = dir.path().join("ca.crt");
+        let client = ClientTls::new(TargetTls {
+            ca: Some(&ca),
+            ..TargetTls::default()
+        })
+        .unwrap();
         for (host, good) in [
             ("localhost", true),
             ("gw.example", true),
@@ -333,12 +314,116 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let accept = {
                 let server = server.clone();
-                tokio::spawn(async move { server.accept(listener.accept().await.unwrap().0).await.is_ok() })
+                tokio::spawn(async move {
+                    server
+                        .accept(listener.accept().await.unwrap().0, &[])
+                        .await
+                        .is_ok()
+                })
             };
             let tcp = TcpStream::connect(address).await.unwrap();
             assert_eq!(client.connect(host, tcp).await.is_ok(), good, "{host}");
             assert_eq!(accept.await.unwrap(), good, "{host}");
         }
+    }
+
+    /// Both sides of a handshake over loopback.
+    async fn handshake(
+        server: &Arc<ServerTls>,
+        offered: &[&[u8]],
+        client: TargetTls<'_>,
+        host: &str,
+    ) -> (std::io::Result<Transport>, std::io::Result<Transport>) {
+        let client = ClientTls::new(client).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accept = async { server.accept(listener.accept().await.unwrap().0, offered).await };
+        let connect = async {
+            let tcp = TcpStream::connect(address).await.unwrap();
+            client.connect(host, tcp).await
+        };
+        tokio::join!(accept, connect)
+    }
+
+    fn server(dir: &tempfile::TempDir) -> Arc<ServerTls> {
+        Arc::new(ServerTls::open(TlsConfig::default(), dir.path()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn each_mode_takes_what_it_says_and_no_more() {
+        let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (ours_tls, theirs_tls) = (server(&ours), server(&theirs));
+        let ca = ours.path().join("ca.crt");
+        for (mode, ca, right, other_name, other_ca) in [
+            (TargetTlsMode::Require, None, true, true, true),
+            (TargetTlsMode::VerifyCa, Some(&*ca), true, true, false),
+            (TargetTlsMode::VerifyFull, Some(&*ca), true, false, false),
+        ] {
+            let target = || TargetTls {
+                mode,
+                ca,
+                ..TargetTls::default()
+            };
+            let taken = async |server, host| handshake(server, &[], target(), host).await.1.is_ok();
+            assert_eq!(taken(&ours_tls, "localhost").await, right, "{mode:?}");
+            assert_eq!(taken(&ours_tls, "evil.example").await, other_name, "{mode:?}");
+            assert_eq!(taken(&theirs_tls, "localhost").await, other_ca, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        let path = Path::new("x");
+        let new = |target| ClientTls::new(target).unwrap_err();
+        let with = |mode| TargetTls {
+            mode,
+            ca: Some(path),
+            ..TargetTls::default()
+        };
+        assert!(matches!(new(with(TargetTlsMode::Disable)), TlsError::Disabled));
+        assert!(matches!(new(with(TargetTlsMode::Require)), TlsError::CaUnused));
+        let half = TargetTls {
+            mode: TargetTlsMode::Require,
+            cert: Some(path),
+            ..TargetTls::default()
+        };
+        assert!(matches!(new(half), TlsError::HalfClient));
+        assert!(matches!(
+            new(with(TargetTlsMode::VerifyCa)),
+            TlsError::File { .. }
+        ));
+    }
+
+    #[tokio::test]
+    async fn both_sides_bind_to_the_same_certificate_and_know_their_protocol() {
+        let dir = tempfile::tempdir().unwrap();
+        let (server, ca) = (server(&dir), dir.path().join("ca.crt"));
+        let target = |protocols| TargetTls {
+            ca: Some(&ca),
+            protocols,
+            ..TargetTls::default()
+        };
+        let (accepted, connected) = handshake(&server, &[b"a"], target(&[b"b", b"a"]), "localhost").await;
+        let (accepted, connected) = (accepted.unwrap(), connected.unwrap());
+        assert_eq!(accepted.tls_server_end_point().unwrap().len(), 32);
+        assert_eq!(accepted.tls_server_end_point(), connected.tls_server_end_point());
+        assert_eq!(
+            (accepted.alpn(), connected.alpn()),
+            (Some(&b"a"[..]), Some(&b"a"[..]))
+        );
+        // No offer is no refusal; an offer of others alone is.
+        let (accepted, _) = handshake(&server, &[b"a"], target(&[]), "localhost").await;
+        assert_eq!(accepted.unwrap().alpn(), None);
+        let (accepted, connected) = handshake(&server, &[b"a"], target(&[b"b"]), "localhost").await;
+        assert!(accepted.is_err() && connected.is_err());
+        // A certificate that was replaced meanwhile is not the one of this connection.
+        let (before, _) = handshake(&server, &[], target(&[]), "localhost").await;
+        server.reload().unwrap();
+        let (after, _) = handshake(&server, &[], target(&[]), "localhost").await;
+        assert_ne!(
+            before.unwrap().tls_server_end_point(),
+            after.unwrap().tls_server_end_point()
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use gateway_core::principal::Authenticated;
 use gateway_core::secret::Secret;
-use gateway_core::services::{AuthError, Authenticator};
+use gateway_core::services::{AuthError, Authenticator, Provable};
 
 use crate::oidc::{self, OidcAuthenticator};
 use crate::tokens::{Token, TokenAuthenticator};
@@ -30,6 +30,11 @@ impl Authenticator for Authenticators {
         } else {
             self.oidc.authenticate(secret).await
         }
+    }
+
+    /// Gateway tokens alone have a verifier: whoever has an OIDC token sends it.
+    async fn provable(&self, name: &str) -> Result<Option<Provable>, AuthError> {
+        self.tokens.provable(name).await
     }
 
     async fn still_valid(&self, credential_id: &str) -> Result<bool, AuthError> {

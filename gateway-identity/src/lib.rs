@@ -29,4 +29,4 @@ pub mod tokens;
 
 pub use chain::Authenticators;
 pub use duration::{DurationError, parse_duration};
-pub use tokens::{CreateToken, Token, TokenAuthenticator, TokenError};
+pub use tokens::{CreateToken, MockKey, Token, TokenAuthenticator, TokenError};

@@ -6,6 +6,7 @@
 
 mod authenticator;
 mod create;
+mod mock;
 mod scram;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use zeroize::Zeroizing;
 
 pub use authenticator::TokenAuthenticator;
 pub use create::{CreateToken, MAX_TTL, MIN_TTL, TokenError};
+pub use mock::MockKey;
 
 pub use crate::names::{MAX_GROUPS, MAX_NAME};
 
@@ -54,6 +56,12 @@ impl<'a> Token<'a> {
         text.len() == ID && text.bytes().all(|b| b.is_ascii_alphanumeric())
     }
 
+    /// Whether a user name is read as a token's id, so that the token is to be proven and not to be sent: of its
+    /// form, with a digit, a capital and a small letter, as every id has and hardly any name.
+    pub fn names_one(name: &str) -> bool {
+        Self::is_id(name) && is_mixed(name)
+    }
+
     /// The public part.
     pub fn id(&self) -> &'a str {
         self.id
@@ -72,7 +80,12 @@ impl<'a> Token<'a> {
 impl Token<'_> {
     /// Makes a token: its id, and the whole of it.
     pub fn generate() -> Result<(String, Secret), TokenError> {
-        let id = random_base62(ID)?;
+        let id = loop {
+            let id = random_base62(ID)?;
+            if is_mixed(&id) {
+                break id;
+            }
+        };
         let secret = random_base62(SECRET)?;
         // Made at its final size: growing or shrinking would leave copies behind that nobody wipes.
         let mut token = String::with_capacity(PREFIX.len() + ID + 1 + SECRET);
@@ -89,6 +102,12 @@ impl fmt::Debug for Token<'_> {
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a text has a digit, a capital and a small letter.
+fn is_mixed(text: &str) -> bool {
+    let has = |kind: fn(&u8) -> bool| text.as_bytes().iter().any(kind);
+    has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase)
 }
 
 /// Random bytes from the system.
@@ -147,6 +166,26 @@ mod tests {
         assert_eq!(seen.len(), 62);
         // 1,290 expected of each; five standard deviations are 180.
         assert!(seen.values().all(|n| (1110..1470).contains(n)), "{seen:?}");
+    }
+
+    #[test]
+    fn every_id_is_told_from_a_name() {
+        for _ in 0..500 {
+            assert!(Token::names_one(&Token::generate().unwrap().0));
+        }
+        for name in [
+            "",
+            "alice",
+            "christopher1",
+            "alexanderson",
+            "ALEXANDERSO1",
+            "Alexanderson",
+            "Alexander.s1",
+            "aB3",
+        ] {
+            assert!(!Token::names_one(name), "{name}");
+        }
+        assert!(Token::names_one("Alexanderso1"));
     }
 
     #[test]

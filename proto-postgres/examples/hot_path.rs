@@ -21,7 +21,7 @@ use gateway_core::resource::{CredentialConfig, Resource};
 use gateway_core::secret::Secret;
 use gateway_core::services::{
     AuthError, Authenticator, CredentialError, CredentialIssuer, Lease, LeaseRequest, NobodyApproves,
-    SessionFilter, Store, StoreError, TokenRecord,
+    Provable, SessionFilter, Store, StoreError, TokenRecord,
 };
 use gateway_core::session::{SessionId, SessionRecord};
 use gateway_core::tls::TlsRequire;
@@ -65,6 +65,10 @@ impl Authenticator for World {
             expires: None,
             resources: None,
         })
+    }
+
+    async fn provable(&self, _: &str) -> Result<Option<Provable>, AuthError> {
+        Ok(None)
     }
 
     async fn still_valid(&self, _: &str) -> Result<bool, AuthError> {

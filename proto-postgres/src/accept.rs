@@ -5,6 +5,7 @@ use gateway_core::adapter::{Connection, ServeError};
 use gateway_core::secret::Secret;
 use gateway_core::transport::Transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use zeroize::Zeroizing;
 
 use crate::wire::backend::{ErrorBuilder, NegotiateProtocolVersion, Severity, sqlstate};
 use crate::wire::frame::{self, HEADER_LEN, MAX_AUTH_TOKEN_LENGTH};
@@ -12,6 +13,15 @@ use crate::wire::frontend::{PasswordMessage, ProtocolVersion, StartupPacket};
 
 /// Requests for encryption before the start-up message: one each of TLS and GSSAPI, and no more.
 const MAX_REQUESTS: usize = 3;
+
+/// The newest version that is spoken here.
+const NEWEST: ProtocolVersion = ProtocolVersion::V3_2;
+/// Most protocol options (`_pq_.`) of a start-up message; there are none yet that mean anything.
+const MAX_OPTIONS: usize = 100;
+/// The application protocol of direct TLS (ALPN).
+pub(crate) const ALPN: &[u8] = b"postgresql";
+/// First byte of a TLS handshake, which no start-up packet begins with: it would be 369 MB long.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// How a connection begins.
 #[derive(Debug)]
@@ -32,6 +42,8 @@ pub(crate) enum Opening {
 /// A start-up message.
 #[derive(Debug, Clone)]
 pub(crate) struct Startup {
+    /// The version that is spoken: what the client asked for, or the newest that we know where that is less.
+    pub(crate) version: ProtocolVersion,
     /// `[login@]resource`.
     pub(crate) user: String,
     /// The database that is asked for.
@@ -42,6 +54,9 @@ pub(crate) struct Startup {
 
 /// Reads up to the start-up message, or whatever comes instead. The caller holds the deadline.
 pub(crate) async fn open(connection: &mut Connection) -> Result<Opening, ServeError> {
+    if begins_with_tls(&mut connection.transport).await? {
+        start_direct_tls(connection).await?;
+    }
     let mut input = BytesMut::new();
     for _ in 0..=MAX_REQUESTS {
         let Some(packet) = packet(&mut connection.transport, &mut input).await? else {
@@ -60,7 +75,7 @@ pub(crate) async fn open(connection: &mut Connection) -> Result<Opening, ServeEr
                         "bytes came before the TLS handshake".to_owned(),
                     ));
                 }
-                start_tls(connection).await?;
+                start_requested_tls(connection).await?;
             }
             StartupPacket::GssEncRequest(_) => {
                 if !input.is_empty() {
@@ -84,13 +99,11 @@ pub(crate) async fn open(connection: &mut Connection) -> Result<Opening, ServeEr
                 if version.major() != 3 {
                     return Err(refuse(connection, "only version 3 of the protocol is spoken here").await);
                 }
-                let startup = match startup(&message.parameters) {
+                let startup = match startup(version.min(NEWEST), &message.parameters) {
                     Ok(startup) => startup,
                     Err(why) => return Err(refuse(connection, &why).await),
                 };
-                if version.minor() > 0 {
-                    negotiate(connection, &message.parameters).await?;
-                }
+                negotiate(connection, version, &message.parameters).await?;
                 return Ok(Opening::Startup(startup));
             }
         }
@@ -98,34 +111,76 @@ pub(crate) async fn open(connection: &mut Connection) -> Result<Opening, ServeEr
     Err(ServeError::Client("too many requests for encryption".to_owned()))
 }
 
-async fn start_tls(connection: &mut Connection) -> Result<(), ServeError> {
-    match std::mem::replace(
-        &mut connection.transport,
-        Transport::Other(Box::new(tokio::io::empty())),
-    ) {
-        Transport::Tcp(mut tcp) => {
-            tcp.write_all(b"S").await.map_err(client)?;
-            connection.transport = connection.tls.accept(tcp).await.map_err(client)?;
-            Ok(())
-        }
-        other => {
-            // TLS inside of TLS, or on a stream that an embedder has secured already.
-            connection.transport = other;
-            write(&mut connection.transport, b"N").await
-        }
+async fn begins_with_tls(transport: &mut Transport) -> Result<bool, ServeError> {
+    let Transport::Tcp(tcp) = transport else {
+        return Ok(false);
+    };
+    let mut first = [0];
+    let seen = tcp.peek(&mut first).await.map_err(client)?;
+    Ok(seen == 1 && first == [TLS_HANDSHAKE])
+}
+
+/// TLS without a request for it (`sslnegotiation=direct`). Only a client that says `postgresql` may do so, since what
+/// speaks TLS from the first byte may also be a browser that was sent here.
+async fn start_direct_tls(connection: &mut Connection) -> Result<(), ServeError> {
+    start_tls(connection, b"").await?;
+    if connection.transport.alpn() == Some(ALPN) {
+        Ok(())
+    } else {
+        Err(ServeError::Client(
+            "direct TLS without the application protocol `postgresql`".to_owned(),
+        ))
     }
 }
 
-/// A newer minor version, or options that only it has: what is spoken here is 3.0.
-async fn negotiate(connection: &mut Connection, parameters: &[(&[u8], &[u8])]) -> Result<(), ServeError> {
+async fn start_requested_tls(connection: &mut Connection) -> Result<(), ServeError> {
+    if let Transport::Tcp(_) = connection.transport {
+        start_tls(connection, b"S").await
+    } else {
+        // TLS inside of TLS, or on a stream that an embedder has secured already.
+        write(&mut connection.transport, b"N").await
+    }
+}
+
+/// Says `yes` and shakes hands. A client that offers other application protocols alone is refused by that.
+async fn start_tls(connection: &mut Connection, yes: &[u8]) -> Result<(), ServeError> {
+    let taken = std::mem::replace(
+        &mut connection.transport,
+        Transport::Other(Box::new(tokio::io::empty())),
+    );
+    connection.transport = match taken {
+        Transport::Tcp(mut tcp) => {
+            tcp.write_all(yes).await.map_err(client)?;
+            connection.tls.accept(tcp, &[ALPN]).await.map_err(client)?
+        }
+        other => other,
+    };
+    Ok(())
+}
+
+/// Answers a newer minor version than ours, and options that we don't know, with what is spoken here.
+///
+/// PostgreSQL documentation, Start-up: the version is the one that the session goes on with, also where only options
+/// are unknown. 3.1 was never released; who asks for it is spoken to as it asked, as PostgreSQL 18 does.
+async fn negotiate(
+    connection: &mut Connection,
+    asked: ProtocolVersion,
+    parameters: &[(&[u8], &[u8])],
+) -> Result<(), ServeError> {
     let unrecognized: Vec<&[u8]> = parameters
         .iter()
         .map(|(name, _)| *name)
         .filter(|name| name.starts_with(b"_pq_."))
         .collect();
+    if unrecognized.len() > MAX_OPTIONS {
+        return Err(refuse(connection, "too many protocol options").await);
+    }
+    if asked <= NEWEST && unrecognized.is_empty() {
+        return Ok(());
+    }
     let mut out = BytesMut::new();
     NegotiateProtocolVersion {
-        version: ProtocolVersion::V3_0,
+        version: asked.min(NEWEST),
         unrecognized,
     }
     .encode(&mut out)
@@ -171,12 +226,14 @@ async fn packet(transport: &mut Transport, input: &mut BytesMut) -> Result<Optio
     }
 }
 
-/// The answer to AuthenticationCleartextPassword.
-pub(crate) async fn password(transport: &mut Transport) -> Result<Secret, ServeError> {
-    let mut input = BytesMut::with_capacity(1024);
+/// The body of the client's next message of its login; what it holds is wiped when dropped.
+pub(crate) async fn login_message(transport: &mut Transport) -> Result<Zeroizing<Vec<u8>>, ServeError> {
+    // Made at its final size where it can be: growing would leave copies behind that nobody wipes.
+    let mut input = Zeroizing::new(Vec::with_capacity(1024));
     loop {
         let header = frame::header(&input, MAX_AUTH_TOKEN_LENGTH)
             .map_err(|e| ServeError::Client(format!("the client sent a malformed frame: {e}")))?;
+        let wanted = header.map_or(HEADER_LEN, |header| header.len);
         if let Some(header) = header {
             if header.tag != b'p' {
                 return Err(ServeError::Client(
@@ -190,16 +247,15 @@ pub(crate) async fn password(transport: &mut Transport) -> Result<Secret, ServeE
             }
             if input.len() == header.len {
                 let body = input.get(HEADER_LEN..).unwrap_or_default();
-                let message = PasswordMessage::parse(body)
-                    .map_err(|e| ServeError::Client(format!("the client sent a {e}")))?;
-                let text = std::str::from_utf8(message.password)
-                    .map_err(|_| ServeError::Client("the client's password is no UTF-8".to_owned()))?;
-                let secret = Secret::new(text);
-                zeroize::Zeroize::zeroize(&mut input[..]);
-                return Ok(secret);
+                return Ok(Zeroizing::new(body.to_vec()));
             }
         }
-        if transport.read_buf(&mut input).await.map_err(client)? == 0 {
+        if input.capacity() < wanted {
+            let mut larger = Zeroizing::new(Vec::with_capacity(wanted));
+            larger.extend_from_slice(&input);
+            input = larger;
+        }
+        if transport.read_buf(&mut *input).await.map_err(client)? == 0 {
             return Err(ServeError::Client(
                 "the client closed when it was asked for its password".to_owned(),
             ));
@@ -207,8 +263,19 @@ pub(crate) async fn password(transport: &mut Transport) -> Result<Secret, ServeE
     }
 }
 
-fn startup(parameters: &[(&[u8], &[u8])]) -> Result<Startup, String> {
+/// The answer to AuthenticationCleartextPassword.
+pub(crate) async fn password(transport: &mut Transport) -> Result<Secret, ServeError> {
+    let body = login_message(transport).await?;
+    let message =
+        PasswordMessage::parse(&body).map_err(|e| ServeError::Client(format!("the client sent a {e}")))?;
+    let text = std::str::from_utf8(message.password)
+        .map_err(|_| ServeError::Client("the client's password is no UTF-8".to_owned()))?;
+    Ok(Secret::new(text))
+}
+
+fn startup(version: ProtocolVersion, parameters: &[(&[u8], &[u8])]) -> Result<Startup, String> {
     let mut startup = Startup {
+        version,
         user: String::new(),
         database: None,
         parameters: Vec::new(),
@@ -303,8 +370,8 @@ mod tests {
     #[test]
     fn replication_is_refused_and_a_user_is_needed() {
         let user = (&b"user"[..], &b"a@b"[..]);
-        assert!(startup(&[user, (b"replication", b"database")]).is_err());
-        assert!(startup(&[user, (b"replication", b"off")]).is_ok());
-        assert!(startup(&[(b"database", b"x")]).is_err());
+        assert!(startup(ProtocolVersion::V3_0, &[user, (b"replication", b"database")]).is_err());
+        assert!(startup(ProtocolVersion::V3_0, &[user, (b"replication", b"off")]).is_ok());
+        assert!(startup(ProtocolVersion::V3_0, &[(b"database", b"x")]).is_err());
     }
 }

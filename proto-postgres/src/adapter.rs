@@ -16,11 +16,11 @@ use gateway_core::transport::Transport;
 use gateway_core::verdict::Verdict;
 use gateway_sql::SessionState;
 use parking_lot::Mutex;
-use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 
 use crate::accept::{self, Opening, Startup};
 use crate::analyzed::Analyzed;
+use crate::authenticate::{self, Offer};
 use crate::cancel::CancelKeys;
 use crate::session::{Changed, Need, Provision, Session, Settings};
 use crate::structure::{Structure, Structures};
@@ -31,18 +31,13 @@ use crate::wire::backend::{
     TransactionStatus, sqlstate,
 };
 
-/// The `[postgres]` section. It has no keys yet: what can be set is common to all adapters (`[limits]`) or belongs to
-/// a resource.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Section {}
-
 /// The PostgreSQL adapter.
 #[derive(Default)]
 pub struct PostgresAdapter {
     structures: Arc<Structures>,
     cancel_keys: Arc<CancelKeys>,
     tags: Mutex<HashMap<String, TagsOf>>,
+    offer: Offer,
 }
 
 /// The tags of a resource, and of which state of it.
@@ -104,54 +99,56 @@ impl PostgresAdapter {
                 &mut connection.transport,
                 sqlstate::INVALID_AUTHORIZATION,
                 "this gateway takes logins over TLS only; connect with sslmode=require or better",
+                &attempt.correlation(),
             )
             .await);
         }
-        let mut ask = BytesMut::new();
-        encode(Authentication::CleartextPassword.encode(&mut ask))?;
-        send(&mut connection.transport, &ask).await?;
-        let password = accept::password(&mut connection.transport).await?;
-        let who = match gateway.authenticate(&attempt, &password).await {
-            Ok(who) => who,
-            Err(refusal) => return Err(refused(&mut connection.transport, refusal).await),
-        };
+        let who = authenticate::authenticate(connection, &attempt, &self.offer).await?;
         let named = database.clone();
         let scope = gateway
             .open_session(&attempt, who, |operation| operation.with("database", named))
             .await;
         match scope {
             Ok(scope) => Ok((scope, startup, database)),
-            Err(refusal) => Err(refused(&mut connection.transport, refusal).await),
+            Err(refusal) => Err(refused(&mut connection.transport, &attempt, refusal).await),
         }
     }
 }
 
 const PROTOCOL: &str = "postgres";
 
-/// What a client is told of a login that failed: the same, whatever the reason.
-async fn refused(transport: &mut Transport, refusal: LoginRefusal) -> ServeError {
-    match refusal {
-        LoginRefusal::Refused => {
-            refuse_login(
-                transport,
-                sqlstate::INVALID_AUTHORIZATION,
-                "login refused: the token is not valid, or policy permits no connection to this resource",
-            )
-            .await
-        }
-        LoginRefusal::Unavailable(why) => refuse_login(transport, sqlstate::CANNOT_CONNECT_NOW, why).await,
-    }
+/// What a client is told of a login that failed: the same, whatever the reason, and what an operator finds it by.
+pub(crate) async fn refused(
+    transport: &mut Transport,
+    attempt: &Attempt,
+    refusal: LoginRefusal,
+) -> ServeError {
+    let (code, text) = match refusal {
+        LoginRefusal::Refused => (
+            sqlstate::INVALID_AUTHORIZATION,
+            "login refused: the token is not valid, or policy permits no connection to this resource",
+        ),
+        LoginRefusal::Unavailable(why) => (sqlstate::CANNOT_CONNECT_NOW, why),
+    };
+    refuse_login(transport, code, text, &attempt.correlation()).await
 }
 
-async fn refuse_login(transport: &mut Transport, code: &'static str, text: &str) -> ServeError {
-    if let Ok(frame) = ErrorBuilder::new(Severity::Fatal, code, text).to_frame() {
+/// Ends a login. `correlation` is in the gateway's log beside the reason.
+pub(crate) async fn refuse_login(
+    transport: &mut Transport,
+    code: &'static str,
+    text: &str,
+    correlation: &str,
+) -> ServeError {
+    let error = ErrorBuilder::new(Severity::Fatal, code, text).detail(format!("correlation {correlation}"));
+    if let Ok(frame) = error.to_frame() {
         let _ = transport.write_all(&frame).await;
         let _ = transport.shutdown().await;
     }
     ServeError::Refused
 }
 
-async fn send(transport: &mut Transport, bytes: &[u8]) -> Result<(), ServeError> {
+pub(crate) async fn send(transport: &mut Transport, bytes: &[u8]) -> Result<(), ServeError> {
     let sent = async {
         transport.write_all(bytes).await?;
         transport.flush().await
@@ -159,7 +156,7 @@ async fn send(transport: &mut Transport, bytes: &[u8]) -> Result<(), ServeError>
     sent.await.map_err(|e| ServeError::Client(e.to_string()))
 }
 
-fn encode(result: Result<(), crate::wire::EncodeError>) -> Result<(), ServeError> {
+pub(crate) fn encode(result: Result<(), crate::wire::EncodeError>) -> Result<(), ServeError> {
     result.map_err(|e| ServeError::Client(e.to_string()))
 }
 
@@ -241,13 +238,12 @@ impl ProtocolAdapter for PostgresAdapter {
     }
 
     fn configure(&mut self, section: serde_json::Value) -> Result<(), ConfigProblem> {
-        serde_json::from_value::<Section>(section)
-            .map(|_| ())
-            .map_err(|e| ConfigProblem(format!("[postgres]: {e}")))
+        self.offer = Offer::read(section).map_err(|e| ConfigProblem(format!("[postgres]: {e}")))?;
+        Ok(())
     }
 
     fn check_resource(&self, resource: &Resource) -> Result<(), ConfigProblem> {
-        ResourceSettings::of(resource)?;
+        ResourceSettings::of(resource)?.check(&resource.name)?;
         if target::split_address(&resource.address).is_none() {
             return Err(ConfigProblem(format!(
                 "resource `{}`: address `{}` is not host:port",
@@ -303,6 +299,8 @@ impl ProtocolAdapter for PostgresAdapter {
                     .cancel(&connection.gateway, connection.peer, process_id, &key);
                 return Connection::in_time(deadline, async {
                     cancel.await;
+                    // Over TLS a client takes an end without a goodbye for a failure.
+                    let _ = connection.transport.shutdown().await;
                     Ok(())
                 })
                 .await;
@@ -319,11 +317,14 @@ impl ProtocolAdapter for PostgresAdapter {
                 tracing::warn!(session = %scope.id(), resource = scope.resource().name, error = %failure, "no target");
                 let reason = format!("target not reached: {failure}");
                 scope.finish_because(&reason);
-                refuse_login(&mut connection.transport, code, &text).await;
+                let correlation = scope.id().to_string();
+                refuse_login(&mut connection.transport, code, &text, &correlation).await;
                 return Err(ServeError::Target(reason));
             }
         };
-        let key = self.cancel_keys.enter(&scope, target.key.clone());
+        let key = self
+            .cancel_keys
+            .enter(&scope, startup.version, target.key.clone());
         let mut out = Outbound::default();
         welcome(&parameters, &key, &mut out)?;
         let limits = connection.gateway.limits();
@@ -473,8 +474,7 @@ impl PostgresAdapter {
         let lease = scope.lease().await.map_err(TargetError::from)?;
         let resource = scope.resource().clone();
         let transport = target::dial(&resource, limit).await?;
-        let clear = target::allows_clear_password(&resource, &transport);
-        let reached = target::log_in(transport, &lease, &parameters, clear, limit).await?;
+        let reached = target::log_in(&resource, transport, &lease, &parameters, limit).await?;
         let leftover = Leftover {
             client: BytesMut::new(),
             target: reached.leftover,

@@ -13,14 +13,19 @@ use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 
 use crate::target;
+use crate::wire::frontend::ProtocolVersion;
 
 /// What a key stands for.
 #[derive(Debug, Clone)]
 struct Entry {
-    secret: [u8; 4],
+    secret: Arc<[u8]>,
     session: SessionId,
     resource: Arc<Resource>,
     target: Option<(i32, Vec<u8>)>,
+    /// Held while the target is told, so that a session has one such connection at a time.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Requests that tell the target, or wait for their turn to.
+    room: Arc<tokio::sync::Semaphore>,
 }
 
 /// The keys of all sessions.
@@ -33,7 +38,12 @@ pub(crate) struct CancelKeys {
 pub(crate) struct CancelKey {
     keys: Arc<CancelKeys>,
     process_id: i32,
-    secret: [u8; 4],
+    secret: Arc<[u8]>,
+}
+
+/// Bytes of a key: four until version 3.2 of the protocol, which has longer ones.
+fn key_bytes(version: ProtocolVersion) -> usize {
+    if version >= ProtocolVersion::V3_2 { 32 } else { 4 }
 }
 
 impl CancelKey {
@@ -42,7 +52,7 @@ impl CancelKey {
         self.process_id
     }
 
-    /// The key that the client is told: four bytes, as version 3.0 of the protocol has it.
+    /// The key that the client is told.
     pub(crate) fn secret(&self) -> &[u8] {
         &self.secret
     }
@@ -71,10 +81,16 @@ fn random(bytes: &mut [u8]) {
 }
 
 impl CancelKeys {
-    /// A fresh key for a session.
-    pub(crate) fn enter(self: &Arc<Self>, scope: &SessionScope, target: Option<(i32, Vec<u8>)>) -> CancelKey {
-        let mut secret = [0_u8; 4];
+    /// A fresh key for a session, as long as the version that its client speaks has it.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        scope: &SessionScope,
+        version: ProtocolVersion,
+        target: Option<(i32, Vec<u8>)>,
+    ) -> CancelKey {
+        let mut secret = [0_u8; 32];
         random(&mut secret);
+        let secret: Arc<[u8]> = secret.get(..key_bytes(version)).unwrap_or_default().into();
         let mut entries = self.entries.lock();
         let process_id = loop {
             let mut bytes = [0_u8; 4];
@@ -85,10 +101,12 @@ impl CancelKeys {
             }
         };
         let entry = Entry {
-            secret,
+            secret: secret.clone(),
             session: scope.id(),
             resource: scope.resource().clone(),
             target,
+            turn: Arc::default(),
+            room: Arc::new(tokio::sync::Semaphore::new(2)),
         };
         entries.insert(process_id, entry);
         CancelKey {
@@ -100,6 +118,7 @@ impl CancelKeys {
 
     fn find(&self, process_id: i32, key: &[u8]) -> Option<Entry> {
         let entry = self.entries.lock().get(&process_id).cloned()?;
+        // Keys of different lengths are not equal.
         bool::from(entry.secret.ct_eq(key)).then_some(entry)
     }
 
@@ -116,11 +135,17 @@ impl CancelKeys {
             session: Some(session),
             peer,
         });
-        let (resource, Some((target_id, target_key))) = (entry.resource, entry.target) else {
+        let (resource, Some((target_id, target_key))) = (&entry.resource, &entry.target) else {
             return;
         };
         let limit = gateway.limits().connect;
-        if let Err(error) = target::cancel(&resource, target_id, &target_key, limit).await {
+        // Who has the key may send as many requests as the half-open cap lets in; the target sees one at a time. One
+        // that waits for its turn stands for all that come while it does: it is sent after them.
+        let Ok(_room) = entry.room.try_acquire() else {
+            return;
+        };
+        let _turn = entry.turn.lock().await;
+        if let Err(error) = target::cancel(resource, *target_id, target_key, limit).await {
             tracing::warn!(%error, %session, "cancelling failed");
         }
     }

@@ -18,6 +18,7 @@
 mod accept;
 mod adapter;
 pub mod analyzed;
+mod authenticate;
 mod cancel;
 mod inspect;
 pub mod login;

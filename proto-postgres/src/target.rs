@@ -10,19 +10,22 @@ use gateway_core::gateway::Gateway;
 use gateway_core::listener::prepare;
 use gateway_core::resource::Resource;
 use gateway_core::services::{CredentialError, Lease};
-use gateway_core::tls::{ClientTls, TargetTlsMode, TlsError};
+use gateway_core::tls::{ClientTls, TargetTls, TargetTlsMode, TlsError};
 use gateway_core::transport::Transport;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::login::{LoginError, Options, Reply, TargetLogin};
+use crate::accept::ALPN;
+use crate::login::{ChannelBinding, LoginError, Options, Reply, TargetLogin};
 use crate::wire::backend::{self, field};
 use crate::wire::frontend::{CancelRequest, ProtocolVersion, SslRequest, StartupMessage, Terminate};
 use crate::wire::{EncodeError, ParseError, frame};
 
 /// Longest message of a target while it logs us in.
 const LOGIN_MESSAGE_BYTES: usize = 64 * 1024;
+/// All messages of a target while it logs us in; what it tells of itself is kept.
+const LOGIN_BYTES: usize = 256 * 1024;
 /// Messages of a target while it logs us in.
 const LOGIN_MESSAGES: usize = 500;
 /// Longest answer to one of the gateway's own questions.
@@ -40,6 +43,18 @@ pub struct ResourceSettings {
     /// PEM file of the CA that signed the target's certificate; default: the system's.
     #[serde(default)]
     pub ca: Option<PathBuf>,
+    /// PEM chain of the certificate that the gateway shows to the target.
+    #[serde(default)]
+    pub cert: Option<PathBuf>,
+    /// PEM key that belongs to `cert`.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// Whether SCRAM is bound to the TLS connection.
+    #[serde(default)]
+    pub channel_binding: Binding,
+    /// The newest version of the protocol that is asked for.
+    #[serde(default)]
+    pub max_protocol_version: MaxProtocolVersion,
     /// The only database that clients reach.
     #[serde(default)]
     pub database: Option<String>,
@@ -48,11 +63,99 @@ pub struct ResourceSettings {
     pub clear_password: bool,
 }
 
+/// Whether SCRAM towards a target is bound to the TLS connection; libpq's words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Binding {
+    /// Never.
+    Disable,
+    /// Where there is TLS and the target offers it.
+    #[default]
+    Prefer,
+    /// Always; a target that offers no SCRAM-SHA-256-PLUS is not logged in to.
+    Require,
+}
+
+/// The newest version of the protocol that a target is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum MaxProtocolVersion {
+    /// For what stands in front of a target and refuses newer versions instead of answering them.
+    #[serde(rename = "3.0")]
+    V3_0,
+    /// Longer keys for cancelling; servers that only know 3.0 say so, and are spoken to in that.
+    #[default]
+    #[serde(rename = "3.2")]
+    V3_2,
+}
+
 impl ResourceSettings {
     /// Reads the settings of a resource.
     pub fn of(resource: &Resource) -> Result<Self, ConfigProblem> {
         serde_json::from_value(serde_json::Value::Object(resource.settings.clone()))
             .map_err(|e| ConfigProblem(format!("resource `{}`: {e}", resource.name)))
+    }
+
+    /// Checks what the settings name, and what goes together.
+    pub(crate) fn check(&self, name: &str) -> Result<(), ConfigProblem> {
+        let problem = |what: &dyn std::fmt::Display| Err(ConfigProblem(format!("resource `{name}`: {what}")));
+        if self.tls == TargetTlsMode::Disable {
+            let unused = [("ca", &self.ca), ("cert", &self.cert), ("key", &self.key)];
+            if let Some((key, _)) = unused.iter().find(|(_, path)| path.is_some()) {
+                return problem(&format!(
+                    "`{key}` is of no use with `tls = \"disable\"`; take one of them out"
+                ));
+            }
+            if self.channel_binding == Binding::Require {
+                return problem(&"`channel_binding = \"require\"` needs TLS, which is disabled");
+            }
+            return Ok(());
+        }
+        // The system's certificates are not looked for here: they are another machine's where a configuration is
+        // only checked.
+        let mode = match self.ca {
+            Some(_) => self.tls,
+            None => TargetTlsMode::Require,
+        };
+        match self.client_tls(mode) {
+            Ok(_) => Ok(()),
+            Err(error) => problem(&error),
+        }
+    }
+
+    fn client_tls(&self, mode: TargetTlsMode) -> Result<ClientTls, TlsError> {
+        ClientTls::new(TargetTls {
+            mode,
+            ca: self.ca.as_deref(),
+            cert: self.cert.as_deref(),
+            key: self.key.as_deref(),
+            protocols: &[ALPN],
+        })
+    }
+
+    /// What the target may ask of us on this connection.
+    fn login_options(&self, transport: &Transport) -> Options {
+        let end_point = transport.tls_server_end_point();
+        Options {
+            allow_clear: self.allows_clear_password(transport),
+            allow_md5: true,
+            binding: match (self.channel_binding, end_point) {
+                (Binding::Disable, _) | (Binding::Prefer, None) => ChannelBinding::Unsupported,
+                (Binding::Prefer, Some(hash)) => ChannelBinding::Preferred(hash),
+                // Without a hash nothing can match, and the login fails as it must.
+                (Binding::Require, hash) => ChannelBinding::Required(hash.unwrap_or_default()),
+            },
+        }
+    }
+
+    /// Whether the target may have the password in clear, if it asks: a man in the middle could ask for it.
+    fn allows_clear_password(&self, transport: &Transport) -> bool {
+        let safe = match transport {
+            Transport::Tcp(tcp) => tcp
+                .peer_addr()
+                .is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
+            _ => transport.is_tls() && self.tls.is_verified(),
+        };
+        safe || self.clear_password
     }
 }
 
@@ -132,17 +235,6 @@ pub struct TargetConnection {
     pub leftover: BytesMut,
 }
 
-/// Whether the target may have the password in clear, if it asks: a man in the middle could ask for it.
-pub(crate) fn allows_clear_password(resource: &Resource, transport: &Transport) -> bool {
-    let loopback = match transport {
-        Transport::Tcp(tcp) => tcp
-            .peer_addr()
-            .is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
-        _ => transport.is_tls(),
-    };
-    loopback || ResourceSettings::of(resource).is_ok_and(|settings| settings.clear_password)
-}
-
 /// Opens the way to a target: TCP and, where the resource says so, TLS.
 pub(crate) async fn dial(resource: &Resource, limit: Duration) -> Result<Transport, TargetError> {
     let settings = ResourceSettings::of(resource)?;
@@ -161,8 +253,7 @@ pub(crate) async fn dial(resource: &Resource, limit: Duration) -> Result<Transpo
         if tcp.read_u8().await? != b'S' {
             return Err(TargetError::NoTls);
         }
-        let tls = ClientTls::new(settings.ca.as_deref())?;
-        Ok(tls.connect(host, tcp).await?)
+        Ok(settings.client_tls(settings.tls)?.connect(host, tcp).await?)
     };
     tokio::time::timeout(limit, open)
         .await
@@ -171,12 +262,17 @@ pub(crate) async fn dial(resource: &Resource, limit: Duration) -> Result<Transpo
 
 /// Logs in to a target with `parameters` beside the user.
 pub(crate) async fn log_in(
+    resource: &Resource,
     mut transport: Transport,
     lease: &Lease,
     parameters: &[(String, String)],
-    allow_clear: bool,
     limit: Duration,
 ) -> Result<TargetConnection, TargetError> {
+    let settings = ResourceSettings::of(resource)?;
+    let asked = match settings.max_protocol_version {
+        MaxProtocolVersion::V3_0 => ProtocolVersion::V3_0,
+        MaxProtocolVersion::V3_2 => ProtocolVersion::V3_2,
+    };
     let work = async {
         let mut startup = vec![(&b"user"[..], lease.username.as_bytes())];
         startup.extend(
@@ -186,27 +282,25 @@ pub(crate) async fn log_in(
         );
         let mut bytes = BytesMut::new();
         StartupMessage {
-            version: ProtocolVersion::V3_0,
+            version: asked,
             parameters: startup,
         }
         .encode(&mut bytes)?;
         transport.write_all(&bytes).await?;
-        let options = Options {
-            allow_clear,
-            allow_md5: true,
-            ..Options::default()
-        };
+        let options = settings.login_options(&transport);
         let password = lease
             .password
             .as_ref()
             .map(|p| p.expose().as_bytes().to_vec().into());
         let mut login = TargetLogin::new(&lease.username, password, options);
-        let mut done = false;
+        let (mut negotiated, mut done) = (false, false);
         let mut input = BytesMut::new();
         let mut known = Vec::new();
         let mut key = None;
+        let mut left = LOGIN_BYTES;
         for _ in 0..LOGIN_MESSAGES {
-            let (tag, body) = read_frame(&mut transport, &mut input, LOGIN_MESSAGE_BYTES).await?;
+            let (tag, body) = read_frame(&mut transport, &mut input, LOGIN_MESSAGE_BYTES.min(left)).await?;
+            left = left.saturating_sub(body.len());
             match backend::Message::parse(tag, &body)? {
                 backend::Message::Authentication(message) => match login.handle(&message)? {
                     Reply::Send(bytes) => transport.write_all(&bytes).await?,
@@ -215,6 +309,10 @@ pub(crate) async fn log_in(
                 },
                 backend::Message::ErrorResponse(error) => return Err(refused(&error)),
                 backend::Message::NoticeResponse(_) => {}
+                backend::Message::NegotiateProtocolVersion(less) if !done && !negotiated => {
+                    check_negotiated(asked, &less)?;
+                    negotiated = true;
+                }
                 _ if !done => {
                     return Err(TargetError::Malformed(
                         "the target spoke before the login was done".into(),
@@ -246,6 +344,21 @@ pub(crate) async fn log_in(
     tokio::time::timeout(limit, work)
         .await
         .unwrap_or(Err(TargetError::Timeout(limit)))
+}
+
+/// A target that speaks less than was asked may say so, once; we asked for no options that it could not know.
+fn check_negotiated(
+    asked: ProtocolVersion,
+    answer: &backend::NegotiateProtocolVersion<'_>,
+) -> Result<(), TargetError> {
+    let spoken = answer.version.major() == 3 && answer.version < asked;
+    if spoken && answer.unrecognized.is_empty() {
+        Ok(())
+    } else {
+        Err(TargetError::Malformed(
+            "the target answered with a version or options that were not asked for".into(),
+        ))
+    }
 }
 
 fn refused(error: &backend::ErrorResponse<'_>) -> TargetError {
@@ -328,8 +441,7 @@ impl OwnConnection {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
         let transport = dial(resource, limit).await?;
-        let clear = allows_clear_password(resource, &transport);
-        let connection = log_in(transport, &lease, &parameters, clear, limit).await?;
+        let connection = log_in(resource, transport, &lease, &parameters, limit).await?;
         Ok(Self {
             transport: connection.transport,
             input: connection.leftover,

@@ -1,8 +1,21 @@
 """Logins: who gets in, how, what a refusal tells, and how a session ends with what proved it."""
-import pathlib, socket, subprocess, time
+import pathlib, re, socket, subprocess, time
 
 import rig
 from harness import PRINCIPALS, check, ending, eventually, query
+
+
+def unnamed(text):
+    """What a refusal tells, without the name that each has in the log."""
+    check(re.search("correlation [0-9a-f]{12}", text), text)
+    return re.sub("correlation [0-9a-f]{12}", "correlation", text)
+
+
+def test_a_refusal_is_found_in_the_log_by_what_the_client_is_told(w):
+    told = w.psql("reader", "-c", "SELECT 1", env={"PGPASSWORD": "wrong"}).stderr
+    name = re.search("correlation ([0-9a-f]{12})", told)[1]
+    line = eventually(lambda: [l for l in w.log().splitlines() if name in l], "the refusal is in the log")
+    check(len(line) == 1 and "no known form" in line[0] and "no known form" not in told, line, told)
 
 
 def test_a_wrong_token_is_refused_like_an_unknown_resource(w):
@@ -12,7 +25,7 @@ def test_a_wrong_token_is_refused_like_an_unknown_resource(w):
     check(w.refused_login("reader", password=changed) == "28000")
     check(w.refused_login("reader", resource="no-such-db") == "28000")
     check(w.refused_login("nobody") == "28000")
-    told = {w.psql("reader", "-c", "SELECT 1", env=env).stderr.split("FATAL:")[-1] for env in [
+    told = {unnamed(w.psql("reader", "-c", "SELECT 1", env=env).stderr.split("FATAL:")[-1]) for env in [
         {"PGPASSWORD": "wrong"}, {"PGUSER": "alice@no-such-db"}, {"PGPASSWORD": w.token("nobody")}]}
     check(len(told) == 1, "refusals must not tell what was wrong:", told)
 

@@ -15,7 +15,7 @@ use gateway_core::principal::{Authenticated, Principal};
 use gateway_core::resource::Resource;
 use gateway_core::secret::Secret;
 use gateway_core::services::{
-    AuthError, Authenticator, NobodyApproves, SessionFilter, Store, StoreError, TokenRecord,
+    AuthError, Authenticator, NobodyApproves, Provable, SessionFilter, Store, StoreError, TokenRecord,
 };
 use gateway_core::session::{SessionId, SessionRecord};
 use jiff::Timestamp;
@@ -174,6 +174,10 @@ impl AuditSink for Nobody {
 impl Authenticator for Nobody {
     async fn authenticate(&self, _: &Secret) -> Result<Authenticated, AuthError> {
         Err(AuthError::Unknown)
+    }
+
+    async fn provable(&self, _: &str) -> Result<Option<Provable>, AuthError> {
+        Ok(None)
     }
 
     async fn still_valid(&self, _: &str) -> Result<bool, AuthError> {

@@ -8,7 +8,7 @@ use gateway_core::audit::AuditMode;
 use gateway_core::audit::log::{AuditLogOptions, Retain};
 use gateway_core::gateway::AuditOptions;
 use gateway_core::limits::duration;
-use gateway_core::tls::ClientTls;
+use gateway_core::tls::{ClientTls, TargetTls};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -204,7 +204,10 @@ impl Checker<'_> {
                 self.push(&format!("{path}.{key}"), why);
             }
             if let Some(ca) = &export.ca
-                && let Err(error) = ClientTls::new(Some(ca))
+                && let Err(error) = ClientTls::new(TargetTls {
+                    ca: Some(ca),
+                    ..TargetTls::default()
+                })
             {
                 self.push(&format!("{path}.ca"), error);
             }

@@ -110,9 +110,11 @@ impl One<'_> {
         let audit = self.typed::<AuditMode>(&mut table, "audit");
         let tags = self.tags(table.remove("tag"));
         let credential = self.credential(table.remove("credential"));
-        // The one path among the adapters' keys; relative ones start where all do.
-        if let Some(Value::String(ca)) = table.get_mut("ca") {
-            *ca = self.raw.resolve(&*ca).display().to_string();
+        // The paths among the adapters' keys; relative ones start where all do.
+        for key in ["ca", "cert", "key"] {
+            if let Some(Value::String(path)) = table.get_mut(key) {
+                *path = self.raw.resolve(&*path).display().to_string();
+            }
         }
         let resource = Resource {
             name: name?,

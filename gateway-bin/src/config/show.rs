@@ -17,6 +17,10 @@ impl Config {
         if let Some(address) = self.listen.control {
             listen.insert("control".to_owned(), json!(address));
         }
+        let proxies: Vec<String> = self.listen.proxies.networks().collect();
+        if !proxies.is_empty() {
+            listen.insert("proxy_protocol_from".to_owned(), json!(proxies));
+        }
         if let Some(url) = &self.listen.public_url {
             listen.insert("public_url".to_owned(), json!(url));
         }

@@ -112,7 +112,7 @@ async fn secure(
         return;
     };
     if first == [TLS_HANDSHAKE] {
-        if let Ok(Ok(stream)) = tokio::time::timeout_at(deadline, tls.accept(tcp)).await {
+        if let Ok(Ok(stream)) = tokio::time::timeout_at(deadline, tls.accept(tcp, &[])).await {
             serve(stream, router, stop).await;
         }
     } else if clear {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use gateway_core::resource::SecretSource;
-use gateway_core::tls::ClientTls;
+use gateway_core::tls::{ClientTls, TargetTls};
 use gateway_core::transport::Transport;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, header};
@@ -49,7 +49,10 @@ impl Remote {
         if !self.tls {
             return Ok(Transport::Tcp(tcp));
         }
-        let tls = ClientTls::new(self.ca.as_deref())?;
+        let tls = ClientTls::new(TargetTls {
+            ca: self.ca.as_deref(),
+            ..TargetTls::default()
+        })?;
         tokio::time::timeout(PATIENCE, tls.connect(host, tcp))
             .await
             .with_context(|| format!("{host}:{port}: no TLS within {} s", PATIENCE.as_secs()))?

@@ -34,6 +34,15 @@ const FAULTS: &[(&str, &[&str])] = &[
         "[listen]\npublic_url = \"gw.example\"\n",
         &["`listen.public_url`", "https://"],
     ),
+    (
+        "[listen]\nproxy_protocol_from = [\"10.1.2.3/8\"]\n",
+        &["`listen.proxy_protocol_from`", "10.0.0.0/8"],
+    ),
+    (
+        "[postgres]\nofer = \"password\"\n",
+        &["`postgres.ofer`", "did you mean `postgres.offer`"],
+    ),
+    ("[postgres]\noffer = \"scram\"\n", &["`postgres`", "oauthbearer"]),
     ("[tls]\ncert = \"a.crt\"\n", &["`tls`", "go together"]),
     ("[tls]\nrequire = \"never\"\n", &["`tls.require`", "always"]),
     (

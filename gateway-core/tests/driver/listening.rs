@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gateway_core::audit::Event;
 use gateway_core::limits::Limits;
 use gateway_core::listener::Listener;
+use gateway_core::proxy::TrustedProxies;
 use gateway_core::tls::{ServerTls, TlsConfig};
 use tokio::io::AsyncBufReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -47,6 +49,10 @@ async fn echo() -> String {
 }
 
 async fn port(change: impl FnOnce(&mut Limits)) -> Port {
+    port_behind(change, TrustedProxies::default()).await
+}
+
+async fn port_behind(change: impl FnOnce(&mut Limits), proxies: TrustedProxies) -> Port {
     let mut limits = Limits::default();
     change(&mut limits);
     let half_open = Arc::new(Semaphore::new(limits.half_open));
@@ -59,7 +65,8 @@ async fn port(change: impl FnOnce(&mut Limits)) -> Port {
     let any = ([127, 0, 0, 1], 0).into();
     let listener = Listener::bind(any, adapter, world.gateway.clone(), tls, half_open.clone())
         .await
-        .unwrap();
+        .unwrap()
+        .behind(proxies);
     let (address, stop) = (listener.address().unwrap(), CancellationToken::new());
     tokio::spawn(listener.run(stop.clone()));
     Port {
@@ -237,4 +244,41 @@ async fn a_client_that_does_not_read_is_bounded_on_real_sockets() {
     assert!(refused < 200_000, "{refused}");
     drop(tcp);
     port.ended(1).await;
+}
+
+#[tokio::test]
+async fn behind_a_proxy_the_peer_is_whom_it_names() {
+    let trusted = TrustedProxies::new(vec!["127.0.0.0/8".parse().unwrap()]);
+    let port = port_behind(|limits| limits.login = Duration::from_millis(700), trusted).await;
+    let mut tcp = port.connect().await;
+    // What comes behind the header belongs to the adapter.
+    send(
+        &mut tcp,
+        "PROXY TCP4 203.0.113.5 10.0.0.1 54321 6432\r\nLOGIN good lines-1\n",
+    )
+    .await;
+    assert_eq!(line(&mut tcp).await, "WELCOME");
+    port.works(&mut tcp).await;
+    let named = |e: &Event| matches!(e, Event::SessionStarted { peer, .. } if peer.to_string() == "203.0.113.5:54321");
+    assert!(port.world.trail.events.lock().iter().any(named));
+    // No header, half of one, and none in time: no adapter sees any of it.
+    for bad in [
+        "LOGIN good lines-1\n",
+        "PROXY TCP4 203.0.113.5\r\nLOGIN good lines-1\n",
+        "PROXY ",
+    ] {
+        let mut tcp = port.connect().await;
+        send(&mut tcp, bad).await;
+        assert_eq!(rest(&mut tcp).await, "", "{bad}");
+    }
+    assert_eq!(
+        port.world
+            .trail
+            .events
+            .lock()
+            .iter()
+            .filter(|e| matches!(e, Event::SessionStarted { .. }))
+            .count(),
+        1
+    );
 }

@@ -17,7 +17,7 @@ use gateway_core::resource::{CredentialConfig, Resource};
 use gateway_core::secret::Secret;
 use gateway_core::services::{
     Approvals, AuthError, Authenticator, CredentialError, CredentialIssuer, Held, Lease, LeaseRequest,
-    Policy, SessionFilter, Store, StoreError, TokenRecord, Waiting,
+    Policy, Provable, SessionFilter, Store, StoreError, TokenRecord, Waiting,
 };
 use gateway_core::session::{SessionId, SessionRecord};
 use gateway_core::tls::TlsRequire;
@@ -202,6 +202,10 @@ impl Authenticator for Identity {
             expires: self.expires.lock().map(|left| wall() + left),
             resources: None,
         })
+    }
+
+    async fn provable(&self, _: &str) -> Result<Option<Provable>, AuthError> {
+        Ok(None)
     }
 
     async fn still_valid(&self, _: &str) -> Result<bool, AuthError> {

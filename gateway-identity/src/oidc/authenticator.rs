@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use aws_lc_rs::digest::{SHA256, digest};
 use gateway_core::principal::Authenticated;
 use gateway_core::secret::Secret;
-use gateway_core::services::{AuthError, Authenticator};
-use gateway_core::tls::{ClientTls, TlsError};
+use gateway_core::services::{AuthError, Authenticator, Provable};
+use gateway_core::tls::{ClientTls, TargetTls, TlsError};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -71,7 +71,10 @@ impl CheckedIssuers {
                 what: what.to_owned(),
             })?;
             let tls = match address.secure {
-                true => match ClientTls::new(one.ca.as_deref()) {
+                true => match ClientTls::new(TargetTls {
+                    ca: one.ca.as_deref(),
+                    ..TargetTls::default()
+                }) {
                     Ok(tls) => Some(Arc::new(tls)),
                     Err(error) => return Err(OidcError::Tls { name, error }),
                 },
@@ -196,6 +199,11 @@ impl OidcAuthenticator {
 impl Authenticator for OidcAuthenticator {
     async fn authenticate(&self, secret: &Secret) -> Result<Authenticated, AuthError> {
         Ok(self.verify(secret).await?)
+    }
+
+    /// An OIDC token has no name under which a verifier is kept: it is sent.
+    async fn provable(&self, _: &str) -> Result<Option<Provable>, AuthError> {
+        Ok(None)
     }
 
     /// Whether the issuer is still trusted, under the same name and URL. The end of the token itself is

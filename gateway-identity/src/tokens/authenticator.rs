@@ -7,12 +7,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use gateway_core::principal::Authenticated;
 use gateway_core::secret::Secret;
-use gateway_core::services::{AuthError, Authenticator, Store, StoreError, TokenRecord};
+use gateway_core::services::{AuthError, Authenticator, Provable, Store, StoreError, TokenRecord};
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use subtle::{Choice, ConstantTimeEq};
 
-use super::Token;
+use super::{MockKey, Token};
 
 /// How long [`Authenticator::still_valid`] answers from memory; a revoked token lives on for no longer than that.
 const FRESH: SignedDuration = SignedDuration::from_secs(1);
@@ -35,17 +35,39 @@ struct Seen {
 pub struct TokenAuthenticator {
     store: Arc<dyn Store>,
     clock: Clock,
+    mock: MockKey,
     seen: Mutex<HashMap<String, Seen>>,
 }
 
 impl TokenAuthenticator {
     /// Verifies against `store`, with the time that `clock` tells.
-    pub fn new(store: Arc<dyn Store>, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+        mock: MockKey,
+    ) -> Self {
         Self {
             store,
             clock: Arc::new(clock),
+            mock,
             seen: Mutex::default(),
         }
+    }
+
+    /// Whose a token is, if it has not ended.
+    fn holder(&self, record: TokenRecord) -> Result<Authenticated, AuthError> {
+        if record.revoked.is_some() {
+            return Err(AuthError::Revoked);
+        }
+        if (self.clock)() >= record.expires {
+            return Err(AuthError::Expired);
+        }
+        Ok(Authenticated {
+            principal: Arc::new(record.principal),
+            credential_id: record.id,
+            expires: Some(record.expires),
+            resources: record.resources,
+        })
     }
 
     fn fresh(&self, id: &str, now: Timestamp) -> Option<Seen> {
@@ -94,18 +116,24 @@ impl Authenticator for TokenAuthenticator {
             _ => return Err(AuthError::Unknown),
         };
         // Only who has the secret learns what became of the token.
-        if record.revoked.is_some() {
-            return Err(AuthError::Revoked);
+        self.holder(record)
+    }
+
+    async fn provable(&self, name: &str) -> Result<Option<Provable>, AuthError> {
+        if !Token::names_one(name) {
+            return Ok(None);
         }
-        if (self.clock)() >= record.expires {
-            return Err(AuthError::Expired);
-        }
-        Ok(Authenticated {
-            principal: Arc::new(record.principal),
-            credential_id: record.id,
-            expires: Some(record.expires),
-            resources: record.resources,
-        })
+        // Made for every name, so that the time does not tell whether it was needed.
+        let mock = self.mock.verifier(name);
+        let record = self.store.token(name).await.map_err(unavailable)?;
+        let (verifier, who) = match record {
+            Some(mut record) => (std::mem::take(&mut record.scram), self.holder(record)),
+            None => (mock, Err(AuthError::Unknown)),
+        };
+        Ok(Some(Provable {
+            verifier: Secret::new(verifier),
+            who,
+        }))
     }
 
     async fn still_valid(&self, credential_id: &str) -> Result<bool, AuthError> {
@@ -207,9 +235,9 @@ mod tests {
         let (store, millis) = (Arc::new(Memory::default()), Arc::new(AtomicI64::new(0)));
         store.insert_token(&record).await.unwrap();
         let clock = Arc::clone(&millis);
-        let authenticator = TokenAuthenticator::new(Arc::clone(&store) as Arc<dyn Store>, move || {
-            Timestamp::from_millisecond(clock.load(Ordering::SeqCst)).unwrap()
-        });
+        let now = move || Timestamp::from_millisecond(clock.load(Ordering::SeqCst)).unwrap();
+        let store_of = Arc::clone(&store) as Arc<dyn Store>;
+        let authenticator = TokenAuthenticator::new(store_of, now, MockKey::new(&[7; MockKey::LEN]));
         Fixture {
             store,
             millis,
@@ -272,6 +300,41 @@ mod tests {
         assert!(matches!(
             f.authenticator.authenticate(&f.secret).await,
             Err(AuthError::Revoked)
+        ));
+    }
+
+    #[tokio::test]
+    async fn every_id_has_a_verifier_and_only_a_tokens_own_is_somebodys() {
+        let f = fixture().await;
+        let provable = async |name: &str| f.authenticator.provable(name).await.unwrap();
+        let known = provable(&f.record.id).await.unwrap();
+        assert_eq!(known.verifier.expose(), f.record.scram);
+        assert_eq!(known.who.unwrap().credential_id, f.record.id);
+        let unknown = provable("Alexanderso1").await.unwrap();
+        assert!(matches!(unknown.who, Err(AuthError::Unknown)));
+        assert_eq!(unknown.verifier.expose().len(), f.record.scram.len());
+        // The same again; and asked of the store as a known one is.
+        let again = provable("Alexanderso1").await.unwrap();
+        assert_eq!(again.verifier.expose(), unknown.verifier.expose());
+        assert_eq!(f.store.asked.load(Ordering::SeqCst), 3);
+        // Names of another form are none, and the store is not asked.
+        for name in ["", "alice", "christopher1"] {
+            assert!(provable(name).await.is_none());
+        }
+        assert_eq!(f.store.asked.load(Ordering::SeqCst), 3);
+        f.millis.store(60_000, Ordering::SeqCst);
+        let ended = provable(&f.record.id).await.unwrap();
+        assert!(matches!(ended.who, Err(AuthError::Expired)) && ended.verifier.expose() == f.record.scram);
+        f.store
+            .revoke_token(&f.record.id, Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap();
+        let revoked = provable(&f.record.id).await.unwrap();
+        assert!(matches!(revoked.who, Err(AuthError::Revoked)));
+        f.store.down.store(true, Ordering::SeqCst);
+        assert!(matches!(
+            f.authenticator.provable("Alexanderso1").await,
+            Err(AuthError::Unavailable(_))
         ));
     }
 

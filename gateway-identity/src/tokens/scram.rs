@@ -26,6 +26,10 @@ pub(super) fn verifier(password: &str, salt: &[u8; 16]) -> String {
     let client_key = hmac::sign(&key, b"Client Key");
     let stored_key = digest(&SHA256, client_key.as_ref());
     let server_key = hmac::sign(&key, b"Server Key");
+    text(salt, stored_key.as_ref(), server_key.as_ref())
+}
+
+pub(super) fn text(salt: &[u8; 16], stored_key: &[u8], server_key: &[u8]) -> String {
     format!(
         "SCRAM-SHA-256${ITERATIONS}:{}${}:{}",
         STANDARD.encode(salt),

@@ -9,7 +9,7 @@ use gateway_core::secret::Secret;
 use gateway_core::services::{AuthError, Authenticator, SessionFilter, Store, StoreError, TokenRecord};
 use gateway_core::session::{SessionId, SessionRecord};
 use gateway_identity::oidc::{CheckedIssuers, OidcSettings};
-use gateway_identity::{Authenticators, CreateToken, TokenAuthenticator};
+use gateway_identity::{Authenticators, CreateToken, MockKey, TokenAuthenticator};
 use gateway_testkit::Answer;
 use jiff::Timestamp;
 use serde_json::json;
@@ -81,7 +81,10 @@ async fn the_form_alone_tells_who_is_asked() {
     let idp = Idp::start(&[&signer]).await;
     let oidc = authenticator(vec![idp.settings()]);
     let (store, gateway_token) = gateway_token();
-    let chain = Authenticators::new(TokenAuthenticator::new(store.clone(), now), oidc);
+    let chain = Authenticators::new(
+        TokenAuthenticator::new(store.clone(), now, MockKey::new(&[7; MockKey::LEN])),
+        oidc,
+    );
     let alice = chain
         .authenticate(&Secret::new(signer.sign(&idp.claims())))
         .await
