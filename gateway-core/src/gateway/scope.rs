@@ -19,6 +19,8 @@ use crate::services::{CredentialError, Held, Lease, LeaseRequest, Waiting};
 use crate::session::SessionId;
 use crate::verdict::{Code, Decision, Denial, Hold, Obligations, Ruling, Verdict};
 
+mod own;
+
 /// Counts of one session, shared with whoever lists sessions.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -478,18 +480,21 @@ impl SessionScope {
 
     /// Asks whether what proved the principal still holds.
     pub fn still_valid(&self) -> BoxFuture<'static, bool> {
-        let (gateway, id) = (self.gateway.clone(), self.who.credential_id.clone());
-        Box::pin(async move {
-            match gateway.parts.authenticator.still_valid(&id).await {
-                Ok(valid) => valid,
-                Err(error) => {
-                    // A store that can't be asked ends no session by itself: the expiry still bounds it.
-                    tracing::warn!(%error, "a token could not be checked again");
-                    true
-                }
-            }
-        })
+        still_valid(self.gateway.clone(), self.who.credential_id.clone())
     }
+}
+
+fn still_valid(gateway: Arc<Gateway>, credential: String) -> BoxFuture<'static, bool> {
+    Box::pin(async move {
+        match gateway.parts.authenticator.still_valid(&credential).await {
+            Ok(valid) => valid,
+            Err(error) => {
+                // A store that can't be asked ends no session by itself: the expiry still bounds it.
+                tracing::warn!(%error, "a token could not be checked again");
+                true
+            }
+        }
+    })
 }
 
 impl Drop for SessionScope {
