@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod control;
 mod operator;
+mod own;
 mod reload;
 mod serve;
 mod systemd;
