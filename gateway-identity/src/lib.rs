@@ -24,3 +24,8 @@ pub mod tokens;
 
 pub use duration::{DurationError, parse_duration};
 pub use tokens::{CreateToken, Token, TokenAuthenticator, TokenError};
+
+/// The examples in the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -50,3 +50,8 @@ pub use session::{Cursor, PreparedStatement, SessionState, TempRelation};
 /// What SQL adds to the vocabulary of policies, as a Cedar schema: entity types, actions and their contexts. All SQL
 /// adapters give this same part.
 pub const VOCABULARY: &str = include_str!("sql.cedarschema");
+
+/// The examples in the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
