@@ -187,7 +187,7 @@ def test_asyncpg_prepares_describes_and_resets(w):
 def test_a_client_of_many_statements_and_portals_is_bounded(w):
     with desk(w) as own:
         wire = own.wire("migrator", resource="gateway")
-        wire.exchange([rig.encode(m) for n in range(70) for m in [{"parse": {"name": f"s{n}", "sql": "SHOW HELP"}}]]
+        wire.exchange([rig.encode(m) for n in range(260) for m in [{"parse": {"name": f"s{n}", "sql": "SHOW HELP"}}]]
                       + [rig.encode("sync")])
         check(wire.codes() == ["53400"], wire.codes())
         check(query(wire, "SELECT 1")[1] == [])

@@ -21,8 +21,10 @@ use super::command::{SETTINGS, Statement};
 use super::desk::Desk;
 use super::told;
 
-/// Prepared statements, and portals, of one session.
-const PREPARED: usize = 64;
+/// Prepared statements of one session.
+const PREPARED: usize = 256;
+/// Its portals: each may hold rows.
+const PORTALS: usize = 4;
 
 /// What a client is told of the server when it has logged in: those settings that PostgreSQL reports by itself.
 const REPORTED: [(&str, &str); 8] = [
@@ -122,11 +124,11 @@ impl Conversation {
         match message {
             PgWireFrontendMessage::Query(query) => desk.on_query(self, query).await,
             PgWireFrontendMessage::Parse(parse) => {
-                room(&mut self.statements, parse.name.as_deref())?;
+                room(&mut self.statements, parse.name.as_deref(), PREPARED)?;
                 desk.on_parse(self, parse).await
             }
             PgWireFrontendMessage::Bind(bind) => {
-                room(&mut self.portals, bind.portal_name.as_deref())?;
+                room(&mut self.portals, bind.portal_name.as_deref(), PORTALS)?;
                 desk.on_bind(self, bind).await
             }
             PgWireFrontendMessage::Describe(describe) => desk.on_describe(self, describe).await,
@@ -164,13 +166,13 @@ pub(super) fn notice(info: ErrorInfo) -> BytesMut {
 }
 
 /// Keeps the number of names bounded.
-fn room(names: &mut BTreeSet<String>, name: Option<&str>) -> PgWireResult<()> {
+fn room(names: &mut BTreeSet<String>, name: Option<&str>, most: usize) -> PgWireResult<()> {
     let name = name.unwrap_or_default();
     if names.contains(name) {
         return Ok(());
     }
-    if names.len() >= PREPARED {
-        let text = format!("more than {PREPARED} prepared statements or portals");
+    if names.len() >= most {
+        let text = format!("more than {most} prepared statements or portals");
         return Err(told::error("53400", text, "close those that are not needed"));
     }
     names.insert(name.to_owned());

@@ -21,6 +21,9 @@ use super::{Inner, told};
 /// A command may take this long where policy says nothing: the trail may be large.
 const COMMAND: Duration = Duration::from_secs(60);
 
+/// Largest answer to a message, in bytes of its values.
+pub(super) const ANSWER: usize = 16 << 20;
+
 /// What a command gives.
 pub(super) enum Answer {
     /// Rows; with `exhausted` the client is told that policy gives no more.
@@ -214,8 +217,13 @@ impl Desk {
             };
             *exhausted = Some(Box::new(denial.decision("")));
         }
+        if let Ok(answer) = &done
+            && answer.size() > ANSWER
+        {
+            done = Err(too_large());
+        }
         let (rows, bytes) = match &done {
-            Ok(Answer::Rows { rows, .. }) => (count(rows.len()), count(size(rows))),
+            Ok(answer @ Answer::Rows { rows, .. }) => (count(rows.len()), count(answer.size())),
             _ => (0, 0),
         };
         let error = match &done {
@@ -343,11 +351,26 @@ fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-fn size(rows: &[Row]) -> usize {
-    let cell = |cell: &Cell| match cell {
-        Cell::Null => 0,
-        Cell::Text(text) => text.len(),
-        Cell::Int(_) | Cell::Time(_) => 8,
-    };
-    rows.iter().flatten().map(cell).sum()
+/// What an answer that would not fit is.
+pub(super) fn too_large() -> PgWireError {
+    told::error(
+        "54000",
+        "the answer is larger than 16 MiB",
+        "ask for fewer rows with LIMIT",
+    )
+}
+
+impl Answer {
+    /// Bytes of its values.
+    pub(super) fn size(&self) -> usize {
+        let cell = |cell: &Cell| match cell {
+            Cell::Null => 0,
+            Cell::Text(text) => text.len(),
+            Cell::Int(_) | Cell::Time(_) => 8,
+        };
+        match self {
+            Self::Rows { rows, .. } => rows.iter().flatten().map(cell).sum(),
+            _ => 0,
+        }
+    }
 }

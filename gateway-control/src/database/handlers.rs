@@ -17,7 +17,7 @@ use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::TransactionStatus;
 
 use super::command::{self, Command, Constant, Statement};
-use super::desk::{Answer, Desk};
+use super::desk::{self, Answer, Desk};
 use super::table::{self, Column, Kind};
 use super::{told, views};
 
@@ -196,8 +196,17 @@ impl SimpleQueryHandler for Desk {
         }
         let mut answers = Vec::with_capacity(permitted.len());
         let mut permitted = permitted.into_iter();
+        let mut size = 0_usize;
         while let Some(one) = permitted.next() {
-            match self.run(one).await {
+            let done = self.run(one).await.and_then(|answer| {
+                size = size.saturating_add(answer.size());
+                if size > desk::ANSWER {
+                    Err(desk::too_large())
+                } else {
+                    Ok(answer)
+                }
+            });
+            match done {
                 Ok(answer) => answers.push(response(answer, None, status)?),
                 Err(error) => {
                     permitted.for_each(|one| self.abandon(&one));

@@ -12,7 +12,7 @@ use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::data::DataRow;
 
 /// Longest text in a cell, in bytes; a longer one is cut. The trail itself has the whole.
-const TEXT_BYTES: usize = 4096;
+pub(super) const TEXT_BYTES: usize = 4096;
 /// 2000-01-01, from which PostgreSQL counts, in microseconds after 1970.
 const EPOCH: i64 = 946_684_800_000_000;
 

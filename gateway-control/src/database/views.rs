@@ -5,24 +5,22 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use gateway_core::audit::read::{AuditRow, Query, search};
+use gateway_core::audit::read::{AuditRow, Query, search_with};
 use gateway_core::gateway::{Gateway, SessionScope};
-use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations};
+use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations, truncate};
 use gateway_core::own::GATEWAY;
 use gateway_core::policy::ListedPolicy;
 use gateway_core::resource::Resource;
 use gateway_core::session::SessionRecord;
 
 use super::command::View;
-use super::table::{Cell, Column, Kind, Row};
+use super::table::{Cell, Column, Kind, Row, TEXT_BYTES};
 
 /// The most rows that one command shows.
 pub(super) const ROWS: usize = 10_000;
 /// So many events are shown where no limit is given, and the most that a limit may ask for.
 pub(super) const EVENTS: usize = 100;
 pub(super) const EVENTS_MOST: usize = 1_000;
-/// Where few of the newest events may be seen, so many are looked through.
-const SEARCHED: usize = 64_000;
 
 /// `session-view`.
 pub(super) const VIEW: Action = Action::new("session-view");
@@ -214,26 +212,25 @@ pub(super) fn policies(list: Vec<ListedPolicy>, limit: usize) -> Vec<Row> {
 }
 
 /// The newest `limit` events that `may_see` lets pass, by the names of their resources; newest last. Reads the trail, and
-/// blocks on the disk.
+/// blocks on the disk; keeps no more than is shown.
 pub(super) fn audit(dir: &Path, limit: usize, may_see: impl Fn(&str) -> bool) -> io::Result<Vec<Row>> {
-    let mut asked = limit;
-    loop {
-        let query = Query {
-            limit: Some(asked),
-            ..Query::default()
-        };
-        let found = search(dir, &query)?.rows;
-        let whole = found.len() < asked || asked >= SEARCHED;
-        let mut seen: Vec<AuditRow> = found
+    let query = Query {
+        limit: Some(limit),
+        ..Query::default()
+    };
+    let mut keep = |row: &mut AuditRow| {
+        for text in [&mut row.statement, &mut row.detail, &mut row.error]
             .into_iter()
-            .filter(|row| may_see(row.resource.as_deref().unwrap_or(GATEWAY)))
-            .collect();
-        if whole || seen.len() >= limit {
-            let surplus = seen.len().saturating_sub(limit);
-            return Ok(seen.drain(surplus..).map(event).collect());
+            .flatten()
+        {
+            truncate(text, TEXT_BYTES);
+            text.shrink_to_fit();
         }
-        asked = asked.saturating_mul(8).min(SEARCHED);
-    }
+        row.parameters = Vec::new();
+        may_see(row.resource.as_deref().unwrap_or(GATEWAY))
+    };
+    let found = search_with(dir, &query, &mut keep)?;
+    Ok(found.rows.into_iter().map(event).collect())
 }
 
 fn event(row: AuditRow) -> Row {

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::segments::{self, Line, Lines};
-pub use search::{AuditRow, Found, Query, search};
+pub use search::{AuditRow, Found, Query, search, search_with};
 pub use verify::{Anchor, Place, Point, VerifyFailure, VerifyReport, verify, verify_anchored};
 
 /// Copies all whole records, oldest first, as JSON lines; returns how many. Their form is told in
