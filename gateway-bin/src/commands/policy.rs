@@ -145,7 +145,7 @@ impl Asker {
         place: Option<&str>,
     ) -> anyhow::Result<(Arc<Resource>, Arc<Operations>)> {
         let Some(found) = self.gateway.resource(resource) else {
-            let names: Vec<String> = self.config.resources.keys().cloned().collect();
+            let names: Vec<String> = self.resources().into_keys().collect();
             bail!(
                 "there is no resource `{}`; there are: {}",
                 plain(resource),

@@ -485,7 +485,11 @@ fn search_with_gives_the_newest_of_what_is_kept_as_it_was_cut() {
         !left
     })
     .unwrap();
-    let details: Vec<_> = found.rows.iter().filter_map(|row| row.detail.as_deref()).collect();
+    let details: Vec<_> = found
+        .rows
+        .iter()
+        .filter_map(|row| row.detail.as_deref())
+        .collect();
     assert_eq!(details, ["10", "11"]);
     assert!(seen >= 12);
 }
