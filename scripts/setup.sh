@@ -2,7 +2,8 @@
 # Installs what a build, the demo or the tests need and this machine lacks. Run again, it does nothing.
 #
 #   scripts/setup.sh demo      compiler tools, libclang, a PostgreSQL server and client
-#   scripts/setup.sh test      these, and Python with the clients that the tests use, in a virtual environment
+#   scripts/setup.sh test      these, Redis (for the example adapter), and Python with the clients that the tests use, in a
+#                              virtual environment
 #
 # Debian's own PostgreSQL cluster is neither used nor touched: everything runs on private clusters in
 # temporary directories. GATEWAY_VENV chooses where the virtual environment is.
@@ -49,7 +50,7 @@ command -v gcc >/dev/null || missing+=(gcc libc6-dev)
 command -v make >/dev/null || missing+=(make)
 if [[ $mode == test ]]; then
     command -v openssl >/dev/null || missing+=(openssl)
-    command -v openssl >/dev/null || missing+=(openssl)
+    command -v redis-server >/dev/null || missing+=(redis-server)
     command -v python3 >/dev/null || missing+=(python3)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 fi

@@ -78,6 +78,8 @@ stage tests "cargo test" cargo test --profile ci --workspace --no-fail-fast
 stage check "build the gateway" cargo build --profile ci --workspace
 stage check "features: none" cargo check --profile ci -p gateway-bin --no-default-features
 stage check "features: postgres" cargo check --profile ci -p gateway-bin --no-default-features --features postgres
+stage check "features: operators" cargo check --profile ci -p gateway-bin --no-default-features --features operators
+stage check "every crate packages by itself" cargo package --workspace --no-verify --allow-dirty --quiet
 stage check "links of the book" python3 scripts/check-docs.py
 stage tests "end to end" "$python" tests/e2e/run.py --gateway "$gateway"
 stage tests "cases: postgres" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \

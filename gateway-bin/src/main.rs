@@ -14,6 +14,7 @@ mod config;
 mod control;
 mod export;
 mod operator;
+mod own;
 mod reload;
 mod serve;
 mod systemd;

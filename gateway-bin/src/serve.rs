@@ -29,7 +29,7 @@ use crate::control::{self, Socket, State};
 use crate::export::Exports;
 use crate::reload::Reloader;
 use crate::trail::WatchedLog;
-use crate::{assemble, systemd, trail};
+use crate::{assemble, own, systemd, trail};
 
 /// How long the start waits for a command that holds the audit trail (`token create` beside it).
 const LOCKED: Duration = Duration::from_secs(5);
@@ -88,6 +88,12 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         },
         config.resources.clone(),
     );
+    let rendered = metrics.clone();
+    for own in own::resources(policy.clone(), Config::audit_dir(&config.data_dir), move || {
+        rendered.render()
+    }) {
+        gateway.answer(&own);
+    }
     let reloader = Arc::new(Reloader::new(
         global.clone(),
         &config,

@@ -12,6 +12,7 @@ use sha2::Digest as _;
 use crate::audit::{AuditMode, AuditSink, Event};
 use crate::limits::Limits;
 use crate::operation::{Operation, Operations, truncate};
+use crate::own::OwnResource;
 use crate::principal::Authenticated;
 use crate::resource::Resource;
 use crate::secret::Secret;
@@ -69,6 +70,7 @@ pub struct AuditOptions {
 pub struct Gateway {
     parts: Parts,
     resources: ArcSwap<BTreeMap<String, Arc<Resource>>>,
+    own: ArcSwap<BTreeMap<String, Arc<dyn OwnResource>>>,
     live: LiveSessions,
     draining: AtomicBool,
     /// Whether the credentials of running sessions are checked again from time to time.
@@ -139,18 +141,37 @@ impl Gateway {
         Arc::new(Self {
             parts,
             resources: ArcSwap::from_pointee(resources),
+            own: ArcSwap::default(),
             live: LiveSessions::default(),
             draining: AtomicBool::new(false),
             rechecking: AtomicBool::new(false),
         })
     }
 
-    /// The resource of that name.
+    /// The resource of that name, one that the gateway itself answers among them.
     pub fn resource(&self, name: &str) -> Option<Arc<Resource>> {
-        self.resources.load().get(name).cloned()
+        // Its own come first: no configuration can take their name.
+        match self.own_resource(name) {
+            Some(own) => Some(own.resource().clone()),
+            None => self.resources.load().get(name).cloned(),
+        }
     }
 
-    /// All resources.
+    /// Answers a resource itself from now on.
+    pub fn answer(&self, own: &Arc<dyn OwnResource>) {
+        self.own.rcu(|all| {
+            let mut all = BTreeMap::clone(all);
+            all.insert(own.resource().name.clone(), own.clone());
+            all
+        });
+    }
+
+    /// The resource of that name that the gateway itself answers.
+    pub fn own_resource(&self, name: &str) -> Option<Arc<dyn OwnResource>> {
+        self.own.load().get(name).cloned()
+    }
+
+    /// All resources of the configuration.
     pub fn resources(&self) -> Arc<BTreeMap<String, Arc<Resource>>> {
         self.resources.load_full()
     }

@@ -101,11 +101,13 @@ pub mod adapter;
 pub mod audit;
 mod buffers;
 pub mod credentials;
+pub mod embed;
 pub mod gateway;
 pub mod limits;
 pub mod listener;
 pub mod machine;
 pub mod operation;
+pub mod own;
 pub mod policy;
 pub mod principal;
 pub mod proxy;
@@ -117,3 +119,8 @@ pub mod session;
 pub mod tls;
 pub mod transport;
 pub mod verdict;
+
+/// The examples in the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

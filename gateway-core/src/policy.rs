@@ -54,6 +54,7 @@ mod errors;
 mod expect;
 mod explain;
 mod index;
+mod listing;
 mod load;
 #[cfg(test)]
 mod property;
@@ -66,6 +67,7 @@ pub use engine::{PolicyEngine, ReloadOutcome};
 pub use errors::{PolicyError, PolicyErrors};
 pub use expect::{ExpectationError, Report, Statements, TestOutcome, run_tests};
 pub use explain::{Explanation, Missing, OperationExplanation, PolicyFault, PolicyNote};
+pub use listing::ListedPolicy;
 pub use vocabulary::{
     ActionPart, Attribute, AttributeType, EntityType, SchemaPart, Vocabulary, VocabularyError,
 };

@@ -24,5 +24,8 @@ mod holding;
 #[path = "driver/listening.rs"]
 mod listening;
 #[cfg(test)]
+#[path = "driver/own.rs"]
+mod own;
+#[cfg(test)]
 #[path = "driver/time.rs"]
 mod time;

@@ -30,3 +30,8 @@ pub mod tokens;
 pub use chain::Authenticators;
 pub use duration::{DurationError, parse_duration};
 pub use tokens::{CreateToken, MockKey, Token, TokenAuthenticator, TokenError};
+
+/// The examples in the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -52,3 +52,8 @@ pub use shape::shape;
 /// What SQL adds to the vocabulary of policies, as a Cedar schema: entity types, actions and their contexts. All SQL
 /// adapters give this same part.
 pub const VOCABULARY: &str = include_str!("sql.cedarschema");
+
+/// The examples in the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

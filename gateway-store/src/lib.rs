@@ -7,3 +7,8 @@ mod row;
 mod sqlite;
 
 pub use sqlite::SqliteStore;
+
+/// The examples in the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

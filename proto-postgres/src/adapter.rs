@@ -9,6 +9,7 @@ use gateway_core::adapter::{ConfigProblem, Connection, ProtocolAdapter, ServeErr
 use gateway_core::gateway::{Attempt, Gateway, LoginRefusal, SessionScope};
 use gateway_core::machine::{Outbound, Provider};
 use gateway_core::operation::{Operation, Operations};
+use gateway_core::own::OwnResource;
 use gateway_core::policy::SchemaPart;
 use gateway_core::relay::{Leftover, Relay};
 use gateway_core::resource::{CredentialConfig, Resource};
@@ -310,6 +311,9 @@ impl ProtocolAdapter for PostgresAdapter {
         let (mut scope, startup, database) =
             Connection::in_time(deadline, self.login(&mut connection, startup)).await?;
         drop(connection.half_open.take());
+        if let Some(own) = connection.gateway.own_resource(&scope.resource().name) {
+            return self.hand_over(own, scope, connection.transport).await;
+        }
         let (target, leftover, parameters) = match self.reach(&mut scope, &startup, &database).await {
             Ok(reached) => reached,
             Err(failure) => {
@@ -455,6 +459,33 @@ impl ReachError {
                 "the target can't be reached; the gateway's log says why".to_owned(),
             ),
         }
+    }
+}
+
+impl PostgresAdapter {
+    /// A resource that the gateway itself answers: the login is over, the rest is told by who serves it.
+    async fn hand_over(
+        &self,
+        own: Arc<dyn OwnResource>,
+        scope: SessionScope,
+        mut client: Transport,
+    ) -> Result<(), ServeError> {
+        let key = self.cancel_keys.enter(&scope, None);
+        let mut out = BytesMut::new();
+        encode(Authentication::Ok.encode(&mut out))?;
+        encode(
+            BackendKeyData {
+                process_id: key.process_id(),
+                key: key.secret(),
+            }
+            .encode(&mut out),
+        )?;
+        send(&mut client, &out).await?;
+        let session = scope.id();
+        let end = own.serve(scope, client).await;
+        tracing::debug!(%session, reason = end.reason(), "session ended");
+        drop(key);
+        Ok(())
     }
 }
 

@@ -31,3 +31,8 @@ pub mod wire;
 
 pub use adapter::PostgresAdapter;
 pub use rewrite::APPROVAL_PENDING;
+
+/// The examples in the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

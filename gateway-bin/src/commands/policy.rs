@@ -1,5 +1,6 @@
 //! `gateway policy`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use gateway_core::audit::{AuditError, AuditSink, Event, Receipt};
 use gateway_core::credentials::StaticCredentials;
 use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::operation::{Operation, Operations};
+use gateway_core::own::GATEWAY;
 use gateway_core::policy::{PolicyEngine, run_tests};
 use gateway_core::principal::{Authenticated, Principal};
 use gateway_core::resource::Resource;
@@ -21,9 +23,9 @@ use gateway_core::session::{SessionId, SessionRecord};
 use jiff::Timestamp;
 
 use super::tables::plain;
-use crate::assemble;
 use crate::cli::{Explain, Global, Output, PolicyCommand};
 use crate::config::Config;
+use crate::{assemble, own};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: PolicyCommand) -> anyhow::Result<ExitCode> {
@@ -61,7 +63,7 @@ async fn test(config: Config, file: &Path, offline: bool) -> anyhow::Result<Exit
                 .map(|(_, operations)| operations)
                 .map_err(|error| format!("{error:#}"))
         };
-        run_tests(&text, &engine, &asker.gateway.resources(), &statements)
+        run_tests(&text, &engine, &asker.resources(), &statements)
     })
     .await?
     .with_context(|| format!("`{shown}`"))?;
@@ -103,6 +105,7 @@ struct Asker {
 
 impl Asker {
     fn new(config: Config, engine: Arc<PolicyEngine>, offline: bool) -> Self {
+        let own = own::resources(engine.clone(), Config::audit_dir(&config.data_dir), String::new);
         let parts = Parts {
             policy: engine,
             audit: Arc::new(Nobody),
@@ -117,11 +120,21 @@ impl Asker {
             now: Timestamp::now,
         };
         let gateway = Gateway::new(parts, config.resources.clone());
+        for own in &own {
+            gateway.answer(own);
+        }
         Self {
             config,
             gateway,
             offline,
         }
+    }
+
+    /// The resources that a policy can be asked about.
+    fn resources(&self) -> BTreeMap<String, Arc<Resource>> {
+        let mut all = BTreeMap::clone(&self.gateway.resources());
+        all.extend(self.gateway.resource(GATEWAY).map(|own| (own.name.clone(), own)));
+        all
     }
 
     /// What a statement asks; without one, what a login does.
@@ -132,7 +145,7 @@ impl Asker {
         place: Option<&str>,
     ) -> anyhow::Result<(Arc<Resource>, Arc<Operations>)> {
         let Some(found) = self.gateway.resource(resource) else {
-            let names: Vec<String> = self.config.resources.keys().cloned().collect();
+            let names: Vec<String> = self.resources().into_keys().collect();
             bail!(
                 "there is no resource `{}`; there are: {}",
                 plain(resource),
@@ -144,12 +157,15 @@ impl Asker {
                 let summary = format!("connect {}", found.name);
                 Arc::new(Operations::new(vec![Operation::connect(&found.name)], summary))
             }
-            Some(statement) => {
-                let adapter = self.config.registry.adapter(&found.protocol)?;
-                adapter
-                    .operations(&self.gateway, &found, statement, place, self.offline)
-                    .await?
-            }
+            Some(statement) => match self.gateway.own_resource(&found.name) {
+                Some(own) => own.operations(statement)?,
+                None => {
+                    let adapter = self.config.registry.adapter(&found.protocol)?;
+                    adapter
+                        .operations(&self.gateway, &found, statement, place, self.offline)
+                        .await?
+                }
+            },
         };
         Ok((found, operations))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use gateway_core::adapter::Registry;
 use gateway_core::audit::AuditMode;
+use gateway_core::own::GATEWAY;
 use gateway_core::resource::{CredentialConfig, Resource, SecretSource, TagRule};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -13,8 +14,6 @@ use super::keys::{join, refuse_unknown, with_suggestion};
 use super::{Problems, Raw};
 use crate::adapters;
 
-/// The name that stands for the gateway itself in policies.
-const RESERVED: &str = "gateway";
 /// Credential kinds that this project knows but this version has no issuer for.
 const LATER: [&str; 6] = ["role", "user", "certificate", "impersonate", "vault", "iam"];
 
@@ -98,7 +97,7 @@ impl One<'_> {
                     "name",
                     "a name has letters, digits, `.`, `_` and `-`, at most 128 of them",
                 );
-            } else if name == RESERVED {
+            } else if name == GATEWAY {
                 self.push("name", "this name stands for the gateway itself; take another");
             }
         }

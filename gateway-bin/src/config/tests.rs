@@ -99,3 +99,73 @@ fn what_the_audit_trail_keeps_and_where_it_goes_is_read() {
     let (_dir, again) = load(&config.to_toml().unwrap());
     assert_eq!(again.unwrap().audit.exports().len(), 2);
 }
+
+/// Keys of a section with their defaults, as the book's tables have them.
+fn documented(book: &str) -> BTreeMap<(String, String), Option<String>> {
+    let mut all = BTreeMap::new();
+    let (mut section, mut with_default) = (None, false);
+    for line in book.lines() {
+        if line.starts_with('#') {
+            let name = line.split_once("`[").and_then(|(_, rest)| rest.split_once("]`"));
+            section = name.map(|(name, _)| name.to_owned());
+            continue;
+        }
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if cells.get(1) == Some(&"key") {
+            with_default = cells.get(2) == Some(&"default");
+        }
+        let (Some(section), Some(keys)) = (&section, cells.get(1)) else {
+            continue;
+        };
+        for key in keys
+            .split(", ")
+            .filter_map(|key| key.strip_prefix('`')?.strip_suffix('`'))
+        {
+            let default = cells[2].strip_prefix('`').and_then(|text| text.strip_suffix('`'));
+            let default = default.filter(|_| with_default).map(str::to_owned);
+            all.insert((section.clone(), key.to_owned()), default);
+        }
+    }
+    all
+}
+
+#[test]
+fn the_book_has_every_key_with_its_default() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/configuration.md");
+    let documented = documented(&std::fs::read_to_string(page).unwrap());
+    let (dir, config) = load("");
+    let shown: toml::Table = config.unwrap().to_toml().unwrap().parse().unwrap();
+    let mut checked = 0;
+    for (section, value) in &shown {
+        for (key, value) in value.as_table().into_iter().flatten() {
+            let place = (section.clone(), key.clone());
+            let told = documented.get(&place);
+            assert!(
+                told.is_some(),
+                "docs/src/configuration.md does not have `{section}.{key}`"
+            );
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = value
+                .trim_start_matches(dir.path().to_str().unwrap())
+                .trim_start_matches('/');
+            assert_eq!(
+                told.unwrap().as_deref(),
+                Some(value),
+                "the default of `{section}.{key}`"
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked >= 15, "{checked} keys were looked at");
+    for ((section, key), default) in &documented {
+        // Sections of adapters and lists are shown only where they are written.
+        if !shown.contains_key(section) {
+            continue;
+        }
+        let there = shown.get(section).and_then(|table| table.get(key));
+        assert!(
+            default.is_none() || there.is_some(),
+            "the book has `{section}.{key}`, which is no key with a default"
+        );
+    }
+}

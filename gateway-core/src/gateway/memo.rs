@@ -20,8 +20,9 @@ pub(super) struct Known {
     pub(super) decided: Arc<Decided>,
     /// The policies that decided it.
     pub(super) policy: Arc<str>,
-    /// Keeps the address, which is the key, from being used for other operations.
+    /// Keep the addresses, which are the key, from being used for others.
     operations: Arc<Operations>,
+    resource: Arc<Resource>,
 }
 
 /// The decisions of one session, by the address of what was asked: an analysis that is used again asks the same
@@ -52,6 +53,7 @@ impl Memo {
         let place = (Arc::as_ptr(operations).addr() >> 4) % PLACES;
         if let Some(Some(known)) = self.known.get(place)
             && Arc::ptr_eq(&known.operations, operations)
+            && Arc::ptr_eq(&known.resource, resource)
         {
             return known.clone();
         }
@@ -77,6 +79,7 @@ impl Memo {
             verdict: Arc::new(verdict),
             policy: version,
             operations: operations.clone(),
+            resource: resource.clone(),
         };
         if self.known.is_empty() {
             self.known.resize_with(PLACES, || None);

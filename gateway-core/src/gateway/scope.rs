@@ -20,6 +20,8 @@ use crate::services::{CredentialError, Held, Lease, LeaseRequest, Waiting};
 use crate::session::SessionId;
 use crate::verdict::{Code, Decision, Denial, Hold, Obligations, Ruling, Verdict};
 
+mod own;
+
 /// Counts of one session, shared with whoever lists sessions.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -530,6 +532,19 @@ impl SessionScope {
                 .unwrap_or(Duration::ZERO)
         })
     }
+}
+
+fn still_valid(gateway: Arc<Gateway>, credential: String) -> BoxFuture<'static, bool> {
+    Box::pin(async move {
+        match gateway.parts.authenticator.still_valid(&credential).await {
+            Ok(valid) => valid,
+            Err(error) => {
+                // A store that can't be asked ends no session by itself: the expiry still bounds it.
+                tracing::warn!(%error, "a token could not be checked again");
+                true
+            }
+        }
+    })
 }
 
 impl Drop for SessionScope {

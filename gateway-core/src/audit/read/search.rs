@@ -125,8 +125,19 @@ pub struct Found {
 /// Searches the trail in `dir`. Reads it once; keeps no more rows than the query's limit. Proves nothing: the
 /// hashes are not checked.
 pub fn search(dir: &Path, query: &Query) -> io::Result<Found> {
+    search_with(dir, query, &mut |_| true)
+}
+
+/// The same; of what the query finds, `keep` takes or leaves each row, and may cut what it takes. So a search is bounded in
+/// memory that shows only some events, and not all of their texts.
+pub fn search_with(
+    dir: &Path,
+    query: &Query,
+    keep: &mut dyn FnMut(&mut AuditRow) -> bool,
+) -> io::Result<Found> {
     let mut search = Search {
         query,
+        keep,
         needle: query.session.map(|id| id.to_string()),
         text: query.text.as_ref().map(|text| text.to_lowercase()),
         sessions: HashMap::new(),
@@ -158,6 +169,7 @@ pub fn search(dir: &Path, query: &Query) -> io::Result<Found> {
 
 struct Search<'a> {
     query: &'a Query,
+    keep: &'a mut dyn FnMut(&mut AuditRow) -> bool,
     /// The session's id, as every record of it has it.
     needle: Option<String>,
     text: Option<String>,
@@ -247,7 +259,7 @@ impl Search<'_> {
                 row.resource = Some(resource);
             }
         }
-        if !self.wanted(&row) || self.query.limit == Some(0) {
+        if !self.wanted(&row) || self.query.limit == Some(0) || !(self.keep)(&mut row) {
             return;
         }
         if let ("operation", Some(session), Some(ticket)) = (row.kind, row.session, row.ticket) {

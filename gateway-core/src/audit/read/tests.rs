@@ -476,3 +476,29 @@ fn search_counts_what_it_cannot_read_and_export_copies_whole_lines() {
     let files: Vec<u8> = segments.iter().flat_map(|s| std::fs::read(s).unwrap()).collect();
     assert_eq!(out, files);
 }
+
+#[test]
+fn search_with_gives_the_newest_of_what_is_kept_as_it_was_cut() {
+    let (dir, _) = trail();
+    let query = Query {
+        limit: Some(2),
+        ..Query::default()
+    };
+    let mut seen = 0;
+    let found = search_with(dir.path(), &query, &mut |row| {
+        seen += 1;
+        let left = row.detail.as_deref() == Some("did thing 12");
+        if let Some(detail) = &mut row.detail {
+            *detail = detail.replace("did thing ", "");
+        }
+        !left
+    })
+    .unwrap();
+    let details: Vec<_> = found
+        .rows
+        .iter()
+        .filter_map(|row| row.detail.as_deref())
+        .collect();
+    assert_eq!(details, ["10", "11"]);
+    assert!(seen >= 12);
+}

@@ -1,0 +1,97 @@
+//! What a client is told: errors, and goodbyes.
+
+use gateway_core::machine::{End, Peer};
+use gateway_core::verdict::{Code, Decision};
+use pgwire::error::{ErrorInfo, PgWireError};
+
+use super::command::{ASK, Unknown};
+
+/// An error or a notice.
+pub(super) fn info(
+    severity: &str,
+    code: &str,
+    message: impl Into<String>,
+    detail: Option<String>,
+    hint: &str,
+) -> ErrorInfo {
+    let mut info = ErrorInfo::new(severity.to_owned(), code.to_owned(), message.into());
+    info.severity_nonlocalized = Some(severity.to_owned());
+    info.detail = detail;
+    info.hint = (!hint.is_empty()).then(|| hint.to_owned());
+    info
+}
+
+/// An error that leaves the session alive.
+pub(super) fn error(code: &str, message: impl Into<String>, hint: &str) -> PgWireError {
+    PgWireError::UserError(Box::new(info("ERROR", code, message, None, hint)))
+}
+
+/// What can't be asked.
+pub(super) fn unknown(unknown: Unknown) -> PgWireError {
+    error(unknown.code, unknown.message, ASK)
+}
+
+/// A refusal, with its decision object.
+pub(super) fn refusal(decision: &Decision) -> PgWireError {
+    let (code, word) = match decision.code {
+        Code::ApprovalPending => ("PA001", "approval pending"),
+        Code::ApprovalRefused => ("42501", "approval refused"),
+        Code::ApprovalExpired => ("42501", "approval expired"),
+        Code::BudgetExhausted => ("42501", "budget exhausted"),
+        Code::SessionExpired => ("57P01", "session expired"),
+        Code::Malformed => ("08P01", "malformed"),
+        Code::Denied => ("42501", "denied"),
+    };
+    let message = format!("{word}: {}", decision.operation);
+    let info = info("ERROR", code, message, Some(decision.to_json()), &decision.hint);
+    PgWireError::UserError(Box::new(info))
+}
+
+/// The notice of an operation that is held.
+pub(super) fn held(decision: &Decision) -> ErrorInfo {
+    let message = format!("held for approval: {}", decision.operation);
+    info(
+        "NOTICE",
+        "00000",
+        message,
+        Some(decision.to_json()),
+        &decision.hint,
+    )
+}
+
+/// The last word of a session.
+pub(super) fn goodbye(why: &End) -> Option<ErrorInfo> {
+    let fatal = |code: &str, message: &str| Some(info("FATAL", code, message, None, ""));
+    let decided = |code: Code, state: &str, message: String, hint: &str| {
+        let decision = Decision {
+            code,
+            rule: None,
+            operation: "session".to_owned(),
+            retry: code == Code::SessionExpired,
+            retry_after_s: None,
+            approval: None,
+            hint: hint.to_owned(),
+            correlation: String::new(),
+        };
+        Some(info("FATAL", state, message, Some(decision.to_json()), hint))
+    };
+    match why {
+        End::Expired => decided(
+            Code::SessionExpired,
+            "57P01",
+            "session expired: what proved your identity has ended".to_owned(),
+            "log in again with a fresh token",
+        ),
+        End::Killed => fatal("57P01", "the session was ended by an operator of the gateway"),
+        End::Shutdown => fatal("57P01", "the gateway is shutting down"),
+        End::Idle => fatal("57P05", "the session was idle for longer than the gateway allows"),
+        End::TooLong => fatal("57P01", "the session lasted longer than the gateway allows"),
+        End::Fault(fault) if fault.peer == Peer::Client => decided(
+            Code::Malformed,
+            "08P01",
+            format!("malformed: the client {}", fault.what),
+            "this is no valid PostgreSQL protocol at this point",
+        ),
+        _ => None,
+    }
+}
