@@ -26,6 +26,12 @@ pub trait Policy: Send + Sync {
 
     /// Names the set of policies in force (a digest); changes with every reload that changed anything.
     fn version(&self) -> Arc<str>;
+
+    /// Whether a verdict holds for as long as [`Self::version`] stays the same, so that a session need not ask again for
+    /// the same operations. Without a word to the contrary each message is asked anew.
+    fn holds_for_its_version(&self) -> bool {
+        false
+    }
 }
 
 /// Tells who holds a secret.

@@ -31,6 +31,7 @@ use crate::wire::backend::{
     Authentication, BackendKeyData, ErrorBuilder, ParameterStatus, ReadyForQuery, Severity,
     TransactionStatus, sqlstate,
 };
+use crate::wire::frontend::ProtocolVersion;
 
 /// The PostgreSQL adapter.
 #[derive(Default)]
@@ -312,7 +313,9 @@ impl ProtocolAdapter for PostgresAdapter {
             Connection::in_time(deadline, self.login(&mut connection, startup)).await?;
         drop(connection.half_open.take());
         if let Some(own) = connection.gateway.own_resource(&scope.resource().name) {
-            return self.hand_over(own, scope, connection.transport).await;
+            return self
+                .hand_over(own, scope, startup.version, connection.transport)
+                .await;
         }
         let (target, leftover, parameters) = match self.reach(&mut scope, &startup, &database).await {
             Ok(reached) => reached,
@@ -468,9 +471,10 @@ impl PostgresAdapter {
         &self,
         own: Arc<dyn OwnResource>,
         scope: SessionScope,
+        version: ProtocolVersion,
         mut client: Transport,
     ) -> Result<(), ServeError> {
-        let key = self.cancel_keys.enter(&scope, None);
+        let key = self.cancel_keys.enter(&scope, version, None);
         let mut out = BytesMut::new();
         encode(Authentication::Ok.encode(&mut out))?;
         encode(

@@ -346,7 +346,7 @@ async fn secure(connection: &mut Connection) -> Result<bool, ServeError> {
                 return Ok(false);
             }
             connection.transport = if first == [TLS_HANDSHAKE] {
-                connection.tls.accept(tcp).await.map_err(client)?
+                connection.tls.accept(tcp, &[]).await.map_err(client)?
             } else {
                 Transport::Tcp(tcp)
             };

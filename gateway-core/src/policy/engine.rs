@@ -255,4 +255,8 @@ impl Policy for PolicyEngine {
     fn version(&self) -> Arc<str> {
         Arc::clone(&self.current.load().rules.version)
     }
+
+    fn holds_for_its_version(&self) -> bool {
+        true
+    }
 }
