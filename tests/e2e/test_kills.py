@@ -78,8 +78,8 @@ def audited(own):
 
 
 def play(w, rounds, mode):
-    """`rounds` kills of a gateway with this mode; the marks that the server executed and the trail has not."""
-    sections = "[audit]\ncheckpoint_records = 50\nsegment_bytes = 200000\n" + (f'mode = "{mode}"\n' if mode else "")
+    """`rounds` kills of a gateway with this key of `[audit]`; what the server executed and the trail has not, by mark."""
+    sections = f"[audit]\ncheckpoint_records = 50\nsegment_bytes = 200000\n{mode}\n"
     with Log(w) as log, w.own(sections=sections) as own:
         own.token("writer")
         for turn in range(rounds):
@@ -105,19 +105,24 @@ def play(w, rounds, mode):
     executed = {mark: text for _, text in said for mark in MARK.findall(text)}
     unmarked = {text for _, text in said if not MARK.search(text)}
     check(len(executed) > rounds * 5, "too little was executed to say anything:", len(executed))
-    print(f"       mode {mode or 'default'}: {rounds} kills, {len(executed)} statements executed, {records} records; "
+    print(f"       {mode or 'default'}: {rounds} kills, {len(executed)} statements executed, {records} records; "
           f"beside them, for the gateway itself: {[text[:60] for text in sorted(unmarked)[:3]]}", flush=True)
     check(not [t for t in unmarked if "tickets" in t or "orders" in t], "statements that nobody sent:", unmarked)
     return {mark: text for mark, text in executed.items() if mark not in marks}
 
 
 def test_kills_under_load_lose_nothing_that_was_executed(w):
-    missing = play(w, w.kill_rounds, "durable")
+    missing = play(w, w.kill_rounds, 'mode = "durable"')
+    check(not missing, "executed, and not in the trail:", list(missing.items())[:5])
+
+
+def test_kills_under_load_lose_nothing_where_what_is_batched_is_written_first(w):
+    missing = play(w, max(4, w.kill_rounds // 2), 'batched = "written"')
     check(not missing, "executed, and not in the trail:", list(missing.items())[:5])
 
 
 def test_kills_under_load_lose_no_write_where_reads_are_batched(w):
-    missing = play(w, max(3, w.kill_rounds // 2), None)
+    missing = play(w, max(3, w.kill_rounds // 2), "")
     writes = {mark: text for mark, text in missing.items() if text.startswith("UPDATE")}
     check(not writes, "executed, and not in the trail:", list(writes.items())[:5])
     if missing:

@@ -19,6 +19,16 @@ use crate::export::config::ExportConfig;
 /// The most exports.
 const MAX_EXPORTS: usize = 16;
 
+/// What a batched event waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Batched {
+    /// For nothing: it is queued.
+    Queued,
+    /// For the kernel to have it.
+    Written,
+}
+
 /// `[audit]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct AuditSection {
@@ -33,6 +43,8 @@ pub(crate) struct AuditSection {
     segment_age: String,
     /// How long a batched event may wait, such as `50ms`.
     flush: String,
+    /// What a batched event waits for before its operation is forwarded.
+    batched: Batched,
     /// A checkpoint is signed after so many records.
     checkpoint_records: u64,
     /// And after so much time.
@@ -60,6 +72,7 @@ impl Default for AuditSection {
             segment_bytes: log.segment_bytes,
             segment_age: duration::format(log.segment_age.unwrap_or_default()),
             flush: duration::format(log.flush_interval),
+            batched: Batched::Queued,
             checkpoint_records: log.checkpoint_records,
             checkpoint_interval: duration::format(log.checkpoint_interval),
             retain: None,
@@ -137,6 +150,7 @@ impl Checker<'_> {
         audit.log = AuditLogOptions {
             segment_bytes: audit.segment_bytes,
             flush_interval: flush?,
+            write_first: audit.batched == Batched::Written,
             segment_age: age.filter(|age| !age.is_zero()),
             checkpoint_records: audit.checkpoint_records,
             checkpoint_interval: interval?,

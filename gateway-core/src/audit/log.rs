@@ -89,6 +89,9 @@ pub struct AuditLogOptions {
     pub flush_interval: Duration,
     /// Above this many bytes that are not on disk, also batched events give a pending receipt; 8 MiB.
     pub max_unwritten_bytes: usize,
+    /// A batched event gives a pending receipt, too, which settles once its record was handed to the kernel: no kill of the
+    /// process loses it then. `false`: it is taken once it is queued, and a kill in the same moment loses it.
+    pub write_first: bool,
     /// A segment whose first record is this old is followed by a new one; `None`: only its size counts; one day.
     pub segment_age: Option<Duration>,
     /// A signed trail gets a checkpoint after so many records at the latest; 1000.
@@ -125,6 +128,7 @@ impl Default for AuditLogOptions {
             segment_bytes: 64 * 1024 * 1024,
             flush_interval: Duration::from_millis(50),
             max_unwritten_bytes: 8 * 1024 * 1024,
+            write_first: false,
             segment_age: Some(Duration::from_secs(24 * 3600)),
             checkpoint_records: 1000,
             checkpoint_interval: Duration::from_secs(60),
@@ -196,6 +200,8 @@ struct Item {
     at: Timestamp,
     event: Vec<u8>,
     waiter: Option<oneshot::Sender<Result<(), AuditError>>>,
+    /// The waiter waits for the disk, not only for the kernel.
+    sync: bool,
 }
 
 impl Item {
@@ -238,6 +244,7 @@ struct Shared {
 pub struct AuditLog {
     shared: Arc<Shared>,
     max_unwritten: usize,
+    write_first: bool,
     recovered: Option<Recovered>,
     key: Option<AuditPublicKey>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -337,6 +344,7 @@ impl AuditLog {
         Ok(Self {
             shared,
             max_unwritten: options.max_unwritten_bytes,
+            write_first: options.write_first,
             recovered,
             key,
             thread: Mutex::new(Some(thread)),
@@ -475,9 +483,11 @@ impl AuditLog {
             at,
             event,
             waiter: None,
+            sync: false,
         };
         let unwritten = state.unwritten.saturating_add(item.cost());
-        let receipt = if durable || unwritten > self.max_unwritten {
+        item.sync = durable || unwritten > self.max_unwritten;
+        let receipt = if item.sync || self.write_first {
             let (sender, receiver) = oneshot::channel();
             item.waiter = Some(sender);
             Receipt::Pending(receiver)

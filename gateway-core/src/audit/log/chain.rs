@@ -22,13 +22,38 @@ pub(super) struct Entry {
     pub(super) seq: u64,
     /// What it counts towards the bound.
     pub(super) cost: usize,
-    pub(super) waiter: Option<oneshot::Sender<Result<(), AuditError>>>,
+    pub(super) waiter: Waiter,
     /// It is the first one of its segment.
     pub(super) begins: bool,
     /// What the log itself says with it.
     own: Option<Own>,
     /// Records since the last signed one, before this.
     unsigned: u64,
+}
+
+/// Who waits for a record.
+#[derive(Default)]
+pub(super) struct Waiter {
+    sender: Option<oneshot::Sender<Result<(), AuditError>>>,
+    /// Until it is durable; else until it is written.
+    sync: bool,
+}
+
+impl Waiter {
+    /// The record was handed to the kernel.
+    pub(super) fn written(&mut self) {
+        if !self.sync {
+            self.answer(Ok(()));
+        }
+    }
+
+    /// Tells how it ended; only the first answer counts.
+    pub(super) fn answer(&mut self, result: Result<(), AuditError>) {
+        if let Some(sender) = self.sender.take() {
+            // Nobody waits any more: no harm.
+            let _ = sender.send(result);
+        }
+    }
 }
 
 /// What the log itself writes into the trail.
@@ -153,16 +178,14 @@ impl Chain {
     /// Numbers and chains one event.
     pub(super) fn take(&mut self, item: Item) {
         let cost = item.cost();
-        self.event(item.at, &item.event, cost, item.waiter);
+        let waiter = Waiter {
+            sender: item.waiter,
+            sync: item.sync,
+        };
+        self.event(item.at, &item.event, cost, waiter);
     }
 
-    fn event(
-        &mut self,
-        at: Timestamp,
-        event: &[u8],
-        cost: usize,
-        waiter: Option<oneshot::Sender<Result<(), AuditError>>>,
-    ) {
+    fn event(&mut self, at: Timestamp, event: &[u8], cost: usize, waiter: Waiter) {
         let mut start = self.tail.bytes.len();
         let head = self.head;
         record::write(&mut self.tail.bytes, &mut self.head, at, event);
@@ -205,14 +228,7 @@ impl Chain {
         self.plan = Plan::default();
     }
 
-    fn push(
-        &mut self,
-        start: usize,
-        at: Timestamp,
-        cost: usize,
-        waiter: Option<oneshot::Sender<Result<(), AuditError>>>,
-        own: Option<Own>,
-    ) {
+    fn push(&mut self, start: usize, at: Timestamp, cost: usize, waiter: Waiter, own: Option<Own>) {
         let len = self.tail.bytes.len().saturating_sub(start);
         let seq = self.last();
         let begins = self.plan.first.is_none();
@@ -260,7 +276,7 @@ impl Chain {
             Own::Checkpoint(_) | Own::Key => self.every,
             Own::Dropped(_) => signer.promised,
         };
-        self.push(start, at, 0, None, Some(own));
+        self.push(start, at, 0, Waiter::default(), Some(own));
         if let Some(signer) = &mut self.signer {
             (signer.unsigned, signer.since, signer.stopped) = (0, None, stopped);
             signer.promised = promised;

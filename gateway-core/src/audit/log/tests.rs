@@ -249,6 +249,29 @@ fn a_batched_event_is_on_disk_within_the_flush_interval() {
 }
 
 #[test]
+fn a_batched_event_that_is_written_first_is_readable_before_it_is_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = AuditLogOptions {
+        write_first: true,
+        flush_interval: Duration::from_secs(5),
+        ..AuditLogOptions::default()
+    };
+    let (log, faults) = faulty(dir.path(), options);
+    for n in 1..=20 {
+        let receipt = log.append(at(), &event(n), false);
+        assert!(matches!(receipt, Ok(Receipt::Pending(_))));
+        settle(receipt).unwrap();
+        assert_eq!(report(dir.path()).records, n);
+    }
+    assert_eq!(faults.syncs.load(Ordering::SeqCst), 0);
+    faults.space.store(0, Ordering::SeqCst);
+    assert!(matches!(
+        settle(log.append(at(), &event(21), false)),
+        Err(AuditError::Write(_))
+    ));
+}
+
+#[test]
 fn a_torn_end_is_moved_aside_and_the_trail_goes_on() {
     let whole = {
         let dir = tempfile::tempdir().unwrap();

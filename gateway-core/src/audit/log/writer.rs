@@ -100,7 +100,7 @@ impl Writer {
             let batch = self.wait(flush_at, failed_at);
             let mut sync = batch.closing || failed_at.is_some();
             for item in batch.items {
-                sync |= item.waiter.is_some();
+                sync |= item.sync;
                 self.chain.take(item);
             }
             let now = Instant::now();
@@ -199,14 +199,8 @@ impl Writer {
         for item in queued {
             self.chain.take(item);
         }
-        for waiter in self
-            .chain
-            .tail
-            .entries
-            .iter_mut()
-            .filter_map(|entry| entry.waiter.take())
-        {
-            let _ = waiter.send(Err(AuditError::Write(why.clone())));
+        for entry in &mut self.chain.tail.entries {
+            entry.waiter.answer(Err(AuditError::Write(why.clone())));
         }
     }
 
@@ -257,6 +251,10 @@ impl Writer {
             return Err(error);
         }
         segment.len = segment.len.saturating_add(size(bytes));
+        let from = self.chain.tail.written;
+        for entry in self.chain.tail.entries.iter_mut().skip(from).take(records) {
+            entry.waiter.written();
+        }
         self.chain.tail.written += records;
         self.chain.tail.written_bytes += bytes;
         Ok(())
@@ -289,16 +287,14 @@ impl Writer {
         let last = last.map_or(0, |entry| entry.seq);
         self.shared.durable.fetch_max(last, Ordering::Release);
         let mut cost = 0usize;
-        for entry in self
+        for mut entry in self
             .chain
             .tail
             .entries
             .drain(..done.min(self.chain.tail.entries.len()))
         {
             cost = cost.saturating_add(entry.cost);
-            if let Some(waiter) = entry.waiter {
-                let _ = waiter.send(Ok(()));
-            }
+            entry.waiter.answer(Ok(()));
         }
         let unwritten = {
             let mut state = self.shared.state.lock();
