@@ -98,6 +98,7 @@ async fn serve(listener: TcpListener, resource: Arc<Resource>, data_dir: &Path) 
         let connection = Connection {
             transport: Transport::Tcp(tcp),
             peer,
+            via: None,
             gateway: gateway.clone(),
             tls: tls.clone(),
             deadline: tokio::time::Instant::now() + gateway.limits().login,

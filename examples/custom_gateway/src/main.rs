@@ -32,7 +32,7 @@ use gateway_core::principal::PrincipalKind;
 use gateway_core::resource::Resource;
 use gateway_core::services::{NobodyApproves, Store};
 use gateway_core::tls::{ServerTls, TlsConfig, TlsRequire, install_provider};
-use gateway_identity::{CreateToken, TokenAuthenticator};
+use gateway_identity::{CreateToken, MockKey, TokenAuthenticator};
 use gateway_store::SqliteStore;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -92,13 +92,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let audit_dir = config.data_dir.join("audit");
     let log = AuditLog::open(&audit_dir, AuditLogOptions::default())?;
     let store = Arc::new(SqliteStore::open(config.data_dir.join("gateway.db")).await?);
+    // Kept in a file, it would also hide after a restart which token ids exist.
+    let mock_key = MockKey::new(&*MockKey::generate()?);
     let gateway = Gateway::new(
         Parts {
             policy: engine.clone(),
             audit: Arc::new(Telling::new(log, |count, line: &str| {
                 eprintln!("refusal {count}: {line}")
             })),
-            authenticator: Arc::new(TokenAuthenticator::new(store.clone(), Timestamp::now)),
+            authenticator: Arc::new(TokenAuthenticator::new(store.clone(), Timestamp::now, mock_key)),
             credentials: Arc::new(StaticCredentials),
             approvals: Arc::new(NobodyApproves),
             store,

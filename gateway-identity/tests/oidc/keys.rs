@@ -309,7 +309,7 @@ async fn tls_front(idp: &Idp, dir: &Path) -> u16 {
             let (tcp, _) = listener.accept().await.unwrap();
             let server = server.clone();
             tokio::spawn(async move {
-                let mut outside = server.accept(tcp).await.ok()?;
+                let mut outside = server.accept(tcp, &[]).await.ok()?;
                 let mut inside = tokio::net::TcpStream::connect(target).await.ok()?;
                 tokio::io::copy_bidirectional(&mut outside, &mut inside)
                     .await
