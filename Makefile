@@ -20,7 +20,7 @@ help:
 	@echo 'make lint                  formatting, clippy, and cargo-deny where it is installed'
 	@echo 'make cases [ARGS=...]      only the cases, through the gateway'
 	@echo 'make prove-cases           the cases on the bare server: the attacks are real, the rest works'
-	@echo 'make bench [ARGS=--quick]  pgbench: direct, through a plain forwarder, through the gateway'
+	@echo 'make bench [ARGS=--quick]  direct, a plain forwarder, pgbouncer and the gateway, measured in one run'
 	@echo 'make docs                  the book: built where mdbook is installed, else its links are checked'
 	@echo 'make fuzz [ARGS=SECONDS]   each fuzz target for a while (needs a nightly toolchain and cargo-fuzz)'
 

@@ -51,6 +51,9 @@ command -v make >/dev/null || missing+=(make)
 if [[ $mode == test ]]; then
     command -v openssl >/dev/null || missing+=(openssl)
     command -v redis-server >/dev/null || missing+=(redis-server)
+    command -v valgrind >/dev/null || missing+=(valgrind)
+    command -v javac >/dev/null || missing+=(default-jdk-headless)
+    any /usr/share/java/postgresql.jar || missing+=(libpostgresql-jdbc-java)
     command -v python3 >/dev/null || missing+=(python3)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 fi

@@ -97,6 +97,7 @@ def test_the_trail_is_shown_by_resource(w):
         query(own.wire("reader"), "SELECT 'on-orders'")
         query(own.wire("reader", resource="other-db"), "SELECT 'on-other'")
         own.wire("reader").close()
+        ask(own, "migrator", "SHOW AUDIT")
         whole = ask(own, "migrator", "SHOW AUDIT").stdout
         check("on-orders" in whole and "on-other" in whole and "show audit" in whole, whole)
         part = ask(own, "writer", "SHOW AUDIT LIMIT 3").stdout

@@ -63,6 +63,8 @@ async fn revoke_token(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     operator::revoke_token(state.gateway.store().as_ref(), trail(&state), &id).await?;
+    // Its sessions need not wait until their credential is checked again.
+    state.gateway.live().end_credential(&id);
     Ok(StatusCode::NO_CONTENT)
 }
 
