@@ -44,10 +44,27 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// How often a drain looks whether it is done.
 const LOOK: Duration = Duration::from_millis(25);
 
+/// Raises the soft limit of open files to the hard one: each session has two sockets, and the soft limit is low for the
+/// sake of programs that use select(2).
+fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// Runs the gateway until a signal.
 pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     // Signals are caught from the first moment: one that comes during the start is a stop in order.
     let mut signals = Signals::new().context("signals cannot be caught")?;
+    allow_many_files();
     let config = Config::load(global)?;
     let policy = assemble::policies(&config)?;
     let issuers = assemble::issuers(&config)?;
