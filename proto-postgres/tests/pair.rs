@@ -571,6 +571,20 @@ fn a_transaction_sees_its_own_structure() {
     );
 }
 
+/// A portal ends with its run: a FETCH behind that Sync is told that there is none, however the answers come.
+#[test]
+fn a_fetch_behind_the_end_of_a_run_does_not_find_its_portal() {
+    told(
+        &[
+            parse("s1", "SELECT id FROM budget5"),
+            bind("p1", "s1"),
+            sync(),
+            query("FETCH ALL FROM p1"),
+        ],
+        "1 2 Z:I E:34000 Z:I",
+    );
+}
+
 /// PostgreSQL's unnamed statement is replaced when a Parse is read, refused or not; a skipped Parse, DEALLOCATE ALL
 /// and DISCARD ALL leave it. What each of these gives is what version 15 was seen to give.
 #[test]
