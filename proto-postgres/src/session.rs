@@ -326,11 +326,13 @@ impl Session {
                 .is_some_and(|pending| pending.run != self.run)
     }
 
-    /// Whether the server may still refuse a change of a name in an earlier run.
+    /// Whether the server may still refuse a change of a name in an earlier run, or that run's end, which takes
+    /// portals away, is not answered.
     pub(crate) fn names_are_unsettled(&self) -> bool {
-        self.pending
-            .iter()
-            .any(|pending| pending.change.is_some() && pending.run != self.run)
+        self.pending.iter().any(|pending| {
+            let changes = pending.change.is_some() || matches!(pending.expect, pending::Expect::Sync);
+            changes && pending.run != self.run
+        })
     }
 
     /// A COPY has ended, or will not begin; another one may have been forwarded behind it.

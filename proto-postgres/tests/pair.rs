@@ -571,6 +571,78 @@ fn a_transaction_sees_its_own_structure() {
     );
 }
 
+/// A portal ends with its run: a FETCH behind that Sync names what nobody knows, however the answers come, and is
+/// refused for it; it must not be judged by the portal that was.
+#[test]
+fn a_fetch_behind_the_end_of_a_run_does_not_find_its_portal() {
+    told(
+        &[
+            parse("s1", "SELECT id FROM budget5"),
+            bind("p1", "s1"),
+            sync(),
+            query("FETCH ALL FROM p1"),
+        ],
+        "1 2 Z:I E:42501 Z:I",
+    );
+}
+
+/// PostgreSQL's unnamed statement is replaced when a Parse is read, refused or not; a skipped Parse, DEALLOCATE ALL
+/// and DISCARD ALL leave it. What each of these gives is what version 15 was seen to give.
+#[test]
+fn the_unnamed_statement_lives_as_long_as_the_servers() {
+    let again = [bind("", ""), sync()].concat();
+    let scripts: [(Vec<u8>, &str); 5] = [
+        (
+            [unnamed("SAVEPOINT a"), unnamed("BEGIN"), sync(), again.clone()].concat(),
+            "1 2 E:25P01 Z:I 2 Z:I",
+        ),
+        (
+            [
+                unnamed(OPEN),
+                sync(),
+                parse("", "SELECT id FROM nowhere"),
+                unnamed(OPEN),
+                sync(),
+                again.clone(),
+            ]
+            .concat(),
+            "1 2 D D D C:SELECT 3 Z:I E:42P01 Z:I E:26000 Z:I",
+        ),
+        (
+            [
+                parse("", OPEN),
+                parse("", "SELECT id FROM nowhere"),
+                sync(),
+                again.clone(),
+            ]
+            .concat(),
+            "1 E:42P01 Z:I E:26000 Z:I",
+        ),
+        (
+            [
+                parse("", OPEN),
+                sync(),
+                parse("", "SELECT id FROM nowhere"),
+                sync(),
+                bind("p1", "s9"),
+                parse("", OPEN),
+                sync(),
+                again.clone(),
+            ]
+            .concat(),
+            "1 Z:I E:42P01 Z:I E:26000 Z:I E:26000 Z:I",
+        ),
+        (
+            [unnamed("DEALLOCATE ALL"), sync(), again].concat(),
+            "1 2 C:DEALLOCATE ALL Z:I 2 Z:I",
+        ),
+    ];
+    for (script, expected) in scripts {
+        assert_eq!(short(&bare(&script).1), expected);
+        as_bare_but_errors(&[script]);
+    }
+}
+
 mod random {
     use proptest::prelude::*;
 

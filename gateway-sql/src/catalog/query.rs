@@ -5,7 +5,9 @@
 ///
 /// A view's `reads` are `[relation oid, column number]` pairs from its rule's dependencies. Number 0 stands for all
 /// columns: a rule which uses a whole row leaves no trace of it in `pg_depend`, so its text is searched as well. Its
-/// functions come from the rule's text too, since built-in ones are pinned and have no dependency entry.
+/// functions come from the rule's text too, since built-in ones are pinned and have no dependency entry. Of a
+/// function's results those without a name are called `column` and their place, as the server calls them; a single one
+/// is called as the function is, and is left out.
 pub const CATALOG_QUERY: &str = r#"
 WITH ns AS (
   SELECT n.oid, n.nspname FROM pg_catalog.pg_namespace n
@@ -80,8 +82,11 @@ SELECT pg_catalog.json_build_object(
       'min_args', p.pronargs - p.pronargdefaults,
       'max_args', CASE WHEN p.provariadic <> 0 THEN NULL ELSE p.pronargs END,
       'extension', p.oid IN (SELECT ext.objid FROM ext),
-      'returns', (SELECT pg_catalog.json_agg(o.name) FROM ROWS FROM (pg_catalog.unnest(p.proargnames), pg_catalog.unnest(p.proargmodes)) o(name, mode)
-          WHERE o.mode IN ('o', 'b', 't')),
+      'returns', (SELECT pg_catalog.json_agg(coalesce(nullif(o.name, ''), pg_catalog.concat('column', o.place)) ORDER BY o.place)
+          FROM (SELECT a.name, pg_catalog.row_number() OVER (ORDER BY a.nr) AS place
+            FROM ROWS FROM (pg_catalog.unnest(p.proargnames), pg_catalog.unnest(p.proargmodes)) WITH ORDINALITY a(name, mode, nr)
+            WHERE a.mode IN ('o', 'b', 't')) o
+          HAVING pg_catalog.count(*) > 1 OR pg_catalog.max(o.name) <> ''),
       'returns_relation', (SELECT t.typrelid::pg_catalog.int8 FROM pg_catalog.pg_type t
           WHERE t.oid = p.prorettype AND t.typrelid <> 0)))
     FROM pg_catalog.pg_proc p JOIN ns n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang

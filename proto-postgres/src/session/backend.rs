@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use gateway_core::machine::{End, Fault, Outbound, Outcome, Parsed, Peer};
 use gateway_core::verdict::{Code, Decision, Denial};
 
+use super::names::{Change, Undone};
 use super::own::Question;
 use super::pending::{Expect, Pending, Running, Step};
 use super::withhold::withheld;
@@ -230,7 +231,7 @@ impl Session {
         let pending = self.pending.pop_front()?;
         if let Some(change) = &pending.change {
             self.names.confirm(change);
-            if let super::names::Change::Portal(name, ..) = change {
+            if let Change::Portal(name, _) = change {
                 self.declared.remove(name);
             }
         }
@@ -416,7 +417,7 @@ impl Session {
                 simple: false, error, ..
             }) => {
                 out.to_client.extend_from_slice(error);
-                self.skip_to_sync();
+                self.skip_to_sync(Undone::Refused);
                 Ok(Fate::Drop)
             }
             Some(Expect::Own(Step::Sync)) => Err(unexpected("an error")),
@@ -424,7 +425,7 @@ impl Session {
             Some(Expect::Execute(running)) => {
                 running.error = code.or_else(|| Some(sqlstate::INTERNAL_ERROR.to_owned()));
                 let cancelled = running.cancelled.take();
-                self.skip_to_sync();
+                self.skip_to_sync(Undone::Refused);
                 if let Some(frame) = cancelled {
                     out.to_client.extend_from_slice(&frame);
                     return Ok(Fate::Drop);
@@ -432,7 +433,7 @@ impl Session {
                 Ok(Fate::Pass)
             }
             Some(Expect::Parse | Expect::Bind | Expect::Describe | Expect::Close | Expect::Sync) => {
-                self.skip_to_sync();
+                self.skip_to_sync(Undone::Refused);
                 Ok(Fate::Pass)
             }
         }
@@ -452,13 +453,13 @@ impl Session {
             self.done();
         }
         self.own_answered();
-        self.skip_to_sync();
+        self.skip_to_sync(Undone::Skipped);
         Fate::Pass
     }
 
     /// After an error in the extended protocol the server skips all up to the next Sync: what was forwarded is not
-    /// answered, and what comes is not forwarded.
-    fn skip_to_sync(&mut self) {
+    /// answered, and what comes is not forwarded. `front`: what became of the first of these.
+    fn skip_to_sync(&mut self, front: Undone) {
         let mut skipped = Vec::new();
         while let Some(pending) = self.pending.pop_front() {
             if matches!(pending.expect, Expect::Sync) {
@@ -476,7 +477,12 @@ impl Session {
         }
         while let Some(pending) = skipped.pop() {
             if let Some(change) = pending.change {
-                self.undo(change);
+                let why = if skipped.is_empty() {
+                    front
+                } else {
+                    Undone::Skipped
+                };
+                self.undo(change, why);
             }
             if let Expect::Query(mut running) | Expect::Execute(mut running) | Expect::Function(mut running) =
                 pending.expect
@@ -488,21 +494,21 @@ impl Session {
         self.copy_ended();
     }
 
-    fn undo(&mut self, change: super::names::Change) {
-        use super::names::Change;
-        let name = match &change {
-            Change::Statement(name, ..) | Change::Portal(name, ..) => name.clone(),
-        };
-        let statement = matches!(change, Change::Statement(..));
-        self.names.undo(change);
-        if statement {
-            self.mirror_statement(&name);
-        } else if let Some(portal) = self.names.portal(&name) {
-            self.state.cursors.insert(name, portal.analyzed.cursor());
-        } else if let Some(cursor) = self.declared.get(&name) {
-            self.state.cursors.insert(name, cursor.clone());
-        } else {
-            self.state.cursors.remove(&name);
+    fn undo(&mut self, change: Change, why: Undone) {
+        self.names.undo(&change, why);
+        match change {
+            // SQL has no word for what is unnamed.
+            Change::Statement(name, _) | Change::Portal(name, _) if name.is_empty() => {}
+            Change::Statement(name, _) => self.mirror_statement(&name),
+            Change::Portal(name, _) => {
+                if let Some(portal) = self.names.portal(&name) {
+                    self.state.cursors.insert(name, portal.analyzed.cursor());
+                } else if let Some(cursor) = self.declared.get(&name) {
+                    self.state.cursors.insert(name, cursor.clone());
+                } else {
+                    self.state.cursors.remove(&name);
+                }
+            }
         }
     }
 

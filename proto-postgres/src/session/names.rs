@@ -1,11 +1,11 @@
 //! Prepared statements and portals: what the server will take a name for.
 //!
 //! A change is made as soon as its message is forwarded, since a pipeline goes on without waiting, and undone if
-//! the server refuses it. Within one run of messages up to a Sync that is exact: after an error the server skips
-//! all that follows. Across runs it would be a guess, so a message that uses a name with an unconfirmed change of an
-//! earlier run waits (see [`Names::is_settled`]).
+//! the server refuses or skips it. Within one run of messages up to a Sync that is exact: after an error the server
+//! skips all that follows. Across runs it would be a guess, so a message that uses a name with an unconfirmed change
+//! of an earlier run waits (see [`Names::is_settled`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use gateway_core::audit::Parameter;
@@ -47,11 +47,21 @@ pub struct Portal {
     pub epoch: Epoch,
 }
 
-/// What a name stands for, with the run of messages that changed it, until the server has confirmed.
+/// What a name stands for.
 #[derive(Debug)]
 struct Slot<T> {
+    /// As the server has confirmed.
+    settled: Option<Arc<T>>,
+    /// Changes that it has not answered, oldest first.
+    unconfirmed: VecDeque<Unconfirmed<T>>,
+}
+
+/// A change that the server has not answered.
+#[derive(Debug)]
+struct Unconfirmed<T> {
     value: Option<Arc<T>>,
-    unconfirmed: Option<u64>,
+    /// The run of messages that it belongs to.
+    run: u64,
     stamp: u64,
 }
 
@@ -67,24 +77,49 @@ pub enum Space {
 impl<T> Default for Slot<T> {
     fn default() -> Self {
         Self {
-            value: None,
-            unconfirmed: None,
-            stamp: 0,
+            settled: None,
+            unconfirmed: VecDeque::new(),
         }
     }
 }
 
-/// What a name stood for before a change.
-#[derive(Debug)]
-pub struct Before<T>(Slot<T>);
+impl<T> Slot<T> {
+    /// What the name stands for once the server has done all that was forwarded.
+    fn newest(&self) -> Option<&Arc<T>> {
+        match self.unconfirmed.back() {
+            Some(change) => change.value.as_ref(),
+            None => self.settled.as_ref(),
+        }
+    }
 
-/// A change that the server may still refuse.
+    fn newest_mut(&mut self) -> Option<&mut Arc<T>> {
+        match self.unconfirmed.back_mut() {
+            Some(change) => change.value.as_mut(),
+            None => self.settled.as_mut(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.settled.is_none() && self.unconfirmed.is_empty()
+    }
+}
+
+/// A change that the server may still refuse: the name, and the change's own stamp.
 #[derive(Debug)]
 pub enum Change {
-    /// Of a statement: what the name stood for before, and the change's own stamp.
-    Statement(String, Before<Prepared>, u64),
+    /// Of a statement.
+    Statement(String, u64),
     /// Of a portal.
-    Portal(String, Before<Portal>, u64),
+    Portal(String, u64),
+}
+
+/// Why the server has not done what was forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undone {
+    /// It answered with an error.
+    Refused,
+    /// It never read it, after the error of a message before.
+    Skipped,
 }
 
 /// Names that one session may hold, so that a client cannot grow our memory without end.
@@ -96,28 +131,26 @@ pub struct Names {
     statements: HashMap<String, Slot<Prepared>>,
     portals: HashMap<String, Slot<Portal>>,
     stamp: u64,
-    /// All changes up to this one are answered.
-    answered: u64,
 }
 
 impl Names {
     /// The statement of that name.
     pub fn statement(&self, name: &str) -> Option<&Arc<Prepared>> {
-        self.statements.get(name)?.value.as_ref()
+        self.statements.get(name)?.newest()
     }
 
     /// The portal of that name.
     pub fn portal(&self, name: &str) -> Option<&Arc<Portal>> {
-        self.portals.get(name)?.value.as_ref()
+        self.portals.get(name)?.newest()
     }
 
     /// Whether the name holds no unconfirmed change of an earlier run than `run`.
     pub fn is_settled(&self, space: Space, name: &str, run: u64) -> bool {
-        let unconfirmed = match space {
-            Space::Statement => self.statements.get(name).and_then(|slot| slot.unconfirmed),
-            Space::Portal => self.portals.get(name).and_then(|slot| slot.unconfirmed),
+        let changed = match space {
+            Space::Statement => self.statements.get(name).and_then(last_run),
+            Space::Portal => self.portals.get(name).and_then(last_run),
         };
-        unconfirmed.is_none_or(|changed| changed >= run)
+        changed.is_none_or(|changed| changed >= run)
     }
 
     /// Whether there is room for another name.
@@ -128,34 +161,32 @@ impl Names {
     /// Changes a statement; `None` takes it away.
     pub fn set_statement(&mut self, name: &str, value: Option<Prepared>, run: u64) -> Change {
         self.stamp = self.stamp.wrapping_add(1);
-        let before = change(&mut self.statements, name, value.map(Arc::new), run, self.stamp);
-        Change::Statement(name.to_owned(), before, self.stamp)
+        change(&mut self.statements, name, value.map(Arc::new), run, self.stamp);
+        Change::Statement(name.to_owned(), self.stamp)
     }
 
     /// Changes a portal; `None` takes it away.
     pub fn set_portal(&mut self, name: &str, value: Option<Portal>, run: u64) -> Change {
         self.stamp = self.stamp.wrapping_add(1);
-        let before = change(&mut self.portals, name, value.map(Arc::new), run, self.stamp);
-        Change::Portal(name.to_owned(), before, self.stamp)
+        change(&mut self.portals, name, value.map(Arc::new), run, self.stamp);
+        Change::Portal(name.to_owned(), self.stamp)
     }
 
     /// A newer analysis of the same text; the server is not asked about that.
     pub fn refresh_statement(&mut self, name: &str, analyzed: Analyzed, epoch: Epoch) {
-        if let Some(slot) = self.statements.get_mut(name)
-            && let Some(known) = &slot.value
-        {
-            slot.value = Some(Arc::new(Prepared {
+        if let Some(known) = self.statements.get_mut(name).and_then(Slot::newest_mut) {
+            *known = Arc::new(Prepared {
                 sql: known.sql.clone(),
                 analyzed,
                 epoch,
-            }));
+            });
         }
     }
 
-    /// Counts rows that a portal has given.
+    /// Counts rows that a portal has given. The server answers in order, so it is the one that is settled.
     pub fn add_rows(&mut self, portal: &str, rows: u64) {
         if let Some(slot) = self.portals.get_mut(portal)
-            && let Some(known) = &mut slot.value
+            && let Some(known) = &mut slot.settled
         {
             let known = Arc::make_mut(known);
             known.rows = known.rows.saturating_add(rows);
@@ -164,40 +195,40 @@ impl Names {
 
     /// The server has done it.
     pub fn confirm(&mut self, change: &Change) {
-        // The server answers in order.
         match change {
-            Change::Statement(name, _, stamp) => {
-                self.answered = self.answered.max(*stamp);
-                confirm(&mut self.statements, name, *stamp);
-            }
-            Change::Portal(name, _, stamp) => {
-                self.answered = self.answered.max(*stamp);
-                confirm(&mut self.portals, name, *stamp);
-            }
+            Change::Statement(name, stamp) => confirm(&mut self.statements, name, *stamp),
+            Change::Portal(name, stamp) => confirm(&mut self.portals, name, *stamp),
         }
     }
 
-    /// The server has refused or skipped it. Changes are undone newest first.
-    pub fn undo(&mut self, change: Change) {
+    /// The server has not done it. Changes are undone newest first.
+    ///
+    /// A Parse that the server reads takes the unnamed statement away even where it is refused; one that it skips
+    /// does not. A refused Bind is another matter: the server may have kept the unnamed portal that was, and it
+    /// runs nothing in its place.
+    pub fn undo(&mut self, change: &Change, why: Undone) {
         match change {
-            Change::Statement(name, before, stamp) => {
-                undo(&mut self.statements, name, before.0, stamp, self.answered);
+            Change::Statement(name, stamp) => {
+                let is_lost = name.is_empty() && why == Undone::Refused;
+                undo(&mut self.statements, name, *stamp, is_lost);
             }
-            Change::Portal(name, before, stamp) => {
-                undo(&mut self.portals, name, before.0, stamp, self.answered);
-            }
+            Change::Portal(name, stamp) => undo(&mut self.portals, name, *stamp, false),
         }
     }
 
     /// A transaction has ended: the portals of its runs are gone.
     pub fn end_portals(&mut self, run: u64) {
-        self.portals
-            .retain(|_, slot| slot.value.as_ref().is_some_and(|portal| portal.run > run));
+        self.portals.retain(|_, slot| {
+            if slot.settled.as_ref().is_some_and(|portal| portal.run <= run) {
+                slot.settled = None;
+            }
+            !slot.is_empty()
+        });
     }
 
-    /// All statements are gone (DEALLOCATE ALL, DISCARD ALL).
+    /// All statements but the unnamed one are gone (DEALLOCATE ALL, DISCARD ALL).
     pub fn clear_statements(&mut self) {
-        self.statements.clear();
+        self.statements.retain(|name, _| name.is_empty());
     }
 
     /// All portals are gone.
@@ -209,62 +240,55 @@ impl Names {
     pub fn statements(&self) -> impl Iterator<Item = (&str, &Arc<Prepared>)> {
         self.statements
             .iter()
-            .filter_map(|(name, slot)| Some((name.as_str(), slot.value.as_ref()?)))
+            .filter_map(|(name, slot)| Some((name.as_str(), slot.newest()?)))
     }
 }
 
-fn change<T>(
-    slots: &mut HashMap<String, Slot<T>>,
-    name: &str,
-    value: Option<Arc<T>>,
-    run: u64,
-    stamp: u64,
-) -> Before<T> {
-    let slot = Slot {
-        value,
-        unconfirmed: Some(run),
-        stamp,
-    };
+fn last_run<T>(slot: &Slot<T>) -> Option<u64> {
+    slot.unconfirmed.back().map(|change| change.run)
+}
+
+fn change<T>(slots: &mut HashMap<String, Slot<T>>, name: &str, value: Option<Arc<T>>, run: u64, stamp: u64) {
+    let change = Unconfirmed { value, run, stamp };
     match slots.get_mut(name) {
-        Some(known) => Before(std::mem::replace(known, slot)),
-        None => {
-            slots.insert(name.to_owned(), slot);
-            Before(Slot::default())
-        }
+        Some(slot) => slot.unconfirmed.push_back(change),
+        None => slots
+            .entry(name.to_owned())
+            .or_default()
+            .unconfirmed
+            .push_back(change),
     }
 }
 
 fn confirm<T>(slots: &mut HashMap<String, Slot<T>>, name: &str, stamp: u64) {
-    if let Some(slot) = slots.get_mut(name)
-        && slot.stamp == stamp
+    let Some(slot) = slots.get_mut(name) else {
+        return;
+    };
+    // The server answers in order, so it is the first one; where all names were cleared it is not there.
+    if slot
+        .unconfirmed
+        .front()
+        .is_some_and(|change| change.stamp == stamp)
+        && let Some(change) = slot.unconfirmed.pop_front()
     {
-        slot.unconfirmed = None;
-        if slot.value.is_none() {
-            slots.remove(name);
-        }
+        slot.settled = change.value;
+    }
+    if slot.is_empty() {
+        slots.remove(name);
     }
 }
 
-fn undo<T>(
-    slots: &mut HashMap<String, Slot<T>>,
-    name: String,
-    mut before: Slot<T>,
-    stamp: u64,
-    answered: u64,
-) {
-    // A newer change of the same name stands: only unnamed ones get there, and they replace whatever was.
-    if slots.get(&name).is_none_or(|slot| slot.stamp != stamp) {
+fn undo<T>(slots: &mut HashMap<String, Slot<T>>, name: &str, stamp: u64, is_lost: bool) {
+    let Some(slot) = slots.get_mut(name) else {
         return;
+    };
+    // Newer ones, of later runs, stand.
+    slot.unconfirmed.retain(|change| change.stamp != stamp);
+    if is_lost {
+        slot.settled = None;
     }
-    if before.stamp <= answered {
-        before.unconfirmed = None;
-    }
-    // The unnamed statement and portal are gone as soon as the server reads a message that replaces them. What is
-    // not confirmed stays, though it is nothing: its own undoing comes next.
-    if name.is_empty() || (before.value.is_none() && before.unconfirmed.is_none()) {
-        slots.remove(&name);
-    } else {
-        slots.insert(name, before);
+    if slot.is_empty() {
+        slots.remove(name);
     }
 }
 
@@ -292,8 +316,8 @@ mod tests {
         let mut names = Names::default();
         let made = names.set_statement("s", prepared("SELECT 1"), 1);
         let closed = names.set_statement("s", None, 1);
-        names.undo(closed);
-        names.undo(made);
+        names.undo(&closed, Undone::Skipped);
+        names.undo(&made, Undone::Skipped);
         assert_eq!(text(&names), None);
         assert!(names.is_settled(Space::Statement, "s", 2));
 
@@ -302,8 +326,8 @@ mod tests {
         let closed = names.set_statement("s", None, 3);
         let again = names.set_statement("s", prepared("SELECT 2"), 3);
         assert_eq!(text(&names), Some("SELECT 2"));
-        names.undo(again);
-        names.undo(closed);
+        names.undo(&again, Undone::Skipped);
+        names.undo(&closed, Undone::Skipped);
         assert_eq!(text(&names), Some("SELECT 1"));
         assert!(names.is_settled(Space::Statement, "s", 4));
     }
@@ -315,8 +339,53 @@ mod tests {
         let made = names.set_statement("s", prepared("SELECT 1"), 1);
         let closed = names.set_statement("s", None, 1);
         names.confirm(&made);
-        names.undo(closed);
+        names.undo(&closed, Undone::Skipped);
         assert_eq!(text(&names), Some("SELECT 1"));
         assert!(names.is_settled(Space::Statement, "s", 2));
+    }
+
+    /// What the server does with the unnamed statement: replaced when a Parse is read, untouched when it is skipped.
+    #[test]
+    fn the_unnamed_statement_outlives_a_skipped_parse_but_not_a_refused_one() {
+        let unnamed = |names: &Names| names.statement("").map(|prepared| prepared.sql.to_string());
+        let mut names = Names::default();
+        let made = names.set_statement("", prepared("SELECT 1"), 1);
+        names.confirm(&made);
+        let skipped = names.set_statement("", prepared("SELECT 2"), 2);
+        names.undo(&skipped, Undone::Skipped);
+        assert_eq!(unnamed(&names).as_deref(), Some("SELECT 1"));
+        let refused = names.set_statement("", prepared("SELECT 3"), 3);
+        names.undo(&refused, Undone::Refused);
+        assert_eq!(unnamed(&names), None);
+    }
+
+    /// A Parse of the unnamed statement does not wait for earlier runs; what they come to is what it is undone to.
+    #[test]
+    fn a_skipped_parse_is_undone_to_what_an_earlier_run_came_to() {
+        let unnamed = |names: &Names| names.statement("").map(|prepared| prepared.sql.to_string());
+        for (refused, left) in [(Undone::Refused, None), (Undone::Skipped, Some("SELECT 1"))] {
+            let mut names = Names::default();
+            let made = names.set_statement("", prepared("SELECT 1"), 1);
+            names.confirm(&made);
+            let second = names.set_statement("", prepared("SELECT 2"), 2);
+            let third = names.set_statement("", prepared("SELECT 3"), 3);
+            names.undo(&second, refused);
+            assert_eq!(unnamed(&names).as_deref(), Some("SELECT 3"));
+            names.undo(&third, Undone::Skipped);
+            assert_eq!(unnamed(&names).as_deref(), left);
+            assert!(names.is_settled(Space::Statement, "", 4));
+        }
+    }
+
+    /// DEALLOCATE ALL and DISCARD ALL take what has a name.
+    #[test]
+    fn clearing_all_statements_leaves_the_unnamed_one() {
+        let mut names = Names::default();
+        for name in ["", "s"] {
+            let made = names.set_statement(name, prepared("SELECT 1"), 1);
+            names.confirm(&made);
+        }
+        names.clear_statements();
+        assert!(names.statement("").is_some() && text(&names).is_none());
     }
 }

@@ -798,7 +798,7 @@ impl Server {
                 self.complete("PREPARE");
             }
             S::Deallocate(None) => {
-                self.statements.clear();
+                self.statements.retain(|name, _| name.is_empty());
                 self.complete("DEALLOCATE ALL");
             }
             S::Deallocate(Some(name)) => {
@@ -832,7 +832,7 @@ impl Server {
                 if self.block != Block::None || !simple {
                     return Err(("25001", "DISCARD ALL cannot run inside a transaction block"));
                 }
-                self.statements.clear();
+                self.statements.retain(|name, _| name.is_empty());
                 self.portals.clear();
                 self.path = vec!["public".to_owned()];
                 if let Some(transaction) = &mut self.transaction {
