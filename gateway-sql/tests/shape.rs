@@ -56,7 +56,7 @@ fn the_grammar_makes_texts_with_shapes() {
         compared += u32::from(one);
         shared += u32::from(two);
     }
-    println!("compared {compared}, shared {shared}");
+    eprintln!("compared {compared}, shared {shared}");
     assert!(
         compared > 20 && shared > 10,
         "compared {compared}, shared {shared}"
