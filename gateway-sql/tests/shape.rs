@@ -62,3 +62,27 @@ fn the_grammar_makes_texts_with_shapes() {
         "compared {compared}, shared {shared}"
     );
 }
+
+/// The corpus of the fuzz target, replayed.
+#[test]
+fn the_committed_corpus_holds() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/shape");
+    let files: Vec<_> = std::fs::read_dir(corpus)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    assert!(!files.is_empty());
+    for file in files {
+        let data = std::fs::read(&file).unwrap();
+        for choice in 0..40 {
+            let held = std::panic::catch_unwind(|| match data.split_first() {
+                Some((0, text)) => {
+                    let choices: Vec<u8> = (choice..choice + 20).collect();
+                    assert_alike(std::str::from_utf8(text).unwrap(), &mut Choices::of(&choices));
+                }
+                _ => shape::input(&data),
+            });
+            assert!(held.is_ok(), "{}", file.display());
+        }
+    }
+}
