@@ -191,7 +191,7 @@ fn assert_listed(client: bool, listed: &[&str]) {
     assert!(alike > rounds() / 10, "only {alike} were read by both");
     let unlisted: Vec<_> = reasons
         .iter()
-        .filter(|(reason, _)| !listed.iter().any(|listed| reason.as_str() == *listed))
+        .filter(|(reason, _)| !listed.contains(&reason.as_str()))
         .collect();
     assert!(unlisted.is_empty(), "{alike} alike; {unlisted:#?}");
 }

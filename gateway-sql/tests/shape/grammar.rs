@@ -1,5 +1,7 @@
 //! Statements with literals in every position, valid or nearly so.
 
+use super::words::*;
+
 /// Choices in the order of their bytes; the first of each, once they are used up.
 pub struct Choices<'a> {
     bytes: std::slice::Iter<'a, u8>,
@@ -24,182 +26,6 @@ impl<'a> Choices<'a> {
         these[self.roll(these.len())]
     }
 }
-
-const TABLES: [&str; 9] = [
-    "customers",
-    "orders",
-    "tickets",
-    "public.customers c",
-    "customers AS c",
-    "\"customers\"",
-    "orders o",
-    "nowhere",
-    "public . orders",
-];
-const COLUMNS: [&str; 26] = [
-    "id",
-    "email",
-    "c.ssn",
-    "name",
-    "status",
-    "subject",
-    "customer_id",
-    "\"1\"",
-    "\"'x'\"",
-    "\"a\"\"b\"",
-    "é",
-    "c . email",
-    "customers.email",
-    "c. limit",
-    "c. select",
-    "c.\"in\"",
-    "between",
-    "exists",
-    "\"select\"",
-    "c.*",
-    "*",
-    "$1",
-    "limits",
-    "e",
-    "c.offset",
-    "values",
-];
-const LITERALS: [&str; 30] = [
-    "1",
-    "'x'",
-    "0",
-    "'it''s'",
-    "2147483647",
-    "2147483648",
-    "999999999999999999",
-    "9999999999999999999",
-    "1.5",
-    ".5",
-    "1.",
-    "1e5",
-    "0x1F",
-    "1_000",
-    "''",
-    "'a\n'",
-    "'a'\n'b'",
-    "'a' 'b'",
-    "E'a'",
-    "e'\\''",
-    "B'1'",
-    "X'1f'",
-    "N'n'",
-    "U&'a'",
-    "$$a$$",
-    "NULL",
-    "true",
-    "'\\'",
-    "007",
-    "00000000000000000000001",
-];
-/// What is found in the catalog, and literals and operators that any lexer knows.
-const PLAIN_COLUMNS: [&str; 6] = ["c.id", "c.email", "c.ssn", "c.name", "email", "c.id"];
-const PLAIN_LITERALS: [&str; 8] = ["1", "'x'", "0", "'it''s'", "1.5", "2147483648", "''", "'%'"];
-const PLAIN_OPERATORS: [&str; 10] = ["=", "<>", "<", ">=", "+", "-", "||", "%", "~", "==="];
-const PLAIN_FUNCTIONS: [&str; 4] = ["lower", "max", "coalesce", "count"];
-const OPERATORS: [&str; 32] = [
-    "=",
-    "<>",
-    "<",
-    ">",
-    "<=",
-    ">=",
-    "!=",
-    "+",
-    "-",
-    "*",
-    "/",
-    "%",
-    "^",
-    "||",
-    "->",
-    "->>",
-    "#>",
-    "#>>",
-    "@>",
-    "<@",
-    "?",
-    "?|",
-    "?&",
-    "&&",
-    "~",
-    "!~*",
-    "^@",
-    "*-",
-    "@-",
-    "<->",
-    "OPERATOR(pg_catalog.=)",
-    "LIKE",
-];
-const TYPES: [&str; 16] = [
-    "text",
-    "regclass",
-    "int",
-    "numeric(10,2)",
-    "varchar(5)",
-    "char(1)[]",
-    "timestamp(3)",
-    "interval day to second(2)",
-    "pg_catalog.regclass",
-    "\"char\"",
-    "bit(3)",
-    "float(24)",
-    "int[3]",
-    "double precision",
-    "x. like",
-    "pg_catalog . in",
-];
-const FUNCTIONS: [&str; 16] = [
-    "lower",
-    "max",
-    "coalesce",
-    "nextval",
-    "set_config",
-    "pg_catalog.lower",
-    "like",
-    "x. in",
-    "x. values",
-    "x . and",
-    "\"in\"",
-    "greatest",
-    "nullif",
-    "row",
-    "dblink",
-    "count",
-];
-const SPACES: [&str; 12] = [
-    " ", " ", " ", " ", " ", " ", "\n", "\t", "\r\n", "  ", "", "\u{b}",
-];
-const STRAY: [&str; 24] = [
-    "(",
-    ")",
-    ",",
-    ";",
-    "::",
-    "[",
-    "]",
-    "'",
-    "\"",
-    "--",
-    "/*",
-    "*/",
-    "$1",
-    "AS",
-    "LIKE",
-    "IN",
-    "SELECT",
-    "'x'",
-    "1",
-    ".",
-    ":",
-    "UESCAPE '!'",
-    "COLLATE \"C\"",
-    "\\",
-];
 
 struct Writer<'c, 'a> {
     choices: &'c mut Choices<'a>,
@@ -641,7 +467,15 @@ impl Writer<'_, '_> {
                 "bit ( 3 ) '101'",
                 "a . limit '1'",
             ]),
-            14 | 15 => {
+            _ => self.special(),
+        }
+        self.depth -= 1;
+    }
+
+    /// Expressions with a syntax of their own.
+    fn special(&mut self) {
+        match self.choices.roll(12) {
+            0 | 1 => {
                 self.function();
                 self.in_parentheses(|w| {
                     w.maybe(8, |w| w.one_of(&["DISTINCT", "VARIADIC", "a =>", "a :="]));
@@ -657,7 +491,7 @@ impl Writer<'_, '_> {
                     ])
                 });
             }
-            16 => {
+            2 => {
                 self.put("CASE");
                 self.maybe(2, Self::expr);
                 self.put("WHEN");
@@ -668,12 +502,12 @@ impl Writer<'_, '_> {
                 self.expr();
                 self.put("END");
             }
-            17 => {
+            3 => {
                 self.put("ARRAY [");
                 self.list(Self::expr);
                 self.put("]");
             }
-            18 => {
+            4 => {
                 self.expr();
                 self.one_of(&[
                     "[ 1 ]",
@@ -685,8 +519,8 @@ impl Writer<'_, '_> {
                     "AT LOCAL",
                 ]);
             }
-            19 => self.in_parentheses(Self::select),
-            20 => self.one_of(&[
+            5 => self.in_parentheses(Self::select),
+            6 => self.one_of(&[
                 "extract ( year FROM d )",
                 "substring ( email FROM 1 FOR 2 )",
                 "position ( 'a' IN email )",
@@ -696,7 +530,7 @@ impl Writer<'_, '_> {
                 "extract ( 'year' FROM d )",
                 "normalize ( email , NFC )",
             ]),
-            21 => self.one_of(&[
+            7 => self.one_of(&[
                 "JSON_VALUE ( '{}' , '$.a' DEFAULT 1 ON EMPTY )",
                 "JSON_OBJECT ( 'a' : 1 )",
                 "XMLPARSE ( DOCUMENT '<a/>' )",
@@ -704,19 +538,19 @@ impl Writer<'_, '_> {
                 "JSON ( '{}' )",
                 "GROUPING ( id , email )",
             ]),
-            22 => {
+            8 => {
                 self.put("ROW (");
                 self.list(Self::expr);
                 self.put(")");
             }
-            23 => {
+            9 => {
                 self.in_parentheses(|w| w.list(Self::expr));
                 self.maybe(3, |w| {
                     w.put("::");
                     w.one_of(&TYPES);
                 });
             }
-            24 => self.one_of(&[
+            10 => self.one_of(&[
                 "'x'::regclass",
                 "('customers')::regclass",
                 "( 'x' ) [ 1 ]",
@@ -730,6 +564,5 @@ impl Writer<'_, '_> {
             ]),
             _ => self.condition(),
         }
-        self.depth -= 1;
     }
 }

@@ -4,6 +4,7 @@
 
 mod grammar;
 mod tree;
+mod words;
 
 use std::sync::LazyLock;
 
