@@ -2,7 +2,8 @@
 //!
 //! `message` walks the statements of a text; `statement` and `define` tell their kinds apart; `query`, `from`, `dml`
 //! and `expr` walk what reads and writes; `constants` reads the values of literals; `scope` finds what a name stands for; `calls` and `settings` judge what may
-//! do harm; `limit` judges conditions.
+//! do harm; `limit` judges conditions;
+//! `normalise` takes the literals out of a text.
 
 mod calls;
 mod constants;
@@ -13,6 +14,7 @@ mod from;
 mod limit;
 mod message;
 mod names;
+mod normalise;
 mod query;
 mod scope;
 mod settings;
@@ -21,6 +23,7 @@ mod summary;
 mod tables;
 mod walker;
 
+pub use normalise::normalise;
 pub(crate) use summary::clip;
 
 use crate::analysis::{Analysis, Operation, StatementAnalysis, StatementKind};
@@ -58,12 +61,4 @@ pub fn function_operations(
     session: &SessionState,
 ) -> Vec<Operation> {
     function_analysis(schema, name, catalog, session).operations
-}
-
-/// The text with its constants replaced by `$n`; `None` if the parser refuses it.
-pub fn normalise(sql: &str) -> Option<String> {
-    if sql.len() > crate::nesting::MAX_TEXT || crate::nesting::depth_bound(sql) > 1000 {
-        return None;
-    }
-    pg_query::normalize(sql).ok()
 }

@@ -32,6 +32,8 @@ enum Before {
     GroupWord,
     /// Any other word or quoted name.
     Word,
+    /// `.`: what comes next is a part of a name, whatever it looks like and however far away.
+    Dot,
     /// An operator.
     Operator,
     /// `,`
@@ -110,7 +112,8 @@ impl Lexer<'_> {
                 b'(' | b'[' => self.open(byte),
                 b')' | b']' => self.close()?,
                 b',' => self.one(Before::Comma),
-                b';' | b'.' => self.one(Before::Other),
+                b';' => self.one(Before::Other),
+                b'.' => self.one(Before::Dot),
                 _ if is(byte, OPERATOR) => self.operator()?,
                 // Control characters, backslashes, braces.
                 _ => return None,
@@ -151,8 +154,7 @@ impl Lexer<'_> {
             _ => {}
         }
         let word = self.sql.get(self.at..end)?;
-        self.before = if self.before == Before::Other && self.byte(self.at.wrapping_sub(1)) == Some(b'.') {
-            // A part of a name, whatever it looks like.
+        self.before = if self.before == Before::Dot {
             Before::Word
         } else {
             before(word)

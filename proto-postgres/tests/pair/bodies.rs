@@ -1,9 +1,10 @@
 //! The bodies of the fuzz targets; `fuzz/` calls them, and `fuzz_bodies.rs` replays the corpora with them.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::BytesMut;
 use gateway_core::machine::{End, Stage};
+use gateway_core::policy::{PolicyEngine, SchemaPart, Vocabulary, core_part};
 use gateway_sql::{Catalog, SessionState};
 use proto_postgres::wire::{backend, frame, frontend};
 
@@ -14,13 +15,14 @@ use super::message::{frames, text};
 pub type Body = fn(&[u8]);
 
 /// The targets by their names.
-pub const TARGETS: [(&str, Body); 6] = [
+pub const TARGETS: [(&str, Body); 7] = [
     ("frame", frame),
     ("frontend", frontend),
     ("backend", backend),
     ("startup", startup),
     ("session", session),
     ("analyze", analyze),
+    ("policy", policy),
 ];
 
 /// Frames are split alike however they arrive.
@@ -100,6 +102,45 @@ pub fn analyze(data: &[u8]) {
         assert_eq!(format!("{analysis:?}"), format!("{again:?}"));
     }
     let _ = gateway_sql::normalise(sql);
+}
+
+fn vocabulary() -> Arc<Vocabulary> {
+    static VOCABULARY: OnceLock<Arc<Vocabulary>> = OnceLock::new();
+    let merged = || {
+        let sql = SchemaPart::parse("postgres", gateway_sql::VOCABULARY).expect("a schema");
+        Arc::new(Vocabulary::merge(vec![core_part(), sql]).expect("one vocabulary"))
+    };
+    VOCABULARY.get_or_init(merged).clone()
+}
+
+/// A policy file loads, and then again as the same policies; or its faults are told, each with its place in the file.
+pub fn policy(data: &[u8]) {
+    let own = format!(
+        "gateway-policy-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    );
+    let dir = std::env::temp_dir().join(own);
+    std::fs::create_dir_all(&dir).expect("a directory");
+    std::fs::write(dir.join("one.cedar"), data).expect("a file");
+    let opened = PolicyEngine::open(&dir, vocabulary());
+    match &opened {
+        Ok(engine) => {
+            assert_eq!(engine.list().len(), engine.policies());
+            let again = engine.reload().expect("it was loaded before");
+            assert!(!again.changed);
+            assert_eq!(again.version, engine.status().version);
+        }
+        Err(errors) => {
+            assert!(!errors.0.is_empty());
+            let lines = data.iter().filter(|&&byte| byte == b'\n').count() + 1;
+            for error in &errors.0 {
+                assert!(error.line <= lines, "{error}");
+                assert!(!error.message.is_empty());
+            }
+        }
+    }
+    std::fs::remove_dir_all(&dir).expect("it is there");
 }
 
 struct Turn<'a> {
