@@ -1,9 +1,9 @@
 //! From a text to what it does.
 //!
 //! `message` walks the statements of a text; `statement` and `define` tell their kinds apart; `query`, `from`, `dml`
-//! and `expr` walk what reads and writes; `constants` reads the values of literals; `scope` finds what a name stands for; `calls` and `settings` judge what may
-//! do harm; `limit` judges conditions;
-//! `normalise` takes the literals out of a text.
+//! and `expr` walk what reads and writes; `constants` reads the values of literals; `scope` finds what a name stands
+//! for; `calls` and `settings` judge what may do harm; `limit` judges conditions; `normalise` takes the literals out of
+//! a text.
 
 mod calls;
 mod constants;
