@@ -131,7 +131,7 @@ def main():
     ask.add_argument("--gateway", required=True, help="the gateway's binary")
     ask.add_argument("--regress", type=pathlib.Path, default=os.environ.get("PG_REGRESS_DIR"), help="src/test/regress")
     ask.add_argument("--only", nargs="*", help="only these files")
-    ask.add_argument("--seconds", type=float, default=120, help="the most that one file may take")
+    ask.add_argument("--seconds", type=float, default=300, help="the most that one file may take")
     ask.add_argument("--show", action="store_true", help="print what differs")
     args = ask.parse_args()
     if not args.regress or not (pathlib.Path(args.regress) / "sql").is_dir():
