@@ -1,8 +1,11 @@
 //! What proved an identity is checked again while its sessions run: once for all sessions of one credential.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+use futures_util::FutureExt;
 
 use super::Gateway;
 
@@ -23,11 +26,14 @@ impl Gateway {
 
     async fn recheck(&self) {
         for id in self.live.credentials() {
-            match self.parts.authenticator.still_valid(&id).await {
-                Ok(true) => {}
-                Ok(false) => self.live.end_credential(&id),
+            let check = AssertUnwindSafe(self.parts.authenticator.still_valid(&id)).catch_unwind();
+            match check.await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => self.live.end_credential(&id),
                 // A store that can't be asked ends no session by itself: the expiry still bounds it.
-                Err(error) => tracing::warn!(%error, "a token could not be checked again"),
+                Ok(Err(error)) => tracing::warn!(%error, "a token could not be checked again"),
+                // One look serves all sessions, so a panic must not end the looks that follow.
+                Err(_) => tracing::error!("checking a token again panicked"),
             }
         }
     }

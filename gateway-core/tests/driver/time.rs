@@ -58,6 +58,20 @@ async fn a_revoked_token_ends_its_sessions_soon() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_while_tokens_are_checked_again_does_not_end_the_checks() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    world.identity.panics.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    world.identity.panics.store(false, Ordering::Relaxed);
+    let since = Instant::now();
+    world.identity.revoked.store(true, Ordering::Relaxed);
+    assert_eq!(line(&mut wire.client).await, "END session expired");
+    assert!(since.elapsed() <= Duration::from_secs(3));
+    assert_eq!(wire.end().await, End::Expired);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_operator_ends_a_session_and_no_other() {
     let world = World::new();
     let (one, mut other) = (world.session().await, world.session().await);

@@ -188,6 +188,8 @@ impl Approvals for Desk {
 pub(crate) struct Identity {
     pub(crate) expires: Mutex<Option<Duration>>,
     pub(crate) revoked: AtomicBool,
+    /// Whether checking again panics.
+    pub(crate) panics: AtomicBool,
 }
 
 #[async_trait]
@@ -209,6 +211,7 @@ impl Authenticator for Identity {
     }
 
     async fn still_valid(&self, _: &str) -> Result<bool, AuthError> {
+        assert!(!self.panics.load(Ordering::Relaxed), "as the test wants");
         Ok(!self.revoked.load(Ordering::Relaxed))
     }
 }
