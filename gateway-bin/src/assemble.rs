@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use gateway_core::adapter::Registry;
+use gateway_core::mask::MaskKey;
 use gateway_core::policy::{PolicyEngine, Vocabulary};
 use gateway_identity::MockKey;
 use gateway_identity::oidc::CheckedIssuers;
 use gateway_store::SqliteStore;
+use zeroize::Zeroizing;
 
 use crate::config::Config;
 
@@ -73,27 +75,35 @@ pub(crate) async fn store(data_dir: &Path) -> anyhow::Result<Arc<SqliteStore>> {
 
 /// What verifiers of unknown tokens are derived from: `data_dir/scram.key`, made at the first start.
 pub(crate) fn mock_key(data_dir: &Path) -> anyhow::Result<MockKey> {
+    let bytes = kept_key(data_dir, "scram.key")?;
+    Ok(MockKey::new(&bytes))
+}
+
+/// The key of keyed masks: `data_dir/mask.key`, made at the first start.
+pub(crate) fn mask_key(data_dir: &Path) -> anyhow::Result<MaskKey> {
+    let bytes = kept_key(data_dir, "mask.key")?;
+    Ok(MaskKey::new(&bytes))
+}
+
+/// A secret of 32 random bytes in a file of its owner's alone, which is made where there is none.
+fn kept_key(data_dir: &Path, name: &str) -> anyhow::Result<Zeroizing<[u8; 32]>> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt;
-    let path = data_dir.join("scram.key");
+    let path = data_dir.join(name);
     let about = || format!("the key `{}`", path.display());
     if !path.exists() {
         let temporary = path.with_extension("new");
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
-        let bytes = MockKey::generate()?;
+        let bytes = MaskKey::generate().with_context(about)?;
         let mut file = options.open(&temporary).with_context(about)?;
         file.write_all(bytes.as_slice()).with_context(about)?;
         file.sync_all().with_context(about)?;
         std::fs::rename(&temporary, &path).with_context(about)?;
     }
-    let bytes = std::fs::read(&path).with_context(about)?;
-    let Ok(bytes) = <&[u8; MockKey::LEN]>::try_from(bytes.as_slice()) else {
-        bail!(
-            "{} has not {} bytes; remove it, and another one is made",
-            about(),
-            MockKey::LEN
-        );
+    let bytes = Zeroizing::new(std::fs::read(&path).with_context(about)?);
+    let Ok(bytes) = <[u8; 32]>::try_from(bytes.as_slice()) else {
+        bail!("{} has not 32 bytes; remove it, and another one is made", about());
     };
-    Ok(MockKey::new(bytes))
+    Ok(Zeroizing::new(bytes))
 }

@@ -101,6 +101,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
             limits: config.limits.clone(),
             audit_options: config.audit.options(),
             tls_require: config.tls.require,
+            mask_key: assemble::mask_key(&config.data_dir)?,
             now: Timestamp::now,
         },
         config.resources.clone(),

@@ -121,6 +121,9 @@ pub enum Event {
         /// Why it was refused, as the client was told.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hint: Option<String>,
+        /// Tags whose data was masked in the answer.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        masked: Vec<String>,
         /// The policy version that decided.
         policy: String,
     },

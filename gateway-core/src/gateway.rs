@@ -11,6 +11,7 @@ use sha2::Digest as _;
 
 use crate::audit::{AuditMode, AuditSink, Event};
 use crate::limits::Limits;
+use crate::mask::MaskKey;
 use crate::operation::{Operation, Operations, truncate};
 use crate::own::OwnResource;
 use crate::principal::Authenticated;
@@ -53,6 +54,8 @@ pub struct Parts {
     pub audit_options: AuditOptions,
     /// `[tls] require`.
     pub tls_require: TlsRequire,
+    /// The key of keyed masks.
+    pub mask_key: MaskKey,
     /// The clock; tests put their own here.
     pub now: fn() -> Timestamp,
 }
@@ -189,6 +192,11 @@ impl Gateway {
     /// Bounds.
     pub fn limits(&self) -> &Limits {
         &self.parts.limits
+    }
+
+    /// The key of keyed masks.
+    pub fn mask_key(&self) -> &MaskKey {
+        &self.parts.mask_key
     }
 
     /// `[tls] require`.

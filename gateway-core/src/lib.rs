@@ -106,6 +106,7 @@ pub mod gateway;
 pub mod limits;
 pub mod listener;
 pub mod machine;
+pub mod mask;
 pub mod operation;
 pub mod own;
 pub mod policy;

@@ -158,6 +158,10 @@ pub struct Operation {
     /// The attributes of the action.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub context: BTreeMap<String, Value>,
+    /// The message can run without it: where it is an `unmask` that policy refuses, what the tag names is masked in
+    /// what comes back ([`Obligations::mask`](crate::verdict::Obligations::mask)) instead of refusing the message.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub or_mask: bool,
 }
 
 impl Operation {
@@ -167,6 +171,7 @@ impl Operation {
             action,
             object,
             context: BTreeMap::new(),
+            or_mask: false,
         }
     }
 
@@ -186,6 +191,14 @@ impl Operation {
     pub fn unmask(tag: &str, resource: &str) -> Self {
         Self::new(Action::UNMASK, Object::tag(tag))
             .with("resource", Value::Entity(EntityRef::resource(resource)))
+    }
+
+    /// The same, where the adapter masks the tag's data in the answer if policy refuses.
+    pub fn unmask_or_mask(tag: &str, resource: &str) -> Self {
+        Self {
+            or_mask: true,
+            ..Self::unmask(tag, resource)
+        }
     }
 }
 

@@ -105,6 +105,9 @@ pub struct Obligations {
     pub timeout: Option<Duration>,
     /// A reason must be stated (`@reason("required")`).
     pub reason_required: bool,
+    /// Tags whose data is masked in what comes back: the principal may not `unmask` them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub mask: BTreeSet<String>,
 }
 
 /// A refusal.

@@ -155,6 +155,10 @@ pub struct OutputColumn {
     pub name: Option<String>,
     /// Every column whose value it may carry, base columns of views, parents and partitions included.
     pub carries: BTreeSet<ColumnId>,
+    /// Whether its values are those of base columns as they stand there, not something made of them; or it carries none.
+    pub as_is: bool,
+    /// Its type as `schema.name`, where it is the value of a column; else empty.
+    pub type_name: String,
 }
 
 /// A column that is written.
@@ -312,12 +316,16 @@ pub struct StatementAnalysis {
     /// Every column that is read, base columns of views included, and the same column of parents and descendants: for
     /// looking up tags. Wider than the `read` operations.
     pub reads: BTreeSet<ColumnId>,
-    /// Columns of the result and what each may carry. Empty where there is no result, or where the columns can't be told
-    /// (a `*` over unknown columns): then each may carry all of `reads`. What an opaque call returns is not in here.
+    /// Columns of the result and what each may carry. Empty where there is no result, or an open one. What an opaque call
+    /// returns is not in here.
     pub outputs: Vec<OutputColumn>,
-    /// Columns whose values steer the result otherwise than as output: ranges, patterns, order, min and max, expressions
-    /// in conditions. Counts, null tests and equality of a bare column are not in here.
+    /// There is a result whose columns can't be told (a `*` over unknown columns): each may carry all of `reads`.
+    pub open_result: bool,
+    /// Columns whose values steer the statement otherwise than as output: ranges, patterns, order, min and max,
+    /// expressions in conditions, arguments of what may fail, give rows or tell others.
     pub compared: BTreeSet<ColumnId>,
+    /// Columns of which no more is used than whether they are NULL, how many there are, and which whole values are equal.
+    pub tested: BTreeSet<ColumnId>,
     /// Columns that are written, with what the value written may carry.
     pub assignments: Vec<Assignment>,
     /// What it changes in the session.
@@ -348,7 +356,9 @@ impl StatementAnalysis {
             summary: String::new(),
             reads: BTreeSet::new(),
             outputs: Vec::new(),
+            open_result: false,
             compared: BTreeSet::new(),
+            tested: BTreeSet::new(),
             assignments: Vec::new(),
             effects: Vec::new(),
             kind,
@@ -384,14 +394,18 @@ impl StatementAnalysis {
             .sort_by_key(|operation| operation.action == Action::Read);
         self.reads.extend(other.reads.iter().cloned());
         self.compared.extend(other.compared.iter().cloned());
+        self.tested.extend(other.tested.iter().cloned());
         self.assignments.extend(other.assignments.iter().cloned());
         if self.outputs.len() == other.outputs.len() {
             for (own, output) in self.outputs.iter_mut().zip(&other.outputs) {
                 own.carries.extend(output.carries.iter().cloned());
+                own.as_is &= output.as_is;
             }
         } else {
             self.outputs.clear();
+            self.open_result = true;
         }
+        self.open_result |= other.open_result;
         for effect in &other.effects {
             if !self.effects.contains(effect) {
                 self.effects.push(effect.clone());

@@ -5,6 +5,7 @@
 //! for; `calls` and `settings` judge what may do harm; `limit` judges conditions; `normalise` takes the literals out of
 //! a text.
 
+mod as_is;
 mod calls;
 mod constants;
 mod define;

@@ -116,7 +116,7 @@ pub struct Relation {
     pub definition: Option<String>,
     /// What each column of a view may carry, made from `definition` when first asked for.
     #[serde(skip)]
-    pub(crate) lineage: OnceLock<Vec<BTreeSet<ColumnId>>>,
+    pub(crate) lineage: OnceLock<Vec<(BTreeSet<ColumnId>, bool)>>,
 }
 
 impl Relation {

@@ -17,6 +17,8 @@ pub struct TempRelation {
     pub column_carries: HashMap<String, BTreeSet<ColumnId>>,
     /// What every column may carry, since rows were written into it from elsewhere.
     pub carries: BTreeSet<ColumnId>,
+    /// Columns whose values are those of base columns as they are.
+    pub as_is: BTreeSet<String>,
     /// What reading it asks besides `temp` (a temporary view reads on).
     pub operations: Vec<Operation>,
 }
@@ -29,6 +31,7 @@ impl TempRelation {
             kind: RelationKind::Table,
             column_carries: HashMap::new(),
             carries: BTreeSet::new(),
+            as_is: BTreeSet::new(),
             operations: Vec::new(),
         }
     }
@@ -50,8 +53,12 @@ pub struct Cursor {
     pub reads: BTreeSet<ColumnId>,
     /// Columns of its rows.
     pub outputs: Vec<OutputColumn>,
+    /// See [`crate::StatementAnalysis::open_result`].
+    pub open_result: bool,
     /// See [`crate::StatementAnalysis::compared`].
     pub compared: BTreeSet<ColumnId>,
+    /// See [`crate::StatementAnalysis::tested`].
+    pub tested: BTreeSet<ColumnId>,
     /// Its query calls a function whose body is not understood.
     pub opaque_call: bool,
     /// See [`crate::StatementAnalysis::forbidden`].

@@ -63,7 +63,7 @@ fn resource(address: &str, login: &str, password: &serde_json::Value) -> Fallibl
     }))?))
 }
 
-fn gateway(resource: Arc<Resource>) -> Arc<Gateway> {
+fn gateway(resource: Arc<Resource>) -> Fallible<Arc<Gateway>> {
     let parts = Parts {
         policy: Arc::new(PolicyFn::new("reading-only", reading_only)),
         audit: Arc::new(Told(|at, event: &gateway_core::audit::Event| {
@@ -81,16 +81,20 @@ fn gateway(resource: Arc<Resource>) -> Arc<Gateway> {
             literals: true,
         },
         tls_require: TlsRequire::Remote,
+        mask_key: gateway_core::mask::MaskKey::ephemeral()?,
         now: jiff::Timestamp::now,
     };
-    Gateway::new(parts, BTreeMap::from([(resource.name.clone(), resource)]))
+    Ok(Gateway::new(
+        parts,
+        BTreeMap::from([(resource.name.clone(), resource)]),
+    ))
 }
 
 /// The server's own accept loop. Connections of other kinds would be told apart here.
 async fn serve(listener: TcpListener, resource: Arc<Resource>, data_dir: &Path) -> Fallible<()> {
     let adapter = Arc::new(PostgresAdapter::default());
     adapter.check_resource(&resource)?;
-    let gateway = gateway(resource);
+    let gateway = gateway(resource)?;
     let tls = Arc::new(ServerTls::open(TlsConfig::default(), data_dir)?);
     loop {
         let (tcp, peer) = listener.accept().await?;

@@ -155,6 +155,7 @@ async fn scope() -> Result<SessionScope> {
             literals: true,
         },
         tls_require: TlsRequire::default(),
+        mask_key: gateway_core::mask::MaskKey::new(&[0; 32]),
         now: Timestamp::now,
     };
     let gateway = Gateway::new(parts, BTreeMap::from([("bench".to_owned(), Arc::new(resource))]));
@@ -412,6 +413,7 @@ fn main() -> Result<()> {
         statement_bytes: 1 << 20,
         parameter_bytes: 1 << 20,
         withhold: false,
+        mask_key: gateway_core::mask::MaskKey::new(&[0; 32]),
         nonce: "gateway".to_owned(),
     };
     let parameters = [

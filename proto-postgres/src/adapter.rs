@@ -345,6 +345,7 @@ impl ProtocolAdapter for PostgresAdapter {
             login: target.login.clone(),
             statement_bytes: limits.statement_bytes,
             parameter_bytes: limits.parameter_bytes,
+            mask_key: connection.gateway.mask_key().clone(),
             nonce: key.nonce(),
         };
         let changed = {

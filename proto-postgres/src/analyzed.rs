@@ -7,10 +7,14 @@ use std::sync::{Arc, OnceLock};
 
 use equivalent::Equivalent;
 use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations};
+use gateway_core::resource::Mask;
 use gateway_sql as sql;
 use moka::sync::Cache;
+use parking_lot::Mutex;
 
+use crate::mask::plan::Plan;
 use crate::structure::Structure;
+use crate::tags::{TagIndex, Use};
 
 /// Bytes of texts (with an allowance for what is known of each) that are kept for one structure.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -55,10 +59,22 @@ pub struct Meaning {
     pub copy_ins: usize,
     /// Whether it resolves names at all.
     pub names: bool,
+    /// Whether it reads, or writes to a table with, data that has a tag: then texts of the target about it may quote it.
+    pub touches_tags: bool,
+    /// Tags that it runs only with the right to see.
+    pub unmasked: BTreeSet<String>,
     /// Whether it is what every text of the same shape does.
     of_shape: bool,
     normalised: OnceLock<Arc<str>>,
+    tags: Arc<TagIndex>,
+    plans: Mutex<Plans>,
 }
+
+/// What is masked, by the tags that are hidden: principals differ in few ways.
+type Plans = Vec<(BTreeSet<String>, Option<Arc<Plan>>)>;
+
+/// Most plans that one text keeps.
+const MAX_PLANS: usize = 8;
 
 impl Analyzed {
     /// Analyses a text.
@@ -86,21 +102,18 @@ impl Meaning {
         let statements = analysis.statements;
         let mut list: Vec<Operation> = Vec::new();
         let mut seen = BTreeSet::new();
-        let mut tags = BTreeSet::new();
+        let mut asked = Asked::default();
         for statement in &statements {
             for operation in &statement.operations {
                 if seen.insert(operation) {
                     list.push(translate(operation, resource, database));
                 }
             }
-            for column in &statement.reads {
-                tags.extend(structure.tags.of_column(column).map(str::to_owned));
-            }
-            if statement.opaque_call {
-                tags.extend(structure.tags.all().iter().cloned());
-            }
+            asked.add(statement, &structure.tags);
         }
-        list.extend(tags.iter().map(|tag| Operation::unmask(tag, resource)));
+        list.extend(asked.plainly.iter().map(|tag| Operation::unmask(tag, resource)));
+        let masked = asked.or_masked.difference(&asked.plainly);
+        list.extend(masked.map(|tag| Operation::unmask_or_mask(tag, resource)));
         let summary = match statements.as_slice() {
             [] => "empty statement".to_owned(),
             several => several
@@ -126,10 +139,31 @@ impl Meaning {
                 .filter(|s| s.kind == sql::StatementKind::CopyIn)
                 .count(),
             names: statements.iter().any(|s| needs_names(s.kind)),
+            touches_tags: !structure.tags.is_empty() && statements.iter().any(|s| touches_tags(s, structure)),
+            unmasked: asked.plainly,
             of_shape,
             statements,
             normalised: OnceLock::new(),
+            tags: structure.tags.clone(),
+            plans: Mutex::default(),
         }
+    }
+
+    /// What is masked in its results where these tags are hidden.
+    pub fn plan(&self, hidden: &BTreeSet<String>) -> Option<Arc<Plan>> {
+        if hidden.is_empty() {
+            return None;
+        }
+        let mut plans = self.plans.lock();
+        if let Some((_, known)) = plans.iter().find(|(tags, _)| tags == hidden) {
+            return known.clone();
+        }
+        let plan = Plan::new(&self.statements, hidden, &self.tags).map(Arc::new);
+        if plans.len() >= MAX_PLANS {
+            plans.remove(0);
+        }
+        plans.push((hidden.clone(), plan.clone()));
+        plan
     }
 
     /// What FETCH asks of a portal that runs this.
@@ -139,6 +173,9 @@ impl Meaning {
             cursor.operations.extend(statement.operations.iter().cloned());
             cursor.reads.extend(statement.reads.iter().cloned());
             cursor.outputs.clone_from(&statement.outputs);
+            cursor.open_result |= statement.open_result;
+            cursor.compared.extend(statement.compared.iter().cloned());
+            cursor.tested.extend(statement.tested.iter().cloned());
             cursor.opaque_call |= statement.opaque_call;
             cursor.forbidden = cursor.forbidden.or_else(|| statement.forbidden.clone());
         }
@@ -154,6 +191,105 @@ impl Meaning {
                 .iter()
                 .any(|s| matches!(s.kind, Kind::Execute | Kind::Fetch | Kind::Explain))
     }
+}
+
+/// The tags whose `unmask` a message asks for.
+#[derive(Default)]
+struct Asked {
+    /// Without it the message does not run.
+    plainly: BTreeSet<String>,
+    /// Without it the message runs, and the data is masked.
+    or_masked: BTreeSet<String>,
+}
+
+impl Asked {
+    fn add(&mut self, statement: &sql::StatementAnalysis, tags: &TagIndex) {
+        use sql::{Effect, StatementKind as Kind};
+        if statement.opaque_call {
+            self.plainly.extend(tags.all().iter().cloned());
+        }
+        let plain = |column: &sql::ColumnId| tags.of_column(column).map(str::to_owned).collect::<Vec<_>>();
+        let results = matches!(
+            statement.kind,
+            Kind::Select
+                | Kind::Insert
+                | Kind::Update
+                | Kind::Delete
+                | Kind::Merge
+                | Kind::Declare
+                | Kind::Fetch
+                | Kind::Execute
+        );
+        // A temporary table is made of rows that keep their tags; another one's columns would have to have them.
+        let copies = statement.kind == Kind::CreateTableAs
+            && statement
+                .operations
+                .iter()
+                .all(|o| o.action != sql::Action::Define);
+        if !(results || copies) || statement.open_result {
+            self.plainly.extend(statement.reads.iter().flat_map(plain));
+            return;
+        }
+        for (columns, used) in [
+            (&statement.compared, Use::Compared),
+            (&statement.tested, Use::Tested),
+        ] {
+            let forbid = columns.iter().flat_map(|column| tags.that_forbid(used, column));
+            self.plainly.extend(forbid.map(str::to_owned));
+        }
+        for assignment in &statement.assignments {
+            let own: Vec<_> = tags.of_column(&assignment.target).collect();
+            let carried = assignment
+                .carries
+                .iter()
+                .flat_map(|column| tags.of_column(column));
+            self.plainly
+                .extend(carried.filter(|tag| !own.contains(tag)).map(str::to_owned));
+        }
+        // What a temporary table's constraints say of a value that is written shows in whether it fails.
+        for effect in &statement.effects {
+            if let Effect::TempWritten { carries, .. } = effect {
+                self.plainly.extend(carries.iter().flat_map(plain));
+            }
+        }
+        for column in statement.outputs.iter().flat_map(|output| &output.carries) {
+            for (tag, mask) in tags.masks_of_column(column) {
+                // Tokens can't be given yet, and a weaker mask is not what was asked for.
+                if mask == Mask::Token {
+                    self.plainly.insert(tag.to_owned());
+                } else {
+                    self.or_masked.insert(tag.to_owned());
+                }
+            }
+        }
+    }
+}
+
+/// Whether a statement reads data that has a tag, or writes to a table that has some.
+fn touches_tags(statement: &sql::StatementAnalysis, structure: &Structure) -> bool {
+    let tags = &structure.tags;
+    let tagged = |column: &sql::ColumnId| tags.of_column(column).next().is_some();
+    statement.opaque_call
+        || statement.open_result
+        || statement.reads.iter().any(tagged)
+        || statement
+            .operations
+            .iter()
+            .any(|operation| match &operation.object {
+                sql::Object::Table { schema, name } => {
+                    structure.catalog.relation(schema, name).is_none_or(|relation| {
+                        let mut columns = relation.columns.iter();
+                        columns.any(|column| {
+                            tagged(&sql::ColumnId {
+                                schema: schema.clone(),
+                                table: name.clone(),
+                                column: column.name.clone(),
+                            })
+                        })
+                    })
+                }
+                _ => false,
+            })
 }
 
 /// Kinds of statements that mean the same whatever the search path.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use gateway_core::audit::Parameter;
 use gateway_core::machine::{Fault, Inspection, Outbound, Question, Stage, Statement};
-use gateway_core::operation::Operations;
+use gateway_core::operation::{Operation, Operations};
 use gateway_core::verdict::{Code, Denial};
 use gateway_sql as sql;
 
@@ -214,11 +214,19 @@ impl Session {
             action: sql::Action::Unknown,
             object: sql::Object::Resource,
         };
-        let operation = translate(&unknown, &self.settings.resource, &self.settings.database);
+        let mut operations = vec![translate(
+            &unknown,
+            &self.settings.resource,
+            &self.settings.database,
+        )];
+        // What it gives back may be anything of the resource.
+        let tags = self.structure().map(|structure| structure.tags.clone());
+        let tags = tags.iter().flat_map(|tags| tags.all());
+        operations.extend(tags.map(|tag| Operation::unmask(tag, &self.settings.resource)));
         let text: Arc<str> = format!("FunctionCall {oid}").into();
         Inspection::Ask(Question {
             operations: Arc::new(Operations::new(
-                vec![operation],
+                operations,
                 format!("call function {oid} by FunctionCall"),
             )),
             statement: Some(Statement {

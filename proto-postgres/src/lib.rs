@@ -22,6 +22,7 @@ mod authenticate;
 mod cancel;
 mod inspect;
 pub mod login;
+pub mod mask;
 mod rewrite;
 pub mod session;
 pub mod structure;

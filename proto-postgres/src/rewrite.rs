@@ -5,11 +5,12 @@ use gateway_core::gateway::PREPARED;
 use gateway_core::machine::{End, Fault, Outbound, Outcome, Peer};
 use gateway_core::verdict::{Code, Decision, Obligations, Ruling};
 
+use crate::analyzed::Analyzed;
 use crate::session::names::Prepared;
 use crate::session::pending::{Effects, Expect, Pending, Running};
 use crate::session::{Message, Session, Wrong};
 use crate::wire::backend::{ErrorBuilder, Severity, sqlstate};
-use crate::wire::frontend::Execute;
+use crate::wire::frontend::{Describe, Execute, Target};
 
 /// The SQLSTATE of an approval that is still open when the hold window is over.
 pub const APPROVAL_PENDING: &str = "PA001";
@@ -212,7 +213,7 @@ impl Session {
                 analyzed: Some(analyzed),
                 ..
             } => {
-                let running = self.running(ticket, &analyzed, obligations.rows);
+                let running = self.running(ticket, &analyzed, obligations, obligations.rows);
                 self.push(Expect::Query(running));
                 self.end_run();
                 Self::forward(&frame, out);
@@ -255,8 +256,18 @@ impl Session {
             } => {
                 let given = self.names.portal(&portal).map_or(0, |known| known.rows);
                 let budget = obligations.rows.map(|rows| rows.saturating_sub(given));
-                let mut running = self.running(ticket, &analyzed, budget);
+                let mut running = self.running(ticket, &analyzed, obligations, budget);
                 running.portal.clone_from(&portal);
+                if running.plan.is_some() {
+                    // What the client has been told of the portal's columns, if anything, binds nobody.
+                    let describe = Describe {
+                        target: Target::Portal,
+                        name: frame_portal(&frame),
+                    };
+                    let encoded = describe.encode(&mut out.to_target);
+                    encoded.map_err(|error| Fault::client(error.to_string()))?;
+                    self.extended(Expect::Layout, None);
+                }
                 self.extended(Expect::Execute(running), None);
                 match limited(max_rows, budget) {
                     None => Self::forward(&frame, out),
@@ -296,7 +307,13 @@ impl Session {
         });
     }
 
-    fn running(&mut self, ticket: u64, analyzed: &crate::analyzed::Analyzed, budget: Option<u64>) -> Running {
+    fn running(
+        &mut self,
+        ticket: u64,
+        analyzed: &Analyzed,
+        obligations: &Obligations,
+        budget: Option<u64>,
+    ) -> Running {
         if analyzed.copy_ins > 0 {
             self.expect_copy();
         }
@@ -305,6 +322,8 @@ impl Session {
             budget,
             effects: Effects::of(analyzed),
             copy_ins: analyzed.copy_ins,
+            plan: analyzed.plan(&obligations.mask),
+            analyzed: Some(analyzed.clone()),
             ..Running::default()
         }
     }

@@ -19,6 +19,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use gateway_core::audit::Parameter;
 use gateway_core::machine::{End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession};
+use gateway_core::mask::MaskKey;
 use gateway_core::verdict::{Decision, Ruling};
 use gateway_sql::SessionState;
 
@@ -59,6 +60,8 @@ pub struct Settings {
     /// Whether the principal may not unmask every tag of the resource: texts of the target that may carry tagged
     /// values are then withheld.
     pub withhold: bool,
+    /// The key of keyed masks.
+    pub mask_key: MaskKey,
     /// A suffix that no client can guess, for the names of the gateway's own statements.
     pub nonce: String,
 }
@@ -223,6 +226,8 @@ pub struct Session {
     pub(crate) transaction: TransactionStatus,
     pub(crate) encoding: ClientEncoding,
     server_utf8: bool,
+    /// Whether the session writes dates in ISO style.
+    pub(crate) iso_dates: bool,
     /// Bytes of a long message that still go through untouched, by direction.
     pub(crate) pass_target: usize,
     pub(crate) pass_client: usize,
@@ -283,6 +288,7 @@ impl Session {
             transaction: TransactionStatus::Idle,
             encoding: ClientEncoding::Utf8,
             server_utf8: true,
+            iso_dates: false,
             pass_target: 0,
             pass_client: 0,
             drop_client: 0,
@@ -380,6 +386,7 @@ impl Session {
                 };
             }
             b"server_encoding" => self.server_utf8 = &*value == "UTF8",
+            b"DateStyle" => self.iso_dates = value.starts_with("ISO"),
             b"standard_conforming_strings" => self.state.standard_conforming_strings = &*value != "off",
             _ => {}
         }

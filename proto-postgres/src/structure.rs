@@ -1,13 +1,13 @@
 //! The structure of a target's databases: read with the gateway's own login, shared by all sessions, kept fresh.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use gateway_core::gateway::Gateway;
 use gateway_core::resource::Resource;
-use gateway_sql::{CATALOG_QUERY, Catalog};
+use gateway_sql::{CATALOG_QUERY, Catalog, ColumnId};
 use parking_lot::Mutex;
 
 use crate::analyzed::AnalysisCache;
@@ -47,6 +47,8 @@ pub struct Structure {
     pub cache: AnalysisCache,
     /// Tells two structures apart; over all databases.
     pub version: u64,
+    /// Columns that have a tag, by the numbers that the server describes them with.
+    tagged: OnceLock<HashMap<(u32, i16), ColumnId>>,
     superseded: AtomicBool,
 }
 
@@ -61,8 +63,38 @@ impl Structure {
             tags,
             cache: AnalysisCache::default(),
             version,
+            tagged: OnceLock::new(),
             superseded: AtomicBool::new(false),
         }
+    }
+
+    /// The column that the server describes by these numbers, if it has a tag.
+    pub fn tagged_column(&self, table: u32, column: i16) -> Option<&ColumnId> {
+        if table == 0 {
+            return None;
+        }
+        let tagged = self.tagged.get_or_init(|| {
+            let mut tagged = HashMap::new();
+            if self.tags.is_empty() {
+                return tagged;
+            }
+            for relation in self.catalog.relations() {
+                for column in &relation.columns {
+                    let id = ColumnId {
+                        schema: relation.schema.clone(),
+                        table: relation.name.clone(),
+                        column: column.name.clone(),
+                    };
+                    if let (Ok(table), Ok(number)) = (u32::try_from(relation.oid), i16::try_from(column.num))
+                        && self.tags.of_column(&id).next().is_some()
+                    {
+                        tagged.insert((table, number), id);
+                    }
+                }
+            }
+            tagged
+        });
+        tagged.get(&(table, column))
     }
 
     /// Whether it is known that the target has changed since.

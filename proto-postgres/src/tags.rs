@@ -3,14 +3,31 @@
 use std::collections::BTreeSet;
 
 use gateway_core::adapter::ConfigProblem;
-use gateway_core::resource::Resource;
+use gateway_core::resource::{Mask, Predicates, Resource};
 use gateway_sql::ColumnId;
 
 /// The tags of one resource.
 #[derive(Debug, Clone, Default)]
 pub struct TagIndex {
-    rules: Vec<(String, Pattern)>,
+    rules: Vec<Rule>,
     all: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    tag: String,
+    pattern: Pattern,
+    mask: Mask,
+    predicates: Predicates,
+}
+
+/// In what way a statement uses a column beside giving its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Counted, tested for NULL, or compared for equality as a whole.
+    Tested,
+    /// Otherwise: ranges, patterns, order, what may fail.
+    Compared,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +65,12 @@ impl TagIndex {
                         resource.name, rule.tag
                     ))
                 })?;
-                index.rules.push((rule.tag.clone(), pattern));
+                index.rules.push(Rule {
+                    tag: rule.tag.clone(),
+                    pattern,
+                    mask: rule.mask,
+                    predicates: rule.predicates,
+                });
             }
         }
         Ok(index)
@@ -56,12 +78,36 @@ impl TagIndex {
 
     /// The tags of one column.
     pub fn of_column<'a>(&'a self, column: &'a ColumnId) -> impl Iterator<Item = &'a str> {
-        self.rules.iter().filter_map(move |(tag, pattern)| {
-            let hit = pattern.schema.matches(&column.schema)
+        self.rules_of(column).map(|rule| rule.tag.as_str())
+    }
+
+    fn rules_of<'a>(&'a self, column: &'a ColumnId) -> impl Iterator<Item = &'a Rule> {
+        self.rules.iter().filter(move |rule| {
+            let pattern = &rule.pattern;
+            pattern.schema.matches(&column.schema)
                 && pattern.table.matches(&column.table)
-                && pattern.column.matches(&column.column);
-            hit.then_some(tag.as_str())
+                && pattern.column.matches(&column.column)
         })
+    }
+
+    /// The tags of one column, with the mask that each asks for.
+    pub fn masks_of_column<'a>(&'a self, column: &'a ColumnId) -> impl Iterator<Item = (&'a str, Mask)> {
+        self.rules_of(column).map(|rule| (rule.tag.as_str(), rule.mask))
+    }
+
+    /// The tags of one column that must not be masked for a statement that uses it so.
+    pub fn that_forbid<'a>(&'a self, used: Use, column: &'a ColumnId) -> impl Iterator<Item = &'a str> {
+        self.rules_of(column)
+            .filter(move |rule| match (rule.predicates, used) {
+                (Predicates::Allow, _) | (Predicates::Equality, Use::Tested) => false,
+                (Predicates::Equality, Use::Compared) | (Predicates::Deny, _) => true,
+            })
+            .map(|rule| rule.tag.as_str())
+    }
+
+    /// Whether no column has a tag.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
     }
 
     /// All tags of the resource.

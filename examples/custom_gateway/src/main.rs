@@ -110,6 +110,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
                 literals: true,
             },
             tls_require: TlsRequire::Remote,
+            mask_key: gateway_core::mask::MaskKey::ephemeral()?,
             now: Timestamp::now,
         },
         resources,

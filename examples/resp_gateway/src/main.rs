@@ -78,6 +78,7 @@ async fn main() -> anyhow::Result<()> {
                 literals: true,
             },
             tls_require: TlsRequire::Remote,
+            mask_key: gateway_core::mask::MaskKey::ephemeral()?,
             now: Timestamp::now,
         },
         BTreeMap::from([("cache".to_owned(), Arc::new(resource))]),

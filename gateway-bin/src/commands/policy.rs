@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use gateway_core::audit::{AuditError, AuditSink, Event, Receipt};
 use gateway_core::credentials::StaticCredentials;
 use gateway_core::gateway::{Gateway, Parts};
+use gateway_core::mask::MaskKey;
 use gateway_core::operation::{Operation, Operations};
 use gateway_core::own::GATEWAY;
 use gateway_core::policy::{PolicyEngine, run_tests};
@@ -53,7 +54,7 @@ async fn test(config: Config, file: &Path, offline: bool) -> anyhow::Result<Exit
     let text =
         std::fs::read_to_string(file).with_context(|| format!("`{}` cannot be read", file.display()))?;
     let engine = assemble::policies(&config)?;
-    let asker = Asker::new(config, engine.clone(), offline);
+    let asker = Asker::new(config, engine.clone(), offline)?;
     let runtime = tokio::runtime::Handle::current();
     let shown = file.display().to_string();
     let report = tokio::task::spawn_blocking(move || {
@@ -77,7 +78,7 @@ async fn test(config: Config, file: &Path, offline: bool) -> anyhow::Result<Exit
 
 async fn explain(config: Config, what: Explain) -> anyhow::Result<ExitCode> {
     let engine = assemble::policies(&config)?;
-    let asker = Asker::new(config, engine.clone(), what.offline);
+    let asker = Asker::new(config, engine.clone(), what.offline)?;
     let (resource, operations) = asker
         .operations(
             &what.resource,
@@ -104,7 +105,7 @@ struct Asker {
 }
 
 impl Asker {
-    fn new(config: Config, engine: Arc<PolicyEngine>, offline: bool) -> Self {
+    fn new(config: Config, engine: Arc<PolicyEngine>, offline: bool) -> anyhow::Result<Self> {
         let own = own::resources(engine.clone(), Config::audit_dir(&config.data_dir), String::new);
         let parts = Parts {
             policy: engine,
@@ -117,17 +118,18 @@ impl Asker {
             limits: config.limits.clone(),
             audit_options: config.audit.options(),
             tls_require: config.tls.require,
+            mask_key: MaskKey::ephemeral()?,
             now: Timestamp::now,
         };
         let gateway = Gateway::new(parts, config.resources.clone());
         for own in &own {
             gateway.answer(own);
         }
-        Self {
+        Ok(Self {
             config,
             gateway,
             offline,
-        }
+        })
     }
 
     /// The resources that a policy can be asked about.

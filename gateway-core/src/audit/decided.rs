@@ -9,7 +9,7 @@ use super::{AuditError, Event, Parameter};
 use crate::operation::Operations;
 use crate::principal::Principal;
 use crate::session::SessionId;
-use crate::verdict::Verdict;
+use crate::verdict::{Hold, Verdict};
 
 /// What an operation's event says whenever it runs: who, on what, what was asked, and what was decided.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Decided {
     verdict: &'static str,
     rules: Vec<String>,
     hint: Option<String>,
+    masked: Vec<String>,
     policy: Arc<str>,
     /// `None` where it could not be encoded.
     encoded: Option<Encoded>,
@@ -48,6 +49,12 @@ impl Decided {
             Verdict::Deny(denial) => (denial.rule.iter().cloned().collect(), Some(denial.hint.clone())),
             Verdict::Hold(hold) => (hold.rules.clone(), None),
         };
+        let masked = match verdict {
+            Verdict::Allow { obligations, .. } | Verdict::Hold(Hold { obligations, .. }) => {
+                obligations.mask.iter().cloned().collect()
+            }
+            Verdict::Deny(_) => Vec::new(),
+        };
         let mut decided = Self {
             principal: principal.clone(),
             resource: resource.into(),
@@ -55,6 +62,7 @@ impl Decided {
             verdict: verdict.word(),
             rules,
             hint,
+            masked,
             policy: policy.clone(),
             encoded: None,
         };
@@ -73,6 +81,9 @@ impl Decided {
         field(&mut after, "rules", &self.rules)?;
         if let Some(hint) = &self.hint {
             field(&mut after, "hint", hint)?;
+        }
+        if !self.masked.is_empty() {
+            field(&mut after, "masked", &self.masked)?;
         }
         field(&mut after, "policy", &self.policy)?;
         after.push(b'}');
@@ -114,6 +125,7 @@ impl OperationEvent<'_> {
             verdict: decided.verdict.to_owned(),
             rules: decided.rules.clone(),
             hint: decided.hint.clone(),
+            masked: decided.masked.clone(),
             policy: decided.policy.as_ref().to_owned(),
         }
     }
@@ -213,8 +225,19 @@ mod tests {
             obligations: Obligations::default(),
             rules: vec!["one".to_owned(), "two".to_owned()],
         };
+        let masked = Verdict::Allow {
+            obligations: Obligations {
+                mask: ["pii.email".to_owned()].into(),
+                ..Obligations::default()
+            },
+            rules: Vec::new(),
+        };
         let parameters = [Some("x\n".to_owned()), None];
-        for verdict in [allow, Verdict::Deny(Denial::new("connect", "ask \"somebody\""))] {
+        for verdict in [
+            allow,
+            masked,
+            Verdict::Deny(Denial::new("connect", "ask \"somebody\"")),
+        ] {
             let decided = Decided::new(&principal, "r", &operations, &verdict, &Arc::from("v1"));
             for (statement, parameters) in [
                 (Some("SELECT 'é' \\ \u{1}"), &parameters[..]),

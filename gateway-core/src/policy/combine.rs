@@ -15,6 +15,8 @@ use crate::verdict::{Code, Denial, Hold, Obligations, Verdict};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Word {
     Allow,
+    /// Refused, but what it asks for can be masked instead.
+    Mask,
     Hold,
     Deny,
 }
@@ -23,6 +25,7 @@ impl Word {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
+            Self::Mask => "mask",
             Self::Hold => "hold",
             Self::Deny => "deny",
         }
@@ -30,7 +33,14 @@ impl Word {
 }
 
 /// The verdict on one operation.
-pub(super) fn word(rules: &[Rule], outcome: &Outcome) -> Word {
+pub(super) fn word(rules: &[Rule], operation: &Operation, outcome: &Outcome) -> Word {
+    match policies_say(rules, outcome) {
+        Word::Deny if operation.or_mask && operation.action == Action::UNMASK => Word::Mask,
+        word => word,
+    }
+}
+
+fn policies_say(rules: &[Rule], outcome: &Outcome) -> Word {
     if !outcome.faults.is_empty() || !outcome.forbids.is_empty() || outcome.permits.is_empty() {
         return Word::Deny;
     }
@@ -58,9 +68,14 @@ pub(super) fn combine(
         // An operation that was not evaluated is not permitted.
         let nothing = Outcome::default();
         let outcome = outcomes.next().map_or(&nothing, AsRef::as_ref);
-        let word = word(rules, outcome);
+        let word = word(rules, operation, outcome);
         if word == Word::Deny {
             return Verdict::Deny(denial(rules, resource, operation, outcome));
+        }
+        if word == Word::Mask {
+            let tag = operation.object.entity.id.as_str();
+            all.obligations.mask.insert(tag.to_owned());
+            continue;
         }
         for rule in outcome.permits.iter().filter_map(|index| rules.get(*index)) {
             all.permit(rule);
@@ -195,8 +210,8 @@ fn denial(rules: &[Rule], resource: &Resource, operation: &Operation, outcome: &
     let tried = format!("`{}` on {short}", operation.action);
     let hint = if operation.action == Action::UNMASK {
         format!(
-            "data tagged {short} is shown only to principals that may unmask it; \
-             masking is not available for this statement"
+            "data tagged {short} can be had masked, as a column of the result; what is used here in another way is \
+             for principals that may unmask it"
         )
     } else if rule.is_some() {
         format!("{tried} is forbidden to you{place}; ask the operators whether there is another way")

@@ -303,6 +303,7 @@ fn read(vocabulary: &Vocabulary, operation: &JsonOperation) -> Result<Operation,
             attributes: record(vocabulary, &shape, &operation.object.attributes)?,
         },
         context: record(vocabulary, &context, &operation.context)?,
+        or_mask: false,
     })
 }
 

@@ -34,7 +34,7 @@ pub struct OperationExplanation {
     pub action: String,
     /// The object, as policies name it.
     pub object: String,
-    /// `allow`, `deny` or `hold`.
+    /// `allow`, `deny`, `hold`, or `mask`: the message runs, and what it asks for is masked.
     pub verdict: &'static str,
     /// The policies that decided.
     pub policies: Vec<PolicyNote>,
@@ -91,8 +91,9 @@ impl PolicyEngine {
         let mut list = Vec::with_capacity(operations.list().len());
         for operation in operations.list() {
             let outcome = self.evaluate(&set, Who { principal, resource }, operation);
-            let word = word(rules, &outcome);
-            strictest = strictest.max(word);
+            let word = word(rules, operation, &outcome);
+            // The message runs, with a mask.
+            strictest = strictest.max(if word == Word::Mask { Word::Allow } else { word });
             let nothing =
                 outcome.permits.is_empty() && outcome.forbids.is_empty() && outcome.faults.is_empty();
             list.push(OperationExplanation {

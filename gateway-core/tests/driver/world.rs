@@ -343,6 +343,7 @@ impl World {
                 literals: true,
             },
             tls_require: TlsRequire::default(),
+            mask_key: gateway_core::mask::MaskKey::ephemeral().unwrap(),
             now: wall,
         };
         let resources = BTreeMap::from([(resource.name.clone(), Arc::new(resource))]);

@@ -81,15 +81,13 @@ impl Walker<'_> {
             name,
             "min" | "max" | "greatest" | "least" | "mode" | "percentile_disc"
         );
+        let bare = silent && call.args.iter().all(|arg| self.is_bare(arg));
         let flow = self.flow_of(|walker| walker.exprs(&call.args));
-        if extreme || call.agg_within_group {
+        if extreme || call.agg_within_group || !self.is_total_call(call, schema, name) {
             self.out.compared.extend(flow.iter().cloned());
         }
         if silent {
-            let bare = call.args.iter().all(super::expr::bare_or_list);
-            if !bare {
-                self.out.compared.extend(flow);
-            }
+            self.tell(bare, flow);
         } else {
             self.flow.extend(flow);
         }

@@ -45,7 +45,8 @@ impl Walker<'_> {
                 self.condition(node);
             }
             NodeEnum::TypeCast(cast) => {
-                self.exprs(cast.arg.as_deref());
+                let total = self.is_total_cast(cast);
+                self.passing(total, |walker| walker.exprs(cast.arg.as_deref()));
                 self.cast_to(cast.type_name.as_ref());
             }
             NodeEnum::AIndirection(indirection) => self.indirection(indirection),
@@ -106,14 +107,14 @@ impl Walker<'_> {
                 self.exprs(target.val.as_deref());
                 self.exprs(&target.indirection);
             }
-            NodeEnum::AIndices(indices) => {
-                self.exprs(indices.lidx.as_deref());
-                self.exprs(indices.uidx.as_deref());
-            }
-            NodeEnum::XmlExpr(xml) => {
-                self.exprs(&xml.named_args);
-                self.exprs(&xml.args);
-            }
+            NodeEnum::AIndices(indices) => self.passing(false, |walker| {
+                walker.exprs(indices.lidx.as_deref());
+                walker.exprs(indices.uidx.as_deref());
+            }),
+            NodeEnum::XmlExpr(xml) => self.passing(super::as_is::builds_xml(xml.op()), |walker| {
+                walker.exprs(&xml.named_args);
+                walker.exprs(&xml.args);
+            }),
             NodeEnum::IndexElem(elem) => {
                 if !elem.name.is_empty() {
                     self.unqualified(&elem.name);
@@ -133,17 +134,21 @@ impl Walker<'_> {
                 self.json_value(pair.value.as_deref());
             }
             NodeEnum::JsonFuncExpr(json) => {
-                self.json_value(json.context_item.as_deref());
-                self.exprs(json.pathspec.as_deref());
-                self.exprs(&json.passing);
+                self.passing(false, |walker| {
+                    walker.json_value(json.context_item.as_deref());
+                    walker.exprs(json.pathspec.as_deref());
+                    walker.exprs(&json.passing);
+                });
                 self.json_output(json.output.as_ref());
                 self.json_behavior(json.on_empty.as_deref());
                 self.json_behavior(json.on_error.as_deref());
             }
             NodeEnum::JsonBehavior(behavior) => self.json_behavior(Some(behavior)),
-            NodeEnum::JsonIsPredicate(json) => self.exprs(json.expr.as_deref()),
+            NodeEnum::JsonIsPredicate(json) => {
+                self.passing(false, |walker| walker.exprs(json.expr.as_deref()));
+            }
             NodeEnum::JsonParseExpr(json) => {
-                self.json_value(json.expr.as_deref());
+                self.passing(false, |walker| walker.json_value(json.expr.as_deref()));
                 self.json_output(json.output.as_ref());
             }
             NodeEnum::JsonScalarExpr(json) => {
@@ -207,10 +212,9 @@ impl Walker<'_> {
     }
 
     pub(super) fn window(&mut self, window: &WindowDef) {
-        let flow = self.flow_of(|walker| {
-            walker.exprs(&window.partition_clause);
-        });
-        drop(flow);
+        for node in &window.partition_clause {
+            self.grouped(node);
+        }
         self.steering(&window.order_clause);
         self.steering(window.start_offset.as_deref());
         self.steering(window.end_offset.as_deref());
@@ -259,8 +263,10 @@ impl Walker<'_> {
         match expr.kind() {
             AExprKind::AexprOp if !is_comparison(&expr.name) => {
                 self.operator(&expr.name);
-                self.exprs(expr.lexpr.as_deref());
-                self.exprs(expr.rexpr.as_deref());
+                self.passing(super::as_is::is_total_operator(&expr.name), |walker| {
+                    walker.exprs(expr.lexpr.as_deref());
+                    walker.exprs(expr.rexpr.as_deref());
+                });
             }
             AExprKind::AexprNullif => {
                 self.operators.insert((None, "=".to_owned()));
@@ -297,11 +303,9 @@ impl Walker<'_> {
             .into_iter()
             .flatten()
         {
-            let bare = bare_or_list(side);
+            let bare = self.is_bare(side);
             let flow = self.flow_of(|walker| walker.expr(side));
-            if !(equality && bare) {
-                self.out.compared.extend(flow);
-            }
+            self.tell(equality && bare, flow);
         }
     }
 
@@ -322,10 +326,9 @@ impl Walker<'_> {
             },
             Some(NodeEnum::NullTest(test)) => {
                 let Some(arg) = test.arg.as_deref() else { return };
+                let bare = walker.is_bare(arg);
                 let flow = walker.flow_of(|walker| walker.expr(arg));
-                if !bare_or_list(arg) {
-                    walker.out.compared.extend(flow);
-                }
+                walker.tell(bare, flow);
             }
             Some(NodeEnum::BooleanTest(test)) => walker.conditions(test.arg.as_deref()),
             _ => {
@@ -338,8 +341,9 @@ impl Walker<'_> {
     fn sub_link(&mut self, link: &SubLink) {
         match link.sub_link_type() {
             SubLinkType::ExistsSublink => {
-                let flow = self.flow_of(|walker| walker.subquery_value(link.subselect.as_deref()));
-                drop(flow);
+                self.flow_of(|walker| {
+                    walker.subquery_value(link.subselect.as_deref());
+                });
             }
             SubLinkType::AllSublink | SubLinkType::AnySublink | SubLinkType::RowcompareSublink => {
                 if link.oper_name.is_empty() {
@@ -348,14 +352,12 @@ impl Walker<'_> {
                     self.operator(&link.oper_name);
                 }
                 let equality = link.oper_name.is_empty() || is_equality_name(&link.oper_name);
-                let bare = link.testexpr.as_deref().is_none_or(bare_or_list);
+                let mut bare = link.testexpr.as_deref().is_none_or(|node| self.is_bare(node));
                 let flow = self.flow_of(|walker| {
                     walker.exprs(link.testexpr.as_deref());
-                    walker.subquery_value(link.subselect.as_deref());
+                    bare &= walker.subquery_value(link.subselect.as_deref());
                 });
-                if !(equality && bare) {
-                    self.out.compared.extend(flow);
-                }
+                self.tell(equality && bare, flow);
             }
             SubLinkType::ExprSublink | SubLinkType::ArraySublink | SubLinkType::MultiexprSublink => {
                 self.exprs(link.testexpr.as_deref());
@@ -365,19 +367,33 @@ impl Walker<'_> {
         }
     }
 
-    /// A subquery whose rows become a value.
-    fn subquery_value(&mut self, query: Option<&Node>) {
+    /// A subquery whose rows become a value; whether they are columns' values as they are.
+    fn subquery_value(&mut self, query: Option<&Node>) -> bool {
         let Some(NodeEnum::SelectStmt(select)) = query.and_then(|node| node.node.as_ref()) else {
             self.unknown();
-            return;
+            return false;
         };
         let rows = self.select(select);
         if let Some(tracker) = &mut self.tracker {
             tracker.mirrors.extend(rows.mirrors.iter().copied());
         }
+        let as_is = !rows.open && rows.columns.iter().all(|column| column.as_is);
         for column in rows.columns {
             self.flow.extend(column.carries);
         }
+        as_is
+    }
+
+    /// Walks the operands of something that passes on what they carry; unless that is all it does (`total`), they steer
+    /// as well.
+    fn passing(&mut self, total: bool, walk: impl FnOnce(&mut Self)) {
+        if total {
+            walk(self);
+            return;
+        }
+        let flow = self.flow_of(walk);
+        self.out.compared.extend(flow.iter().cloned());
+        self.flow.extend(flow);
     }
 
     fn indirection(&mut self, indirection: &pg_query::protobuf::AIndirection) {
@@ -476,7 +492,7 @@ impl Walker<'_> {
                     .find_map(|scope| scope.outputs.get(name))
                     .cloned();
                 match output {
-                    Some(carries) if qualifier.is_none() => self.flow.extend(carries),
+                    Some(output) if qualifier.is_none() => self.flow.extend(output.carries),
                     _ => self.lost(),
                 }
             }

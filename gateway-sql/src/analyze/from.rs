@@ -323,6 +323,12 @@ impl Walker<'_> {
         }
         let mut merged = Vec::new();
         for name in shared {
+            let as_is = left.iter().chain(&right).all(|&item| {
+                self.items.get(item).is_none_or(|item| {
+                    let mut columns = item.positions(&name).filter_map(|at| item.columns.get(at));
+                    columns.all(|column| column.as_is)
+                })
+            });
             let carries = self.flow_of(|walker| {
                 for &item in left.iter().chain(&right) {
                     let columns: Vec<usize> = walker
@@ -338,7 +344,8 @@ impl Walker<'_> {
                     }
                 }
             });
-            merged.push(ItemColumn::derived(Some(name), carries));
+            self.tell(as_is, carries.clone());
+            merged.push(ItemColumn::derived_as_is(Some(name), carries, as_is));
         }
         self.conditions(join.quals.as_deref());
         if let Some(alias) = &join.join_using_alias {

@@ -324,8 +324,8 @@ fn analyze_statement(
     (walker.finish(), changes)
 }
 
-/// What each column of a view may carry, from its definition (every name in it qualified).
-pub(super) fn lineage_of(definition: &str, catalog: &Catalog, views: usize) -> Option<Vec<Carries>> {
+/// What each column of a view may carry, and whether as it is, from its definition (every name in it qualified).
+pub(super) fn lineage_of(definition: &str, catalog: &Catalog, views: usize) -> Option<Vec<(Carries, bool)>> {
     if depth_bound(definition) > MAX_VIEW_DEPTH {
         return None;
     }
@@ -342,7 +342,8 @@ pub(super) fn lineage_of(definition: &str, catalog: &Catalog, views: usize) -> O
         return None;
     };
     let rows = walker.select(select);
-    let columns = rows.columns.into_iter().map(|column| column.carries).collect();
+    let columns = rows.columns.into_iter();
+    let columns = columns.map(|column| (column.carries, column.as_is)).collect();
     let statement = walker.finish();
     let unsure = rows.open
         || statement.unresolved

@@ -9,7 +9,7 @@ use pg_query::protobuf::{
 
 use super::constants::{integer_constant, string_constant};
 use super::names::{output_name, qualified, text_of};
-use super::scope::{Carries, Item, ItemColumn, Rows, Scope, Source};
+use super::scope::{Carries, Item, ItemColumn, Output, Rows, Scope, Source};
 use super::walker::{Named, Walker, apply_alias};
 
 /// Rounds for what a recursive query's columns carry to settle, before all count as carrying all.
@@ -53,6 +53,9 @@ impl Walker<'_> {
         let mut rows = self.select(left);
         let other = self.select(right);
         merge(&mut rows, other);
+        if !(select.all && select.op() == SetOperation::SetopUnion) {
+            self.told_apart(&rows);
+        }
         self.scopes.push(Scope::of_output(&rows));
         self.tail(select);
         self.scopes.pop();
@@ -67,12 +70,16 @@ impl Walker<'_> {
                 continue;
             };
             for (at, value) in list.items.iter().enumerate() {
+                let as_is = self.is_as_is(value);
                 let flow = self.flow_of(|walker| walker.expr(value));
+                let name = Some(format!("column{}", at + 1));
+                let column = ItemColumn::derived_as_is(name, flow, as_is);
                 match rows.columns.get_mut(at) {
-                    Some(column) => column.carries.extend(flow),
-                    None => rows
-                        .columns
-                        .push(ItemColumn::derived(Some(format!("column{}", at + 1)), flow)),
+                    Some(own) => {
+                        own.as_is &= column.as_is;
+                        own.carries.extend(column.carries);
+                    }
+                    None => rows.columns.push(column),
                 }
             }
         }
@@ -98,11 +105,13 @@ impl Walker<'_> {
             scope.places = output.places;
         }
         for node in select.group_clause.iter().chain(&select.distinct_clause) {
-            let bare = super::expr::bare_or_list(node);
-            let flow = self.flow_of(|walker| walker.output_or_expr(node, false));
-            if !bare {
-                self.out.compared.extend(flow);
+            if node.node.is_none() {
+                self.told_apart(&rows);
+                continue;
             }
+            let mut bare = self.is_bare(node);
+            let flow = self.flow_of(|walker| bare &= walker.output_or_expr(node, false));
+            self.tell(bare, flow);
         }
         self.conditions(select.having_clause.as_deref());
         for node in &select.window_clause {
@@ -122,6 +131,13 @@ impl Walker<'_> {
         rows.mirrors = self.mirrors(select.where_clause.as_deref(), &select.from_clause);
         self.leave_scope();
         rows
+    }
+
+    /// Rows that are equal become one, or are matched: that tells which are.
+    fn told_apart(&mut self, rows: &Rows) {
+        for column in &rows.columns {
+            self.tell(column.as_is, column.carries.clone());
+        }
     }
 
     /// ORDER BY, LIMIT and locking, which may use names of the output.
@@ -221,20 +237,21 @@ impl Walker<'_> {
         }
     }
 
-    /// A sort or group key: a bare name may be an output column (ORDER BY prefers it), a number always is one.
-    fn output_or_expr(&mut self, node: &Node, prefer_output: bool) {
+    /// A sort or group key: a bare name may be an output column (ORDER BY prefers it), a number always is one. Whether
+    /// the output column, where it is one, is a column's value as it is.
+    fn output_or_expr(&mut self, node: &Node, prefer_output: bool) -> bool {
         if prefer_output
             && let Some(NodeEnum::ColumnRef(reference)) = node.node.as_ref()
             && let [name] = reference.fields.as_slice()
             && let Some(name) = text_of(name)
-            && let Some(carries) = self
+            && let Some(output) = self
                 .scopes
                 .last()
                 .and_then(|scope| scope.outputs.get(name))
                 .cloned()
         {
-            self.flow.extend(carries);
-            return;
+            self.flow.extend(output.carries);
+            return output.as_is;
         }
         if let Some(NodeEnum::AConst(constant)) = node.node.as_ref() {
             let place =
@@ -244,11 +261,13 @@ impl Walker<'_> {
                 .last()
                 .map(|scope| scope.places.as_slice())
                 .unwrap_or_default();
-            let carries = place.and_then(|place| places.get(place.checked_sub(1)?)).cloned();
-            self.flow.extend(carries.into_iter().flatten());
-            return;
+            let output = place.and_then(|place| places.get(place.checked_sub(1)?)).cloned();
+            let output = output.unwrap_or_default();
+            self.flow.extend(output.carries);
+            return output.as_is;
         }
         self.expr(node);
+        true
     }
 
     /// A target list or RETURNING list.
@@ -266,18 +285,24 @@ impl Walker<'_> {
                         rows.open |= item.open;
                         rows.columns.extend(item.columns.iter().map(|column| ItemColumn {
                             type_name: column.type_name.clone(),
+                            as_is: column.as_is,
                             ..ItemColumn::derived(column.name.clone(), column.carries.clone())
                         }));
                     }
                 }
                 continue;
             }
+            let as_is = target.val.as_deref().is_some_and(|value| self.is_as_is(value));
+            let type_name = target.val.as_deref().map(|value| self.type_of(value));
             let flow = self.flow_of(|walker| walker.exprs(target.val.as_deref()));
             let name = output_name(target);
             if self.is_row_star(target) {
                 rows.open = true;
             }
-            rows.columns.push(ItemColumn::derived(name, flow));
+            rows.columns.push(ItemColumn {
+                type_name: type_name.unwrap_or_default(),
+                ..ItemColumn::derived_as_is(name, flow, as_is)
+            });
         }
         rows
     }
@@ -413,8 +438,8 @@ impl Walker<'_> {
             let settled = rows
                 .columns
                 .iter()
-                .map(|column| &column.carries)
-                .eq(known.columns.iter().map(|c| &c.carries));
+                .map(|column| (&column.carries, column.as_is))
+                .eq(known.columns.iter().map(|c| (&c.carries, c.as_is)));
             known = rows;
             if settled {
                 return known;
@@ -427,6 +452,7 @@ impl Walker<'_> {
                     .collect();
                 for column in &mut known.columns {
                     column.carries.clone_from(&all);
+                    column.as_is = false;
                 }
             }
         }
@@ -486,19 +512,25 @@ impl Scope {
         let mut scope = Scope::default();
         for column in &rows.columns {
             let name = column.name.clone().unwrap_or_else(|| "?column?".to_owned());
-            scope
-                .outputs
-                .entry(name)
-                .or_default()
-                .extend(column.carries.iter().cloned());
-            scope.places.push(column.carries.clone());
+            let output = Output {
+                carries: column.carries.clone(),
+                as_is: column.as_is,
+            };
+            let named = scope.outputs.entry(name).or_insert_with(|| Output {
+                as_is: true,
+                ..Output::default()
+            });
+            named.carries.extend(output.carries.iter().cloned());
+            named.as_is &= output.as_is;
+            scope.places.push(output);
         }
         scope
     }
 }
 
-fn carries_of(frame: &HashMap<String, Rows>) -> HashMap<String, Vec<Carries>> {
-    let columns = |rows: &Rows| rows.columns.iter().map(|column| column.carries.clone()).collect();
+fn carries_of(frame: &HashMap<String, Rows>) -> HashMap<String, Vec<(Carries, bool)>> {
+    let of = |column: &ItemColumn| (column.carries.clone(), column.as_is);
+    let columns = |rows: &Rows| rows.columns.iter().map(of).collect();
     frame
         .iter()
         .map(|(name, rows)| (name.clone(), columns(rows)))
@@ -515,7 +547,10 @@ fn rename(rows: &mut Rows, names: &[Node]) {
 fn merge(rows: &mut Rows, other: Rows) {
     for (at, column) in other.columns.into_iter().enumerate() {
         match rows.columns.get_mut(at) {
-            Some(own) => own.carries.extend(column.carries),
+            Some(own) => {
+                own.as_is &= column.as_is;
+                own.carries.extend(column.carries);
+            }
             None => rows.columns.push(column),
         }
     }

@@ -23,6 +23,9 @@ pub(super) struct ItemColumn {
     pub(super) bases: Carries,
     /// Its type as `schema.name`.
     pub(super) type_name: String,
+    /// Its values are those of the base columns that it carries as they stand there, not something made of them; or it
+    /// carries none.
+    pub(super) as_is: bool,
 }
 
 impl ItemColumn {
@@ -33,6 +36,22 @@ impl ItemColumn {
             ..ItemColumn::default()
         }
     }
+
+    /// The same, of values that are not made of others.
+    pub(super) fn derived_as_is(name: Option<String>, carries: Carries, as_is: bool) -> Self {
+        ItemColumn {
+            as_is: as_is || carries.is_empty(),
+            ..ItemColumn::derived(name, carries)
+        }
+    }
+}
+
+/// What an output column carries, for clauses that name it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Output {
+    pub(super) carries: Carries,
+    /// See [`ItemColumn::as_is`].
+    pub(super) as_is: bool,
 }
 
 /// What stands behind a FROM item.
@@ -86,9 +105,9 @@ impl Item {
 pub(super) struct Scope {
     pub(super) items: Vec<usize>,
     /// Names of the output, which ORDER BY and GROUP BY may use.
-    pub(super) outputs: HashMap<String, Carries>,
+    pub(super) outputs: HashMap<String, Output>,
     /// The same by place, for ORDER BY 1.
-    pub(super) places: Vec<Carries>,
+    pub(super) places: Vec<Output>,
 }
 
 /// The rows of a subquery.

@@ -11,7 +11,7 @@ use pg_query::protobuf::{
 use super::constants::setting_value;
 use super::message::analyze_text;
 use super::names::text_of;
-use super::scope::{Rows, Scope};
+use super::scope::{ItemColumn, Rows, Scope};
 use super::settings::{Setting, is_secret, judge_setting};
 use super::walker::Walker;
 use crate::analysis::{Action, Effect, OutputColumn, StatementKind};
@@ -103,7 +103,7 @@ impl Walker<'_> {
         self.out.kind = kind;
         let into = std::mem::take(&mut self.into);
         if into.is_empty() {
-            self.out.outputs = outputs(&rows);
+            self.gives(&rows);
         }
         for into in into {
             self.out.kind = StatementKind::CreateTableAs;
@@ -286,16 +286,25 @@ impl Walker<'_> {
                         .collect()
                 };
                 for name in names {
+                    let column = self.items.get(item).and_then(|item| {
+                        let at = item.positions(&name).next()?;
+                        item.columns
+                            .get(at)
+                            .map(|column| (column.as_is, column.type_name.clone()))
+                    });
+                    let (as_is, type_name) = column.unwrap_or_default();
                     let carries = self.flow_of(|walker| walker.unqualified(&name));
-                    rows.columns
-                        .push(super::scope::ItemColumn::derived(Some(name), carries));
+                    rows.columns.push(ItemColumn {
+                        type_name,
+                        ..ItemColumn::derived_as_is(Some(name), carries, as_is)
+                    });
                 }
                 self.leave_scope();
-                self.out.outputs = outputs(&rows);
+                self.gives(&rows);
             }
             (None, Some(query)) => {
                 let (_, rows) = self.query(query);
-                self.out.outputs = outputs(&rows);
+                self.gives(&rows);
                 if !self.into.is_empty() {
                     self.unknown();
                 }
@@ -319,6 +328,7 @@ impl Walker<'_> {
             None => self.unknown(),
         }
         self.out.outputs.clear();
+        self.out.open_result = false;
         self.out.kind = StatementKind::Prepare;
         match inner_text(text) {
             Some(sql) => self.effect(Effect::Prepare {
@@ -349,7 +359,9 @@ impl Walker<'_> {
         self.ask_all(&inner.operations);
         self.out.reads.extend(inner.reads.iter().cloned());
         self.out.outputs.clone_from(&inner.outputs);
+        self.out.open_result |= inner.open_result;
         self.out.compared.extend(inner.compared.iter().cloned());
+        self.out.tested.extend(inner.tested.iter().cloned());
         self.out.assignments.extend(inner.assignments.iter().cloned());
         self.out.unresolved |= inner.unresolved;
         self.out.opaque_call |= inner.opaque_call;
@@ -377,7 +389,9 @@ impl Walker<'_> {
             operations: self.out.operations.clone(),
             reads: self.out.reads.clone(),
             outputs: outputs(&rows),
+            open_result: rows.open,
             compared: self.out.compared.clone(),
+            tested: self.out.tested.clone(),
             opaque_call: self.out.opaque_call,
             forbidden: self.out.forbidden.clone(),
         };
@@ -396,13 +410,23 @@ impl Walker<'_> {
         self.ask_all(&cursor.operations);
         self.out.reads.extend(cursor.reads.iter().cloned());
         self.out.compared.extend(cursor.compared.iter().cloned());
+        self.out.tested.extend(cursor.tested.iter().cloned());
         if !fetch.ismove {
             self.out.outputs.clone_from(&cursor.outputs);
+            self.out.open_result = cursor.open_result;
         }
         self.out.opaque_call |= cursor.opaque_call;
         if let Some(reason) = &cursor.forbidden {
             self.forbid(reason);
         }
+    }
+}
+
+impl Walker<'_> {
+    /// The statement's result is these rows.
+    fn gives(&mut self, rows: &Rows) {
+        self.out.outputs = outputs(rows);
+        self.out.open_result = rows.open;
     }
 }
 
@@ -416,6 +440,12 @@ pub(super) fn outputs(rows: &Rows) -> Vec<OutputColumn> {
         .map(|column| OutputColumn {
             name: column.name.clone(),
             carries: column.carries.clone(),
+            as_is: column.as_is,
+            type_name: if column.as_is {
+                column.type_name.clone()
+            } else {
+                String::new()
+            },
         })
         .collect()
 }

@@ -47,19 +47,22 @@ impl Walker<'_> {
     }
 
     /// Notes a relation that is made, for later statements and for the session.
-    fn made(
-        &mut self,
-        range: &RangeVar,
-        columns: &[(String, Carries)],
-        kind: RelationKind,
-        reads: Vec<(i64, i32)>,
-    ) {
+    fn made(&mut self, range: &RangeVar, columns: &[ItemColumn], kind: RelationKind, reads: Vec<(i64, i32)>) {
+        let name_of = |column: &ItemColumn| column.name.clone().unwrap_or_default();
         if self.makes_temp(range) {
             let relation = TempRelation {
-                columns: columns.iter().map(|(name, _)| name.clone()).collect(),
+                columns: columns.iter().map(name_of).collect(),
                 kind,
-                column_carries: columns.iter().cloned().collect::<HashMap<_, _>>(),
+                column_carries: columns
+                    .iter()
+                    .map(|column| (name_of(column), column.carries.clone()))
+                    .collect::<HashMap<_, _>>(),
                 carries: BTreeSet::new(),
+                as_is: columns
+                    .iter()
+                    .filter(|column| column.as_is)
+                    .map(name_of)
+                    .collect(),
                 operations: if kind == RelationKind::View {
                     self.out.operations.clone()
                 } else {
@@ -75,17 +78,14 @@ impl Walker<'_> {
         let (schema, name) = self.made_name(range);
         let lineage = std::sync::OnceLock::new();
         // A new table's columns carry what they are filled with, as a view's do, for the rest of the message.
-        let filled = columns.iter().any(|(_, carries)| !carries.is_empty());
-        if filled
-            && lineage
-                .set(columns.iter().map(|(_, carries)| carries.clone()).collect())
-                .is_err()
-        {
+        let filled = columns.iter().any(|column| !column.carries.is_empty());
+        let of = |column: &ItemColumn| (column.carries.clone(), column.as_is);
+        if filled && lineage.set(columns.iter().map(of).collect()).is_err() {
             self.unknown();
         }
         let oid = -1 - i64::try_from(self.working.created_count()).unwrap_or(0);
-        let columns = (1..).zip(columns).map(|(num, (name, _))| Column {
-            name: name.clone(),
+        let columns = (1..).zip(columns).map(|(num, column)| Column {
+            name: name_of(column),
             num,
             type_name: String::new(),
         });
@@ -150,7 +150,7 @@ impl Walker<'_> {
                 let open = columns.is_empty();
                 let columns = columns
                     .into_iter()
-                    .map(|column| ItemColumn::derived(column.name, column.carries));
+                    .map(|column| ItemColumn::derived_as_is(column.name, column.carries, column.as_is));
                 Rows {
                     columns: columns.collect(),
                     open,
@@ -203,7 +203,7 @@ impl Walker<'_> {
             return;
         };
         self.define_new(Some(range));
-        let mut columns: Vec<(String, Carries)> = Vec::new();
+        let mut columns: Vec<ItemColumn> = Vec::new();
         for node in create.inh_relations.iter() {
             let Some(NodeEnum::RangeVar(parent)) = node.node.as_ref() else {
                 self.unknown();
@@ -215,7 +215,7 @@ impl Walker<'_> {
         }
         for node in &create.table_elts {
             match node.node.as_ref() {
-                Some(NodeEnum::ColumnDef(column)) => columns.push((column.colname.clone(), Carries::new())),
+                Some(NodeEnum::ColumnDef(column)) => columns.push(empty_column(&column.colname)),
                 Some(NodeEnum::TableLikeClause(like)) => {
                     if let Some(source) = like.relation.as_ref() {
                         self.copy_columns(source, &mut columns);
@@ -225,10 +225,7 @@ impl Walker<'_> {
                 _ => self.unknown(),
             }
         }
-        let items = columns
-            .iter()
-            .map(|(name, _)| ItemColumn::derived(Some(name.clone()), Carries::new()))
-            .collect();
+        let items = columns.clone();
         let open = create.of_typename.is_some();
         self.with_definition(items, open, |walker| {
             for node in create.table_elts.iter().chain(&create.constraints) {
@@ -255,15 +252,10 @@ impl Walker<'_> {
         self.made(range, &columns, RelationKind::Table, Vec::new());
     }
 
-    fn copy_columns(&mut self, source: &RangeVar, columns: &mut Vec<(String, Carries)>) {
+    fn copy_columns(&mut self, source: &RangeVar, columns: &mut Vec<ItemColumn>) {
         match self.named(source) {
             Named::Relation(relation) => {
-                columns.extend(
-                    relation
-                        .columns
-                        .iter()
-                        .map(|column| (column.name.clone(), Carries::new())),
-                );
+                columns.extend(relation.columns.iter().map(|column| empty_column(&column.name)));
             }
             Named::Temp(name) => {
                 let names = self
@@ -272,12 +264,7 @@ impl Walker<'_> {
                     .temp
                     .get(&name)
                     .map(|temp| temp.columns.clone());
-                columns.extend(
-                    names
-                        .unwrap_or_default()
-                        .into_iter()
-                        .map(|name| (name, Carries::new())),
-                );
+                columns.extend(names.unwrap_or_default().iter().map(|name| empty_column(name)));
             }
             Named::Missing { .. } => {}
         }
@@ -352,14 +339,19 @@ impl Walker<'_> {
     }
 }
 
-fn named_columns(rows: &Rows, names: &[Node]) -> Vec<(String, Carries)> {
+/// A column of a relation that has no rows yet.
+fn empty_column(name: &str) -> ItemColumn {
+    ItemColumn::derived_as_is(Some(name.to_owned()), Carries::new(), true)
+}
+
+fn named_columns(rows: &Rows, names: &[Node]) -> Vec<ItemColumn> {
     let mut names = names.iter();
     let columns = rows.columns.iter().map(|column| {
         let given = names.next().and_then(text_of).map(str::to_owned);
         let name = given
             .or_else(|| column.name.clone())
             .unwrap_or_else(|| "?column?".to_owned());
-        (name, column.carries.clone())
+        ItemColumn::derived_as_is(Some(name), column.carries.clone(), column.as_is)
     });
     columns.collect()
 }

@@ -275,11 +275,13 @@ impl<'a> Walker<'a> {
                     table: name.to_owned(),
                     column: column.clone(),
                 };
+                let as_is = relation.carries.is_empty() && relation.as_is.contains(column);
                 let mut carries = relation.carries.clone();
                 carries.extend(relation.column_carries.get(column).into_iter().flatten().cloned());
                 carries.insert(id);
                 ItemColumn {
                     real: column.clone(),
+                    as_is,
                     ..ItemColumn::derived(Some(column.clone()), carries)
                 }
             });
@@ -305,6 +307,7 @@ impl<'a> Walker<'a> {
             let columns = relation.columns.iter().map(|column| ItemColumn {
                 name: Some(column.name.clone()),
                 real: column.name.clone(),
+                as_is: true,
                 ..ItemColumn::default()
             });
             let source = Source::System {
@@ -343,7 +346,10 @@ impl<'a> Walker<'a> {
         }
         let mut columns = Vec::with_capacity(relation.columns.len());
         for (at, column) in relation.columns.iter().enumerate() {
-            let own = lineage.and_then(|lineage| lineage.get(at)).unwrap_or(&bases);
+            let known = lineage.and_then(|lineage| lineage.get(at));
+            let own = known.map_or(&bases, |(carries, _)| carries);
+            // A table's own values are as they are, and a view's where its definition says so.
+            let as_is = relation.reads.is_empty() || known.is_some_and(|(_, as_is)| *as_is);
             let mut carries = own.clone();
             let asked: Carries = own.iter().filter(|id| bases.contains(*id)).cloned().collect();
             carries.insert(relation.column_id(&column.name));
@@ -360,6 +366,7 @@ impl<'a> Walker<'a> {
                 carries,
                 bases: asked,
                 type_name: column.type_name.clone(),
+                as_is,
             });
         }
         let mirrors = self.related(relation);
@@ -415,7 +422,7 @@ impl<'a> Walker<'a> {
     }
 
     /// What each column of a view may carry, from its definition; computed once and kept in the catalog.
-    fn view_lineage(&mut self, relation: &'a Relation) -> Option<&'a Vec<Carries>> {
+    fn view_lineage(&mut self, relation: &'a Relation) -> Option<&'a Vec<(Carries, bool)>> {
         if let Some(known) = relation.lineage.get() {
             return Some(known);
         }
@@ -536,6 +543,7 @@ impl<'a> Walker<'a> {
             });
             for output in &mut self.out.outputs {
                 output.carries.extend(flow.iter().cloned());
+                output.as_is = false;
             }
         }
         self.finish_operators();

@@ -9,6 +9,7 @@ use super::own::Question;
 use super::pending::{Expect, Pending, Running, Step};
 use super::withhold::withheld;
 use super::{Copy, Message, Session, encode_into};
+use crate::mask::row::RowMask;
 use crate::rewrite;
 use crate::wire::backend::{self, ErrorBuilder, Severity, TransactionStatus, field, sqlstate};
 use crate::wire::frame::{self, HEADER_LEN};
@@ -18,6 +19,10 @@ use crate::wire::frontend::Terminate;
 const MAX_MESSAGE: usize = 16 << 20;
 /// Longest row.
 const MAX_ROW: usize = 1 << 30;
+/// Longest row in which something is masked: it is held whole.
+const MAX_MASKED: usize = 64 << 20;
+/// Bytes of masked rows that are written before others get their turn.
+const MASKED_BURST: usize = 256 << 10;
 
 /// What becomes of one message of the target.
 enum Fate {
@@ -55,11 +60,21 @@ impl Session {
         if run > 0 {
             return Ok(Parsed::Forward(run));
         }
+        let masked = self.masked_rows(input, out)?;
+        if masked > 0 {
+            return Ok(Parsed::Consumed(masked));
+        }
         let header = frame::header(input, MAX_ROW)
             .map_err(|e| Fault::target(format!("sent a malformed frame: {e}")))?;
         let Some(header) = header else {
             return Ok(Parsed::Incomplete);
         };
+        if header.len > MAX_MASKED && header.tag == b'D' && self.is_masked() {
+            return Err(Fault::target(format!(
+                "sent a row of {} bytes; one in which something is masked may have {MAX_MASKED}",
+                header.len
+            )));
+        }
         if header.len > MAX_MESSAGE && !matches!(header.tag, b'D' | b'V') {
             return Err(Fault::target(format!("sent a message of {} bytes", header.len)));
         }
@@ -78,13 +93,17 @@ impl Session {
         }
     }
 
-    /// The run of rows at the front that goes to the client untouched, in bytes: no row is looked into, since a
-    /// statement that reads what must be masked was refused. A long last one goes through as it comes.
+    /// The run of rows at the front that goes to the client untouched, in bytes: no row is looked into where nothing of
+    /// the result is masked. A long last one goes through as it comes.
     fn rows(&mut self, input: &[u8]) -> Result<usize, Fault> {
         let Some(front) = self.pending.front_mut() else {
             return Ok(0);
         };
-        let Some(running) = front.expect.running() else {
+        let Some(running) = front
+            .expect
+            .running()
+            .filter(|running| running.masked().is_none())
+        else {
             return Ok(0);
         };
         let mut taken: usize = 0;
@@ -114,6 +133,101 @@ impl Session {
         Ok(taken)
     }
 
+    /// Whether something is masked in the result that is under way.
+    fn is_masked(&mut self) -> bool {
+        let running = self.pending.front_mut().and_then(|front| front.expect.running());
+        running.is_some_and(|running| running.masked().is_some())
+    }
+
+    /// The run of whole rows at the front of a result in which something is masked, in bytes; what the client gets of
+    /// them is appended. Rows of which the columns are not known, or that may not be given, are not taken.
+    fn masked_rows(&mut self, input: &[u8], out: &mut Outbound) -> Result<usize, Fault> {
+        let key = &self.settings.mask_key;
+        let Some(running) = self
+            .pending
+            .front_mut()
+            .and_then(|front| front.expect.running())
+            .filter(|running| !running.overrun)
+        else {
+            return Ok(0);
+        };
+        let Some(mask) = running.mask.as_ref() else {
+            return Ok(0);
+        };
+        let before = out.to_client.len();
+        let mut taken: usize = 0;
+        let mut rows: u64 = 0;
+        while let Some(rest) = input.get(taken..) {
+            let header = frame::header(rest, MAX_ROW)
+                .map_err(|e| Fault::target(format!("sent a malformed frame: {e}")))?;
+            let Some(header) = header.filter(|header| header.tag == b'D') else {
+                break;
+            };
+            let left = running.budget.map(|budget| budget.saturating_sub(running.rows));
+            let Some(body) = rest.get(HEADER_LEN..header.len) else {
+                break;
+            };
+            if left.is_some_and(|left| rows >= left) || header.len > MAX_MASKED {
+                break;
+            }
+            let row = backend::DataRow::parse(body).map_err(|e| Fault::target(format!("sent a {e}")))?;
+            mask.apply(&row, key, &mut out.to_client)
+                .map_err(|_| Fault::target("sent a row of other columns than it described"))?;
+            rows = rows.saturating_add(1);
+            taken = taken.saturating_add(header.len);
+            if out.to_client.len().saturating_sub(before) >= MASKED_BURST {
+                break;
+            }
+        }
+        running.rows = running.rows.saturating_add(rows);
+        self.count_bytes(out.to_client.len().saturating_sub(before));
+        Ok(taken)
+    }
+
+    /// The server tells the columns of the result that comes: how it is masked, and whether they are those that the
+    /// analysis knows. If they are not, nothing of it is passed on.
+    fn described(&mut self, description: Option<&backend::RowDescription<'_>>) {
+        let (iso, withhold) = (self.iso_dates, self.settings.withhold);
+        let structure = self.structure().cloned();
+        let Some(running) = self.pending.front_mut().and_then(|front| front.expect.running()) else {
+            return;
+        };
+        let fields = description.map_or(&[][..], |description| &description.fields);
+        let mut mismatch = false;
+        if let Some(columns) = running.masked() {
+            match RowMask::new(columns, fields, iso) {
+                Ok(mask) => running.mask = Some(mask),
+                Err(_) => mismatch = true,
+            }
+        }
+        if withhold && let Some(structure) = structure {
+            let analyzed = running.analyzed.as_ref();
+            let outputs = analyzed
+                .and_then(|analyzed| analyzed.statements.get(running.at))
+                .map_or(&[][..], |statement| statement.outputs.as_slice());
+            mismatch |= fields.iter().enumerate().any(|(at, field)| {
+                let Some(column) = structure.tagged_column(field.table, field.column) else {
+                    return false;
+                };
+                let known = outputs
+                    .get(at)
+                    .is_some_and(|output| output.carries.contains(column));
+                // What policy has shown to this principal need not be masked wherever it comes out.
+                let shown = |tag| analyzed.is_some_and(|analyzed| analyzed.unmasked.contains(tag));
+                !known && !structure.tags.of_column(column).all(shown)
+            });
+        }
+        if mismatch {
+            running.mismatch = true;
+            running.overrun = true;
+            tracing::warn!(
+                resource = self.settings.resource,
+                "the target's columns are not those that the analysis knows; the result is withheld"
+            );
+            self.structure_is_stale();
+        }
+    }
+
     fn count_bytes(&mut self, n: usize) {
         let n = u64::try_from(n).unwrap_or(u64::MAX);
         if let Some(running) = self
@@ -141,7 +255,7 @@ impl Session {
                 if self.is_own() {
                     return Ok(Fate::Drop);
                 }
-                let shown = self.shown(&notice.fields);
+                let shown = self.shown(&notice.fields, self.touches_tags());
                 Ok(shown.map_or(Fate::Pass, |fields| {
                     encode_into(&mut out.to_client, |to| {
                         backend::NoticeResponse { fields }.encode(to)
@@ -151,9 +265,10 @@ impl Session {
             }
             M::NotificationResponse(_) => Ok(Fate::Pass),
             M::ErrorResponse(error) => {
+                let touches_tags = self.touches_tags();
                 let fate = self.target_error(error, out)?;
                 let shown = match fate {
-                    Fate::Pass => self.shown(&error.fields),
+                    Fate::Pass => self.shown(&error.fields, touches_tags),
                     Fate::Drop => None,
                 };
                 Ok(shown.map_or(fate, |fields| {
@@ -173,14 +288,31 @@ impl Session {
                 Some(Expect::Describe) => Ok(Fate::Pass),
                 _ => Err(unexpected("ParameterDescription")),
             },
-            M::RowDescription(_) | M::NoData(_) => match self.front() {
-                Some(Expect::Describe) => {
-                    self.done();
-                    Ok(Fate::Pass)
+            M::RowDescription(_) | M::NoData(_) => {
+                let description = match message {
+                    M::RowDescription(description) => Some(description),
+                    _ => None,
+                };
+                match self.front() {
+                    Some(Expect::Describe) => {
+                        self.done();
+                        Ok(Fate::Pass)
+                    }
+                    Some(Expect::Layout) => {
+                        self.done();
+                        self.described(description);
+                        Ok(Fate::Drop)
+                    }
+                    Some(Expect::Query(_)) if description.is_some() => {
+                        self.described(description);
+                        match self.front() {
+                            Some(Expect::Query(running)) if running.overrun => Ok(Fate::Drop),
+                            _ => Ok(Fate::Pass),
+                        }
+                    }
+                    _ => Err(unexpected("RowDescription")),
                 }
-                Some(Expect::Query(running)) => Ok(if running.overrun { Fate::Drop } else { Fate::Pass }),
-                _ => Err(unexpected("RowDescription")),
-            },
+            }
             M::CommandComplete(complete) => self.complete(Some(complete), out),
             M::EmptyQueryResponse(_) => self.complete(None, out),
             M::PortalSuspended(_) => self.suspended(out),
@@ -207,11 +339,22 @@ impl Session {
     }
 
     /// The fields of an error or notice where the client may not see all of them.
-    fn shown<'a>(&self, fields: &[(u8, &'a [u8])]) -> Option<Vec<(u8, &'a [u8])>> {
+    fn shown<'a>(&self, fields: &[(u8, &'a [u8])], touches_tags: bool) -> Option<Vec<(u8, &'a [u8])>> {
         if self.settings.withhold {
-            withheld(fields)
+            withheld(fields, touches_tags)
         } else {
             None
+        }
+    }
+
+    /// Whether what runs now works on tagged data. Parse and Bind read no tables, and what a function says that they
+    /// evaluate is known by itself.
+    fn touches_tags(&self) -> bool {
+        match self.pending.front().map(|pending| &pending.expect) {
+            Some(Expect::Query(running) | Expect::Execute(running) | Expect::Function(running)) => {
+                running.touches_tags()
+            }
+            _ => false,
         }
     }
 
@@ -261,8 +404,11 @@ impl Session {
                 }
                 Ok(Fate::Drop)
             }
-            // Only rows over the budget come here: the others went through in `rows`.
+            // Only rows over the budget come here: the others went through in `rows`, or in `masked_rows`.
             Some(Expect::Query(running) | Expect::Execute(running)) => {
+                if running.masked().is_some() && running.mask.is_none() {
+                    return Err(Fault::target("sent rows without telling their columns"));
+                }
                 running.overrun = true;
                 Ok(Fate::Drop)
             }
@@ -301,6 +447,7 @@ impl Session {
                     running.rows = running.rows.saturating_add(changed);
                 }
                 let fate = if running.overrun { Fate::Drop } else { Fate::Pass };
+                running.next_statement();
                 self.apply(effects);
                 Ok(fate)
             }
@@ -321,7 +468,7 @@ impl Session {
                 if running.overrun {
                     // COPY TO takes no row limit: it has run, and only its first rows were passed on.
                     running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
-                    let error = exhausted(running.budget);
+                    let error = stopped(&running);
                     self.finished(running);
                     self.refuse(false, error, out);
                     return Ok(Fate::Drop);
@@ -353,7 +500,7 @@ impl Session {
             return Ok(Fate::Pass);
         }
         running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
-        let error = exhausted(running.budget);
+        let error = stopped(&running);
         self.finished(running);
         // Nothing was forwarded behind a statement with a budget, so this is the next thing that the server reads.
         self.refuse(false, error, out);
@@ -432,7 +579,14 @@ impl Session {
                 }
                 Ok(Fate::Pass)
             }
-            Some(Expect::Parse | Expect::Bind | Expect::Describe | Expect::Close | Expect::Sync) => {
+            Some(
+                Expect::Parse
+                | Expect::Bind
+                | Expect::Describe
+                | Expect::Layout
+                | Expect::Close
+                | Expect::Sync,
+            ) => {
                 self.skip_to_sync(Undone::Refused);
                 Ok(Fate::Pass)
             }
@@ -565,14 +719,13 @@ impl Session {
                     return Ok(Fate::Drop);
                 };
                 let mut running = std::mem::take(running);
-                let overrun = running.overrun;
-                let budget = running.budget;
-                if overrun {
+                let overrun = running.overrun.then(|| stopped(&running));
+                if overrun.is_some() {
                     running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
                 }
                 self.finished(running);
-                if overrun {
-                    return Ok(self.overrun(status, run, budget, out));
+                if let Some(error) = overrun {
+                    return Ok(self.overrun(status, run, error, out));
                 }
                 Fate::Pass
             }
@@ -582,15 +735,8 @@ impl Session {
         Ok(fate)
     }
 
-    /// A Query gave more rows than it may. The client is told so in the end, and a transaction that it is in fails.
-    fn overrun(
-        &mut self,
-        status: TransactionStatus,
-        run: u64,
-        budget: Option<u64>,
-        out: &mut Outbound,
-    ) -> Fate {
-        let error = exhausted(budget);
+    /// A Query gave what it may not. The client is told so in the end, and a transaction that it is in fails.
+    fn overrun(&mut self, status: TransactionStatus, run: u64, error: BytesMut, out: &mut Outbound) -> Fate {
         if status == TransactionStatus::InTransaction {
             self.ready_status(status, run);
             // Nothing was forwarded behind it, so the failure is the next thing that the server sees.
@@ -703,14 +849,23 @@ fn is_result(complete: Option<&backend::CommandComplete<'_>>) -> bool {
     })
 }
 
-fn exhausted(budget: Option<u64>) -> BytesMut {
+/// Why the rest of a result is not passed on.
+fn stopped(running: &Running) -> BytesMut {
+    if running.mismatch {
+        let denial = Denial::new(
+            "read",
+            "the target gives other columns than the gateway knows, so it can't tell what to mask; the structure is \
+             read again: try once more",
+        );
+        return rewrite::refusal(&denial.decision(""), None);
+    }
     let denial = Denial {
         code: Code::BudgetExhausted,
         rule: None,
         operation: "read".to_owned(),
         hint: format!(
             "policy gives at most {} rows for this; ask for fewer, for example with LIMIT",
-            budget.unwrap_or_default()
+            running.budget.unwrap_or_default()
         ),
     };
     rewrite::refusal(&denial.decision(""), None)

@@ -200,6 +200,7 @@ impl Session {
                     kind,
                     column_carries: HashMap::new(),
                     carries: self.all_tagged(),
+                    as_is: std::collections::BTreeSet::new(),
                     operations: Vec::new(),
                 },
             };

@@ -1,10 +1,14 @@
 //! What the server still owes: one entry for each message that was forwarded and will be answered.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use gateway_sql::Effect;
 
 use super::names::Change;
 use crate::analyzed::Analyzed;
+use crate::mask::plan::{Columns, Plan};
+use crate::mask::row::RowMask;
 
 /// One forwarded message.
 #[derive(Debug)]
@@ -28,6 +32,9 @@ pub enum Expect {
     Bind,
     /// Describe: ParameterDescription (of a statement), then RowDescription or NoData.
     Describe,
+    /// The gateway's own Describe of a portal before its Execute, which follows: RowDescription or NoData, and neither is
+    /// the client's.
+    Layout,
     /// Execute: rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
     Execute(Running),
     /// Close: CloseComplete.
@@ -78,8 +85,18 @@ pub struct Running {
     pub error: Option<String>,
     /// Rows that it may still give.
     pub budget: Option<u64>,
-    /// It gave more than it may: the rest is not passed on.
+    /// It gave more than it may, or other columns than it should: the rest is not passed on.
     pub overrun: bool,
+    /// It gave other columns than the analysis says.
+    pub mismatch: bool,
+    /// What it does.
+    pub analyzed: Option<Analyzed>,
+    /// The statement of it that gives its result now.
+    pub at: usize,
+    /// What is masked in its results.
+    pub plan: Option<Arc<Plan>>,
+    /// How, in the result that is under way.
+    pub mask: Option<RowMask>,
     /// Effects of its statements that have not completed yet.
     pub effects: Effects,
     /// COPY FROM STDIN statements that have not begun yet.
@@ -91,6 +108,24 @@ pub struct Running {
 }
 
 impl Running {
+    /// What is masked in the result that is under way, or comes next.
+    pub fn masked(&self) -> Option<&Arc<Columns>> {
+        self.plan.as_ref()?.of_statement(self.at)
+    }
+
+    /// Whether texts of the target about it may quote data that has a tag.
+    pub fn touches_tags(&self) -> bool {
+        self.analyzed
+            .as_ref()
+            .is_none_or(|analyzed| analyzed.touches_tags)
+    }
+
+    /// The statement that gave its result has completed.
+    pub fn next_statement(&mut self) {
+        self.at = self.at.saturating_add(1);
+        self.mask = None;
+    }
+
     /// Whether a later message may mean something else once this has run.
     pub fn changes_meaning(&self) -> bool {
         self.effects.left().any(changes_meaning)

@@ -13,8 +13,12 @@ const INTERNAL_QUERY: u8 = b'q';
 /// What stands in for a text that is withheld.
 const WITHHELD: &[u8] = b"text withheld: it comes from a function of the database and may carry tagged data";
 
+/// What stands in for a text about a statement that works on tagged data.
+const ABOUT_DATA: &[u8] = b"text withheld: it may quote tagged data; the code tells what happened";
+
 /// The fields as somebody may see them who may not unmask all tags of the resource; `None`: as they are.
-pub(crate) fn withheld<'a>(fields: &[(u8, &'a [u8])]) -> Option<Vec<(u8, &'a [u8])>> {
+/// `touches_tags`: they are about a statement that works on tagged data.
+pub(crate) fn withheld<'a>(fields: &[(u8, &'a [u8])], touches_tags: bool) -> Option<Vec<(u8, &'a [u8])>> {
     let get = |wanted: u8| {
         fields
             .iter()
@@ -32,6 +36,22 @@ pub(crate) fn withheld<'a>(fields: &[(u8, &'a [u8])]) -> Option<Vec<(u8, &'a [u8
         return Some(kept.collect());
     }
     let class = get(field::CODE).and_then(|code| code.get(..2));
+    if touches_tags
+        && !matches!(
+            class,
+            Some(
+                b"23" | b"25" | b"26" | b"34" | b"3F" | b"40" | b"42" | b"53" | b"54" | b"55" | b"57" | b"58"
+            )
+        )
+    {
+        // Names of the schema, table, column, type and constraint stay: they are structure.
+        let kept = fields.iter().filter_map(|(code, text)| match *code {
+            field::MESSAGE => Some((*code, ABOUT_DATA)),
+            field::DETAIL | field::HINT | WHERE | INTERNAL_QUERY => None,
+            _ => Some((*code, *text)),
+        });
+        return Some(kept.collect());
+    }
     let quotes_rows = matches!(class, Some(b"22" | b"23"));
     let detailed = get(field::DETAIL).is_some();
     (quotes_rows && detailed).then(|| {
@@ -63,7 +83,7 @@ mod tests {
             (b'W', b"PL/pgSQL function greet_ticket() line 1 at RAISE"),
             (b'R', b"exec_stmt_raise"),
         ];
-        let shown = texts(&withheld(raised).unwrap());
+        let shown = texts(&withheld(raised, false).unwrap());
         assert!(!shown.contains("heron") && shown.contains("00000"), "{shown}");
     }
 
@@ -74,8 +94,29 @@ mod tests {
             (b'M', b"null value in column \"id\" violates not-null constraint"),
             (b'D', b"Failing row contains (null, 3, t3.osprey@partners.test)."),
         ];
-        let shown = texts(&withheld(violated).unwrap());
+        let shown = texts(&withheld(violated, false).unwrap());
         assert!(!shown.contains("osprey") && shown.contains("not-null"), "{shown}");
+    }
+
+    /// The server quotes the value that it could not read.
+    #[test]
+    fn a_text_about_tagged_data_is_withheld_and_its_code_and_names_stay() {
+        let failed: &[(u8, &[u8])] = &[
+            (b'C', b"22P02"),
+            (
+                b'M',
+                b"invalid input syntax for type integer: \"u001.heron@mailfort.test\"",
+            ),
+            (b'n', b"customers_pkey"),
+        ];
+        let shown = texts(&withheld(failed, true).unwrap());
+        assert!(
+            !shown.contains("heron") && shown.contains("22P02") && shown.contains("customers_pkey"),
+            "{shown}"
+        );
+        assert!(withheld(failed, false).is_none());
+        let unknown: &[(u8, &[u8])] = &[(b'C', b"42P01"), (b'M', b"relation \"x\" does not exist")];
+        assert!(withheld(unknown, true).is_none());
     }
 
     #[test]
@@ -85,8 +126,8 @@ mod tests {
             (b'M', b"invalid input syntax"),
             (b'W', b"COPY t, line 1, column a: \"x\""),
         ];
-        assert!(withheld(copied).is_none());
+        assert!(withheld(copied, false).is_none());
         let unknown: &[(u8, &[u8])] = &[(b'C', b"42P01"), (b'M', b"no such relation"), (b'D', b"detail")];
-        assert!(withheld(unknown).is_none());
+        assert!(withheld(unknown, false).is_none());
     }
 }

@@ -390,6 +390,7 @@ fn row(event: Event) -> AuditRow {
             verdict,
             rules,
             hint,
+            masked: _,
             policy,
         } => AuditRow {
             session: Some(session),

@@ -312,6 +312,7 @@ fn session_events(session: SessionId, subject: &str, for_whom: Option<&str>, res
         verdict: verdict.to_owned(),
         rules: vec!["r1".into()],
         hint: None,
+        masked: vec![],
         policy: "v1".into(),
     };
     let outcome = |ticket, rows, error: Option<&str>| Event::Outcome {

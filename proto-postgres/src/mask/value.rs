@@ -1,0 +1,396 @@
+//! How a mask looks in a value of a PostgreSQL type, in text and in binary format. Where a mask has no meaning for a type
+//! the value becomes NULL, which every type has.
+
+use bytes::{BufMut, BytesMut};
+use gateway_core::mask::{MaskKey, REDACTED};
+use gateway_core::resource::Mask;
+
+use crate::wire::Format;
+
+/// Types by what a mask can do with them (OIDs of `pg_type.dat`, which never change). A domain is described as its base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// Text, in both formats the characters themselves.
+    Text,
+    /// An array of such.
+    TextArray {
+        /// The element's type.
+        element: u32,
+    },
+    Json,
+    Jsonb,
+    Uuid,
+    Int2,
+    Int4,
+    Int8,
+    Date,
+    Timestamp,
+    /// With `+00` behind it in text.
+    TimestampTz,
+    Bytea,
+    /// Anything else.
+    Other,
+}
+
+fn class(oid: u32) -> Class {
+    match oid {
+        // text, varchar, bpchar, name, unknown
+        25 | 1043 | 1042 | 19 | 705 => Class::Text,
+        1009 => Class::TextArray { element: 25 },
+        1015 => Class::TextArray { element: 1043 },
+        1014 => Class::TextArray { element: 1042 },
+        114 => Class::Json,
+        3802 => Class::Jsonb,
+        2950 => Class::Uuid,
+        21 => Class::Int2,
+        23 => Class::Int4,
+        20 => Class::Int8,
+        1082 => Class::Date,
+        1114 => Class::Timestamp,
+        1184 => Class::TimestampTz,
+        17 => Class::Bytea,
+        _ => Class::Other,
+    }
+}
+
+/// One column of a result, ready to be masked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColumnMask {
+    mask: Mask,
+    class: Class,
+    binary: bool,
+    /// Whether dates in text are `YYYY-MM-DD`.
+    iso: bool,
+}
+
+impl ColumnMask {
+    /// The mask of a column of this type in this format. `iso`: the session writes dates in ISO style.
+    pub fn new(mask: Mask, type_oid: u32, format: Format, iso: bool) -> Self {
+        Self {
+            mask,
+            class: class(type_oid),
+            binary: format != Format::TEXT,
+            iso,
+        }
+    }
+
+    /// Appends what becomes of a value. `false`: NULL, and nothing was appended.
+    pub fn apply(&self, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
+        match (self.class, self.mask) {
+            (_, Mask::Null) => false,
+            (Class::Text, mask) => mask.text(value, key, out),
+            (Class::TextArray { element }, _) if self.binary => {
+                let start = out.len();
+                let masked = self.binary_array(element, value, key, out);
+                out.truncate(if masked { out.len() } else { start });
+                masked
+            }
+            (Class::Json | Class::Jsonb, Mask::Redact | Mask::Partial | Mask::Token) => {
+                if self.binary && self.class == Class::Jsonb {
+                    out.put_u8(1);
+                }
+                out.put_u8(b'"');
+                out.extend_from_slice(REDACTED.as_bytes());
+                out.put_u8(b'"');
+                true
+            }
+            (class, Mask::Hash) => self.hash(class, value, key, out),
+            (Class::Date | Class::Timestamp | Class::TimestampTz, Mask::Year) => self.year(value, out),
+            _ => false,
+        }
+    }
+
+    /// Each element masked. The dimensions stay, so an array of several is none of ours: it becomes NULL.
+    fn binary_array(&self, element: u32, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
+        let mut input = value;
+        let mut int = || take(&mut input);
+        let (Some(dimensions), Some(nulls), Some(of)) = (int(), int(), int()) else {
+            return false;
+        };
+        if u32::try_from(of) != Ok(element) || !(0..=1).contains(&dimensions) {
+            return false;
+        }
+        out.put_i32(dimensions);
+        out.put_i32(nulls);
+        out.put_i32(of);
+        if dimensions == 0 {
+            return true;
+        }
+        let (Some(count), Some(lower)) = (int(), int()) else {
+            return false;
+        };
+        out.put_i32(count);
+        out.put_i32(lower);
+        for _ in 0..count.max(0) {
+            let Some(len) = take(&mut input) else { return false };
+            let Ok(len) = usize::try_from(len) else {
+                out.put_i32(-1);
+                continue;
+            };
+            let Some((item, rest)) = input.split_at_checked(len) else {
+                return false;
+            };
+            input = rest;
+            let at = out.len();
+            out.put_i32(-1);
+            if self.mask.text(item, key, out) && !patch(out, at) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A keyed digest in the form of the type.
+    fn hash(&self, class: Class, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
+        let digest = key.digest(value);
+        let number = digest.first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes));
+        match class {
+            Class::Json | Class::Jsonb => {
+                if self.binary && class == Class::Jsonb {
+                    out.put_u8(1);
+                }
+                out.put_u8(b'"');
+                Mask::Hash.text(value, key, out);
+                out.put_u8(b'"');
+            }
+            Class::Uuid if self.binary => out.extend_from_slice(digest.get(..16).unwrap_or_default()),
+            Class::Uuid => {
+                for (at, byte) in digest.iter().take(16).enumerate() {
+                    if matches!(at, 4 | 6 | 8 | 10) {
+                        out.put_u8(b'-');
+                    }
+                    put_display(out, format_args!("{byte:02x}"));
+                }
+            }
+            Class::Bytea if self.binary => out.extend_from_slice(&digest),
+            Class::Bytea => {
+                out.extend_from_slice(b"\\x");
+                for byte in digest {
+                    put_display(out, format_args!("{byte:02x}"));
+                }
+            }
+            Class::Int2 => self.number(number & 0x7fff, 2, out),
+            Class::Int4 => self.number(number & 0x7fff_ffff, 4, out),
+            Class::Int8 => self.number(number & i64::MAX, 8, out),
+            _ => return false,
+        }
+        true
+    }
+
+    fn number(&self, number: i64, bytes: usize, out: &mut BytesMut) {
+        if self.binary {
+            let whole = number.to_be_bytes();
+            out.extend_from_slice(whole.get(8_usize.saturating_sub(bytes)..).unwrap_or_default());
+        } else {
+            put_display(out, format_args!("{number}"));
+        }
+    }
+
+    /// The first day of the year. Infinity, years before Christ and styles other than ISO become NULL.
+    fn year(&self, value: &[u8], out: &mut BytesMut) -> bool {
+        if self.binary {
+            return self.binary_year(value, out);
+        }
+        let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let year = value.get(..digits).unwrap_or_default();
+        let follows = value.get(digits) == Some(&b'-');
+        if !self.iso || digits < 4 || !follows || value.ends_with(b"BC") {
+            return false;
+        }
+        out.extend_from_slice(year);
+        out.extend_from_slice(b"-01-01");
+        match self.class {
+            Class::Timestamp => out.extend_from_slice(b" 00:00:00"),
+            Class::TimestampTz => out.extend_from_slice(b" 00:00:00+00"),
+            _ => {}
+        }
+        true
+    }
+
+    /// Days, or microseconds, since 2000-01-01.
+    fn binary_year(&self, value: &[u8], out: &mut BytesMut) -> bool {
+        const DAY: i64 = 86_400_000_000;
+        let epoch = jiff::civil::date(2000, 1, 1);
+        let days = match (self.class, value.len()) {
+            (Class::Date, 4) => value
+                .first_chunk()
+                .map(|bytes| i64::from(i32::from_be_bytes(*bytes))),
+            (_, 8) => value
+                .first_chunk()
+                .map(|bytes| i64::from_be_bytes(*bytes).div_euclid(DAY)),
+            _ => None,
+        };
+        let first = days
+            .and_then(|days| epoch.checked_add(jiff::Span::new().try_days(days).ok()?).ok())
+            .filter(|date| date.year() > 0)
+            .and_then(|date| jiff::civil::Date::new(date.year(), 1, 1).ok())
+            .and_then(|first| (first - epoch).total((jiff::Unit::Day, epoch)).ok());
+        // Whole days, far within what a float holds exactly.
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "at most 3.7 million days either way"
+        )]
+        let Some(days) = first.map(|days| days as i64) else {
+            return false;
+        };
+        match self.class {
+            Class::Date => match i32::try_from(days) {
+                Ok(days) => out.put_i32(days),
+                Err(_) => return false,
+            },
+            _ => out.put_i64(days.saturating_mul(DAY)),
+        }
+        true
+    }
+}
+
+fn put_display(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
+    use std::fmt::Write as _;
+    // Writing into a buffer in memory does not fail.
+    let _ = out.write_fmt(text);
+}
+
+fn take(input: &mut &[u8]) -> Option<i32> {
+    let (number, rest) = input.split_first_chunk::<4>()?;
+    *input = rest;
+    Some(i32::from_be_bytes(*number))
+}
+
+/// Writes the length of what was appended behind `at`, where four bytes stand for it.
+pub(crate) fn patch(out: &mut BytesMut, at: usize) -> bool {
+    let len = out.len().saturating_sub(at).saturating_sub(4);
+    let Ok(len) = i32::try_from(len) else { return false };
+    match out.get_mut(at..).and_then(|bytes| bytes.first_chunk_mut::<4>()) {
+        Some(place) => {
+            *place = len.to_be_bytes();
+            true
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masked(mask: Mask, oid: u32, format: Format, value: &[u8]) -> Option<Vec<u8>> {
+        let key = MaskKey::new(&[7; 32]);
+        let mut out = BytesMut::new();
+        let there = ColumnMask::new(mask, oid, format, true).apply(value, &key, &mut out);
+        assert!(there || out.is_empty(), "NULL, and yet bytes");
+        there.then(|| out.to_vec())
+    }
+
+    const BINARY: Format = Format::BINARY;
+    const TEXT: Format = Format::TEXT;
+
+    #[test]
+    fn a_text_is_masked_alike_in_both_formats() {
+        for format in [TEXT, BINARY] {
+            assert_eq!(
+                masked(Mask::Partial, 25, format, b"4929123456700037").as_deref(),
+                Some(&b"****0037"[..])
+            );
+            assert_eq!(
+                masked(Mask::Redact, 1043, format, b"x").as_deref(),
+                Some(REDACTED.as_bytes())
+            );
+            assert_eq!(masked(Mask::Null, 25, format, b"x"), None);
+        }
+    }
+
+    /// A mask that a type has no room for is no reason to show the value.
+    #[test]
+    fn a_mask_without_meaning_for_the_type_is_null() {
+        for (mask, oid) in [
+            (Mask::Partial, 23),
+            (Mask::Redact, 1700),
+            (Mask::Redact, 16),
+            (Mask::Redact, 2950),
+            (Mask::Year, 23),
+            (Mask::Redact, 99_999),
+            (Mask::Hash, 1700),
+            (Mask::Redact, 1007),
+        ] {
+            for format in [TEXT, BINARY] {
+                assert_eq!(masked(mask, oid, format, b"12345678"), None, "{mask:?} {oid}");
+            }
+        }
+        // A text array in text format would have to be parsed; it becomes NULL.
+        assert_eq!(masked(Mask::Partial, 1009, TEXT, b"{abcdefgh}"), None);
+    }
+
+    #[test]
+    fn json_stays_json() {
+        assert_eq!(
+            masked(Mask::Redact, 114, TEXT, b"{}").as_deref(),
+            Some(&b"\"[redacted]\""[..])
+        );
+        assert_eq!(
+            masked(Mask::Partial, 3802, BINARY, b"\x01{}").as_deref(),
+            Some(&b"\x01\"[redacted]\""[..])
+        );
+    }
+
+    #[test]
+    fn a_year_is_its_first_day() {
+        assert_eq!(
+            masked(Mask::Year, 1082, TEXT, b"1984-06-17").as_deref(),
+            Some(&b"1984-01-01"[..])
+        );
+        assert_eq!(
+            masked(Mask::Year, 1184, TEXT, b"2024-02-29 12:34:56+00").as_deref(),
+            Some(&b"2024-01-01 00:00:00+00"[..])
+        );
+        // 2001-02-01 is day 397, 2001-01-01 day 366; 1999-12-31 is day -1, 1999-01-01 day -365.
+        for (day, first) in [(397_i32, 366_i32), (-1, -365), (0, 0)] {
+            assert_eq!(
+                masked(Mask::Year, 1082, BINARY, &day.to_be_bytes()).as_deref(),
+                Some(&first.to_be_bytes()[..])
+            );
+        }
+        let noon = (397 * 86_400_000_000_i64 + 43_200_000_000).to_be_bytes();
+        let first = (366 * 86_400_000_000_i64).to_be_bytes();
+        assert_eq!(
+            masked(Mask::Year, 1114, BINARY, &noon).as_deref(),
+            Some(&first[..])
+        );
+        for (value, format) in [
+            (&b"0044-03-15 BC"[..], TEXT),
+            (b"infinity", TEXT),
+            (&i32::MAX.to_be_bytes(), BINARY),
+            (&i32::MIN.to_be_bytes(), BINARY),
+            (b"17/06/1984", TEXT),
+        ] {
+            assert_eq!(masked(Mask::Year, 1082, format, value), None, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_hash_has_the_form_of_its_type() {
+        let text = String::from_utf8(masked(Mask::Hash, 2950, TEXT, b"x").unwrap()).unwrap();
+        assert_eq!(text.len(), 36);
+        assert_eq!(masked(Mask::Hash, 2950, BINARY, b"x").unwrap().len(), 16);
+        assert_eq!(masked(Mask::Hash, 23, BINARY, b"\0\0\0\x01").unwrap().len(), 4);
+        let number = String::from_utf8(masked(Mask::Hash, 21, TEXT, b"7").unwrap()).unwrap();
+        assert!(number.parse::<i16>().unwrap() >= 0);
+    }
+
+    #[test]
+    fn the_elements_of_a_binary_array_are_masked_each() {
+        let mut array = Vec::new();
+        for number in [1_i32, 1, 25, 2, 1] {
+            array.extend(number.to_be_bytes());
+        }
+        array.extend(8_i32.to_be_bytes());
+        array.extend(b"abcdefgh");
+        array.extend((-1_i32).to_be_bytes());
+        let out = masked(Mask::Partial, 1009, BINARY, &array).unwrap();
+        assert!(out.windows(8).any(|part| part == b"****efgh"));
+        assert!(!out.windows(4).any(|part| part == b"abcd"));
+        assert_eq!(&out[out.len() - 4..], (-1_i32).to_be_bytes());
+        // What is cut short, or of another type than was told, is none.
+        assert_eq!(masked(Mask::Partial, 1009, BINARY, &array[..30]), None);
+        assert_eq!(masked(Mask::Partial, 1015, BINARY, &array), None);
+    }
+}
