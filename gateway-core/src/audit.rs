@@ -73,6 +73,9 @@ pub enum Event {
         principal: Option<Arc<Principal>>,
         /// Why; for operators, not what the client was told.
         reason: String,
+        /// What the client was told instead; the log has it, too.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        correlation: String,
     },
     /// A session began.
     SessionStarted {

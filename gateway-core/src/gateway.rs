@@ -277,7 +277,7 @@ impl Gateway {
         let mut resource = attempt.resource.clone();
         truncate(&mut resource, 256);
         let correlation = attempt.correlation();
-        tracing::info!(peer = %attempt.peer, protocol = attempt.protocol, user, reason, correlation, "login refused");
+        tracing::info!(peer = %attempt.peer, protocol = attempt.protocol, user, reason, %correlation, "login refused");
         self.note(&Event::LoginRefused {
             peer: attempt.peer,
             protocol: attempt.protocol.to_owned(),
@@ -285,6 +285,7 @@ impl Gateway {
             resource,
             principal: who.map(|w| w.principal.clone()),
             reason: reason.to_owned(),
+            correlation,
         });
     }
 

@@ -161,6 +161,35 @@ pub struct OutputColumn {
     pub type_name: String,
 }
 
+/// How the rows of COPY TO STDOUT travel (PostgreSQL documentation, COPY, File Formats).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyForm {
+    /// One line a row, values escaped by backslashes.
+    Text {
+        /// Between values.
+        delimiter: u8,
+        /// What stands for NULL.
+        null: String,
+        /// Whether the first line has the names.
+        header: bool,
+    },
+    /// Comma-separated values.
+    Csv {
+        /// Between values.
+        delimiter: u8,
+        /// What stands for NULL, where it is not quoted.
+        null: String,
+        /// Whether the first line has the names.
+        header: bool,
+        /// Around values.
+        quote: u8,
+        /// Before a quote inside of a value.
+        escape: u8,
+    },
+    /// Binary.
+    Binary,
+}
+
 /// A column that is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
@@ -321,6 +350,8 @@ pub struct StatementAnalysis {
     pub outputs: Vec<OutputColumn>,
     /// There is a result whose columns can't be told (a `*` over unknown columns): each may carry all of `reads`.
     pub open_result: bool,
+    /// How the rows of COPY TO STDOUT travel; `None` for other statements, and where an option is not understood.
+    pub copy_form: Option<CopyForm>,
     /// Columns whose values steer the statement otherwise than as output: ranges, patterns, order, min and max,
     /// expressions in conditions, arguments of what may fail, give rows or tell others.
     pub compared: BTreeSet<ColumnId>,
@@ -357,6 +388,7 @@ impl StatementAnalysis {
             reads: BTreeSet::new(),
             outputs: Vec::new(),
             open_result: false,
+            copy_form: None,
             compared: BTreeSet::new(),
             tested: BTreeSet::new(),
             assignments: Vec::new(),
@@ -406,6 +438,9 @@ impl StatementAnalysis {
             self.open_result = true;
         }
         self.open_result |= other.open_result;
+        if self.copy_form != other.copy_form {
+            self.copy_form = None;
+        }
         for effect in &other.effects {
             if !self.effects.contains(effect) {
                 self.effects.push(effect.clone());

@@ -8,6 +8,7 @@
 mod as_is;
 mod calls;
 mod constants;
+mod copy;
 mod define;
 mod dml;
 mod expr;

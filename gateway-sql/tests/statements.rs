@@ -159,8 +159,74 @@ fn only_bare_equality_is_not_compared() {
         "SELECT id FROM customers WHERE EXISTS (SELECT 1 FROM orders WHERE ssn LIKE '9%')",
         "SELECT rank() OVER (ORDER BY ssn) FROM customers",
         "SELECT left(ssn, 1), count(*) FROM customers GROUP BY left(ssn, 1)",
+        // Equality of something made of it, under another name.
+        "SELECT count(*) FROM (SELECT left(ssn, 8) AS k FROM customers) x WHERE k = '917-46-0'",
+        "SELECT 1 FROM (SELECT left(ssn, 1) AS k FROM customers) a JOIN (VALUES ('9')) b (k) USING (k)",
+        "SELECT '9' IN (SELECT left(ssn, 1) FROM customers)",
+        "SELECT left(ssn, 1), count(*) FROM customers GROUP BY 1",
+        "SELECT count(*) FROM (SELECT DISTINCT left(ssn, 1) FROM customers) x",
+        "SELECT count(*) FROM (SELECT left(ssn, 1) FROM customers UNION SELECT '9') x",
+        "SELECT left(ssn, 1) FROM customers EXCEPT ALL SELECT '9'",
+        "SELECT row_number() OVER (PARTITION BY left(ssn, 1)) FROM customers",
+        // What fails for some values, gives rows, or tells others.
+        "SELECT 1 / (ascii(ssn) - 57) FROM customers",
+        "SELECT ssn::int FROM customers",
+        "SELECT left(ssn, length(ssn) - 12) FROM customers",
+        "SELECT generate_series(1, length(ssn)) FROM customers",
+        "SELECT 1 FROM customers, LATERAL generate_series(1, length(ssn))",
+        "SELECT regexp_matches(ssn, '^9') FROM customers",
+        "SELECT set_config('a.b', ssn, false) FROM customers",
+        "SELECT nextval('ticket_no') FROM customers WHERE nullif(ssn, 'x') IS NULL",
+        "SELECT json_build_object(ssn, 1) FROM customers",
+        "SELECT (ARRAY[1, 2])[length(ssn)] FROM customers",
     ] {
         assert!(compared(sql), "{sql}");
+    }
+}
+
+/// A mask of a column's own kind holds for its value as it is; of what is made of it nothing may be left.
+#[test]
+fn what_is_a_columns_value_is_told_from_what_is_made_of_it() {
+    let as_is = |sql: &str| {
+        let analysis = analyze(sql, &catalog(), &session());
+        let outputs = &analysis.statements.last().unwrap().outputs;
+        assert!(!outputs[0].carries.is_empty(), "{sql}");
+        outputs[0].as_is
+    };
+    for sql in [
+        "SELECT ssn FROM customers",
+        "SELECT * FROM (SELECT ssn AS a FROM customers) x",
+        "WITH c AS (SELECT ssn FROM customers) SELECT ssn FROM c",
+        "SELECT ssn FROM customers UNION ALL SELECT 'none'",
+        "SELECT contact_point FROM customer_contacts",
+        "SELECT coalesce(ssn, '-') FROM customers",
+        "SELECT CASE WHEN id = 1 THEN ssn END FROM customers",
+        "SELECT lag(ssn) OVER (ORDER BY id) FROM customers",
+        "SELECT ssn::text FROM customers",
+        "SELECT (c).ssn FROM customers c",
+        "UPDATE customers SET name = 'x' WHERE id = 1 RETURNING ssn",
+        "COPY customers (ssn) TO STDOUT",
+        "CREATE TEMP TABLE t AS SELECT ssn AS x FROM customers; SELECT x FROM t",
+        "WITH RECURSIVE t (a) AS (SELECT ssn FROM customers UNION ALL SELECT a FROM t) SELECT a FROM t",
+    ] {
+        assert!(as_is(sql), "{sql}");
+    }
+    for sql in [
+        "SELECT left(ssn, 4) FROM customers",
+        "SELECT ssn::varchar(4) FROM customers",
+        "SELECT a FROM (SELECT ssn || '' AS a FROM customers) x",
+        "SELECT ssn FROM customers UNION ALL SELECT left(ssn, 4) FROM customers",
+        "SELECT label FROM contact_labels",
+        "SELECT c FROM customers c",
+        "SELECT row_to_json(c) FROM customers c",
+        "SELECT coalesce(left(ssn, 4), ssn) FROM customers",
+        "SELECT CASE WHEN id = 1 THEN left(ssn, 4) ELSE ssn END FROM customers",
+        "CREATE TEMP TABLE t AS SELECT left(ssn, 4) AS x FROM customers; SELECT x FROM t",
+        "CREATE TEMP TABLE t (x text); INSERT INTO t SELECT left(ssn, 4) FROM customers; SELECT x FROM t",
+        "WITH RECURSIVE t (a, n) AS (SELECT ssn, 0 FROM customers UNION ALL SELECT left(a, 4), n + 1 FROM t WHERE n < 1) SELECT a FROM t",
+        "VALUES ((SELECT left(ssn, 4) FROM customers LIMIT 1))",
+    ] {
+        assert!(!as_is(sql), "{sql}");
     }
 }
 

@@ -219,7 +219,7 @@ impl Asked {
                 | Kind::Declare
                 | Kind::Fetch
                 | Kind::Execute
-        );
+        ) || statement.copy_form.is_some();
         // A temporary table is made of rows that keep their tags; another one's columns would have to have them.
         let copies = statement.kind == Kind::CreateTableAs
             && statement

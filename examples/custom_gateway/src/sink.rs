@@ -61,6 +61,7 @@ mod tests {
             resource: "b".to_owned(),
             principal: None,
             reason: "the token is unknown".to_owned(),
+            correlation: "c0ffee".to_owned(),
         };
         let told = std::sync::Mutex::new(Vec::new());
         let full = Telling::new(

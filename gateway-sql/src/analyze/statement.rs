@@ -1,17 +1,16 @@
-//! Statements by kind: queries, transactions, session, COPY. The rest goes to `define`.
+//! Statements by kind: queries, transactions, session. COPY is in `copy`, the rest in `define`.
 
 use std::sync::Arc;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    CopyStmt, DeclareCursorStmt, DiscardMode, ExecuteStmt, FetchStmt, PrepareStmt, Token, TransactionStmt,
+    DeclareCursorStmt, DiscardMode, ExecuteStmt, FetchStmt, PrepareStmt, Token, TransactionStmt,
     TransactionStmtKind, VariableSetKind, VariableSetStmt,
 };
 
 use super::constants::setting_value;
 use super::message::analyze_text;
-use super::names::text_of;
-use super::scope::{ItemColumn, Rows, Scope};
+use super::scope::Rows;
 use super::settings::{Setting, is_secret, judge_setting};
 use super::walker::Walker;
 use crate::analysis::{Action, Effect, OutputColumn, StatementKind};
@@ -234,89 +233,6 @@ impl Walker<'_> {
         }
     }
 
-    fn copy(&mut self, copy: &CopyStmt) {
-        let outside = copy.is_program || !copy.filename.is_empty();
-        if outside {
-            self.ask_resource(Action::File);
-        }
-        self.out.kind = match (outside, copy.is_from) {
-            (true, _) => StatementKind::CopyFile,
-            (false, true) => StatementKind::CopyIn,
-            (false, false) => StatementKind::CopyOut,
-        };
-        let kind = self.out.kind;
-        match (
-            copy.relation.as_ref(),
-            copy.query.as_deref().and_then(|query| query.node.as_ref()),
-        ) {
-            (Some(relation), None) if copy.is_from => {
-                self.write(Some(relation), true);
-                if let Some(condition) = copy.where_clause.as_deref() {
-                    let item = self.relation_item(relation);
-                    self.scopes.push(Scope {
-                        items: vec![item],
-                        ..Scope::default()
-                    });
-                    self.condition(condition);
-                    self.leave_scope();
-                }
-                if !outside {
-                    self.effect(Effect::CopyIn);
-                }
-            }
-            (Some(relation), None) => {
-                let item = self.relation_item(relation);
-                self.scopes.push(Scope {
-                    items: vec![item],
-                    ..Scope::default()
-                });
-                let mut rows = Rows::default();
-                let names: Vec<String> = if copy.attlist.is_empty() {
-                    let columns = self
-                        .items
-                        .get(item)
-                        .map(|item| item.columns.as_slice())
-                        .unwrap_or_default();
-                    columns.iter().filter_map(|column| column.name.clone()).collect()
-                } else {
-                    copy.attlist
-                        .iter()
-                        .filter_map(text_of)
-                        .map(str::to_owned)
-                        .collect()
-                };
-                for name in names {
-                    let column = self.items.get(item).and_then(|item| {
-                        let at = item.positions(&name).next()?;
-                        item.columns
-                            .get(at)
-                            .map(|column| (column.as_is, column.type_name.clone()))
-                    });
-                    let (as_is, type_name) = column.unwrap_or_default();
-                    let carries = self.flow_of(|walker| walker.unqualified(&name));
-                    rows.columns.push(ItemColumn {
-                        type_name,
-                        ..ItemColumn::derived_as_is(Some(name), carries, as_is)
-                    });
-                }
-                self.leave_scope();
-                self.gives(&rows);
-            }
-            (None, Some(query)) => {
-                let (_, rows) = self.query(query);
-                self.gives(&rows);
-                if !self.into.is_empty() {
-                    self.unknown();
-                }
-            }
-            _ => self.unknown(),
-        }
-        if !outside && !copy.is_from {
-            self.effect(Effect::CopyOut);
-        }
-        self.out.kind = kind;
-    }
-
     fn prepare(&mut self, prepare: &PrepareStmt, text: &str) {
         match prepare.query.as_deref().and_then(|query| query.node.as_ref()) {
             Some(query) => {
@@ -424,7 +340,7 @@ impl Walker<'_> {
 
 impl Walker<'_> {
     /// The statement's result is these rows.
-    fn gives(&mut self, rows: &Rows) {
+    pub(super) fn gives(&mut self, rows: &Rows) {
         self.out.outputs = outputs(rows);
         self.out.open_result = rows.open;
     }

@@ -3,9 +3,19 @@
 use bytes::{BufMut, BytesMut};
 use gateway_core::mask::MaskKey;
 
+use super::copy::CopyMask;
 use super::plan::Columns;
 use super::value::{ColumnMask, patch};
 use crate::wire::backend::{DataRow, FieldDescription};
+
+/// How what is under way is masked.
+#[derive(Debug)]
+pub enum Masking {
+    /// Rows of a query.
+    Rows(RowMask),
+    /// Rows of COPY TO STDOUT.
+    Copy(Box<CopyMask>),
+}
 
 /// The masks of one result whose columns are known.
 #[derive(Debug, Clone, PartialEq, Eq)]

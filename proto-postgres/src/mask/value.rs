@@ -74,6 +74,28 @@ impl ColumnMask {
         }
     }
 
+    /// The same of a type that is known by its name alone; one that is not is any other.
+    pub fn of_named_type(mask: Mask, name: &str, format: Format, iso: bool) -> Self {
+        let oid = match name.strip_prefix("pg_catalog.").unwrap_or_default() {
+            "text" | "varchar" | "bpchar" => 25,
+            "name" => 19,
+            "_text" => 1009,
+            "_varchar" => 1015,
+            "json" => 114,
+            "jsonb" => 3802,
+            "uuid" => 2950,
+            "int2" => 21,
+            "int4" => 23,
+            "int8" => 20,
+            "date" => 1082,
+            "timestamp" => 1114,
+            "timestamptz" => 1184,
+            "bytea" => 17,
+            _ => 0,
+        };
+        Self::new(mask, oid, format, iso)
+    }
+
     /// Appends what becomes of a value. `false`: NULL, and nothing was appended.
     pub fn apply(&self, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
         match (self.class, self.mask) {

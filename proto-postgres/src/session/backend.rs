@@ -1,15 +1,17 @@
 //! What the target sends.
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use gateway_core::machine::{End, Fault, Outbound, Outcome, Parsed, Peer};
 use gateway_core::verdict::{Code, Decision, Denial};
+use gateway_sql::StatementKind;
 
 use super::names::{Change, Undone};
 use super::own::Question;
 use super::pending::{Expect, Pending, Running, Step};
 use super::withhold::withheld;
 use super::{Copy, Message, Session, encode_into};
-use crate::mask::row::RowMask;
+use crate::mask::copy::CopyMask;
+use crate::mask::row::{Masking, Mismatch, RowMask};
 use crate::rewrite;
 use crate::wire::backend::{self, ErrorBuilder, Severity, TransactionStatus, field, sqlstate};
 use crate::wire::frame::{self, HEADER_LEN};
@@ -69,7 +71,7 @@ impl Session {
         let Some(header) = header else {
             return Ok(Parsed::Incomplete);
         };
-        if header.len > MAX_MASKED && header.tag == b'D' && self.is_masked() {
+        if header.len > MAX_MASKED && matches!(header.tag, b'D' | b'd') && self.is_masked() {
             return Err(Fault::target(format!(
                 "sent a row of {} bytes; one in which something is masked may have {MAX_MASKED}",
                 header.len
@@ -151,7 +153,7 @@ impl Session {
         else {
             return Ok(0);
         };
-        let Some(mask) = running.mask.as_ref() else {
+        let Some(mask) = running.mask.as_mut() else {
             return Ok(0);
         };
         let before = out.to_client.len();
@@ -160,7 +162,11 @@ impl Session {
         while let Some(rest) = input.get(taken..) {
             let header = frame::header(rest, MAX_ROW)
                 .map_err(|e| Fault::target(format!("sent a malformed frame: {e}")))?;
-            let Some(header) = header.filter(|header| header.tag == b'D') else {
+            let tag = match mask {
+                Masking::Rows(_) => b'D',
+                Masking::Copy(_) => b'd',
+            };
+            let Some(header) = header.filter(|header| header.tag == tag) else {
                 break;
             };
             let left = running.budget.map(|budget| budget.saturating_sub(running.rows));
@@ -170,10 +176,34 @@ impl Session {
             if left.is_some_and(|left| rows >= left) || header.len > MAX_MASKED {
                 break;
             }
-            let row = backend::DataRow::parse(body).map_err(|e| Fault::target(format!("sent a {e}")))?;
-            mask.apply(&row, key, &mut out.to_client)
-                .map_err(|_| Fault::target("sent a row of other columns than it described"))?;
-            rows = rows.saturating_add(1);
+            let done = match mask {
+                Masking::Rows(mask) => {
+                    let row = backend::DataRow::parse(body);
+                    let row = row.map_err(|e| Fault::target(format!("sent a {e}")))?;
+                    mask.apply(&row, key, &mut out.to_client).map(|()| true)
+                }
+                Masking::Copy(mask) => {
+                    let to = &mut out.to_client;
+                    to.put_u8(b'd');
+                    let at = to.len();
+                    to.put_i32(0);
+                    let row = mask.apply(body, key, to);
+                    row.and_then(|row| {
+                        if patch_frame(to, at) {
+                            Ok(row)
+                        } else {
+                            Err(Mismatch)
+                        }
+                    })
+                }
+            };
+            match done {
+                Ok(true) => rows = rows.saturating_add(1),
+                Ok(false) => {}
+                Err(Mismatch) => {
+                    return Err(Fault::target("sent a row that is not what it described"));
+                }
+            }
             taken = taken.saturating_add(header.len);
             if out.to_client.len().saturating_sub(before) >= MASKED_BURST {
                 break;
@@ -193,17 +223,24 @@ impl Session {
             return;
         };
         let fields = description.map_or(&[][..], |description| &description.fields);
+        if running
+            .statement()
+            .is_some_and(|statement| statement.kind == StatementKind::CopyOut)
+        {
+            // Its columns are told when it begins.
+            return;
+        }
         let mut mismatch = false;
         if let Some(columns) = running.masked() {
             match RowMask::new(columns, fields, iso) {
-                Ok(mask) => running.mask = Some(mask),
+                Ok(mask) => running.mask = Some(Masking::Rows(mask)),
                 Err(_) => mismatch = true,
             }
         }
         if withhold && let Some(structure) = structure {
             let analyzed = running.analyzed.as_ref();
-            let outputs = analyzed
-                .and_then(|analyzed| analyzed.statements.get(running.at))
+            let outputs = running
+                .statement()
                 .map_or(&[][..], |statement| statement.outputs.as_slice());
             mismatch |= fields.iter().enumerate().any(|(at, field)| {
                 let Some(column) = structure.tagged_column(field.table, field.column) else {
@@ -218,14 +255,47 @@ impl Session {
             });
         }
         if mismatch {
+            self.disagrees();
+        }
+    }
+
+    /// COPY TO STDOUT begins.
+    fn copies_out(&mut self, response: &backend::CopyOutResponse) -> Fate {
+        let iso = self.iso_dates;
+        let Some(running) = self.pending.front_mut().and_then(|front| front.expect.running()) else {
+            return Fate::Drop;
+        };
+        if let Some(columns) = running.masked() {
+            let mask = running.statement().ok_or(Mismatch).and_then(|statement| {
+                let form = statement.copy_form.as_ref().ok_or(Mismatch)?;
+                let (format, formats) = (response.format, &response.columns);
+                CopyMask::new(columns, &statement.outputs, form, format, formats, iso)
+            });
+            match mask {
+                Ok(mask) => running.mask = Some(Masking::Copy(Box::new(mask))),
+                Err(Mismatch) => {
+                    self.disagrees();
+                    return Fate::Drop;
+                }
+            }
+        }
+        match self.pending.front_mut().and_then(|front| front.expect.running()) {
+            Some(running) if !running.overrun => Fate::Pass,
+            _ => Fate::Drop,
+        }
+    }
+
+    /// The result that is under way has other columns than the analysis says: nothing of it is passed on.
+    fn disagrees(&mut self) {
+        if let Some(running) = self.pending.front_mut().and_then(|front| front.expect.running()) {
             running.mismatch = true;
             running.overrun = true;
-            tracing::warn!(
-                resource = self.settings.resource,
-                "the target's columns are not those that the analysis knows; the result is withheld"
-            );
-            self.structure_is_stale();
         }
+        tracing::warn!(
+            resource = self.settings.resource,
+            "the target's columns are not those that the analysis knows; the result is withheld"
+        );
+        self.structure_is_stale();
     }
 
     fn count_bytes(&mut self, n: usize) {
@@ -317,11 +387,17 @@ impl Session {
             M::EmptyQueryResponse(_) => self.complete(None, out),
             M::PortalSuspended(_) => self.suspended(out),
             M::CopyInResponse(_) => self.copy_in(),
-            M::CopyOutResponse(_) | M::CopyDone(_) => match self.front() {
+            M::CopyOutResponse(response) => {
+                if !matches!(self.front(), Some(Expect::Query(_) | Expect::Execute(_))) {
+                    return Err(unexpected("CopyOutResponse"));
+                }
+                Ok(self.copies_out(response))
+            }
+            M::CopyDone(_) => match self.front() {
                 Some(Expect::Query(running) | Expect::Execute(running)) => {
                     Ok(if running.overrun { Fate::Drop } else { Fate::Pass })
                 }
-                _ => Err(unexpected("CopyOutResponse")),
+                _ => Err(unexpected("CopyDone")),
             },
             M::FunctionCallResponse(_) => match self.front() {
                 Some(Expect::Function(_)) => Ok(Fate::Pass),
@@ -406,7 +482,7 @@ impl Session {
             }
             // Only rows over the budget come here: the others went through in `rows`, or in `masked_rows`.
             Some(Expect::Query(running) | Expect::Execute(running)) => {
-                if running.masked().is_some() && running.mask.is_none() {
+                if running.masked().is_some() && running.mask.is_none() && !running.overrun {
                     return Err(Fault::target("sent rows without telling their columns"));
                 }
                 running.overrun = true;
@@ -419,6 +495,9 @@ impl Session {
     fn copied_row(&mut self) -> Result<Fate, Fault> {
         match self.front() {
             Some(Expect::Query(running) | Expect::Execute(running)) => {
+                if running.masked().is_some() && running.mask.is_none() && !running.overrun {
+                    return Err(Fault::target("sent COPY data without telling its columns"));
+                }
                 running.overrun = true;
                 Ok(Fate::Drop)
             }
@@ -836,6 +915,20 @@ impl Session {
         } else {
             None
         }
+    }
+}
+
+/// Writes the length of the frame that began with its tag right before `at`, where four bytes stand for it.
+fn patch_frame(frame: &mut BytesMut, at: usize) -> bool {
+    let Ok(len) = i32::try_from(frame.len().saturating_sub(at)) else {
+        return false;
+    };
+    match frame.get_mut(at..).and_then(|bytes| bytes.first_chunk_mut::<4>()) {
+        Some(place) => {
+            *place = len.to_be_bytes();
+            true
+        }
+        None => false,
     }
 }
 

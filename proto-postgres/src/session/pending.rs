@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use gateway_sql::Effect;
+use gateway_sql::{Effect, StatementAnalysis};
 
 use super::names::Change;
 use crate::analyzed::Analyzed;
 use crate::mask::plan::{Columns, Plan};
-use crate::mask::row::RowMask;
+use crate::mask::row::Masking;
 
 /// One forwarded message.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ pub struct Running {
     /// What is masked in its results.
     pub plan: Option<Arc<Plan>>,
     /// How, in the result that is under way.
-    pub mask: Option<RowMask>,
+    pub mask: Option<Masking>,
     /// Effects of its statements that have not completed yet.
     pub effects: Effects,
     /// COPY FROM STDIN statements that have not begun yet.
@@ -118,6 +118,11 @@ impl Running {
         self.analyzed
             .as_ref()
             .is_none_or(|analyzed| analyzed.touches_tags)
+    }
+
+    /// The statement that gives its result.
+    pub fn statement(&self) -> Option<&StatementAnalysis> {
+        self.analyzed.as_ref()?.statements.get(self.at)
     }
 
     /// The statement that gave its result has completed.

@@ -351,11 +351,14 @@ fn row(event: Event) -> AuditRow {
             resource,
             principal,
             reason,
+            correlation,
         } => AuditRow {
             resource: Some(resource),
             peer: Some(peer.to_string()),
             verdict: Some("deny".to_owned()),
-            detail: Some(format!("{protocol} login of `{user}` refused: {reason}")),
+            detail: Some(format!(
+                "{protocol} login of `{user}` refused: {reason} (correlation {correlation})"
+            )),
             ..who("login_refused", principal.as_ref())
         },
         Event::SessionStarted {
