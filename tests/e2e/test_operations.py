@@ -376,16 +376,17 @@ def test_a_holding_policy_without_approvers_is_a_clear_denial(w):
         wire.close()
 
 
-def test_a_tagged_column_is_refused_to_whoever_may_not_unmask_it(w):
+def test_a_tagged_column_is_masked_for_whoever_may_not_unmask_it(w):
     wire = w.wire("reader")
     for sql in ["SELECT email FROM customers WHERE id = 1", "SELECT * FROM customers WHERE id = 1"]:
         lines, codes = query(wire, sql)
-        check(codes == ["42501"] or ("heron" not in "\n".join(lines)), sql, lines)
+        check(codes == [] and "heron" not in "\n".join(lines) and "****test" in "\n".join(lines), sql, lines)
     check(query(wire, "SELECT id, name FROM customers WHERE id = 1")[1] == [])
     wire.close()
     unmask = {**POLICIES, "unmask": '@id("sees-mail") permit (principal, action == Action::"unmask", resource == Tag::"pii.email");'}
     with w.own(policies=unmask) as own:
         wire = own.wire("reader")
         check("u001.heron@mailfort.test" in "\n".join(query(wire, "SELECT email FROM customers WHERE id = 1")[0]))
-        check(query(wire, "SELECT ssn FROM customers WHERE id = 1")[1] == ["42501"])
+        lines, codes = query(wire, "SELECT ssn FROM customers WHERE id = 1")
+        check(codes == [] and "[redacted]" in "\n".join(lines), lines)
         wire.close()

@@ -29,8 +29,8 @@ pub(super) fn print(
     say("\n\
         \x20   SELECT status, count(*) FROM orders GROUP BY status;    -- permitted\n\
         \x20   DROP TABLE orders;                                      -- refused; the session lives on\n\
-        \x20   SELECT name, email FROM customers;                      -- refused: e-mail is tagged pii.email\n\
-        \x20   SELECT name, region FROM customers LIMIT 3;             -- permitted: no tag there\n\
+        \x20   SELECT name, email FROM customers;                      -- masked: e-mail is tagged pii.email\n\
+        \x20   SELECT id FROM customers WHERE email LIKE 'a%';         -- refused: it would tell the value\n\
         \x20   SELECT order_total(7);                                  -- refused: no policy permits this function\n\
         \x20   SELECT pg_sleep(60);                                    -- permitted; Ctrl-C ends it\n\n\
         Or as somebody who may write, but no whole table at once:\n")?;

@@ -101,15 +101,24 @@ impl Story<'_> {
         )
         .await?;
         self.psql(
-            "alice reads the tagged e-mail column: refused; the other columns answer",
+            "alice reads the tagged e-mail column: masked, under any name and in any expression",
             self.alice,
-            "SELECT name, email FROM customers WHERE id = 1;\nSELECT name, region FROM customers WHERE id = 1;",
+            "SELECT name, email FROM customers WHERE id = 1;\n\
+             SELECT name || ' <' || email || '>' AS contact, region FROM customers WHERE id = 1;",
             &[
-                Has("ERROR:  42501"),
-                Has("pii.email"),
-                Has("Customer 1 | south"),
+                Has("Customer 1 | ****"),
+                Has("[redacted] | south"),
+                Lacks("ERROR"),
                 Lacks("@mail.example"),
+                Succeeds,
             ],
+        )
+        .await?;
+        self.psql(
+            "alice tries to guess it letter by letter: refused",
+            self.alice,
+            "SELECT id FROM customers WHERE email LIKE 'a%';",
+            &[Has("ERROR:  42501"), Has("unmask pii.email")],
         )
         .await
     }
@@ -238,7 +247,7 @@ impl Story<'_> {
         ];
         let refused = [
             "DROP TABLE",
-            "SELECT name, email",
+            "email LIKE",
             "UPDATE products SET stock = 0",
         ];
         for (texts, present) in [(permitted, true), (refused, false)] {
