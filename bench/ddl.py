@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a definition costs by way of the gateway, which has to know the structure afterwards: direct beside gateway.
 
-    ddl.py --gateway PATH [--statements N]
+    ddl.py --gateway PATH [--statements N] [--only WORD]
 
 A private PostgreSQL (fsync off) and two databases, one empty, one of 1,000 tables and 300 views. Each list of
 statements goes through one psql session, in one file: N times CREATE TABLE by themselves, in one transaction, each
@@ -39,6 +39,7 @@ def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--gateway", required=True)
     ask.add_argument("--statements", type=int, default=300)
+    ask.add_argument("--only", default="", help="only lists whose name contains this")
     args = ask.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="gateway-ddl-"))
     folder.chmod(0o755)
@@ -63,6 +64,8 @@ def main():
         print("| ms a statement | database | direct | gateway |\n|---|---|--:|--:|")
         for database in ("empty", "large"):
             for name, count, statements, after in lists(args.statements):
+                if args.only not in name:
+                    continue
                 took = []
                 for port, user, password in ((postgres.port, "bench", rig.PASSWORD), (gateway.port, "alice@db", token)):
                     took.append(1000 * play(port, user, password, database, statements, folder) / count)
