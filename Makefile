@@ -12,7 +12,7 @@ VENV = $(or $(GATEWAY_VENV),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gateway-venv)
 # GATEWAY_VENV is the set-up's word, and no key of the gateway's configuration.
 CLEAN_ENV = env -u GATEWAY_VENV
 
-.PHONY: help demo test lint bench docs fuzz cases prove-cases
+.PHONY: help demo test lint bench docs fuzz cases prove-cases regression
 
 help:
 	@echo 'make demo [ARGS=--script]  the gateway in front of a private PostgreSQL, with sample policies'
@@ -20,6 +20,7 @@ help:
 	@echo 'make lint                  formatting, clippy, and cargo-deny where it is installed'
 	@echo 'make cases [ARGS=...]      only the cases, through the gateway'
 	@echo 'make prove-cases           the cases on the bare server: the attacks are real, the rest works'
+	@echo 'make regression [ARGS=--regress DIR]  PostgreSQL'\''s own regression files, bare and through the gateway'
 	@echo 'make bench [ARGS=--quick]  direct, a plain forwarder, pgbouncer and the gateway, measured in one run'
 	@echo 'make docs                  the book: built where mdbook is installed, else its links are checked'
 	@echo 'make fuzz [ARGS=SECONDS]   each fuzz target for a while (needs a nightly toolchain and cargo-fuzz)'
@@ -48,6 +49,11 @@ cases:
 prove-cases:
 	scripts/setup.sh test
 	'$(VENV)/bin/python' tests/cases/postgres/rig.py --direct $(ARGS)
+
+regression:
+	scripts/setup.sh test
+	cargo build --profile ci --workspace
+	$(CLEAN_ENV) '$(VENV)/bin/python' tests/regression/run.py --gateway '$(BINARY)' $(ARGS)
 
 bench:
 	scripts/setup.sh demo

@@ -1,253 +1,26 @@
 //! The structure of one database as a value.
 
 mod build;
+mod document;
+mod object;
 mod query;
+mod stamps;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use build::CatalogBuilder;
-pub use query::CATALOG_QUERY;
+pub use document::CatalogError;
+pub(crate) use document::Document;
+pub(crate) use object::is_system_schema;
+pub use object::{Cast, Column, Function, Operator, QualifiedName, Relation, RelationKind, UserType};
+pub use query::{catalog_query, stamps_query};
+pub use stamps::{Outdated, OutdatedObjects, Stamps};
 
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::ColumnId;
-
-/// What a relation is, by `pg_class.relkind`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum RelationKind {
-    /// An ordinary table.
-    #[serde(rename = "r")]
-    Table,
-    /// A view.
-    #[serde(rename = "v")]
-    View,
-    /// A materialised view.
-    #[serde(rename = "m")]
-    MaterializedView,
-    /// A partitioned table.
-    #[serde(rename = "p")]
-    Partitioned,
-    /// A table of a foreign server.
-    #[serde(rename = "f")]
-    Foreign,
-    /// A sequence.
-    #[serde(rename = "S")]
-    Sequence,
-    /// A composite type.
-    #[serde(rename = "c")]
-    Composite,
-    /// An index.
-    #[serde(rename = "i")]
-    Index,
-    /// An index of a partitioned table.
-    #[serde(rename = "I")]
-    PartitionedIndex,
-}
-
-/// A schema and a name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(from = "(String, String)", into = "(String, String)")]
-pub struct QualifiedName {
-    /// The schema.
-    pub schema: String,
-    /// The name.
-    pub name: String,
-}
-
-impl From<(String, String)> for QualifiedName {
-    fn from((schema, name): (String, String)) -> Self {
-        QualifiedName { schema, name }
-    }
-}
-
-impl From<QualifiedName> for (String, String) {
-    fn from(value: QualifiedName) -> Self {
-        (value.schema, value.name)
-    }
-}
-
-/// A column of a relation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Column {
-    /// Its name.
-    pub name: String,
-    /// Its number, from 1.
-    pub num: i32,
-    /// Its type as `schema.name`.
-    #[serde(rename = "type", default)]
-    pub type_name: String,
-}
-
-/// A relation. Its `reads` and `calls` are those of the rule that makes it a view.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Relation {
-    /// `pg_class.oid`.
-    pub oid: i64,
-    /// Its schema.
-    pub schema: String,
-    /// Its name.
-    pub name: String,
-    /// What it is.
-    pub kind: RelationKind,
-    /// Its live columns in order.
-    pub columns: Vec<Column>,
-    /// Relations that it inherits from or is a partition of; the table of an index.
-    #[serde(default)]
-    pub parents: Vec<i64>,
-    /// Columns that a view depends on: relation oid and column number, 0 for all.
-    #[serde(default)]
-    pub reads: Vec<(i64, i32)>,
-    /// Functions that a view calls, built-in ones too.
-    #[serde(default)]
-    pub calls: Vec<QualifiedName>,
-    /// It has rules for INSERT, UPDATE or DELETE.
-    #[serde(default)]
-    pub rules: bool,
-    /// Row-level security is on.
-    #[serde(default)]
-    pub rls: bool,
-    /// Tables whose foreign keys refer to it: TRUNCATE ... CASCADE empties them.
-    #[serde(default)]
-    pub referencing: Vec<i64>,
-    /// A view's query, every name in it qualified.
-    #[serde(default)]
-    pub definition: Option<String>,
-    /// What each column of a view may carry, made from `definition` when first asked for.
-    #[serde(skip)]
-    pub(crate) lineage: OnceLock<Vec<(BTreeSet<ColumnId>, bool)>>,
-}
-
-impl Relation {
-    /// True if it has a column of that name.
-    pub fn has_column(&self, name: &str) -> bool {
-        self.columns.iter().any(|column| column.name == name)
-    }
-
-    /// Its column of that name as an id.
-    pub fn column_id(&self, name: &str) -> ColumnId {
-        ColumnId {
-            schema: self.schema.clone(),
-            table: self.name.clone(),
-            column: name.to_owned(),
-        }
-    }
-
-    /// True for the server's own catalogs and `information_schema`.
-    pub fn is_system(&self) -> bool {
-        is_system_schema(&self.schema)
-    }
-}
-
-pub(crate) fn is_system_schema(schema: &str) -> bool {
-    schema == "pg_catalog" || schema == "information_schema"
-}
-
-/// A function, procedure or aggregate outside `pg_catalog`, or one that somebody put in there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Function {
-    /// Its schema.
-    pub schema: String,
-    /// Its name.
-    pub name: String,
-    /// `f` function, `p` procedure, `a` aggregate, `w` window function.
-    pub kind: String,
-    /// `i` immutable, `s` stable, `v` volatile: what its author says of it.
-    pub volatility: String,
-    /// The language of its body.
-    pub language: String,
-    /// Fewest arguments.
-    #[serde(default)]
-    pub min_args: i32,
-    /// Most arguments; `None`: any number.
-    #[serde(default)]
-    pub max_args: Option<i32>,
-    /// It belongs to an extension.
-    #[serde(default)]
-    pub extension: bool,
-    /// Names of its OUT and TABLE columns.
-    #[serde(default)]
-    pub returns: Option<Vec<String>>,
-    /// The relation or composite type whose rows it returns.
-    #[serde(default)]
-    pub returns_relation: Option<i64>,
-}
-
-/// An operator made by a user or an extension.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Operator {
-    /// Its schema.
-    pub schema: String,
-    /// Its symbol.
-    pub name: String,
-    /// Type of its left side, if it has one.
-    #[serde(default)]
-    pub left: Option<QualifiedName>,
-    /// Type of its right side, if it has one.
-    #[serde(default)]
-    pub right: Option<QualifiedName>,
-    /// The function behind it.
-    pub function: QualifiedName,
-}
-
-/// A cast made by a user or an extension, with a function.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cast {
-    /// From this type.
-    pub source: QualifiedName,
-    /// To this type.
-    pub target: QualifiedName,
-    /// `e` explicit, `a` in assignments too, `i` implicit too.
-    pub context: String,
-    /// The function behind it.
-    pub function: QualifiedName,
-}
-
-/// A type outside `pg_catalog`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserType {
-    /// Its schema.
-    pub schema: String,
-    /// Its name.
-    pub name: String,
-    /// `pg_type.typtype`.
-    pub kind: String,
-}
-
-#[derive(Debug, Default, Deserialize, Serialize)]
-pub(crate) struct Document {
-    #[serde(default)]
-    pub(crate) server_version: i32,
-    #[serde(default)]
-    pub(crate) schemas: Vec<String>,
-    #[serde(default)]
-    pub(crate) relations: Vec<Relation>,
-    #[serde(default)]
-    pub(crate) functions: Vec<Function>,
-    #[serde(default)]
-    pub(crate) operators: Vec<Operator>,
-    #[serde(default)]
-    pub(crate) casts: Vec<Cast>,
-    #[serde(default)]
-    pub(crate) types: Vec<UserType>,
-}
-
-/// The server's answer to [`CATALOG_QUERY`] was not the document expected.
-#[derive(Debug)]
-pub struct CatalogError(serde_json::Error);
-
-impl std::fmt::Display for CatalogError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "server sent a malformed catalog document: {}", self.0)
-    }
-}
-
-impl std::error::Error for CatalogError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
-    }
-}
 
 type ByName<T> = HashMap<String, HashMap<String, T>>;
 
@@ -261,14 +34,15 @@ pub struct Catalog {
     /// `server_version_num`.
     pub server_version: i32,
     schemas: BTreeSet<String>,
-    relations: Vec<Relation>,
+    relations: Vec<Arc<Relation>>,
     by_name: ByName<usize>,
     by_oid: HashMap<i64, usize>,
     children: HashMap<i64, Vec<i64>>,
-    functions: ByName<Vec<Function>>,
+    functions: ByName<Vec<Arc<Function>>>,
     operators: HashMap<String, Vec<Operator>>,
     casts: Vec<Cast>,
-    types: ByName<UserType>,
+    types: ByName<Arc<UserType>>,
+    stamps: Option<Arc<Stamps>>,
 }
 
 impl From<Document> for Catalog {
@@ -281,19 +55,31 @@ impl From<Document> for Catalog {
             casts: document.casts,
             ..Catalog::default()
         };
+        let mut doubtful = Vec::new();
         for (at, relation) in document.relations.iter().enumerate() {
-            catalog.schemas.insert(relation.schema.clone());
+            if !catalog.schemas.contains(&relation.schema) {
+                catalog.schemas.insert(relation.schema.clone());
+            }
             catalog.by_oid.insert(relation.oid, at);
             for &parent in &relation.parents {
                 catalog.children.entry(parent).or_default().push(relation.oid);
             }
-            catalog
-                .by_name
-                .entry(relation.schema.clone())
-                .or_default()
-                .insert(relation.name.clone(), at);
+            let names = match catalog.by_name.get_mut(&relation.schema) {
+                Some(names) => names,
+                None => catalog.by_name.entry(relation.schema.clone()).or_default(),
+            };
+            if names.insert(relation.name.clone(), at).is_some() {
+                doubtful.push(at);
+            }
         }
         catalog.relations = document.relations;
+        // Parts of the answer are of different moments: which one the name stands for is not certain.
+        for at in doubtful {
+            if let Some(relation) = catalog.relations.get_mut(at) {
+                let why = || "two relations have its name".to_owned();
+                Arc::make_mut(relation).unreadable.get_or_insert_with(why);
+            }
+        }
         for function in document.functions {
             let schema = catalog.functions.entry(function.schema.clone()).or_default();
             schema.entry(function.name.clone()).or_default().push(function);
@@ -339,17 +125,42 @@ impl From<Catalog> for Document {
 impl Catalog {
     /// All relations.
     pub fn relations(&self) -> impl Iterator<Item = &Relation> {
-        self.relations.iter()
+        self.relations.iter().map(Arc::as_ref)
     }
 
-    /// Reads the document that [`CATALOG_QUERY`] yields.
+    /// Reads the document that [`catalog_query`] yields. A single object that does not read is kept by its name alone;
+    /// see [`Catalog::unreadable`].
     ///
     /// # Errors
-    /// If the text is not that document.
+    /// If the text is not that document, or not even the name of some object can be read.
     pub fn from_json(text: &str) -> Result<Self, CatalogError> {
-        serde_json::from_str::<Document>(text)
-            .map(Catalog::from)
-            .map_err(CatalogError)
+        Document::from_json(text).map(Catalog::from)
+    }
+
+    /// Objects of which little more than the name is known, and why.
+    pub fn unreadable(&self) -> BTreeSet<String> {
+        let line = |kind: &str, schema: &str, name: &str, why: &Option<String>| {
+            let why = why.as_ref()?;
+            Some(format!("{kind} {schema}.{name}: {why}"))
+        };
+        let relations = self
+            .relations
+            .iter()
+            .filter_map(|r| line("relation", &r.schema, &r.name, &r.unreadable));
+        let functions = self.functions.values().flat_map(HashMap::values).flatten();
+        let functions = functions.filter_map(|f| line("function", &f.schema, &f.name, &f.unreadable));
+        let operators = self.operators.values().flatten();
+        let operators = operators.filter_map(|o| line("operator", &o.schema, &o.name, &o.unreadable));
+        let casts = self.casts.iter();
+        let casts = casts.filter_map(|c| line("cast from", &c.source.schema, &c.source.name, &c.unreadable));
+        let types = self.types.values().flat_map(HashMap::values);
+        let types = types.filter_map(|t| line("type", &t.schema, &t.name, &t.unreadable));
+        relations
+            .chain(functions)
+            .chain(operators)
+            .chain(casts)
+            .chain(types)
+            .collect()
     }
 
     /// A catalog made by hand, for tests and examples.
@@ -363,11 +174,13 @@ impl Catalog {
             .get(schema)?
             .get(name)
             .and_then(|&at| self.relations.get(at))
+            .map(Arc::as_ref)
     }
 
     /// The relation with that oid.
     pub fn relation_by_oid(&self, oid: i64) -> Option<&Relation> {
-        self.by_oid.get(&oid).and_then(|&at| self.relations.get(at))
+        let relation = self.by_oid.get(&oid).and_then(|&at| self.relations.get(at));
+        relation.map(Arc::as_ref)
     }
 
     /// True if the schema exists.
@@ -376,7 +189,7 @@ impl Catalog {
     }
 
     /// Functions of that name in that schema, all signatures. Built-in ones are not listed.
-    pub fn functions(&self, schema: &str, name: &str) -> &[Function] {
+    pub fn functions(&self, schema: &str, name: &str) -> &[Arc<Function>] {
         self.functions
             .get(schema)
             .and_then(|names| names.get(name))
@@ -395,7 +208,7 @@ impl Catalog {
 
     /// The type of that name, unless built in.
     pub fn user_type(&self, schema: &str, name: &str) -> Option<&UserType> {
-        self.types.get(schema)?.get(name)
+        self.types.get(schema)?.get(name).map(Arc::as_ref)
     }
 
     /// Relations by inheritance or partitioning that share its rows or lend them their tags: its descendants, and the

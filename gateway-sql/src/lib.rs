@@ -42,8 +42,8 @@ pub use analysis::{
 };
 pub use analyze::{analyze, function_analysis, function_operations, normalise};
 pub use catalog::{
-    CATALOG_QUERY, Cast, Catalog, CatalogBuilder, CatalogError, Column, Function, Operator, QualifiedName,
-    Relation, RelationKind, UserType,
+    Cast, Catalog, CatalogBuilder, CatalogError, Column, Function, Operator, Outdated, OutdatedObjects,
+    QualifiedName, Relation, RelationKind, Stamps, UserType, catalog_query, stamps_query,
 };
 pub use functions::is_harmless_builtin;
 pub use session::{Cursor, PreparedStatement, SessionState, TempRelation};

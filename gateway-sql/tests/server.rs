@@ -6,10 +6,10 @@
     reason = "helpers of tests fail by panic"
 )]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod postgres;
 
-use gateway_sql::{CATALOG_QUERY, Catalog, SessionState, analyze};
+use gateway_sql::{Catalog, SessionState, analyze, catalog_query};
+use postgres::{Server, programs};
 
 const SETUP: &str = "
 CREATE SCHEMA hr;
@@ -34,119 +34,6 @@ CREATE RULE quiet AS ON DELETE TO public.contacts DO INSTEAD NOTHING;
 CREATE TABLE hr.employees (id int, email text, salary int);
 ";
 
-fn programs() -> Option<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
-    versions
-        .filter_map(Result::ok)
-        .map(|entry| entry.path().join("bin"))
-        .find(|bin| bin.join("initdb").exists())
-}
-
-struct Server {
-    bin: PathBuf,
-    dir: tempfile::TempDir,
-    as_postgres: bool,
-}
-
-impl Server {
-    fn command(&self, program: &str) -> Command {
-        let path = self.bin.join(program);
-        if !self.as_postgres {
-            return Command::new(path);
-        }
-        let mut command = Command::new("runuser");
-        command.args(["-u", "postgres", "--"]).arg(path);
-        command
-    }
-
-    fn start(bin: PathBuf) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let as_postgres = Command::new("id")
-            .arg("-u")
-            .output()
-            .is_ok_and(|out| out.stdout.starts_with(b"0\n"));
-        let server = Server {
-            bin,
-            dir,
-            as_postgres,
-        };
-        if as_postgres {
-            assert!(
-                Command::new("chown")
-                    .arg("postgres")
-                    .arg(server.path())
-                    .status()
-                    .unwrap()
-                    .success()
-            );
-        }
-        let data = server.path().join("data");
-        let made = server
-            .command("initdb")
-            .args(["-A", "trust", "-U", "postgres", "-N", "-D"])
-            .arg(&data)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let options = format!(
-            "-c listen_addresses='' -c fsync=off -k {}",
-            server.path().display()
-        );
-        let started = server
-            .command("pg_ctl")
-            .arg("-D")
-            .arg(&data)
-            .args(["-w", "-o", &options, "-l"])
-            .arg(server.path().join("log"))
-            .arg("start")
-            .status()
-            .unwrap();
-        assert!(started.success());
-        server
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn run(&self, setting: &str, sql: &str, stop: bool) -> String {
-        let mut psql = self.command("psql");
-        psql.args(["-X", "-q", "-A", "-t", "-U", "postgres", "-h"])
-            .arg(self.path());
-        psql.args([
-            "-v",
-            if stop {
-                "ON_ERROR_STOP=1"
-            } else {
-                "ON_ERROR_STOP=0"
-            },
-            "-c",
-            setting,
-            "-c",
-            sql,
-        ]);
-        let out = psql.output().unwrap();
-        assert!(
-            out.status.success() || !stop,
-            "{}",
-            String::from_utf8_lossy(&out.stderr)
-        );
-        String::from_utf8(out.stdout).unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let data = self.path().join("data");
-        let _ = self
-            .command("pg_ctl")
-            .arg("-D")
-            .arg(data)
-            .args(["-m", "immediate", "stop"])
-            .output();
-    }
-}
-
 #[test]
 fn a_real_catalog_is_understood() {
     let Some(bin) = programs() else {
@@ -160,7 +47,7 @@ fn a_real_catalog_is_understood() {
     {
         server.run("SET search_path = public", statement, true);
     }
-    let document = server.run("SET search_path = pg_catalog", CATALOG_QUERY, true);
+    let document = server.run("SET search_path = pg_catalog", catalog_query(), true);
     // Results without a name have the one that the server gives them.
     assert!(document.contains(r#""returns" : ["column1", "b"]"#));
     let catalog = Catalog::from_json(&document).unwrap();

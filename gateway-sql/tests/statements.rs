@@ -386,6 +386,7 @@ fn casts_with_functions_are_called_where_their_type_is_touched() {
             target: name("pg_catalog", "text"),
             context: "e".to_owned(),
             function: name("public", "secret_cast"),
+            unreadable: None,
         });
     let catalog = builder.build();
     let asked = |sql: &str| describe(&analyze(sql, &catalog, &SessionState::default()));

@@ -21,7 +21,7 @@ use gateway_core::audit::Parameter;
 use gateway_core::machine::{End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession};
 use gateway_core::mask::MaskKey;
 use gateway_core::verdict::{Decision, Ruling};
-use gateway_sql::SessionState;
+use gateway_sql::{Outdated, SessionState, Stamps};
 
 use crate::analyzed::{Analyzed, SharedState};
 use crate::structure::Structure;
@@ -206,6 +206,8 @@ pub struct Session {
     pub(crate) environment: u64,
     pub(crate) environment_stale: bool,
     pub(crate) private_stale: bool,
+    /// What of it must be read again, and as of when.
+    pub(crate) reading: Option<(Stamps, Outdated)>,
     /// The running transaction has changed what names mean.
     pub(crate) touched: bool,
     /// The running transaction has changed the structure.
@@ -274,6 +276,7 @@ impl Session {
             environment: 0,
             environment_stale: true,
             private_stale: false,
+            reading: None,
             touched: false,
             defined: false,
             names: Names::default(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use gateway_core::gateway::Gateway;
 use gateway_core::resource::Resource;
-use gateway_sql::{CATALOG_QUERY, Catalog, ColumnId};
+use gateway_sql::{Catalog, ColumnId, Outdated, Stamps, stamps_query};
 use parking_lot::Mutex;
 
 use crate::analyzed::AnalysisCache;
@@ -23,29 +23,23 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// Databases whose structure is kept at the same time, over all resources.
 const MAX_DATABASES: usize = 1_000;
 
-/// Cheap: changes with nearly every change of the catalog. A row that is changed or added has a newer xmin, one
-/// that is dropped changes the count.
-const PROBE_QUERY: &str = "SELECT pg_catalog.concat_ws('/', \
-    (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(xmin::pg_catalog.text::pg_catalog.int8)) FROM pg_catalog.pg_class), \
-    (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(xmin::pg_catalog.text::pg_catalog.int8)) FROM pg_catalog.pg_attribute), \
-    (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(xmin::pg_catalog.text::pg_catalog.int8)) FROM pg_catalog.pg_proc), \
-    (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(xmin::pg_catalog.text::pg_catalog.int8)) FROM pg_catalog.pg_rewrite), \
-    (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(xmin::pg_catalog.text::pg_catalog.int8)) FROM pg_catalog.pg_inherits), \
-    (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(xmin::pg_catalog.text::pg_catalog.int8)) FROM pg_catalog.pg_namespace), \
-    (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(xmin::pg_catalog.text::pg_catalog.int8)) FROM pg_catalog.pg_operator), \
-    (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(xmin::pg_catalog.text::pg_catalog.int8)) FROM pg_catalog.pg_cast), \
-    (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(xmin::pg_catalog.text::pg_catalog.int8)) FROM pg_catalog.pg_type))";
+/// Both questions see one moment.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+fn malformed(error: gateway_sql::CatalogError) -> TargetError {
+    TargetError::Structure(error.to_string())
+}
 
 /// One state of a database's structure, with what follows from it.
 #[derive(Debug)]
 pub struct Structure {
     /// Relations, functions and so on.
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
     /// Where the sensitive data is.
     pub tags: Arc<TagIndex>,
     /// Analyses of texts under this structure.
-    pub cache: AnalysisCache,
-    /// Tells two structures apart; over all databases.
+    pub cache: Arc<AnalysisCache>,
+    /// Tells apart structures that differ; over all databases.
     pub version: u64,
     /// Columns that have a tag, by the numbers that the server describes them with.
     tagged: OnceLock<HashMap<(u32, i16), ColumnId>>,
@@ -59,9 +53,9 @@ impl Structure {
     pub fn new(catalog: Catalog, tags: Arc<TagIndex>) -> Self {
         let version = NEXT_VERSION.fetch_add(1, Ordering::Relaxed);
         Self {
-            catalog,
+            catalog: Arc::new(catalog),
             tags,
-            cache: AnalysisCache::default(),
+            cache: Arc::default(),
             version,
             tagged: OnceLock::new(),
             superseded: AtomicBool::new(false),
@@ -97,6 +91,18 @@ impl Structure {
         tagged.get(&(table, column))
     }
 
+    /// The same, not superseded: the target was asked again, and is as it was.
+    pub fn renewed(&self) -> Self {
+        Self {
+            catalog: self.catalog.clone(),
+            tags: self.tags.clone(),
+            cache: self.cache.clone(),
+            version: self.version,
+            tagged: self.tagged.clone(),
+            superseded: AtomicBool::new(false),
+        }
+    }
+
     /// Whether it is known that the target has changed since.
     pub fn is_superseded(&self) -> bool {
         self.superseded.load(Ordering::Acquire)
@@ -122,7 +128,6 @@ struct Database {
 #[derive(Clone)]
 struct Current {
     structure: Arc<Structure>,
-    probe: String,
     checked: Instant,
 }
 
@@ -259,26 +264,31 @@ impl Database {
             Some(connection) => connection,
             None => OwnConnection::open(gateway, &self.resource, name).await?,
         };
-        let probe = connection.value(PROBE_QUERY).await?;
-        let known = self.current.lock().clone();
-        let structure = match known {
-            Some(known) if known.probe == probe && !known.structure.is_superseded() => known.structure,
-            _ => {
-                let text = connection.value(CATALOG_QUERY).await?;
-                let catalog = Catalog::from_json(&text).map_err(|e| TargetError::Structure(e.to_string()))?;
-                tracing::debug!(
+        let known = self.current.lock().clone().map(|current| current.structure);
+        let read = self.read(&mut connection, name, known.as_deref(), true).await;
+        let read = match read {
+            // A view whose definition can't be written (now: somebody alters what it stands on) must not hide the rest.
+            Err(TargetError::Refused { code, message }) => {
+                tracing::warn!(
+                    code,
+                    message,
                     resource = self.resource.name,
                     database = name,
-                    bytes = text.len(),
-                    millis = u64::try_from(checked.elapsed().as_millis()).unwrap_or(u64::MAX),
-                    "structure read"
+                    "changed views are read without their definitions: they count as carrying all that they read"
                 );
-                Arc::new(Structure::new(catalog, self.tags.clone()))
+                connection.execute("ROLLBACK").await?;
+                self.read(&mut connection, name, known.as_deref(), false).await
             }
+            read => read,
+        };
+        let structure = match (read?, known) {
+            (Some(structure), _) => Arc::new(structure),
+            (None, Some(known)) if !known.is_superseded() => known,
+            (None, Some(known)) => Arc::new(known.renewed()),
+            (None, None) => return Err(TargetError::Structure("the target gave none".to_owned())),
         };
         let current = Current {
             structure: structure.clone(),
-            probe,
             checked,
         };
         let before = self.current.lock().replace(current);
@@ -289,5 +299,45 @@ impl Database {
         }
         *slot = Some(connection);
         Ok(structure)
+    }
+
+    /// Asks what has changed since `known` was read, and for that; `None` if nothing has.
+    async fn read(
+        &self,
+        connection: &mut OwnConnection,
+        name: &str,
+        known: Option<&Structure>,
+        definitions: bool,
+    ) -> Result<Option<Structure>, TargetError> {
+        let began = Instant::now();
+        let stamps = connection.value(&format!("{BEGIN}; {}", stamps_query())).await?;
+        let stamps = Stamps::from_json(&stamps).map_err(malformed)?;
+        let before = known.map(|known| known.catalog.clone()).unwrap_or_default();
+        let outdated = before.outdated(&stamps);
+        let Some(query) = outdated.query(definitions) else {
+            connection.execute("COMMIT").await?;
+            return Ok(None);
+        };
+        let text = connection.value(&format!("{query}; COMMIT")).await?;
+        let catalog = before
+            .updated(stamps, &outdated, Some(&text))
+            .map_err(malformed)?;
+        tracing::debug!(
+            resource = self.resource.name,
+            database = name,
+            bytes = text.len(),
+            whole = outdated == Outdated::All,
+            millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "structure read"
+        );
+        for object in catalog.unreadable().difference(&before.unreadable()) {
+            tracing::warn!(
+                object,
+                resource = self.resource.name,
+                database = name,
+                "not understood: whatever names it is `unknown`"
+            );
+        }
+        Ok(Some(Structure::new(catalog, self.tags.clone())))
     }
 }

@@ -311,6 +311,10 @@ impl OwnConnection {
             ("search_path", "pg_catalog"),
             ("default_transaction_read_only", "on"),
             ("statement_timeout", "30s"),
+            // Writing out the definition of a view waits for whoever alters what it stands on.
+            ("lock_timeout", "2s"),
+            // Compiling a query takes longer than running it here.
+            ("jit", "off"),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -325,12 +329,18 @@ impl OwnConnection {
 
     /// The one value of a query that gives one row of one column.
     pub async fn value(&mut self, sql: &str) -> Result<String, TargetError> {
+        let value = self.execute(sql).await?;
+        value.ok_or_else(|| TargetError::Structure("the query gave no row".to_owned()))
+    }
+
+    /// The first value of the last row that it gives, if any.
+    pub async fn execute(&mut self, sql: &str) -> Result<Option<String>, TargetError> {
         tokio::time::timeout(OWN_TIME, self.ask(sql))
             .await
             .unwrap_or(Err(TargetError::Timeout(OWN_TIME)))
     }
 
-    async fn ask(&mut self, sql: &str) -> Result<String, TargetError> {
+    async fn ask(&mut self, sql: &str) -> Result<Option<String>, TargetError> {
         let mut bytes = BytesMut::new();
         crate::wire::frontend::Query { sql: sql.as_bytes() }.encode(&mut bytes)?;
         self.transport.write_all(&bytes).await?;
@@ -348,10 +358,9 @@ impl OwnConnection {
                 _ => {}
             }
         }
-        match (failure, value) {
-            (Some(error), _) => Err(error),
-            (None, Some(value)) => Ok(value),
-            (None, None) => Err(TargetError::Structure("the query gave no row".to_owned())),
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(value),
         }
     }
 

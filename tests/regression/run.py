@@ -27,12 +27,14 @@ SETTINGS = {"lc_messages": "C", "lc_monetary": "C", "lc_numeric": "C", "lc_time"
             "timezone_abbreviations": "Default", "timezone": "PST8PDT", "datestyle": "Postgres, MDY",
             "intervalstyle": "postgres_verbose"}
 # What differs between any two runs.
-NOISE = [(re.compile(pattern), to) for pattern, to in (
+NOISE = [(re.compile(pattern, re.MULTILINE), to) for pattern, to in (
     (r"(?i)\b(PID|process) \d+", r"\1 N"),
     (r"\d+\.\d+ ms|actual time=[\d.]+", "TIME"),
     (r"(Execution|Planning) Time: \S+", r"\1 Time: N"),
     (r"Memory: \d+kB|Memory Usage: \d+kB|Buckets: \d+", "N"),
     (r'port "\d+"', 'port "N"'),
+    # Where psql has read to when a notice arrives, while it sends rows of COPY.
+    (r"^(psql:\S+:)\d+(?=: NOTICE)", r"\1N"),
 )]
 
 

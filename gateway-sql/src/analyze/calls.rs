@@ -195,6 +195,10 @@ impl Walker<'_> {
         if reaches_out(name) {
             self.ask_resource(Action::File);
         }
+        let functions = self.catalog.functions(schema, name);
+        if functions.iter().any(|function| function.unreadable.is_some()) {
+            self.unknown();
+        }
         self.ask_function(Action::Call, schema, name);
         self.effect(Effect::SessionSettingsChanged);
     }
@@ -276,16 +280,42 @@ impl Walker<'_> {
         }
     }
 
+    /// A value of a domain is one of what the domain is made of: its operators and casts are the other's.
+    pub(super) fn finish_domains(&mut self) {
+        let mut todo: Vec<(String, bool)> = self.types.iter().map(|name| (name.clone(), false)).collect();
+        todo.extend(self.casts.iter().map(|name| (name.clone(), true)));
+        while let Some((name, cast)) = todo.pop() {
+            let domain = name.match_indices('.').find_map(|(at, _)| {
+                let (schema, name) = name.split_at_checked(at)?;
+                self.catalog.user_type(schema, name.strip_prefix('.')?)
+            });
+            let Some(domain) = domain else { continue };
+            if domain.unreadable.is_some() {
+                self.of_unknown_meaning();
+            }
+            let Some(base) = domain.base.as_deref().map(element_type) else {
+                continue;
+            };
+            let known = if cast { &mut self.casts } else { &mut self.types };
+            if known.insert(base.clone()) {
+                todo.push((base, cast));
+            }
+        }
+    }
+
     /// Operators that run user code: those whose user-made argument types are touched, and those on built-in types.
     pub(super) fn finish_operators(&mut self) {
         let mut functions: Vec<QualifiedName> = Vec::new();
+        let mut doubtful = false;
         for (schema, symbol) in &self.operators {
             for operator in self.catalog.operators(symbol) {
                 let visible = match schema {
                     Some(schema) => *schema == operator.schema,
                     None => self.working.session.search_path.contains(&operator.schema),
                 };
-                if visible && self.operator_applies(operator) {
+                if visible && operator.unreadable.is_some() {
+                    doubtful = true;
+                } else if visible && self.operator_applies(operator) {
                     functions.push(operator.function.clone());
                 }
             }
@@ -293,6 +323,9 @@ impl Walker<'_> {
             if foreign && self.catalog.operators(symbol).is_empty() {
                 self.out.unresolved = true;
             }
+        }
+        if doubtful {
+            self.of_unknown_meaning();
         }
         let built_in = |symbol: &str| symbol.chars().all(|c| "+-*/<>=~!@#%^&|`?".contains(c));
         if self.operators.iter().any(|(_, symbol)| !built_in(symbol)) {
@@ -325,7 +358,7 @@ impl Walker<'_> {
     /// Casts with user-made functions: explicit ones if something is cast to the target and the source is touched,
     /// implicit ones if the source is touched. JSON builders use a cast to json where there is one.
     pub(super) fn finish_casts(&mut self) {
-        let mut functions = Vec::new();
+        let (mut functions, mut doubtful) = (Vec::new(), false);
         for cast in self.catalog.casts() {
             let source = format!("{}.{}", cast.source.schema, cast.source.name);
             let target = format!("{}.{}", cast.target.schema, cast.target.name);
@@ -333,8 +366,15 @@ impl Walker<'_> {
             let reached = cast.context != "e" || json || self.casts.contains(&target);
             let touched = cast.source.schema == "pg_catalog" || self.types.contains(&element_type(&source));
             if reached && touched {
-                functions.push(cast.function.clone());
+                if cast.unreadable.is_some() {
+                    doubtful = true;
+                } else {
+                    functions.push(cast.function.clone());
+                }
             }
+        }
+        if doubtful {
+            self.of_unknown_meaning();
         }
         for function in functions {
             self.call_by_name(&function.schema, &function.name);

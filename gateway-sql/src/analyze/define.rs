@@ -70,6 +70,14 @@ impl Walker<'_> {
         }
     }
 
+    /// Maintenance that rewrites or measures a relation. The server's catalogs need it as well, and say nothing else for
+    /// it: `control` is asked.
+    fn upkeep(&mut self, range: Option<&RangeVar>) {
+        let forbidden = self.out.forbidden.clone();
+        self.maintain(range);
+        self.out.forbidden = forbidden;
+    }
+
     /// Maintenance of a relation: it changes no names.
     fn maintain(&mut self, range: Option<&RangeVar>) {
         let (altered, effects) = (self.changes.altered.len(), self.out.effects.len());
@@ -227,17 +235,17 @@ impl Walker<'_> {
                 }
                 for relation in &vacuum.rels {
                     match relation.node.as_ref() {
-                        Some(NodeEnum::VacuumRelation(relation)) => self.maintain(relation.relation.as_ref()),
+                        Some(NodeEnum::VacuumRelation(relation)) => self.upkeep(relation.relation.as_ref()),
                         _ => self.unknown(),
                     }
                 }
             }
             NodeEnum::ClusterStmt(cluster) => match cluster.relation.as_ref() {
-                Some(range) => self.maintain(Some(range)),
+                Some(range) => self.upkeep(Some(range)),
                 None => self.ask_resource(Action::Define),
             },
             NodeEnum::ReindexStmt(reindex) => match reindex.relation.as_ref() {
-                Some(range) => self.maintain(Some(range)),
+                Some(range) => self.upkeep(Some(range)),
                 None => self.ask_resource(Action::Define),
             },
             NodeEnum::RefreshMatViewStmt(refresh) => {

@@ -132,10 +132,12 @@ impl Walker<'_> {
                 Callee::Builtin(name) => names.extend(out_columns(name).iter().map(|&name| name.to_owned())),
                 Callee::User(function) => {
                     for function in self.catalog.functions(&function.schema, &function.name) {
+                        open |= function.unreadable.is_some();
                         names.extend(function.returns.iter().flatten().cloned());
                         if let Some(relation) = function.returns_relation {
                             match self.catalog.relation_by_oid(relation) {
                                 Some(relation) => {
+                                    open |= relation.unreadable.is_some();
                                     names.extend(relation.columns.iter().map(|column| column.name.clone()));
                                 }
                                 None => open = true,
@@ -173,7 +175,7 @@ impl Walker<'_> {
     }
 
     /// Columns of the composite type that an argument is cast to.
-    fn row_type_columns(&self, arg: Option<&Node>) -> Vec<String> {
+    fn row_type_columns(&mut self, arg: Option<&Node>) -> Vec<String> {
         let Some(NodeEnum::TypeCast(cast)) = arg.and_then(|arg| arg.node.as_ref()) else {
             return Vec::new();
         };
@@ -187,6 +189,9 @@ impl Walker<'_> {
         let relation = schemas
             .iter()
             .find_map(|schema| self.catalog.relation(schema, name));
+        if relation.is_some_and(|relation| relation.unreadable.is_some()) {
+            self.of_unknown_meaning();
+        }
         relation
             .map(|relation| {
                 relation

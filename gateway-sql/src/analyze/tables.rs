@@ -102,6 +102,7 @@ impl Walker<'_> {
             rls: false,
             referencing: Vec::new(),
             definition: None,
+            unreadable: None,
             lineage,
         });
     }

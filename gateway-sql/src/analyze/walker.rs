@@ -141,6 +141,12 @@ impl<'a> Walker<'a> {
         self.ask_resource(Action::Unknown);
     }
 
+    /// What is named can't be told from its name: it may be anything, and carry everything.
+    pub(super) fn of_unknown_meaning(&mut self) {
+        self.unknown();
+        self.out.opaque_call = true;
+    }
+
     pub(super) fn forbid(&mut self, reason: &str) {
         self.out.forbidden.get_or_insert_with(|| reason.to_owned());
     }
@@ -174,6 +180,16 @@ impl<'a> Walker<'a> {
     /// Finds the relation that a name stands for, as the server does: temporary relations at their place in the search
     /// path, which is first unless the path says otherwise.
     pub(super) fn named(&mut self, range: &RangeVar) -> Named<'a> {
+        let named = self.placed(range);
+        if let Named::Relation(relation) = &named
+            && relation.unreadable.is_some()
+        {
+            self.of_unknown_meaning();
+        }
+        named
+    }
+
+    fn placed(&mut self, range: &RangeVar) -> Named<'a> {
         let session = &self.working.session;
         if !range.catalogname.is_empty() && range.catalogname != session.database {
             self.unknown();
@@ -337,10 +353,17 @@ impl<'a> Walker<'a> {
             self.view_lineage(relation)
         };
         let family = self.catalog.family(relation);
+        let unreadable = family.iter().any(|other| other.unreadable.is_some());
+        if unreadable {
+            self.of_unknown_meaning();
+        }
         // A base that is a foreign table or guarded asks what it would ask by itself.
         for base in self.working.bases(self.catalog, relation) {
             if base.kind == RelationKind::Foreign {
                 self.ask_resource(Action::File);
+            }
+            if base.unreadable.is_some() {
+                self.of_unknown_meaning();
             }
             self.guard_base(base, &bases);
         }
@@ -374,7 +397,7 @@ impl<'a> Walker<'a> {
             names,
             source: Source::Relation { schema, name },
             columns,
-            open: self.working.is_altered(relation),
+            open: self.working.is_altered(relation) || relation.unreadable.is_some(),
             used: false,
             mirrors,
         }
@@ -546,6 +569,7 @@ impl<'a> Walker<'a> {
                 output.as_is = false;
             }
         }
+        self.finish_domains();
         self.finish_operators();
         self.finish_casts();
         self.out

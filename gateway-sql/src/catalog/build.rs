@@ -1,6 +1,6 @@
 //! A catalog made by hand.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::{Cast, UserType};
 use super::{Catalog, Column, Document, Function, Operator, QualifiedName, Relation, RelationKind};
@@ -37,7 +37,7 @@ impl CatalogBuilder {
                 type_name: type_name.to_owned(),
             }
         });
-        self.document.relations.push(Relation {
+        self.document.relations.push(Arc::new(Relation {
             oid,
             schema: schema.to_owned(),
             name: name.to_owned(),
@@ -50,15 +50,16 @@ impl CatalogBuilder {
             rls: false,
             referencing: Vec::new(),
             definition: None,
+            unreadable: None,
             lineage: OnceLock::new(),
-        });
+        }));
         oid
     }
 
     /// Changes the relation that was added last.
     pub fn with_last(&mut self, change: impl FnOnce(&mut Relation)) -> &mut Self {
         if let Some(relation) = self.document.relations.last_mut() {
-            change(relation);
+            change(Arc::make_mut(relation));
         }
         self
     }
@@ -82,7 +83,8 @@ impl CatalogBuilder {
 
     /// Adds a function.
     pub fn function(&mut self, schema: &str, name: &str, args: i32) -> &mut Self {
-        self.document.functions.push(Function {
+        self.document.functions.push(Arc::new(Function {
+            oid: 0,
             schema: schema.to_owned(),
             name: name.to_owned(),
             kind: "f".to_owned(),
@@ -93,7 +95,8 @@ impl CatalogBuilder {
             extension: false,
             returns: None,
             returns_relation: None,
-        });
+            unreadable: None,
+        }));
         self
     }
 
@@ -110,6 +113,7 @@ impl CatalogBuilder {
             left: None,
             right: None,
             function,
+            unreadable: None,
         });
         self
     }
@@ -117,11 +121,14 @@ impl CatalogBuilder {
     /// Adds a type (an enum).
     pub fn user_type(&mut self, schema: &str, name: &str) -> &mut Self {
         let kind = "e".to_owned();
-        self.document.types.push(UserType {
+        self.document.types.push(Arc::new(UserType {
+            oid: 0,
             schema: schema.to_owned(),
             name: name.to_owned(),
             kind,
-        });
+            base: None,
+            unreadable: None,
+        }));
         self
     }
 

@@ -840,6 +840,7 @@ impl Session {
                 self.defined = false;
                 self.private = None;
                 self.private_stale = false;
+                self.reading = None;
                 self.structure_is_stale();
             }
         }
@@ -852,13 +853,19 @@ impl Session {
         (self.changed.0)();
     }
 
+    /// The structure that this transaction sees is another one now.
+    pub(crate) fn private_is_stale(&mut self) {
+        self.private_stale = true;
+        self.reading = None;
+    }
+
     /// An error may have undone what the transaction changed.
     pub(crate) fn note_failure(&mut self) {
         if self.touched {
             self.environment_stale = true;
         }
         if self.defined {
-            self.private_stale = true;
+            self.private_is_stale();
         }
     }
 
@@ -908,8 +915,10 @@ impl Session {
 
     /// Which of the gateway's own questions must be asked next.
     pub(crate) fn own_question(&self) -> Option<Question> {
-        if self.private_stale {
+        if self.reading.is_some() {
             Some(Question::Structure)
+        } else if self.private_stale {
+            Some(Question::Stamps)
         } else if self.environment_stale {
             Some(Question::Environment)
         } else {

@@ -78,7 +78,7 @@ impl Session {
             }
             Effect::CatalogChanged => {
                 self.defined = true;
-                self.private_stale = true;
+                self.private_is_stale();
             }
             Effect::Commit | Effect::Rollback => {
                 // All portals are gone at once, not only at the next Sync.

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use gateway_core::machine::Outbound;
-use gateway_sql::{CATALOG_QUERY, Catalog, ColumnId, RelationKind, TempRelation};
+use gateway_sql::{ColumnId, Outdated, RelationKind, Stamps, TempRelation, stamps_query};
 use serde::Deserialize;
 
 use super::pending::{Expect, Pending, Step};
@@ -37,7 +37,9 @@ const ENVIRONMENT_QUERY: &str = "SELECT pg_catalog.json_build_object(\
 pub(crate) enum Question {
     /// What names mean.
     Environment,
-    /// The structure that only this transaction sees.
+    /// What of the structure this transaction sees otherwise.
+    Stamps,
+    /// That part of the structure.
     Structure,
 }
 
@@ -84,8 +86,14 @@ impl Session {
     /// Puts a question to the server.
     pub(crate) fn ask_own(&mut self, question: Question, out: &mut Outbound) {
         let sql = match question {
-            Question::Environment => ENVIRONMENT_QUERY,
-            Question::Structure => CATALOG_QUERY,
+            Question::Environment => ENVIRONMENT_QUERY.into(),
+            Question::Stamps => stamps_query().into(),
+            Question::Structure => {
+                let outdated = self.reading.as_ref().map(|(_, outdated)| outdated);
+                // The client's search path would leave names in definitions bare.
+                let query = outdated.unwrap_or(&Outdated::All).query(false);
+                query.unwrap_or_default()
+            }
         };
         self.own = Own {
             asking: Some(question),
@@ -154,6 +162,7 @@ impl Session {
         };
         let answer = std::mem::take(&mut self.own.answer);
         if self.own.failed {
+            self.reading = None;
             return;
         }
         let Some(text) = self.encoding.decode(&answer).map(std::borrow::Cow::into_owned) else {
@@ -162,6 +171,7 @@ impl Session {
         };
         let done = match question {
             Question::Environment => self.take_environment(&text),
+            Question::Stamps => self.take_stamps(&text),
             Question::Structure => self.take_private(&text),
         };
         if let Err(error) = done {
@@ -220,8 +230,30 @@ impl Session {
         Ok(())
     }
 
+    fn take_stamps(&mut self, text: &str) -> Result<(), String> {
+        let stamps = Stamps::from_json(text).map_err(|e| e.to_string())?;
+        let outdated = match self.structure() {
+            Some(known) => known.catalog.outdated(&stamps),
+            None => Outdated::All,
+        };
+        if outdated == Outdated::Nothing {
+            self.private = self.structure().cloned();
+            self.private_stale = false;
+        } else {
+            self.reading = Some((stamps, outdated));
+        }
+        Ok(())
+    }
+
     fn take_private(&mut self, text: &str) -> Result<(), String> {
-        let catalog = Catalog::from_json(text).map_err(|e| e.to_string())?;
+        let (stamps, outdated) = self.reading.take().ok_or("nothing was asked for")?;
+        let before = self
+            .structure()
+            .map(|known| known.catalog.clone())
+            .unwrap_or_default();
+        let catalog = before
+            .updated(stamps, &outdated, Some(text))
+            .map_err(|e| e.to_string())?;
         let tags = self
             .structure
             .as_ref()

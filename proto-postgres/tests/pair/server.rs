@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::{Buf, BytesMut};
-use gateway_sql::{CATALOG_QUERY, Catalog};
+use gateway_sql::{Catalog, Outdated, stamps_query};
 
 use super::message::{frame, text};
 
@@ -37,14 +37,21 @@ enum Statement {
     DiscardAll,
     CreateTable(String),
     Environment,
+    Stamps,
     Structure,
     Nothing,
 }
 
 fn parse(sql: &str) -> Result<Statement, Failure> {
     let sql = sql.trim().trim_end_matches(';').trim();
-    if sql == CATALOG_QUERY.trim() {
+    if Outdated::All
+        .query(false)
+        .is_some_and(|query| query.trim() == sql)
+    {
         return Ok(Statement::Structure);
+    }
+    if sql == stamps_query().trim() {
+        return Ok(Statement::Stamps);
     }
     let words: Vec<&str> = sql.split_whitespace().collect();
     let own = |name: &str| name.trim_matches('"').to_owned();
@@ -112,7 +119,7 @@ impl Statement {
         use Statement as S;
         matches!(
             self,
-            S::Select { .. } | S::Execute(_) | S::Fetch(_) | S::Environment | S::Structure
+            S::Select { .. } | S::Execute(_) | S::Fetch(_) | S::Environment | S::Stamps | S::Structure
         )
     }
 }
@@ -580,7 +587,10 @@ impl Server {
         if self.block == Block::Failed && !portal.statement.is_exit() {
             return Err(ABORTED);
         }
-        if !matches!(portal.statement, Statement::Environment | Statement::Structure) {
+        if !matches!(
+            portal.statement,
+            Statement::Environment | Statement::Stamps | Statement::Structure
+        ) {
             self.ran.push(portal.text.clone());
         }
         if portal.done && !portal.statement.gives_rows() {
@@ -628,7 +638,7 @@ impl Server {
         }
         if portal.rows.is_none() {
             let rows = match &statement {
-                S::Select { .. } | S::Environment | S::Structure => self.open(portal)?,
+                S::Select { .. } | S::Environment | S::Stamps | S::Structure => self.open(portal)?,
                 S::Execute(name) => {
                     let sql = self.statements.get(name).cloned().ok_or(NO_STATEMENT)?;
                     let mut inner = Portal {
@@ -694,6 +704,13 @@ impl Server {
                     .chain(self.path.iter().cloned())
                     .collect();
                 let answer = serde_json::json!({ "path": path, "user": "login", "temp": null });
+                Ok(VecDeque::from([answer.to_string()]))
+            }
+            Statement::Stamps => {
+                let answer = serde_json::json!({
+                    "base": "model", "system": "", "schemas": [[2200, "public"]], "relations": [],
+                    "functions": [], "types": [], "operators": "", "casts": "",
+                });
                 Ok(VecDeque::from([answer.to_string()]))
             }
             Statement::Structure => {
