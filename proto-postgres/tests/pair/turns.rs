@@ -115,7 +115,7 @@ pub fn session(data: &[u8]) {
     }
     let (client, target) = (sent(&turns, Peer::Client), sent(&turns, Peer::Target));
     only_what_was_judged(&whole);
-    forwarded(&whole.to_target, &client, b"QPBFdcf", |tag, body| made(tag, body));
+    forwarded(&whole.to_target, &client, b"QPBFdcf", made);
     forwarded(&whole.to_client, &target, b"TDdV", |_, _| false);
     says_goodbye(&whole);
     let messages = 1 + frames(&client).len() + frames(&target).len();
