@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| gateway_fuzz::bodies::frame(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| gateway_fuzz::memory::bounded(data, 64 << 10, 16, gateway_fuzz::bodies::frame));

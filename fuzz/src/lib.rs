@@ -1,11 +1,13 @@
-//! The bodies of the fuzz targets live with the tests of `proto-postgres` and `gateway-sql`, which replay the corpora with
-//! any toolchain.
+//! The bodies of the fuzz targets live with the tests of `proto-postgres`, `gateway-sql` and `gateway-bin`, which replay the
+//! corpora with any toolchain. Here is what those can't have: an allocator that counts.
 #![allow(dead_code, reason = "the pair tests use what the targets do not")]
 
+#[path = "../../gateway-bin/tests/config_text/mod.rs"]
+pub mod config_text;
+pub mod memory;
 #[path = "../../proto-postgres/tests/pair/mod.rs"]
 mod pair;
-
-pub use pair::bodies;
-
 #[path = "../../gateway-sql/tests/shape/mod.rs"]
 pub mod shape;
+
+pub use pair::bodies;

@@ -27,7 +27,7 @@ use serde_json::{Map, Value};
 use crate::adapters;
 use crate::cli::Global;
 use audit::AuditSection;
-use keys::{join, refuse_unknown, unknown, with_suggestion};
+use keys::{join, refuse_endless, refuse_unknown, unknown, with_suggestion};
 pub(crate) use read::Raw;
 
 /// Sections and keys of every build.
@@ -96,7 +96,10 @@ pub(crate) struct Config {
 impl Config {
     /// Reads and checks everything.
     pub(crate) fn load(global: &Global) -> anyhow::Result<Self> {
-        let raw = Raw::read(global)?;
+        Self::of(Raw::read(global)?)
+    }
+
+    fn of(raw: Raw) -> anyhow::Result<Self> {
         let name = raw.file.display().to_string();
         Self::check(raw).map_err(|problems| {
             let count = problems.0.len();
@@ -112,6 +115,9 @@ impl Config {
     fn check(mut raw: Raw) -> Result<Self, Problems> {
         let mut values = std::mem::take(&mut raw.values);
         let mut problems = Problems::default();
+        for (key, value) in &values {
+            refuse_endless(key, value, &mut problems);
+        }
         let mut registry = Registry::new();
         let mut sections = Map::new();
         for mut adapter in adapters::compiled() {
@@ -175,6 +181,16 @@ impl Config {
     pub(crate) fn audit_dir(data_dir: &Path) -> PathBuf {
         data_dir.join("audit")
     }
+}
+
+/// Checks a configuration file's text as if it were read from `file`, an absolute path, without environment and flags: it
+/// gives what `gateway config show` prints, or everything that is wrong.
+///
+/// # Errors
+///
+/// What `gateway config check` prints: a line for each fault, which names the key.
+pub fn check(file: &Path, text: &str) -> anyhow::Result<String> {
+    Config::of(Raw::text(file, text)?)?.to_toml()
 }
 
 /// Checks sections and collects what is wrong with them.

@@ -93,6 +93,21 @@ mod seed {
         turn
     }
 
+    /// The client closes five bytes, which is a Terminate, before the end of its CopyData.
+    fn closes_in_copy_data() -> Vec<u8> {
+        let script = query("COPY t3 FROM STDIN");
+        let played = pair::play::whole(&script, |_, _| pair::driver::Answer::Run);
+        let mut server = pair::server::Server::default();
+        server.take(&played.to_target);
+        let row = copy_data("0123456789");
+        [
+            turn(0, &script),
+            turn(1, &server.output),
+            turn(8, &row[..row.len() - 5]),
+        ]
+        .concat()
+    }
+
     /// Writes the seeds; only when it is asked to.
     #[test]
     fn seed() {
@@ -201,7 +216,23 @@ mod seed {
                 ]
                 .concat();
                 put("session", &format!("script-{n}-{word}"), &turns);
+                // Either peer closes in the middle of what it says.
+                let half = script.len() / 2;
+                let answers = server.output.len() / 2;
+                let client = [turn(kind, &script[..half]), turn(kind | 8, b"")].concat();
+                let target = [
+                    turn(kind, script),
+                    turn(kind | 9, &server.output[..answers]),
+                    turn(kind | 8, b""),
+                ];
+                put("session", &format!("script-{n}-{word}-client-closes"), &client);
+                put(
+                    "session",
+                    &format!("script-{n}-{word}-target-closes"),
+                    &target.concat(),
+                );
             }
         }
+        put("session", "closes-in-copy-data", &closes_in_copy_data());
     }
 }

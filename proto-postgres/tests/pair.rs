@@ -379,6 +379,17 @@ fn copy_in_goes_through_in_both_protocols() {
 }
 
 /// What is in front of a COPY FROM STDIN ends; the COPY still begins.
+/// Five bytes are missing, as many as the goodbye has: as data it would make the message whole.
+#[test]
+fn a_session_that_ends_within_copy_data_writes_nothing_into_it() {
+    let row = copy_data("0123456789");
+    let script = [query("COPY t3 FROM STDIN"), row[..row.len() - 5].to_vec()].concat();
+    let mut played = whole(&script, all);
+    assert!(played.to_target.ends_with(b"01234"), "{:?}", played.to_target);
+    played.driver.goodbye(&End::ClientClosed);
+    assert!(played.driver.out.to_target.is_empty());
+}
+
 #[test]
 fn a_pipelined_copy_in_keeps_its_place() {
     let data = [copy_data("1"), copy_done()].concat();

@@ -4,6 +4,9 @@ use serde_json::{Map, Value};
 
 use super::Problems;
 
+/// The longest name that may be a slip of a known one.
+const MAX_NAME: usize = 128;
+
 /// Takes the keys that are not `known` out of a table; each is a problem that names the nearest known one.
 pub(crate) fn refuse_unknown(
     path: &str,
@@ -18,6 +21,24 @@ pub(crate) fn refuse_unknown(
         }
         good
     });
+}
+
+/// Refuses `inf` and `nan`, wherever they are: the tree has nothing in their place, as if the key were absent.
+pub(crate) fn refuse_endless(path: &str, value: &Value, problems: &mut Problems) {
+    match value {
+        Value::Null => problems.push(path, "must be a value; `inf` and `nan` are none"),
+        Value::Object(table) => {
+            for (key, value) in table {
+                refuse_endless(&join(path, key), value, problems);
+            }
+        }
+        Value::Array(list) => {
+            for (index, value) in list.iter().enumerate() {
+                refuse_endless(&format!("{path}[{index}]"), value, problems);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The text for an unknown key.
@@ -48,6 +69,10 @@ pub(crate) fn with_suggestion(path: &str, text: &str, more: &[&str]) -> String {
 
 /// The name among `known` that `name` is probably meant to be.
 pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    // The distance takes memory for each pair of letters.
+    if name.len() > MAX_NAME {
+        return None;
+    }
     known
         .iter()
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), *candidate))
@@ -81,6 +106,7 @@ mod tests {
         assert_eq!(nearest("sesions", &known), Some("sessions"));
         assert_eq!(nearest("statment_byte", &known), Some("statement_bytes"));
         assert_eq!(nearest("colour", &known), None);
+        assert_eq!(nearest(&"sessions".repeat(100_000), &known), None);
     }
 
     #[test]

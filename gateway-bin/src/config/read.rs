@@ -1,6 +1,7 @@
 //! Reading: defaults, the file, the environment and flags, merged into one tree.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -12,6 +13,9 @@ use serde_json::{Map, Value, json};
 
 use super::audit::AuditSection;
 use crate::cli::Global;
+
+/// The longest configuration file: some ten thousand resources.
+const MAX_FILE: u64 = 4 << 20;
 
 /// What configuration variables begin with.
 const PREFIX: &str = "GATEWAY_";
@@ -30,8 +34,12 @@ impl Raw {
     pub(crate) fn read(global: &Global) -> anyhow::Result<Self> {
         let file = std::path::absolute(&global.config)
             .with_context(|| format!("`{}` is no path", global.config.display()))?;
-        let text = match std::fs::read_to_string(&file) {
-            Ok(text) => text,
+        let text = match open(&file) {
+            Ok(Some(text)) => text,
+            Ok(None) => bail!(
+                "the configuration file `{}` is longer than {MAX_FILE} bytes",
+                file.display()
+            ),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
                 "there is no configuration file `{}`; name one with `--config FILE`",
                 file.display()
@@ -41,11 +49,7 @@ impl Raw {
                 file.display()
             ),
         };
-        let name = file.display().to_string();
-        if let Err(error) = text.parse::<toml::Table>() {
-            bail!("`{name}` is no TOML: {error}");
-        }
-        let base = Figment::from(Serialized::defaults(defaults())).merge(Toml::string(&text));
+        let base = base(&file, &text)?;
         let secrets = base
             .extract::<Value>()
             .map(|tree| variables_of_secrets(&tree))
@@ -59,9 +63,18 @@ impl Raw {
             let dir = std::path::absolute(dir).with_context(|| format!("`{}` is no path", dir.display()))?;
             figment = figment.merge(Serialized::global("data_dir", dir));
         }
+        Self::of(file, figment)
+    }
+
+    /// A file's text as it would be read from `file`, and nothing else: no environment, no flags.
+    pub(crate) fn text(file: &Path, text: &str) -> anyhow::Result<Self> {
+        Self::of(file.to_owned(), base(file, text)?)
+    }
+
+    fn of(file: PathBuf, figment: Figment) -> anyhow::Result<Self> {
         let values = figment
             .extract::<Map<String, Value>>()
-            .with_context(|| format!("`{name}` cannot be merged with the environment"))?;
+            .with_context(|| format!("`{}` cannot be merged with the environment", file.display()))?;
         Ok(Self {
             file,
             values,
@@ -95,6 +108,23 @@ impl Raw {
             .contains("environment")
             .then(|| format!("{PREFIX}{}", path.replace('.', "__").to_uppercase()))
     }
+}
+
+/// The file's text; `None`: it is longer than any configuration is.
+fn open(file: &Path) -> std::io::Result<Option<String>> {
+    let mut text = String::new();
+    let read = std::fs::File::open(file)?
+        .take(MAX_FILE + 1)
+        .read_to_string(&mut text)?;
+    Ok((u64::try_from(read).is_ok_and(|read| read <= MAX_FILE)).then_some(text))
+}
+
+/// The defaults, and over them the text.
+fn base(file: &Path, text: &str) -> anyhow::Result<Figment> {
+    if let Err(error) = text.parse::<toml::Table>() {
+        bail!("`{}` is no TOML: {error}", file.display());
+    }
+    Ok(Figment::from(Serialized::defaults(defaults())).merge(Toml::string(text)))
 }
 
 /// What holds where nothing is said.

@@ -33,6 +33,33 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!(config.limits.sessions, Limits::default().sessions);
 }
 
+/// JSON has no such numbers; where they were read as nothing, a prefix that was given would be none.
+#[test]
+fn numbers_without_end_are_refused_and_not_read_as_absent() {
+    let issuer = "[[identity.oidc]]\nname = \"corp\"\nissuer = \"https://a.example\"\naudience = \"g\"\n";
+    for (text, key) in [
+        ("[audit]\nretain = inf\n".to_owned(), "audit.retain"),
+        ("[limits]\nidle = nan\n".to_owned(), "limits.idle"),
+        (
+            format!("{issuer}group_prefix = -inf\n"),
+            "identity.oidc[0].group_prefix",
+        ),
+        (
+            format!("{issuer}authorized_parties = [\"a\", nan]\n"),
+            "identity.oidc[0].authorized_parties[1]",
+        ),
+    ] {
+        let told = load(&text).1.err().unwrap().to_string();
+        assert!(told.contains(&format!("`{key}`: must be a value")), "{told}");
+    }
+}
+
+#[test]
+fn a_file_that_is_longer_than_any_configuration_is_not_read() {
+    let (_dir, config) = load(&"#\n".repeat(3 << 20));
+    assert!(config.err().unwrap().to_string().contains("is longer than"));
+}
+
 #[test]
 fn what_is_shown_can_be_read_again() {
     let (_dir, config) = load("[limits]\nidle = \"5m\"\n[audit]\nmode = \"batched\"\nflush = \"1s\"\n");

@@ -901,10 +901,11 @@ impl Session {
                 self.finished(running);
             }
         }
-        if !matches!(why, End::TargetClosed | End::Broken(Peer::Target, _)) {
+        // In the middle of a message there is no room for another one: to the target it would be COPY data.
+        let target_listens = !matches!(why, End::TargetClosed | End::Broken(Peer::Target, _));
+        if self.pass_client == 0 && target_listens {
             encode_into(&mut out.to_target, |to| Terminate.encode(to));
         }
-        // In the middle of a row there is no room for a message.
         if self.pass_target == 0
             && !self.fatal_sent
             && let Some(error) = rewrite::goodbye(why)

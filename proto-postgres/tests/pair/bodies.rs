@@ -3,13 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::BytesMut;
-use gateway_core::machine::{End, Stage};
 use gateway_core::policy::{PolicyEngine, SchemaPart, Vocabulary, core_part};
 use gateway_sql::{Catalog, SessionState};
 use proto_postgres::wire::{backend, frame, frontend};
 
-use super::driver::{Answer, Asked, Driver};
-use super::message::{frames, text};
+pub use super::turns::session;
 
 /// What a target does with its input.
 pub type Body = fn(&[u8]);
@@ -80,7 +78,7 @@ pub fn startup(body: &[u8]) {
     }
 }
 
-fn catalog() -> &'static Catalog {
+pub(super) fn catalog() -> &'static Catalog {
     static CATALOG: OnceLock<Catalog> = OnceLock::new();
     CATALOG.get_or_init(|| super::server::catalog(super::server::TABLES.iter().copied()))
 }
@@ -141,111 +139,4 @@ pub fn policy(data: &[u8]) {
         }
     }
     std::fs::remove_dir_all(&dir).expect("it is there");
-}
-
-struct Turn<'a> {
-    target: bool,
-    answer: Answer,
-    bytes: &'a [u8],
-}
-
-fn turns(mut data: &[u8]) -> Vec<Turn<'_>> {
-    let mut list = Vec::new();
-    while let [kind, low, high, rest @ ..] = data {
-        let len = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
-        let (bytes, later) = rest.split_at(len);
-        let answer = match kind >> 1 & 3 {
-            0 => Answer::Run,
-            1 => Answer::Deny,
-            2 => Answer::Rows(1),
-            _ => Answer::Hold(1, true),
-        };
-        list.push(Turn {
-            target: kind & 1 == 1,
-            answer,
-            bytes,
-        });
-        data = later;
-    }
-    list
-}
-
-/// What came of the turns.
-#[derive(Debug, PartialEq)]
-struct Result {
-    to_client: Vec<u8>,
-    to_target: Vec<u8>,
-    asked: Vec<Asked>,
-    end: Option<End>,
-}
-
-fn play(turns: &[Turn<'_>], chunk: usize) -> Result {
-    let answer = std::rc::Rc::new(std::cell::Cell::new(Answer::Run));
-    let current = answer.clone();
-    let mut driver = Driver::new(catalog().clone(), Box::new(move |_, _| current.get()));
-    for turn in turns {
-        answer.set(turn.answer);
-        for bytes in turn.bytes.chunks(chunk) {
-            if turn.target {
-                driver.from_target.extend_from_slice(bytes);
-                driver.pump_target();
-            } else {
-                driver.from_client.extend_from_slice(bytes);
-                driver.pump();
-            }
-        }
-        driver.tick();
-        driver.pump();
-    }
-    Result {
-        to_client: driver.out.to_client.to_vec(),
-        to_target: driver.out.to_target.to_vec(),
-        asked: driver.asked.clone(),
-        end: driver.end.clone(),
-    }
-}
-
-/// Arbitrary bytes from both peers.
-pub fn session(data: &[u8]) {
-    let turns = turns(data);
-    let whole = play(&turns, usize::MAX);
-    for chunk in [1, 7] {
-        assert_eq!(play(&turns, chunk), whole, "in chunks of {chunk}");
-    }
-    let judged = |text: &str, run: bool| {
-        whole
-            .asked
-            .iter()
-            .filter(|a| a.runs && (a.stage == Stage::Run) == run && a.text == text)
-            .count()
-    };
-    let (mut executes, mut runs) = (0, 0);
-    for (tag, body) in frames(&whole.to_target) {
-        let own = |name: &str| name == "gateway-nonce";
-        match tag {
-            b'Q' => {
-                let (sql, _) = text(body);
-                runs += 1;
-                assert!(
-                    sql == proto_postgres::session::REFUSED || judged(&sql, true) > 0,
-                    "{sql:?}"
-                );
-            }
-            b'P' => {
-                let (name, rest) = text(body);
-                let (sql, _) = text(rest);
-                assert!(own(&name) || judged(&sql, false) > 0, "{name:?} {sql:?}");
-            }
-            b'E' if !own(&text(body).0) => executes += 1,
-            b'F' => runs += 1,
-            b'B' | b'C' | b'D' | b'E' | b'H' | b'S' | b'X' | b'd' | b'c' | b'f' => {}
-            other => panic!("{:?} was forwarded", char::from(other)),
-        }
-    }
-    let allowed = whole
-        .asked
-        .iter()
-        .filter(|asked| asked.runs && asked.stage == Stage::Run)
-        .count();
-    assert!(executes <= allowed, "{executes} of {allowed}; {runs}");
 }

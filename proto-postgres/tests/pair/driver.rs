@@ -41,6 +41,8 @@ enum Work {
     Inspect(Message),
     Providing(Message),
     Judging(Message, Ruling, u32),
+    /// As judging, and a person decides: nobody does any more when the client has gone.
+    Held(Message, Ruling, u32),
 }
 
 /// One session, driven by hand.
@@ -59,6 +61,8 @@ pub struct Driver {
     pub asked: Vec<Asked>,
     pub outcomes: Vec<Outcome>,
     pub end: Option<End>,
+    client_gone: bool,
+    target_gone: bool,
 }
 
 /// Limits of the sessions under test.
@@ -95,6 +99,8 @@ impl Driver {
             asked: Vec::new(),
             outcomes: Vec::new(),
             end: None,
+            client_gone: false,
+            target_gone: false,
         }
     }
 
@@ -105,12 +111,12 @@ impl Driver {
 
     /// Whether a verdict is on its way.
     pub fn is_judging(&self) -> bool {
-        matches!(self.work, Work::Judging(..))
+        matches!(self.work, Work::Judging(..) | Work::Held(..))
     }
 
     /// Time goes on for verdicts.
     pub fn tick(&mut self) {
-        if let Work::Judging(_, _, left) = &mut self.work {
+        if let Work::Judging(_, _, left) | Work::Held(_, _, left) = &mut self.work {
             *left = left.saturating_sub(1);
         }
     }
@@ -127,9 +133,30 @@ impl Driver {
             }
             match progress {
                 Ok(true) => {}
-                Ok(false) => return,
+                Ok(false) => {
+                    self.end = self.gone();
+                    return;
+                }
                 Err(end) => self.end = Some(end),
             }
+        }
+    }
+
+    /// That peer sends no more; what it has sent whole counts.
+    pub fn close(&mut self, peer: Peer) {
+        match peer {
+            Peer::Client => self.client_gone = true,
+            Peer::Target => self.target_gone = true,
+        }
+    }
+
+    /// Why the session ends where all that came has been dealt with, if a peer has gone.
+    fn gone(&self) -> Option<End> {
+        let waits = !matches!(self.work, Work::Free | Work::Held(..));
+        if self.target_gone {
+            Some(End::TargetClosed)
+        } else {
+            (self.client_gone && !waits).then_some(End::ClientClosed)
         }
     }
 
@@ -165,7 +192,7 @@ impl Driver {
                 self.inspect(message)?;
                 Ok(true)
             }
-            Work::Judging(message, ruling, 0) => {
+            Work::Judging(message, ruling, 0) | Work::Held(message, ruling, 0) => {
                 self.rewrite(message, &ruling)?;
                 Ok(true)
             }
@@ -250,7 +277,11 @@ impl Driver {
             notice.code = Code::ApprovalPending;
             self.session.held(&message, &notice, &mut self.out);
         }
-        if ticks > 0 || held {
+        if held {
+            self.work = Work::Held(message, ruling, ticks);
+            return Ok(());
+        }
+        if ticks > 0 {
             self.work = Work::Judging(message, ruling, ticks);
             return Ok(());
         }

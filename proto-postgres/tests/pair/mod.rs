@@ -5,3 +5,4 @@ pub mod driver;
 pub mod message;
 pub mod play;
 pub mod server;
+pub mod turns;
