@@ -148,7 +148,7 @@ impl Server {
 impl Session {
     /// Whether the statement was done; within a transaction one that fails is undone by itself.
     pub(crate) fn try_run(&mut self, sql: &str) -> bool {
-        let answer = self.run(&format!("\\set ON_ERROR_ROLLBACK on\n{sql};\n\\echo :ERROR"));
+        let answer = self.run(&format!("\\set ON_ERROR_ROLLBACK on\n{sql};\n\\echo :ERROR\n"));
         answer.ends_with("false\n")
     }
 
