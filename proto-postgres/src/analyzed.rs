@@ -216,6 +216,7 @@ impl Asked {
                 | Kind::Update
                 | Kind::Delete
                 | Kind::Merge
+                | Kind::Prepare
                 | Kind::Declare
                 | Kind::Fetch
                 | Kind::Execute

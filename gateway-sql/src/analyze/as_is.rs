@@ -9,7 +9,7 @@
 //! gives more or fewer rows, or tells others. Then what it reads counts as compared. Those that do not are listed here.
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{FuncCall, Node, TypeCast, XmlExprOp};
+use pg_query::protobuf::{AExpr, FuncCall, Node, TypeCast, XmlExprOp};
 
 use super::names::{qualified, text_of, type_name};
 use super::scope::{Reference, resolve};
@@ -83,13 +83,26 @@ const TOTAL_WITH_KEYS: &[&str] = &[
 /// Functions that give one of their arguments' values as it is.
 const CHOOSES: &[&str] = &["first_value", "lag", "last_value", "lead", "nth_value"];
 
-/// Operators that fail for no value.
-const TOTAL_OPERATORS: &[&str] = &["||", "->", "->>", "#>", "#>>"];
-
-/// Whether an operator only passes on what its operands carry.
-pub(super) fn is_total_operator(name: &[Node]) -> bool {
-    qualified(name).is_some_and(|(_, symbol)| TOTAL_OPERATORS.contains(&symbol))
-}
+/// Functions of texts that give a text.
+const TEXTS: &[&str] = &[
+    "btrim",
+    "concat",
+    "concat_ws",
+    "initcap",
+    "left",
+    "lower",
+    "ltrim",
+    "md5",
+    "quote_literal",
+    "replace",
+    "reverse",
+    "right",
+    "rtrim",
+    "split_part",
+    "string_agg",
+    "substr",
+    "upper",
+];
 
 /// A constant, or a value that the client sent.
 fn is_fixed(node: &Node) -> bool {
@@ -250,14 +263,6 @@ impl Walker<'_> {
         }
     }
 
-    /// Walks what is compared for equality with itself (GROUP BY, DISTINCT, PARTITION BY): groups show which values are
-    /// equal.
-    pub(super) fn grouped(&mut self, node: &Node) {
-        let bare = self.is_bare(node);
-        let flow = self.flow_of(|walker| walker.expr(node));
-        self.tell(bare, flow);
-    }
-
     /// Notes what was tested: `bare`, by equality of whole values or for NULL, which shows no part of a value.
     pub(super) fn tell(&mut self, bare: bool, flow: super::scope::Carries) {
         if bare {
@@ -284,6 +289,91 @@ impl Walker<'_> {
             "left" | "right" | "split_part" | "substr" | "substring" | "lag" | "lead" | "nth_value" => {
                 call.args.iter().skip(1).all(is_fixed)
             }
+            // Arrays in arrays must be of one length.
+            "array_agg" => call.args.iter().all(|arg| self.is_no_array(arg)),
+            _ => true,
+        }
+    }
+
+    /// Whether an operator fails for no value of its operands.
+    pub(super) fn is_total_operation(&self, expr: &AExpr) -> bool {
+        let (left, right) = (expr.lexpr.as_deref(), expr.rexpr.as_deref());
+        match qualified(&expr.name) {
+            Some((None | Some("pg_catalog"), "||")) => [left, right]
+                .into_iter()
+                .flatten()
+                .all(|side| self.is_no_array(side)),
+            // Which part is taken is the text's own choice.
+            Some((None | Some("pg_catalog"), "->" | "->>" | "#>" | "#>>")) => right.is_some_and(is_fixed),
+            _ => false,
+        }
+    }
+
+    /// Whether an expression is known to give no array: those of different lengths do not fit together.
+    pub(super) fn is_no_array(&self, node: &Node) -> bool {
+        let all = |nodes: &[Node]| nodes.iter().all(|node| self.is_no_array(node));
+        let plain = |name: &str| {
+            let name = name.strip_prefix("pg_catalog.");
+            name.is_some_and(|name| !name.starts_with('_') && name != "anyarray")
+        };
+        match node.node.as_ref() {
+            Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
+            Some(NodeEnum::ColumnRef(_)) => plain(&self.type_of(node)),
+            Some(NodeEnum::TypeCast(cast)) => is_to_text(cast),
+            Some(NodeEnum::CoalesceExpr(expr)) => all(&expr.args),
+            Some(NodeEnum::CollateClause(_)) => true,
+            Some(NodeEnum::FuncCall(call)) => qualified(&call.funcname).is_some_and(|(schema, name)| {
+                matches!(schema, None | Some("pg_catalog")) && TEXTS.contains(&name)
+            }),
+            Some(NodeEnum::AExpr(expr)) => {
+                matches!(qualified(&expr.name), Some((_, "||" | "->>" | "#>>")))
+                    && self.is_total_operation(expr)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether its values come from different places.
+    pub(super) fn is_mixed(&self, node: &Node) -> bool {
+        match node.node.as_ref() {
+            Some(NodeEnum::ColumnRef(reference)) => {
+                let Some((qualifier, name)) = super::expr::split(reference) else {
+                    return true;
+                };
+                match resolve(&self.items, &self.scopes, qualifier, name) {
+                    Reference::Columns(hits) => hits.iter().any(|(item, column)| {
+                        let column = self.items.get(*item).and_then(|item| item.columns.get(*column));
+                        column.is_none_or(|column| column.mixed)
+                    }),
+                    Reference::System(_) => false,
+                    _ => true,
+                }
+            }
+            Some(NodeEnum::AIndirection(indirection)) => indirection
+                .arg
+                .as_deref()
+                .is_none_or(|arg| self.is_mixed_row(arg)),
+            Some(NodeEnum::CollateClause(clause)) => {
+                clause.arg.as_deref().is_none_or(|arg| self.is_mixed(arg))
+            }
+            Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_none_or(|arg| self.is_mixed(arg)),
+            _ => !is_fixed(node),
+        }
+    }
+
+    /// Whether one of a row's columns is.
+    fn is_mixed_row(&self, node: &Node) -> bool {
+        let Some(NodeEnum::ColumnRef(reference)) = node.node.as_ref() else {
+            return true;
+        };
+        let Some((qualifier, name)) = super::expr::split(reference) else {
+            return true;
+        };
+        match resolve(&self.items, &self.scopes, qualifier, name) {
+            Reference::Whole(item) => self
+                .items
+                .get(item)
+                .is_none_or(|item| item.columns.iter().any(|column| column.mixed)),
             _ => true,
         }
     }

@@ -96,7 +96,11 @@ impl Walker<'_> {
                 self.out.compared.extend(flow.iter().cloned());
                 self.flow.extend(flow);
             }
-            NodeEnum::AArrayExpr(expr) => self.exprs(&expr.elements),
+            NodeEnum::AArrayExpr(expr) => {
+                // Arrays in arrays must be of one length.
+                let total = expr.elements.iter().all(|element| self.is_no_array(element));
+                self.passing(total, |walker| walker.exprs(&expr.elements));
+            }
             NodeEnum::RowExpr(expr) => self.exprs(&expr.args),
             NodeEnum::CollateClause(clause) => self.exprs(clause.arg.as_deref()),
             NodeEnum::NamedArgExpr(named) => self.exprs(named.arg.as_deref()),
@@ -212,9 +216,8 @@ impl Walker<'_> {
     }
 
     pub(super) fn window(&mut self, window: &WindowDef) {
-        for node in &window.partition_clause {
-            self.grouped(node);
-        }
+        // Rows come out in the order of their partitions.
+        self.steering(&window.partition_clause);
         self.steering(&window.order_clause);
         self.steering(window.start_offset.as_deref());
         self.steering(window.end_offset.as_deref());
@@ -263,7 +266,7 @@ impl Walker<'_> {
         match expr.kind() {
             AExprKind::AexprOp if !is_comparison(&expr.name) => {
                 self.operator(&expr.name);
-                self.passing(super::as_is::is_total_operator(&expr.name), |walker| {
+                self.passing(self.is_total_operation(expr), |walker| {
                     walker.exprs(expr.lexpr.as_deref());
                     walker.exprs(expr.rexpr.as_deref());
                 });
@@ -359,7 +362,11 @@ impl Walker<'_> {
                 });
                 self.tell(equality && bare, flow);
             }
-            SubLinkType::ExprSublink | SubLinkType::ArraySublink | SubLinkType::MultiexprSublink => {
+            SubLinkType::ArraySublink => self.passing(false, |walker| {
+                walker.exprs(link.testexpr.as_deref());
+                walker.subquery_value(link.subselect.as_deref());
+            }),
+            SubLinkType::ExprSublink | SubLinkType::MultiexprSublink => {
                 self.exprs(link.testexpr.as_deref());
                 self.subquery_value(link.subselect.as_deref());
             }

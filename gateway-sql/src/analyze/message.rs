@@ -343,7 +343,9 @@ pub(super) fn lineage_of(definition: &str, catalog: &Catalog, views: usize) -> O
     };
     let rows = walker.select(select);
     let columns = rows.columns.into_iter();
-    let columns = columns.map(|column| (column.carries, column.as_is)).collect();
+    let columns = columns
+        .map(|column| (column.carries, column.as_is && !column.mixed))
+        .collect();
     let statement = walker.finish();
     let unsure = rows.open
         || statement.unresolved

@@ -77,6 +77,7 @@ impl Walker<'_> {
                 match rows.columns.get_mut(at) {
                     Some(own) => {
                         own.as_is &= column.as_is;
+                        own.mixed |= own.carries != column.carries;
                         own.carries.extend(column.carries);
                     }
                     None => rows.columns.push(column),
@@ -109,7 +110,9 @@ impl Walker<'_> {
                 self.told_apart(&rows);
                 continue;
             }
-            let mut bare = self.is_bare(node);
+            // DISTINCT ON gives its rows in the order of what it is on.
+            let sorts = !select.distinct_clause.is_empty() && select.distinct_clause.contains(node);
+            let mut bare = !sorts && self.is_bare(node) && !self.is_mixed(node);
             let flow = self.flow_of(|walker| bare &= walker.output_or_expr(node, false));
             self.tell(bare, flow);
         }
@@ -133,10 +136,11 @@ impl Walker<'_> {
         rows
     }
 
-    /// Rows that are equal become one, or are matched: that tells which are.
+    /// Rows that are equal become one, or are matched: that tells which are. The server sorts for it, and the rows stay
+    /// in that order.
     fn told_apart(&mut self, rows: &Rows) {
         for column in &rows.columns {
-            self.tell(column.as_is, column.carries.clone());
+            self.tell(column.as_is && !column.mixed, column.carries.clone());
         }
     }
 
@@ -251,7 +255,7 @@ impl Walker<'_> {
                 .cloned()
         {
             self.flow.extend(output.carries);
-            return output.as_is;
+            return output.alone;
         }
         if let Some(NodeEnum::AConst(constant)) = node.node.as_ref() {
             let place =
@@ -264,7 +268,7 @@ impl Walker<'_> {
             let output = place.and_then(|place| places.get(place.checked_sub(1)?)).cloned();
             let output = output.unwrap_or_default();
             self.flow.extend(output.carries);
-            return output.as_is;
+            return output.alone;
         }
         self.expr(node);
         true
@@ -286,6 +290,7 @@ impl Walker<'_> {
                         rows.columns.extend(item.columns.iter().map(|column| ItemColumn {
                             type_name: column.type_name.clone(),
                             as_is: column.as_is,
+                            mixed: column.mixed,
                             ..ItemColumn::derived(column.name.clone(), column.carries.clone())
                         }));
                     }
@@ -293,6 +298,7 @@ impl Walker<'_> {
                 continue;
             }
             let as_is = target.val.as_deref().is_some_and(|value| self.is_as_is(value));
+            let mixed = target.val.as_deref().is_some_and(|value| self.is_mixed(value));
             let type_name = target.val.as_deref().map(|value| self.type_of(value));
             let flow = self.flow_of(|walker| walker.exprs(target.val.as_deref()));
             let name = output_name(target);
@@ -301,6 +307,7 @@ impl Walker<'_> {
             }
             rows.columns.push(ItemColumn {
                 type_name: type_name.unwrap_or_default(),
+                mixed,
                 ..ItemColumn::derived_as_is(name, flow, as_is)
             });
         }
@@ -514,14 +521,14 @@ impl Scope {
             let name = column.name.clone().unwrap_or_else(|| "?column?".to_owned());
             let output = Output {
                 carries: column.carries.clone(),
-                as_is: column.as_is,
+                alone: column.as_is && !column.mixed,
             };
             let named = scope.outputs.entry(name).or_insert_with(|| Output {
-                as_is: true,
+                alone: true,
                 ..Output::default()
             });
             named.carries.extend(output.carries.iter().cloned());
-            named.as_is &= output.as_is;
+            named.alone &= output.alone;
             scope.places.push(output);
         }
         scope
@@ -549,6 +556,7 @@ fn merge(rows: &mut Rows, other: Rows) {
         match rows.columns.get_mut(at) {
             Some(own) => {
                 own.as_is &= column.as_is;
+                own.mixed |= column.mixed || own.carries != column.carries;
                 own.carries.extend(column.carries);
             }
             None => rows.columns.push(column),

@@ -26,6 +26,9 @@ pub(super) struct ItemColumn {
     /// Its values are those of the base columns that it carries as they stand there, not something made of them; or it
     /// carries none.
     pub(super) as_is: bool,
+    /// Some of its values come from elsewhere than others (another arm of a UNION, a default): sorted among each other,
+    /// they tell where a value stands between others.
+    pub(super) mixed: bool,
 }
 
 impl ItemColumn {
@@ -50,8 +53,8 @@ impl ItemColumn {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Output {
     pub(super) carries: Carries,
-    /// See [`ItemColumn::as_is`].
-    pub(super) as_is: bool,
+    /// Its values are those of columns as they are, and of the same ones.
+    pub(super) alone: bool,
 }
 
 /// What stands behind a FROM item.

@@ -43,6 +43,7 @@ impl Walker<'_> {
             }
             NodeEnum::CopyStmt(copy) => self.copy(copy),
             NodeEnum::ExplainStmt(explain) => {
+                self.explains = true;
                 match explain.query.as_deref().and_then(|query| query.node.as_ref()) {
                     Some(query) => self.statement(query, text),
                     None => self.unknown(),

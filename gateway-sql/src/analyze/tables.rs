@@ -60,7 +60,7 @@ impl Walker<'_> {
                 carries: BTreeSet::new(),
                 as_is: columns
                     .iter()
-                    .filter(|column| column.as_is)
+                    .filter(|column| column.as_is && !column.mixed)
                     .map(name_of)
                     .collect(),
                 operations: if kind == RelationKind::View {
@@ -79,7 +79,7 @@ impl Walker<'_> {
         let lineage = std::sync::OnceLock::new();
         // A new table's columns carry what they are filled with, as a view's do, for the rest of the message.
         let filled = columns.iter().any(|column| !column.carries.is_empty());
-        let of = |column: &ItemColumn| (column.carries.clone(), column.as_is);
+        let of = |column: &ItemColumn| (column.carries.clone(), column.as_is && !column.mixed);
         if filled && lineage.set(columns.iter().map(of).collect()).is_err() {
             self.unknown();
         }
@@ -352,7 +352,10 @@ fn named_columns(rows: &Rows, names: &[Node]) -> Vec<ItemColumn> {
         let name = given
             .or_else(|| column.name.clone())
             .unwrap_or_else(|| "?column?".to_owned());
-        ItemColumn::derived_as_is(Some(name), column.carries.clone(), column.as_is)
+        ItemColumn {
+            mixed: column.mixed,
+            ..ItemColumn::derived_as_is(Some(name), column.carries.clone(), column.as_is)
+        }
     });
     columns.collect()
 }

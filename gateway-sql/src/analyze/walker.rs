@@ -65,6 +65,8 @@ pub(super) struct Walker<'a> {
     pub(super) read_all: bool,
     /// Whether the answer depends on the value of a literal.
     pub(super) looked: Looked,
+    /// The plan of the statement is shown: what the server knows of the values behind a view shows in it.
+    pub(super) explains: bool,
 }
 
 impl<'a> Walker<'a> {
@@ -92,6 +94,7 @@ impl<'a> Walker<'a> {
             into: Vec::new(),
             read_all: false,
             looked: Looked::default(),
+            explains: false,
         }
     }
 
@@ -347,6 +350,9 @@ impl<'a> Walker<'a> {
         for call in &calls {
             self.call_by_name(&call.schema, &call.name);
         }
+        if self.explains {
+            self.out.reads.extend(bases.iter().cloned());
+        }
         let lineage = if relation.reads.is_empty() {
             None
         } else {
@@ -390,6 +396,7 @@ impl<'a> Walker<'a> {
                 bases: asked,
                 type_name: column.type_name.clone(),
                 as_is,
+                mixed: false,
             });
         }
         let mirrors = self.related(relation);

@@ -100,8 +100,8 @@ mod tests {
     #[test]
     fn nothing_is_looked_up_in_the_search_path() {
         for sql in [catalog_query(), stamps_query(), &Part::default().query()] {
-            let parsed = pg_query::parse(sql, ParserOptions::DEFAULT)
-                .unwrap_or_else(|error| panic!("{error}: {sql}"));
+            let parsed =
+                pg_query::parse(sql, ParserOptions::DEFAULT).unwrap_or_else(|error| panic!("{error}: {sql}"));
             let tree = format!("{:?}", parsed.protobuf);
             let mut seen = 0;
             for (at, _) in tree.match_indices("kind: Aexpr") {

@@ -41,7 +41,7 @@ impl CopyMask {
         }
         let form_of = if binary { Format::BINARY } else { Format::TEXT };
         let masks = columns.0.iter().zip(outputs).map(|(mask, output)| {
-            mask.map(|mask| ColumnMask::of_named_type(mask, &output.type_name, form_of, iso))
+            mask.map(|plan| ColumnMask::of_named_type(plan, &output.type_name, form_of, iso))
         });
         Ok(Self {
             masks: masks.collect(),
@@ -93,17 +93,18 @@ impl CopyMask {
             let end = unescaped(rest, delimiter).ok_or(Mismatch)?;
             let (raw, after) = rest.split_at_checked(end).ok_or(Mismatch)?;
             match mask {
-                Some(mask) if raw != null => {
+                Some(mask) => {
                     self.value.clear();
                     unescape(raw, &mut self.value);
+                    let value = (raw != null).then_some(&self.value[..]);
                     self.masked.clear();
-                    if mask.apply(&self.value, key, &mut self.masked) {
+                    if mask.apply(value, key, &mut self.masked) {
                         escape(&self.masked, delimiter, out);
                     } else {
                         out.extend_from_slice(null);
                     }
                 }
-                _ => out.extend_from_slice(raw),
+                None => out.extend_from_slice(raw),
             }
             match after.split_first() {
                 Some((_, after)) if at < last => {
@@ -137,9 +138,10 @@ impl CopyMask {
             let (end, quoted) = csv_field(rest, delimiter, quote, escape, &mut self.value).ok_or(Mismatch)?;
             let (raw, after) = rest.split_at_checked(end).ok_or(Mismatch)?;
             match mask {
-                Some(mask) if quoted || raw != null => {
+                Some(mask) => {
+                    let value = (quoted || raw != null).then_some(&self.value[..]);
                     self.masked.clear();
-                    if mask.apply(&self.value, key, &mut self.masked) {
+                    if mask.apply(value, key, &mut self.masked) {
                         out.put_u8(quote);
                         for &byte in &self.masked {
                             if byte == quote || byte == escape {
@@ -152,7 +154,7 @@ impl CopyMask {
                         out.extend_from_slice(null);
                     }
                 }
-                _ => out.extend_from_slice(raw),
+                None => out.extend_from_slice(raw),
             }
             match after.split_first() {
                 Some((_, after)) if at < last => {
@@ -206,17 +208,21 @@ impl CopyMask {
             rest = after;
             let at = out.len();
             out.put_i32(-1);
-            let Ok(len) = usize::try_from(i32::from_be_bytes(*len)) else {
-                continue;
+            let value = match usize::try_from(i32::from_be_bytes(*len)) {
+                Ok(len) => {
+                    let (value, after) = rest.split_at_checked(len).ok_or(Mismatch)?;
+                    rest = after;
+                    Some(value)
+                }
+                Err(_) => None,
             };
-            let (value, after) = rest.split_at_checked(len).ok_or(Mismatch)?;
-            rest = after;
-            let there = match mask {
-                None => {
+            let there = match (mask, value) {
+                (None, None) => false,
+                (None, Some(value)) => {
                     out.extend_from_slice(value);
                     true
                 }
-                Some(mask) => mask.apply(value, key, out),
+                (Some(mask), value) => mask.apply(value, key, out),
             };
             if there && !patch(out, at) {
                 return Err(Mismatch);
@@ -322,6 +328,7 @@ fn csv_field(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mask::plan::ColumnPlan;
     use gateway_core::resource::Mask;
 
     fn mask(form: CopyForm, masks: &[Option<Mask>], types: &[&str]) -> CopyMask {
@@ -335,15 +342,9 @@ mod tests {
         let binary = form == CopyForm::Binary;
         let format = if binary { Format::BINARY } else { Format::TEXT };
         let formats = vec![format; masks.len()];
-        CopyMask::new(
-            &Columns(masks.to_vec()),
-            &outputs,
-            &form,
-            u8::from(binary),
-            &formats,
-            true,
-        )
-        .unwrap()
+        let plan = |mask: &Option<Mask>| mask.map(|mask| ColumnPlan { mask, made: false });
+        let masks = masks.iter().map(plan).collect();
+        CopyMask::new(&Columns(masks), &outputs, &form, u8::from(binary), &formats, true).unwrap()
     }
 
     fn run(mask: &mut CopyMask, data: &[u8]) -> Result<String, Mismatch> {
@@ -434,7 +435,10 @@ mod tests {
     /// The server copies in another form than the statement says: nothing can be told apart in it.
     #[test]
     fn another_form_than_was_said_is_a_mismatch() {
-        let columns = Columns(vec![Some(Mask::Redact)]);
+        let columns = Columns(vec![Some(ColumnPlan {
+            mask: Mask::Redact,
+            made: true,
+        })]);
         let outputs = [OutputColumn::default()];
         for (format, formats) in [(1, vec![Format::BINARY]), (0, vec![]), (0, vec![Format::BINARY])] {
             assert_eq!(

@@ -16,7 +16,16 @@ pub struct Plan {
 
 /// What is masked in one result: for each column its mask, or nothing.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Columns(pub Vec<Option<Mask>>);
+pub struct Columns(pub Vec<Option<ColumnPlan>>);
+
+/// What is masked in one column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColumnPlan {
+    /// The mask.
+    pub mask: Mask,
+    /// Its values are made of values: for which they are NULL tells something of these, and so it is hidden, too.
+    pub made: bool,
+}
 
 impl Plan {
     /// The plan for a message in which the data of these tags is masked; `None`: nothing of it shows.
@@ -50,7 +59,7 @@ impl Columns {
 }
 
 /// The mask of one output column. Of what is made of values nothing may stay: the last characters of a part are any.
-fn mask_of(output: &sql::OutputColumn, hidden: &BTreeSet<String>, tags: &TagIndex) -> Option<Mask> {
+fn mask_of(output: &sql::OutputColumn, hidden: &BTreeSet<String>, tags: &TagIndex) -> Option<ColumnPlan> {
     let strictest = output
         .carries
         .iter()
@@ -58,9 +67,13 @@ fn mask_of(output: &sql::OutputColumn, hidden: &BTreeSet<String>, tags: &TagInde
         .filter(|(tag, _)| hidden.contains(*tag))
         .map(|(_, mask)| mask)
         .reduce(Mask::strictest)?;
-    Some(if output.as_is {
-        strictest
-    } else {
-        strictest.strictest(Mask::Redact)
+    let made = !output.as_is;
+    Some(ColumnPlan {
+        mask: if made {
+            strictest.strictest(Mask::Redact)
+        } else {
+            strictest
+        },
+        made,
     })
 }

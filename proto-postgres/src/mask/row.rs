@@ -35,7 +35,7 @@ impl RowMask {
         Ok(Self(
             masks
                 .map(|(mask, field)| {
-                    mask.map(|mask| ColumnMask::new(mask, field.type_oid, field.format, iso))
+                    mask.map(|plan| ColumnMask::new(plan, field.type_oid, field.format, iso))
                 })
                 .collect(),
         ))
@@ -54,13 +54,13 @@ impl RowMask {
         for (value, mask) in row.columns().zip(&self.0) {
             let at = out.len();
             out.put_i32(-1);
-            let Some(value) = value else { continue };
-            let there = match mask {
-                None => {
+            let there = match (mask, value) {
+                (None, None) => false,
+                (None, Some(value)) => {
                     out.extend_from_slice(value);
                     true
                 }
-                Some(mask) => mask.apply(value, key, out),
+                (Some(mask), value) => mask.apply(value, key, out),
             };
             if there && !patch(out, at) {
                 return Err(Mismatch);

@@ -5,6 +5,8 @@ use bytes::{BufMut, BytesMut};
 use gateway_core::mask::{MaskKey, REDACTED};
 use gateway_core::resource::Mask;
 
+use super::plan::ColumnPlan;
+
 use crate::wire::Format;
 
 /// Types by what a mask can do with them (OIDs of `pg_type.dat`, which never change). A domain is described as its base.
@@ -57,6 +59,8 @@ fn class(oid: u32) -> Class {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ColumnMask {
     mask: Mask,
+    /// See [`ColumnPlan::made`].
+    made: bool,
     class: Class,
     binary: bool,
     /// Whether dates in text are `YYYY-MM-DD`.
@@ -65,9 +69,10 @@ pub struct ColumnMask {
 
 impl ColumnMask {
     /// The mask of a column of this type in this format. `iso`: the session writes dates in ISO style.
-    pub fn new(mask: Mask, type_oid: u32, format: Format, iso: bool) -> Self {
+    pub fn new(plan: ColumnPlan, type_oid: u32, format: Format, iso: bool) -> Self {
         Self {
-            mask,
+            mask: plan.mask,
+            made: plan.made,
             class: class(type_oid),
             binary: format != Format::TEXT,
             iso,
@@ -75,7 +80,7 @@ impl ColumnMask {
     }
 
     /// The same of a type that is known by its name alone; one that is not is any other.
-    pub fn of_named_type(mask: Mask, name: &str, format: Format, iso: bool) -> Self {
+    pub fn of_named_type(plan: ColumnPlan, name: &str, format: Format, iso: bool) -> Self {
         let oid = match name.strip_prefix("pg_catalog.").unwrap_or_default() {
             "text" | "varchar" | "bpchar" => 25,
             "name" => 19,
@@ -93,15 +98,26 @@ impl ColumnMask {
             "bytea" => 17,
             _ => 0,
         };
-        Self::new(mask, oid, format, iso)
+        Self::new(plan, oid, format, iso)
     }
 
-    /// Appends what becomes of a value. `false`: NULL, and nothing was appended.
-    pub fn apply(&self, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
+    /// Appends what becomes of a value, or of NULL. `false`: NULL, and nothing was appended.
+    pub fn apply(&self, value: Option<&[u8]>, key: &MaskKey, out: &mut BytesMut) -> bool {
+        match value {
+            Some(value) => self.value(value, key, out),
+            // What is made of values is the same for all, and so must be the mask of it.
+            None => self.made && self.value(b"", key, out),
+        }
+    }
+
+    fn value(&self, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
         match (self.class, self.mask) {
             (_, Mask::Null) => false,
             (Class::Text, mask) => mask.text(value, key, out),
-            (Class::TextArray { element }, _) if self.binary => {
+            // An array that was made tells by its length what it was made of.
+            (Class::TextArray { .. }, _) if self.made => false,
+            (Class::TextArray { .. }, _) if !self.binary => self.text_array(value, key, out),
+            (Class::TextArray { element }, _) => {
                 let start = out.len();
                 let masked = self.binary_array(element, value, key, out);
                 out.truncate(if masked { out.len() } else { start });
@@ -160,6 +176,69 @@ impl ColumnMask {
             }
         }
         true
+    }
+
+    /// The same in text (PostgreSQL documentation, 8.15.6 Array Input and Output Syntax).
+    fn text_array(&self, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
+        let start = out.len();
+        let done = self.text_elements(value, key, out).is_some();
+        if !done {
+            out.truncate(start);
+        }
+        done
+    }
+
+    fn text_elements(&self, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> Option<()> {
+        let mut rest = value.strip_prefix(b"{")?.strip_suffix(b"}")?;
+        out.put_u8(b'{');
+        let mut item = BytesMut::new();
+        let mut masked = BytesMut::new();
+        while !rest.is_empty() {
+            item.clear();
+            let quoted = rest.first() == Some(&b'"');
+            let mut at = usize::from(quoted);
+            loop {
+                match rest.get(at) {
+                    Some(b'"') if quoted => {
+                        at = at.checked_add(1)?;
+                        break;
+                    }
+                    Some(b'\\') => {
+                        at = at.checked_add(1)?;
+                        item.put_u8(*rest.get(at)?);
+                    }
+                    Some(b',') | None if !quoted => break,
+                    // An array in it, or what is none.
+                    Some(b'{' | b'}' | b'"') if !quoted => return None,
+                    Some(byte) => item.put_u8(*byte),
+                    None => return None,
+                }
+                at = at.checked_add(1)?;
+            }
+            masked.clear();
+            if (!quoted && &item[..] == b"NULL") || !self.mask.text(&item, key, &mut masked) {
+                out.extend_from_slice(b"NULL");
+            } else {
+                out.put_u8(b'"');
+                for &byte in &masked {
+                    if matches!(byte, b'"' | b'\\') {
+                        out.put_u8(b'\\');
+                    }
+                    out.put_u8(byte);
+                }
+                out.put_u8(b'"');
+            }
+            match rest.get(at) {
+                None => rest = b"",
+                Some(b',') => {
+                    out.put_u8(b',');
+                    rest = rest.get(at.checked_add(1)?..).filter(|rest| !rest.is_empty())?;
+                }
+                Some(_) => return None,
+            }
+        }
+        out.put_u8(b'}');
+        Some(())
     }
 
     /// A keyed digest in the form of the type.
@@ -298,7 +377,8 @@ mod tests {
     fn masked(mask: Mask, oid: u32, format: Format, value: &[u8]) -> Option<Vec<u8>> {
         let key = MaskKey::new(&[7; 32]);
         let mut out = BytesMut::new();
-        let there = ColumnMask::new(mask, oid, format, true).apply(value, &key, &mut out);
+        let plan = ColumnPlan { mask, made: false };
+        let there = ColumnMask::new(plan, oid, format, true).apply(Some(value), &key, &mut out);
         assert!(there || out.is_empty(), "NULL, and yet bytes");
         there.then(|| out.to_vec())
     }
@@ -338,8 +418,46 @@ mod tests {
                 assert_eq!(masked(mask, oid, format, b"12345678"), None, "{mask:?} {oid}");
             }
         }
-        // A text array in text format would have to be parsed; it becomes NULL.
-        assert_eq!(masked(Mask::Partial, 1009, TEXT, b"{abcdefgh}"), None);
+    }
+
+    #[test]
+    fn the_elements_of_an_array_in_text_are_masked_each() {
+        for (array, expected) in [
+            (
+                r#"{abcdefgh,NULL,"NULL","a,\\b\"cdefgh"}"#,
+                Some(r#"{"****efgh",NULL,"****LL","****efgh"}"#),
+            ),
+            (r#"{"secret 1\"\\"}"#, Some(r#"{"****1\"\\"}"#)),
+            ("{}", Some("{}")),
+            ("{{a,b},{c,d}}", None),
+            ("[0:1]={a,b}", None),
+            ("{a,}", None),
+            (r#"{"a}"#, None),
+            (r#"{"a"b}"#, None),
+        ] {
+            let found = masked(Mask::Partial, 1009, TEXT, array.as_bytes());
+            let found = found.map(|found| String::from_utf8(found).unwrap());
+            assert_eq!(found.as_deref(), expected, "{array}");
+        }
+    }
+
+    /// For which values something made of them is NULL tells what they are.
+    #[test]
+    fn what_is_made_of_values_is_masked_alike_whether_it_is_null_or_not() {
+        let key = MaskKey::new(&[7; 32]);
+        for oid in [25, 114, 3802, 23, 1009, 2950, 1082] {
+            for format in [TEXT, BINARY] {
+                let plan = ColumnPlan {
+                    mask: Mask::Redact,
+                    made: true,
+                };
+                let mask = ColumnMask::new(plan, oid, format, true);
+                let (mut some, mut none) = (BytesMut::new(), BytesMut::new());
+                let there = mask.apply(Some(b"x"), &key, &mut some);
+                assert_eq!(mask.apply(None, &key, &mut none), there, "{oid}");
+                assert_eq!(some, none, "{oid}");
+            }
+        }
     }
 
     #[test]
