@@ -197,6 +197,8 @@ pub struct Assignment {
     pub target: ColumnId,
     /// Every column whose value it may get.
     pub carries: BTreeSet<ColumnId>,
+    /// Whether it gets these values as they are; see [`OutputColumn::as_is`].
+    pub as_is: bool,
 }
 
 /// What kind of statement it is.

@@ -46,7 +46,7 @@ pub use catalog::{
     QualifiedName, Relation, RelationKind, Stamps, UserType, catalog_query, stamps_query,
 };
 pub use functions::is_harmless_builtin;
-pub use session::{Cursor, PreparedStatement, SessionState, TempRelation};
+pub use session::{Cursor, PreparedStatement, SessionState, TempPast, TempRelation};
 pub use shape::shape;
 
 /// What SQL adds to the vocabulary of policies, as a Cedar schema: entity types, actions and their contexts. All SQL

@@ -72,6 +72,9 @@ pub struct SessionState {
     pub search_path: Vec<String>,
     /// Temporary relations by name.
     pub temp: HashMap<String, TempRelation>,
+    /// What was ever known of temporary relations, by name: a rollback brings one back that another has replaced, and
+    /// making one where there is one may do nothing.
+    pub temp_past: HashMap<String, TempPast>,
     /// Prepared statements by name.
     pub prepared: HashMap<String, PreparedStatement>,
     /// Cursors by name.
@@ -90,6 +93,7 @@ impl Default for SessionState {
         SessionState {
             search_path: vec!["pg_catalog".to_owned(), "public".to_owned()],
             temp: HashMap::new(),
+            temp_past: HashMap::new(),
             prepared: HashMap::new(),
             cursors: HashMap::new(),
             database: String::new(),
@@ -99,7 +103,64 @@ impl Default for SessionState {
     }
 }
 
+/// All that the relations of one name have carried and asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TempPast {
+    carries: BTreeSet<ColumnId>,
+    operations: Vec<Operation>,
+}
+
+/// Names whose past is kept apart; that of others is kept together.
+const MAX_PAST: usize = 10_000;
+
 impl SessionState {
+    fn temp_past(&mut self, name: &str) -> &mut TempPast {
+        let full = self.temp_past.len() >= MAX_PAST && !self.temp_past.contains_key(name);
+        let name = if full { String::new() } else { name.to_owned() };
+        self.temp_past.entry(name).or_default()
+    }
+
+    /// A temporary relation was made, or may have been. One of a name that was there before counts as carrying what
+    /// that did as well: which of them there is now, the server alone knows.
+    pub fn temp_made(&mut self, name: &str, mut relation: TempRelation) {
+        let shared = self.temp_past.get("").cloned().unwrap_or_default();
+        let past = self.temp_past(name);
+        let before = (past.carries.clone(), past.operations.clone());
+        past.carries.extend(relation.carries.iter().cloned());
+        past.carries
+            .extend(relation.column_carries.values().flatten().cloned());
+        for operation in &relation.operations {
+            if !past.operations.contains(operation) {
+                past.operations.push(operation.clone());
+            }
+        }
+        for (carries, operations) in [before, (shared.carries, shared.operations)] {
+            if !carries.is_empty() {
+                relation.carries.extend(carries);
+                relation.as_is.clear();
+            }
+            for operation in operations {
+                if !relation.operations.contains(&operation) {
+                    relation.operations.push(operation);
+                }
+            }
+        }
+        self.temp.insert(name.to_owned(), relation);
+    }
+
+    /// Rows that carry these columns were written into a temporary relation.
+    pub fn temp_written(&mut self, name: &str, carries: &BTreeSet<ColumnId>) {
+        self.temp_past(name).carries.extend(carries.iter().cloned());
+        if let Some(relation) = self.temp.get_mut(name) {
+            relation.carries.extend(carries.iter().cloned());
+        }
+    }
+
+    /// DISCARD ALL, which no rollback undoes.
+    pub fn forget_temp(&mut self) {
+        self.temp_past.clear();
+    }
+
     /// The effective search path after `SET search_path` to these schemas as given, or to its default. Schemas that do
     /// not exist are kept: nothing is found in them.
     pub fn effective_path(&self, path: Option<&[String]>, catalog: &crate::Catalog) -> Vec<String> {

@@ -227,7 +227,8 @@ impl Asked {
                 .operations
                 .iter()
                 .all(|o| o.action != sql::Action::Define);
-        if !(results || copies) || statement.open_result {
+        // With a name that could not be placed, which column a value comes from is not known.
+        if !(results || copies) || statement.open_result || statement.unresolved {
             self.plainly.extend(statement.reads.iter().flat_map(plain));
             return;
         }
@@ -239,7 +240,12 @@ impl Asked {
             self.plainly.extend(forbid.map(str::to_owned));
         }
         for assignment in &statement.assignments {
-            let own: Vec<_> = tags.of_column(&assignment.target).collect();
+            // Of what is made of a value the tag's mask would leave any part.
+            let own: Vec<_> = if assignment.as_is {
+                tags.of_column(&assignment.target).collect()
+            } else {
+                Vec::new()
+            };
             let carried = assignment
                 .carries
                 .iter()

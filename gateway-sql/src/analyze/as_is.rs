@@ -265,7 +265,7 @@ impl Walker<'_> {
 
     /// Notes what was tested: `bare`, by equality of whole values or for NULL, which shows no part of a value.
     pub(super) fn tell(&mut self, bare: bool, flow: super::scope::Carries) {
-        if bare {
+        if bare && !self.sorts {
             self.out.tested.extend(flow);
         } else {
             self.out.compared.extend(flow);

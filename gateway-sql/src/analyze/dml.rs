@@ -68,7 +68,7 @@ impl Walker<'_> {
     }
 
     /// Remembers what a written column gets.
-    fn assign(&mut self, target: usize, column: &str, carries: Carries) {
+    fn assign(&mut self, target: usize, column: &str, carries: Carries, as_is: bool) {
         let Some(item) = self.items.get(target) else {
             return;
         };
@@ -89,7 +89,11 @@ impl Walker<'_> {
             Source::Derived => return,
         };
         if !carries.is_empty() {
-            self.out.assignments.push(Assignment { target: id, carries });
+            self.out.assignments.push(Assignment {
+                target: id,
+                carries,
+                as_is,
+            });
         }
     }
 
@@ -140,13 +144,14 @@ impl Walker<'_> {
         let all = all_carries(&source);
         for (at, name) in columns.iter().enumerate() {
             let own = source.columns.get(at).map(|column| column.carries.clone());
+            let as_is = !source.open && source.columns.get(at).is_some_and(|column| column.as_is);
             // With a star over unknown columns the places do not match.
             let carries = if source.open {
                 all.clone()
             } else {
                 own.unwrap_or_default()
             };
-            self.assign(target, name, carries);
+            self.assign(target, name, carries, as_is);
         }
         let mut bounded = true;
         self.scopes.push(Scope {
@@ -228,8 +233,10 @@ impl Walker<'_> {
                 continue;
             };
             self.steering(&column.indirection);
+            let as_is = column.val.as_deref().is_some_and(|value| self.is_as_is(value));
+            let as_is = as_is && column.indirection.is_empty();
             let carries = self.flow_of(|walker| walker.exprs(column.val.as_deref()));
-            self.assign(target, &column.name, carries);
+            self.assign(target, &column.name, carries, as_is);
         }
     }
 
@@ -384,9 +391,10 @@ impl Walker<'_> {
             columns = all.iter().map(|column| column.real.clone()).collect();
         }
         for (at, value) in when.values.iter().enumerate() {
+            let as_is = self.is_as_is(value);
             let carries = self.flow_of(|walker| walker.expr(value));
             if let Some(column) = columns.get(at) {
-                self.assign(target, column, carries);
+                self.assign(target, column, carries, as_is);
             }
         }
     }

@@ -1,7 +1,9 @@
 //! Items of a FROM clause.
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{Alias, JoinExpr, Node, RangeFunction, RangeTableFunc, RangeTableSample, RangeVar};
+use pg_query::protobuf::{
+    Alias, JoinExpr, JoinType, Node, RangeFunction, RangeTableFunc, RangeTableSample, RangeVar,
+};
 
 use super::calls::Callee;
 use super::names::{qualified, text_of};
@@ -326,6 +328,8 @@ impl Walker<'_> {
         if !shared.is_empty() {
             self.operators.insert((None, "=".to_owned()));
         }
+        // The rows of both sides come out sorted by what they are joined on, those that match nothing too.
+        let full = join.jointype() == JoinType::JoinFull;
         let mut merged = Vec::new();
         for name in shared {
             let as_is = left.iter().chain(&right).all(|&item| {
@@ -349,10 +353,16 @@ impl Walker<'_> {
                     }
                 }
             });
-            self.tell(as_is, carries.clone());
+            self.tell(as_is && !full, carries.clone());
             merged.push(ItemColumn::derived_as_is(Some(name), carries, as_is));
         }
-        self.conditions(join.quals.as_deref());
+        if full {
+            let outer = std::mem::replace(&mut self.sorts, true);
+            self.conditions(join.quals.as_deref());
+            self.sorts = outer;
+        } else {
+            self.conditions(join.quals.as_deref());
+        }
         if let Some(alias) = &join.join_using_alias {
             let at = self.derived_item(
                 Rows {

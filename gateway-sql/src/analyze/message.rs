@@ -195,12 +195,10 @@ impl<'a> Working<'a> {
                     self.session.to_mut().search_path = path;
                 }
                 Effect::TempCreated { name, relation } => {
-                    self.session.to_mut().temp.insert(name.clone(), relation.clone());
+                    self.session.to_mut().temp_made(name, relation.clone());
                 }
                 Effect::TempWritten { name, carries } => {
-                    if let Some(relation) = self.session.to_mut().temp.get_mut(name) {
-                        relation.carries.extend(carries.iter().cloned());
-                    }
+                    self.session.to_mut().temp_written(name, carries);
                 }
                 Effect::StandardConformingStrings(on) => {
                     self.session.to_mut().standard_conforming_strings = *on

@@ -67,6 +67,8 @@ pub(super) struct Walker<'a> {
     pub(super) looked: Looked,
     /// The plan of the statement is shown: what the server knows of the values behind a view shows in it.
     pub(super) explains: bool,
+    /// What is compared decides on the order of rows: equality then tells as much as `<`.
+    pub(super) sorts: bool,
 }
 
 impl<'a> Walker<'a> {
@@ -95,6 +97,7 @@ impl<'a> Walker<'a> {
             read_all: false,
             looked: Looked::default(),
             explains: false,
+            sorts: false,
         }
     }
 
@@ -256,6 +259,11 @@ impl<'a> Walker<'a> {
                             .iter()
                             .map(|column| relation.column_id(&column.name)),
                     );
+                }
+                // It may be a temporary one by another name.
+                for temp in self.working.session.temp.values() {
+                    carries.extend(temp.carries.iter().cloned());
+                    carries.extend(temp.column_carries.values().flatten().cloned());
                 }
                 self.out.reads.extend(carries);
                 Item {

@@ -56,15 +56,13 @@ impl Session {
                 self.names.clear_portals();
             }
             Effect::TempCreated { name, relation } => {
-                self.state.temp.insert(name, relation);
+                self.state.temp_made(&name, relation);
                 self.environment = self.environment.wrapping_add(1);
                 self.environment_changed();
             }
             Effect::TempWritten { name, carries } => {
-                if let Some(relation) = self.state.temp.get_mut(&name) {
-                    relation.carries.extend(carries);
-                    self.environment = self.environment.wrapping_add(1);
-                }
+                self.state.temp_written(&name, &carries);
+                self.environment = self.environment.wrapping_add(1);
             }
             Effect::SetSearchPath(_) | Effect::SessionSettingsChanged | Effect::TempChanged => {
                 self.environment_changed();
@@ -74,6 +72,7 @@ impl Session {
                 self.state.cursors.clear();
                 self.declared.clear();
                 self.names.clear_portals();
+                self.state.forget_temp();
                 self.environment_changed();
             }
             Effect::CatalogChanged => {
