@@ -20,6 +20,8 @@ RELATIONS = {
     "v_free": [("id", "int", 0), ("name", "text", 0), ("grp", "int", 0), ("region", "text", 0)],
     "v_count": [("n", "int", 0), ("region", "text", 0), ("mails", "int", 2)],
     "mv": [("id", "int", 0), ("m", "text", 1), ("card", "text", 1), ("note", "text", 0)],
+    "v_part": [("id", "int", 0), ("part", "text", 1), ("low", "text", 1), ("size", "int", 1)],
+    "mv_part": [("id", "int", 0), ("part", "text", 1), ("low", "text", 1), ("size", "int", 1)],
     "visits": VISITS, "visits_1": VISITS, "cust_old": CUST + [("closed", "date", 0)],
     "scratch": [("id", "int", 0), ("label", "text", 0), ("email", "text", 1), ("n", "int", 0)],
 }
@@ -249,7 +251,6 @@ row $text::contact
 row jsonb_populate_record(NULL::contact, $json)
 enum coalesce($enum, $enum)
 enum $text::level
-enum enum_first($enum)
 bool #text = #text
 bool #any IS NULL
 bool #any IS NOT NULL
@@ -545,11 +546,12 @@ class Query:
             shared = [c for c in columns if c[0] in [l[0] for l in left[1]] and c[0] in ("id", "email", "region", "name")]
             lateral = other.startswith("LATERAL") or "(" in other.split(" ")[0]
             if join == "USING" and shared and len(self.scopes[-1]) == 1:
-                name, _, tagged = self.tape.pick(shared)
-                self.tagged |= bool(tagged)
+                name = self.tape.pick(shared)[0]
+                self.tagged |= any(tagged for other, _, tagged in [*columns, *left[1]] if other == name)
                 sql += f" JOIN {other} USING ({name})"
             elif join == "NATURAL" and len(self.scopes[-1]) == 1:
-                self.tagged |= any(tagged for name, _, tagged in columns if name in [l[0] for l in left[1]])
+                both = {name for name, _, _ in columns} & {name for name, _, _ in left[1]}
+                self.tagged |= any(tagged for name, _, tagged in [*columns, *left[1]] if name in both)
                 sql += f" NATURAL JOIN {other}"
             elif join in (",", "CROSS", "NATURAL", "USING"):
                 sql += f", {other}" if join == "," else f" CROSS JOIN {other}"
@@ -721,7 +723,8 @@ class Query:
         if roll < 3:
             return f"INSERT INTO scratch (id, label, email, n) VALUES (50, 'fifty', 'fifty@x', 5) RETURNING {back}"
         if roll < 6:
-            text = tape.pick(["label || '!'", "name", "'k'", "c.email", "lower(c.email)", "scratch.email", "c.region || c.vc"])
+            text = tape.pick(["label || '!'", "name", "'k' || scratch.id", "c.email", "lower(c.email)", "scratch.email", "c.region || c.vc", "left(scratch.email, 6)",
+                              "substr(c.email, 2, 8)", "coalesce(c.email, name)"])
             field = tape.pick(["label", "email"])
             return f"UPDATE scratch SET {field} = {text} FROM cust c WHERE c.id = scratch.id RETURNING {back.replace('id,', 'scratch.id,', 1).replace('*', 'scratch.*').replace('(email', '(scratch.email')}"\
                 .replace("coalesce(email", "coalesce(scratch.email").replace("id, email", "id, scratch.email")
@@ -731,10 +734,14 @@ class Query:
             self.scopes.pop()
             return f"DELETE FROM scratch WHERE {where} RETURNING {back}"
         if roll < 10:
-            text = tape.pick(["c.name", "c.email", "c.vc", "c.secret", "left(c.email, 2)", "c.id::text"])
-            where = tape.pick(["", " WHERE c.email > 'm'", " WHERE c.id > 4"])
-            number = tape.pick(["c.id", "c.sal", "c.id * 500", "length(c.email)"])
-            return f"INSERT INTO scratch (id, label, email, n) SELECT c.id + {tape.pick(['100', '0'])}, {tape.pick(['c.name', text])}, {text}, {number} FROM cust c{where} RETURNING {back}"
+            wrong = tape.chance(25)  # a value where none may be
+            text = tape.pick(["c.name", "c.email", "left(c.email, 6)", "substr(c.email, 3, 8)", "lower(c.email)", "reverse(c.email)",
+                              "coalesce(c.email, 'x')", "c.vc", "c.secret", "c.tel", "c.id::text", "split_part(c.email, '@', 1)", "nullif(c.email, 'x')"])
+            where = tape.pick(["", " WHERE c.id > 4", " WHERE c.email IS NOT NULL"] + [" WHERE c.email > 'm'"] * wrong)
+            number = tape.pick(["c.id", "7"] + ["c.sal", "c.id * 500", "length(c.email)"] * wrong)
+            label = text if wrong and tape.chance(50) else "c.name"
+            return (f"INSERT INTO scratch (id, label, email, n) SELECT c.id + {'0' if wrong and tape.chance(30) else '100'}, {label}, {text}, {number} "
+                    f"FROM {tape.pick(['cust', 'ONLY cust'])} c{where} RETURNING {back}")
         return (f"INSERT INTO scratch (id, label, email, n) VALUES (2, 'two', 'x', 1) ON CONFLICT (id) DO "
                 f"{tape.pick(['NOTHING', 'UPDATE SET label = excluded.label', 'UPDATE SET label = scratch.email', 'UPDATE SET n = length(scratch.email)', 'UPDATE SET email = scratch.email || scratch.label'])} RETURNING {back}")
 

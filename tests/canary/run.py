@@ -54,12 +54,18 @@ def batches(mode, sql, tape):
         p = f"p{batches.number}"
         return [q(f"PREPARE {p} AS {sql}"), q(f"EXECUTE {p}"), q(f"EXECUTE {p}"), q(f"DEALLOCATE {p}")]
     if mode == "change":
-        return [q("BEGIN"), [parse(), bind(), describe, execute(), sync] if tape.chance(40) else q(sql), q("ROLLBACK")]
+        return [q("BEGIN"), [parse(), bind(), describe, execute(), sync] if tape.chance(40) else q(sql),
+                q(tape.pick(["SELECT id, email FROM scratch", "SELECT label FROM scratch", "SELECT id FROM scratch WHERE email = 'm'"])), q("ROLLBACK")]
     if mode == "explain":
         return [q("EXPLAIN " + tape.pick(["", "(VERBOSE) ", "(COSTS OFF, FORMAT json) ", "(ANALYZE, TIMING OFF, SUMMARY OFF) "]) + sql)]
     if mode == "temp":
-        return [q("BEGIN"), q(f"CREATE TEMP TABLE kept AS {sql}"),
-                q(tape.pick(["SELECT * FROM kept", "SELECT kept::text FROM kept", "SELECT count(*) FROM kept", "TABLE kept"])), q("ROLLBACK")]
+        made = tape.pick(["TABLE kept AS", "TABLE kept AS", "TABLE kept (a) AS"])
+        name = "a" if "(a)" in made else tape.pick(["c1", "c1", "email", "c2"])
+        use = tape.pick(["SELECT * FROM kept", "SELECT kept::text FROM kept", "SELECT count(*) FROM kept", "TABLE kept", f"SELECT {name} FROM kept",
+                         f"SELECT count(*) FROM kept WHERE {name} = {name}", f"SELECT {name}, count(*) FROM kept GROUP BY {name}",
+                         f"SELECT count(DISTINCT {name}) FROM kept", f"SELECT {name} IS NULL FROM kept", f"SELECT max({name}) FROM kept",
+                         f"SELECT count({name}) FROM kept", f"SELECT count(*) FROM kept WHERE {name} < {name}"])
+        return [q("BEGIN"), q(f"CREATE TEMP {made} {sql}"), q(use), q("ROLLBACK")]
     if mode == "settings":
         return [q("BEGIN"), q(f"SET LOCAL {tape.pick(SETTINGS)}"), [parse(), bind(), describe, execute(), sync] if tape.chance(40) else q(sql), q("ROLLBACK")]
     if mode == "multi":
@@ -310,8 +316,10 @@ def main():
     ask.add_argument("--seed", type=int, default=1, help="the first one; each statement has its own")
     ask.add_argument("--only", choices=grammar.MODES, help="only this way of sending")
     ask.add_argument("--sql", action="append", help="judge these statements instead")
+    ask.add_argument("--corpus", choices=["first", "only", "no"], default="first", help="the written statements of corpus.txt")
     ask.add_argument("--tolerate", action="append", default=[], help="oracles whose findings do not fail the run")
     ask.add_argument("--shown", type=int, default=20, help="most findings that are made smaller, per oracle")
+    ask.add_argument("--verbose", action="store_true", help="what became of each written statement")
     ask.add_argument("--keep", action="store_true")
     args = ask.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leave no server behind
@@ -322,6 +330,20 @@ def main():
             kind, wrong = lab.judge(sql, args.only or "simple", grammar.Tape(numbers=[]))
             print(f"{kind}: {sql}", *[f"  {o}: {w}" for o, w in wrong], sep="\n")
             print("   ", text(lab.wires["masked a"].got)[:400], "\n   ", text(lab.wires["direct a"].got)[:200])
+        written = (HERE / "corpus.txt").read_text().splitlines() if args.corpus != "no" and not args.sql else []
+        modes = [args.only] if args.only else ["simple", "prepared"]
+        for mode, sql in [(mode, sql) for sql in written for mode in modes]:
+            kind, wrong = lab.judge(sql, mode, grammar.Tape(seed=1))
+            counts["written"][kind] += 1
+            for oracle, said in wrong:
+                broken[oracle] += 1
+                if (oracle, sql) not in found:
+                    found[oracle, sql] = 1
+                    print(f"{oracle.upper()} written {mode}: {sql}\n    {said}", flush=True)
+            if args.verbose:
+                print(f"{kind:8} {sql}")
+        if args.corpus == "only":
+            args.queries = 0
         for seed in range(args.seed, args.seed + args.queries) if not args.sql else []:
             tape, mode, sql, query, kind, wrong = attempt(lab, seed=seed, only=args.only)
             counts[mode][kind] += 1
@@ -345,7 +367,7 @@ def main():
         if not args.sql:
             for name, kinds in sorted(counts.items()):
                 print(f"{name:28}" + "  ".join(f"{kind} {kinds[kind]:5}" for kind in ("masked", "free", "refused", "error", "skipped")))
-            total = sum((counts[m] for m in grammar.MODES if m in counts), collections.Counter())
+            total = sum((counts[m] for m in [*grammar.MODES, "written"] if m in counts), collections.Counter())
             print("all: " + ", ".join(f"{n} {kind}" for kind, n in total.most_common()))
             print("violations: " + (", ".join(f"{n} {o}" for o, n in broken.most_common()) or "none"))
             if args.queries >= 200 and not args.only and not (total["masked"] and total["refused"] and total["free"]):

@@ -66,6 +66,8 @@ CREATE VIEW v_contact AS SELECT id, email AS mail, name, tel, region FROM cust;
 CREATE VIEW v_label AS SELECT id, name || ' <' || mail || '>' AS label, mail FROM v_contact;
 CREATE VIEW v_free AS SELECT id, name, grp, region FROM cust;
 CREATE VIEW v_count AS SELECT count(*) AS n, region, count(DISTINCT email) AS mails FROM cust GROUP BY region;
+CREATE VIEW v_part AS SELECT id, left(email, 6) AS part, lower(email) AS low, length(email) AS size FROM cust;
+CREATE MATERIALIZED VIEW mv_part AS SELECT * FROM v_part;
 CREATE MATERIALIZED VIEW mv AS SELECT c.id, c.email AS m, p.card, p.note FROM cust c JOIN pay p ON p.cust_id = c.id;
 INSERT INTO free SELECT n, 'label ' || n, n % 3, timestamptz '2024-01-01 00:00+00' + n * interval '1 day',
   jsonb_build_object('k', 'v' || n), ARRAY['l' || n, 'all'] FROM generate_series(1, 6) n;
@@ -154,7 +156,7 @@ class Secrets:
         def number(kind):
             return made(side, kind, n, digits)
 
-        email, phone = word("email", "@e.t"), word("tel", "0000")
+        email, phone, padded = word("email", "@e.t"), word("tel", "0000"), word("ch", "0000")
         # In no way ordered as the rows are, and not the same order in both databases.
         sal = number("sal")
         self.number(str(sal))
@@ -168,11 +170,12 @@ class Secrets:
         tok = uuid.UUID(bytes=self.bytes(made(side, "tok", n, high_bytes)))
         self.pattern(str(tok)[9:23].encode(), f"uuid {tok}")
         blob = self.bytes(made(side, "blob", n, high_bytes)[:12 + side])
-        doc = '{"k": "%s", "n": %s, "a": ["%s"]}' % (word("doc"), self.number(str(number("n"))), word("a"))
+        more = ', "%s": 1' % "uvw"[dice.randrange(3)] if dice.randrange(2) else ""
+        doc = '{"k": "%s", "n": %s, "a": ["%s"]%s}' % (word("doc"), self.number(str(number("n"))), word("a"), more)
         con = f"({word('con')},{self.number(str(number('code')))})"
         label = LABELS[(n, (n * 3 + 2) % ROWS, n + (n == 4))[side]]
-        tags = "{%s,%s}" % (word("tag1", "tttt"), word("tag2", "tttt"))
-        values = [email, word("vc"), word("ch"), num, str(sal), day, seen, str(tok), "\\x" + blob.hex(), doc, tags, con,
+        tags = "{%s}" % ",".join(word(f"tag{at}", "tttt") for at in range(2 if side == 0 else 1 + dice.randrange(3)))
+        values = [email, word("vc"), padded, num, str(sal), day, seen, str(tok), "\\x" + blob.hex(), doc, tags, con,
                   phone, label, word("secret")]
         return [None if n == 7 and at % 3 == 0 and at else v for at, v in enumerate(values)]
 
@@ -202,6 +205,7 @@ class Secrets:
             if n in (0, 2, 3):
                 yield f"INSERT INTO scratch VALUES ({n}, 'label {n}', {q(values[0])}, {n * 10})"
         yield "REFRESH MATERIALIZED VIEW mv"
+        yield "REFRESH MATERIALIZED VIEW mv_part"
         yield "ANALYZE"
 
 
