@@ -251,19 +251,20 @@ row $text::contact
 row jsonb_populate_record(NULL::contact, $json)
 enum coalesce($enum, $enum)
 enum $text::level
+bool #any IS NOT NULL
+bool #text <> #text
+bool #text IN (SELECT email FROM pay)
+bool #int <> 1
+bool #text IS DISTINCT FROM #text
 bool #text = #text
 bool #any IS NULL
-bool #any IS NOT NULL
 bool #text = 'x'
+bool NOT $bool
+bool $bool OR $bool
+bool $bool AND $bool
 bool #text IN ('x', 'y')
 bool #text = ANY (ARRAY['x', 'y'])
-bool NOT $bool
-bool $bool AND $bool
-bool $bool OR $bool
 bool #int = 1
-bool #text IN (SELECT email FROM pay)
-bool #text IS DISTINCT FROM #text
-bool #text <> #text
 bool EXISTS (SELECT 1 FROM pay p9 WHERE p9.email = #text)
 bool $text = $text
 bool $text > 'm'
@@ -337,7 +338,7 @@ length($text)|CASE WHEN $bool THEN 1 ELSE 0 END|cardinality($arr)|array_length($
 (SELECT $int)|coalesce($num, 0)|coalesce($date, $date)|coalesce($ts, $ts)|coalesce($uuid, $uuid)|jsonb_build_object('k', $any, 'l', $any)|to_jsonb($any)
 $json -> 'a'|jsonb_build_array($any, $any)|jsonb_strip_nulls($json)|ARRAY[$text, $text]|$arr || $arr|ARRAY(SELECT $text)|coalesce($arr, '{}')
 ROW($text, $int)::contact|coalesce($row, $row)|coalesce($enum, $enum)|#text = #text|#any IS NULL|#any IS NOT NULL|#text = 'x'|#text IN ('x', 'y')
-NOT $bool|$bool AND $bool|$bool OR $bool|#int = 1|#text IN (SELECT email FROM pay)|#text IS DISTINCT FROM #text|#text <> #text
+NOT $bool|$bool AND $bool|$bool OR $bool|#int = 1|#int <> 1|#text IN (SELECT email FROM pay)|#text IS DISTINCT FROM #text|#text <> #text
 #text = ANY (ARRAY['x', 'y'])|EXISTS (SELECT 1 FROM pay p9 WHERE p9.email = #text)|$bool IS TRUE|$text IN ($text, $text)|(SELECT $bool)|$row IS NULL
 ROW($text) IS DISTINCT FROM ROW($text)""".replace("\n", "|").split("|"))] for kind, templates in EXPRESSIONS.items()}
 SAFE_AGGREGATES = {"int": ["count(*)", "count($any)", "count(DISTINCT #text)", "count(*) FILTER (WHERE $bool)", "count(#int)"],
@@ -505,7 +506,7 @@ class Query:
         """(sql, alias, columns)."""
         tape, alias = self.tape, self.alias()
         roll = tape.draw(100)
-        if roll < 62 or depth <= 0:
+        if roll < 62 or depth <= 0 or (roll >= 80 and not lateral and roll < 98):
             if self.ctes and tape.chance(60):
                 name, columns = tape.pick(self.ctes)
             else:
@@ -578,7 +579,9 @@ class Query:
         """One output: (sql, type, tagged: 0 no, 1 or 2 yes)."""
         before, self.tagged = self.tagged, False
         tape = self.tape
-        kind = kind or (tape.pick(TYPES[:5]) if not tape.chance(30) else tape.pick(TYPES))
+        if kind is None:
+            own = [of for _, columns in self.scopes[-1] for _, of, _ in columns if of in LITERAL]
+            kind = tape.pick(own) if own and not tape.chance(15) else tape.pick(TYPES)
         if self.aggregate:
             kind = kind if kind in AGGREGATES else "text"
             grouped = getattr(self, "groups", None)

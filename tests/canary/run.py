@@ -228,7 +228,9 @@ class Lab:
                 for name in secrets.found(body)[:1]:
                     wrong.append(("canary", f"{name}: {text([(_, body)])[:200]}"))
         left, right = normal(masked), normal(other)
-        if left != right:
+        if mode == "explain" and "scratch" in sql:
+            pass  # its size on disk grows by what is undone
+        elif left != right:
             first = next(((x, y) for x, y in zip(left, right) if x != y), (left[-1:], right[-1:]))
             third = normal(self.run("masked c", messages)[0])
             # The third has the first's order: what is equal there depends on the order alone.
@@ -347,6 +349,8 @@ def main():
         for seed in range(args.seed, args.seed + args.queries) if not args.sql else []:
             tape, mode, sql, query, kind, wrong = attempt(lab, seed=seed, only=args.only)
             counts[mode][kind] += 1
+            if args.verbose:
+                print(f"{kind:8} {mode}: {sql}")
             for feature in query.features:
                 counts["with " + feature][kind] += 1
             for oracle, _ in wrong:
