@@ -11,7 +11,7 @@ import argparse, collections, pathlib, re, signal, sys, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-import grammar, world  # noqa: E402
+import grammar, sessions, world  # noqa: E402
 from world import rig  # noqa: E402
 
 SETTINGS = ["DateStyle = 'SQL, DMY'", "DateStyle = 'German'", "bytea_output = 'escape'", "xmlbinary = 'hex'", "TimeZone = 'Asia/Tokyo'",
@@ -96,6 +96,7 @@ def bare(got):
 
 
 HASH = re.compile(rb"\b[0-9a-f]{32}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\\\\?x[0-9a-f]{64}\b")
+UUID = re.compile(rb"\0\0\0\x10.{16}", re.DOTALL)  # in COPY's binary format
 CORRELATION = re.compile(rb'"correlation":"[^"]*"')
 
 
@@ -111,6 +112,8 @@ def normal(got, ordered=False):
         if tag == "D" and 2950 in types:
             body = blank_uuids(body, types)
         body = HASH.sub(b"#", CORRELATION.sub(b"", body))
+        if tag == "d":
+            body = UUID.sub(b"#uuid", body)
         if tag in "Dd":
             rows.append((tag, body))
         else:
@@ -202,6 +205,28 @@ class Lab:
             del self.wires[side]
             return got, "it hangs"
 
+    def judge_session(self, steps):
+        """One session on connections of its own: only what must never be seen counts."""
+        seen, wrong = [], []
+        for side in ("masked a", "masked b"):
+            self.wires.pop(side, None)
+            got, trouble = self.run(side, [q(step) for step in steps])
+            if side in self.wires:
+                self.wires.pop(side).close()
+            if trouble:
+                wrong.append(("session", trouble))
+            bad = [c for c in codes(got) if c in ("08P01", "XX000", "57P01")]
+            if bad:
+                wrong.append(("code", bad[0]))
+            for _, body in got:
+                for name in self.server.secrets[len(seen)].found(body)[:1]:
+                    wrong.append(("canary", f"{name}: {text([('D', body)])[:200]}"))
+            seen.append(normal(got))
+        if seen[0] != seen[1]:
+            first = next(((x, y) for x, y in zip(*seen) if x != y), ("", ""))
+            wrong.append(("inference", f"A {show(first[0])}   B {show(first[1])}"))
+        return "refused" if any("42501" in codes([m]) for m in seen[0] if m[0] == "E") else "masked", wrong
+
     def judge(self, sql, mode, tape, query=None, columns=None):
         """(class of the outcome, [(oracle, what was seen)])."""
         messages = batches(mode, sql, tape)
@@ -282,6 +307,9 @@ def hint(got):
 def attempt(lab, numbers=None, seed=None, only=None):
     """One statement from a tape; returns (tape, mode, sql, query, kind, wrong)."""
     tape = grammar.Tape(seed, numbers)
+    if only == "session" or (only is None and tape.chance(8)):
+        steps = sessions.session(tape)
+        return tape, "session", " ;; ".join(steps), grammar.Query(grammar.Tape(numbers=[])), *lab.judge_session(steps)
     mode, sql, query, columns = grammar.statement(tape, only)
     kind, wrong = lab.judge(sql, mode, tape, query, columns)
     return tape, mode, sql, query, kind, wrong
@@ -316,7 +344,7 @@ def main():
     ask.add_argument("--gateway", required=True, help="the gateway's binary")
     ask.add_argument("--queries", type=int, default=300)
     ask.add_argument("--seed", type=int, default=1, help="the first one; each statement has its own")
-    ask.add_argument("--only", choices=grammar.MODES, help="only this way of sending")
+    ask.add_argument("--only", choices=[*grammar.MODES, "session"], help="only this way of sending")
     ask.add_argument("--sql", action="append", help="judge these statements instead")
     ask.add_argument("--corpus", choices=["first", "only", "no"], default="first", help="the written statements of corpus.txt")
     ask.add_argument("--tolerate", action="append", default=[], help="oracles whose findings do not fail the run")
@@ -329,13 +357,16 @@ def main():
     counts, found, broken = collections.defaultdict(collections.Counter), {}, collections.Counter()
     try:
         for sql in args.sql or []:
+            if ";;" in sql:
+                print(*lab.judge_session(sql.split(";;")), sql, sep="\n  ")
+                continue
             kind, wrong = lab.judge(sql, args.only or "simple", grammar.Tape(numbers=[]))
             print(f"{kind}: {sql}", *[f"  {o}: {w}" for o, w in wrong], sep="\n")
             print("   ", text(lab.wires["masked a"].got)[:400], "\n   ", text(lab.wires["direct a"].got)[:200])
         written = (HERE / "corpus.txt").read_text().splitlines() if args.corpus != "no" and not args.sql else []
         modes = [args.only] if args.only else ["simple", "prepared"]
         for mode, sql in [(mode, sql) for sql in written for mode in modes]:
-            kind, wrong = lab.judge(sql, mode, grammar.Tape(seed=1))
+            kind, wrong = lab.judge_session(sql.split(" ;; ")) if " ;; " in sql else lab.judge(sql, mode, grammar.Tape(seed=1))
             counts["written"][kind] += 1
             for oracle, said in wrong:
                 broken[oracle] += 1
@@ -371,7 +402,7 @@ def main():
         if not args.sql:
             for name, kinds in sorted(counts.items()):
                 print(f"{name:28}" + "  ".join(f"{kind} {kinds[kind]:5}" for kind in ("masked", "free", "refused", "error", "skipped")))
-            total = sum((counts[m] for m in [*grammar.MODES, "written"] if m in counts), collections.Counter())
+            total = sum((counts[m] for m in [*grammar.MODES, "session", "written"] if m in counts), collections.Counter())
             print("all: " + ", ".join(f"{n} {kind}" for kind, n in total.most_common()))
             print("violations: " + (", ".join(f"{n} {o}" for o, n in broken.most_common()) or "none"))
             if args.queries >= 200 and not args.only and not (total["masked"] and total["refused"] and total["free"]):
