@@ -174,7 +174,7 @@ class Secrets:
         doc = '{"k": "%s", "n": %s, "a": ["%s"]%s}' % (word("doc"), self.number(str(number("n"))), word("a"), more)
         con = f"({word('con')},{self.number(str(number('code')))})"
         label = LABELS[(n, (n * 3 + 2) % ROWS, n + (n == 4))[side]]
-        tags = "{%s}" % ",".join(word(f"tag{at}", "tttt") for at in range(2 if side == 0 else 1 + dice.randrange(3)))
+        tags = "{%s}" % ",".join(word(f"tag{at}", "tttt") for at in range(2))
         values = [email, word("vc"), padded, num, str(sal), day, seen, str(tok), "\\x" + blob.hex(), doc, tags, con,
                   phone, label, word("secret")]
         return [None if n == 7 and at % 3 == 0 and at else v for at, v in enumerate(values)]
