@@ -230,7 +230,7 @@ class Lab:
     def judge(self, sql, mode, tape, query=None, columns=None):
         """(class of the outcome, [(oracle, what was seen)])."""
         messages = batches(mode, sql, tape)
-        if "scratch" in sql and messages[0] != q("BEGIN"):  # what changes is undone
+        if ("scratch" in sql or "INTO TEMP" in sql) and messages[0] != q("BEGIN"):  # what changes is undone
             messages = [q("BEGIN"), *messages, q("ROLLBACK")]
         direct, trouble = self.run("direct a", messages)
         if trouble or "57014" in codes(direct):
@@ -317,7 +317,8 @@ def attempt(lab, numbers=None, seed=None, only=None):
 
 def smaller(lab, drawn, oracle, only, rounds=120):
     """A short tape that still shows the same oracle broken."""
-    best, tried, until = list(drawn), 0, time.monotonic() + 4
+    best, tried, until = list(drawn), 0, time.monotonic() + (4 if smaller.spent < 60 else 0)
+    smaller.spent += 4
 
     def holds(numbers):
         try:
@@ -337,6 +338,9 @@ def smaller(lab, drawn, oracle, only, rounds=120):
                 at += size
         size //= 2
     return best
+
+
+smaller.spent = 0  # seconds at most
 
 
 def main():
