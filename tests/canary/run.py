@@ -59,12 +59,14 @@ def batches(mode, sql, tape):
     if mode == "explain":
         return [q("EXPLAIN " + tape.pick(["", "(VERBOSE) ", "(COSTS OFF, FORMAT json) ", "(ANALYZE, TIMING OFF, SUMMARY OFF) "]) + sql)]
     if mode == "temp":
-        made = tape.pick(["TABLE kept AS", "TABLE kept AS", "TABLE kept (a) AS"])
+        batches.number += 1  # a name keeps its tags for the session
+        kept = f"kept{batches.number}"
+        made = tape.pick([f"TABLE {kept} AS", f"TABLE {kept} AS", f"TABLE {kept} (a) AS"])
         name = "a" if "(a)" in made else tape.pick(["c1", "c1", "email", "c2"])
-        use = tape.pick(["SELECT * FROM kept", "SELECT kept::text FROM kept", "SELECT count(*) FROM kept", "TABLE kept", f"SELECT {name} FROM kept",
-                         f"SELECT count(*) FROM kept WHERE {name} = {name}", f"SELECT {name}, count(*) FROM kept GROUP BY {name}",
-                         f"SELECT count(DISTINCT {name}) FROM kept", f"SELECT {name} IS NULL FROM kept", f"SELECT max({name}) FROM kept",
-                         f"SELECT count({name}) FROM kept", f"SELECT count(*) FROM kept WHERE {name} < {name}"])
+        use = tape.pick([f"SELECT * FROM {kept}", f"SELECT {kept}::text FROM {kept}", f"SELECT count(*) FROM {kept}", f"TABLE {kept}", f"SELECT {name} FROM {kept}",
+                         f"SELECT count(*) FROM {kept} WHERE {name} = {name}", f"SELECT {name}, count(*) FROM {kept} GROUP BY {name}",
+                         f"SELECT count(DISTINCT {name}) FROM {kept}", f"SELECT {name} IS NULL FROM {kept}", f"SELECT max({name}) FROM {kept}",
+                         f"SELECT count({name}) FROM {kept}", f"SELECT count(*) FROM {kept} WHERE {name} < {name}"])
         return [q("BEGIN"), q(f"CREATE TEMP {made} {sql}"), q(use), q("ROLLBACK")]
     if mode == "settings":
         return [q("BEGIN"), q(f"SET LOCAL {tape.pick(SETTINGS)}"), [parse(), bind(), describe, execute(), sync] if tape.chance(40) else q(sql), q("ROLLBACK")]
