@@ -334,6 +334,9 @@ def main():
             total = sum((counts[m] for m in [*grammar.MODES, "session", "written"] if m in counts), collections.Counter())
             print("all: " + ", ".join(f"{n} {kind}" for kind, n in total.most_common()))
             print("violations: " + (", ".join(f"{n} {o}" for o, n in broken.most_common()) or "none"))
+            wrong = sum(n for o, n in broken.items() if o not in args.tolerate)
+            empty = not args.only and not all(total[kind] for kind in ("masked", "refused", "free"))
+            print(f"{sum(total.values()) - wrong} passed, {wrong + empty} failed")
             if args.queries >= 200 and not args.only and not (total["masked"] and total["refused"] and total["free"]):
                 print("some class is empty: the run shows nothing")
                 return 1
