@@ -352,6 +352,8 @@ pub struct StatementAnalysis {
     pub outputs: Vec<OutputColumn>,
     /// There is a result whose columns can't be told (a `*` over unknown columns): each may carry all of `reads`.
     pub open_result: bool,
+    /// It names a prepared statement or a cursor: what it does is another thing in another session.
+    pub of_session: bool,
     /// How the rows of COPY TO STDOUT travel; `None` for other statements, and where an option is not understood.
     pub copy_form: Option<CopyForm>,
     /// Columns whose values steer the statement otherwise than as output: ranges, patterns, order, min and max,
@@ -390,6 +392,7 @@ impl StatementAnalysis {
             reads: BTreeSet::new(),
             outputs: Vec::new(),
             open_result: false,
+            of_session: false,
             copy_form: None,
             compared: BTreeSet::new(),
             tested: BTreeSet::new(),
@@ -440,6 +443,7 @@ impl StatementAnalysis {
             self.open_result = true;
         }
         self.open_result |= other.open_result;
+        self.of_session |= other.of_session;
         if self.copy_form != other.copy_form {
             self.copy_form = None;
         }

@@ -61,6 +61,8 @@ pub struct Meaning {
     pub names: bool,
     /// Whether it reads, or writes to a table with, data that has a tag: then texts of the target about it may quote it.
     pub touches_tags: bool,
+    /// Whether it copies tagged data out: the server does not say which columns it copies, so the structure must be fresh.
+    pub copies_tags: bool,
     /// Tags that it runs only with the right to see.
     pub unmasked: BTreeSet<String>,
     /// Whether it is what every text of the same shape does.
@@ -140,6 +142,7 @@ impl Meaning {
                 .count(),
             names: statements.iter().any(|s| needs_names(s.kind)),
             touches_tags: !structure.tags.is_empty() && statements.iter().any(|s| touches_tags(s, structure)),
+            copies_tags: !asked.or_masked.is_empty() && statements.iter().any(|s| s.copy_form.is_some()),
             unmasked: asked.plainly,
             of_shape,
             statements,
@@ -184,12 +187,7 @@ impl Meaning {
 
     /// Whether the answer is the same for every session with the same search path.
     fn is_shareable(&self) -> bool {
-        use sql::StatementKind as Kind;
-        !self.unresolved
-            && !self
-                .statements
-                .iter()
-                .any(|s| matches!(s.kind, Kind::Execute | Kind::Fetch | Kind::Explain))
+        !self.unresolved && !self.statements.iter().any(|s| s.of_session)
     }
 }
 

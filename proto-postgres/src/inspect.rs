@@ -201,7 +201,7 @@ impl Session {
             }
             return Ready::First(Inspection::Wait);
         }
-        if analyzed.unresolved && !*refreshed && self.private.is_none() {
+        if (analyzed.unresolved || analyzed.copies_tags) && !*refreshed && self.private.is_none() {
             *refreshed = true;
             return Ready::First(Inspection::Needs(Need::Structure(Some(arrived))));
         }

@@ -91,6 +91,21 @@ impl Structure {
         tagged.get(&(table, column))
     }
 
+    /// Whether a column that the server describes by these numbers is one of this structure, or of no table.
+    /// `has_temp`: the session has temporary tables, which are not in it.
+    pub fn knows(&self, table: u32, column: i16, has_temp: bool) -> bool {
+        if table == 0 || column <= 0 {
+            return true;
+        }
+        match self.catalog.relation_by_oid(i64::from(table)) {
+            None => has_temp,
+            Some(relation) => {
+                let mut columns = relation.columns.iter();
+                columns.any(|known| known.num == i32::from(column))
+            }
+        }
+    }
+
     /// The same, not superseded: the target was asked again, and is as it was.
     pub fn renewed(&self) -> Self {
         Self {

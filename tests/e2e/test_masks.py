@@ -20,6 +20,15 @@ def clean(found):
     return found
 
 
+def shows_nothing(c, text):
+    """It answers without a secret, or is refused."""
+    try:
+        clean(c.execute(text).fetchall())
+    except errors.InsufficientPrivilege as error:
+        check("denied" in str(error), error)
+        clean(str(error))
+
+
 def test_values_are_masked_by_their_tags(w):
     with w.connect("reader") as c:
         row = c.execute("SELECT id, name, email, phone, ssn, card, notes, born FROM customers WHERE id = 1").fetchone()
@@ -105,6 +114,64 @@ def test_a_mask_belongs_to_the_statement_that_runs(w):
         clean(c.execute("FETCH 3 FROM b").fetchall())
         c.execute("CREATE TEMP TABLE copy_of ON COMMIT DROP AS SELECT id, email AS x FROM customers")
         check(c.execute("SELECT x FROM copy_of WHERE id = 1").fetchone() == ("****test",))
+
+
+def test_what_a_name_stands_for_in_one_session_is_nothing_to_another(w):
+    text = "CREATE TEMP TABLE from_name AS EXECUTE q"
+    with w.connect("reader") as c:
+        c.execute("PREPARE q AS SELECT id, name AS x FROM customers")
+        c.execute(text)
+        check(c.execute("SELECT x FROM from_name WHERE id = 1").fetchone() == ("Customer 1",))
+    with w.connect("reader") as c:
+        c.execute("PREPARE q AS SELECT id, email AS x FROM customers")
+        c.execute(text)
+        clean(c.execute("SELECT x FROM from_name WHERE id = 1").fetchone())
+
+
+def test_a_temporary_table_that_comes_back_keeps_its_tags(w):
+    with w.connect("reader") as c:
+        c.execute("CREATE TEMP TABLE kept AS SELECT id, email AS x FROM customers")
+        c.execute("CREATE TEMP TABLE IF NOT EXISTS kept AS SELECT id, name AS x FROM customers")
+        shows_nothing(c, "SELECT x FROM kept")
+        for text in [
+            "BEGIN; DROP TABLE kept; CREATE TEMP TABLE kept AS SELECT id, name AS x FROM customers; ROLLBACK",
+            "BEGIN; ALTER TABLE kept RENAME TO kept2; CREATE TEMP TABLE kept AS SELECT id, name AS x FROM customers; ROLLBACK",
+        ]:
+            c.execute(text)
+            shows_nothing(c, "SELECT x FROM kept")
+        with psycopg_raises(errors.InsufficientPrivilege):
+            c.execute("ALTER TABLE kept RENAME TO other; SELECT x FROM other")
+
+
+def test_a_part_is_not_written_where_it_would_pass_for_a_whole_value(w):
+    with w.connect("writer") as c:
+        for text in [
+            "UPDATE tickets SET email = left(email, 6) WHERE id = 1 RETURNING email",
+            "INSERT INTO tickets (id, email) SELECT 77, substr(email, 1, 8) FROM customers WHERE id = 1",
+            "INSERT INTO tickets (id, subject) SELECT 77, email FROM customers WHERE id = 1",
+        ]:
+            with psycopg_raises(errors.InsufficientPrivilege):
+                c.execute(text)
+    check(w.admin("SELECT count(*) FROM tickets WHERE email LIKE 't%.osprey@partners.test'") == ["5"])
+
+
+def test_a_structure_that_has_changed_behind_the_gateway_shows_nothing(w):
+    """Another session makes the table anew, with its columns in another order, just before it is read."""
+    w.admin("CREATE TABLE hr.moved_employees (id int, email text, name text); INSERT INTO hr.moved_employees VALUES (1, 'm1.kestrel@staffnet.test', 'Mo'); GRANT SELECT ON hr.moved_employees TO PUBLIC")
+    resources = w.resource().replace('"*.employees.email"', '"*.employees.email", "hr.moved_employees.email"')
+    try:
+        with w.own(resources=resources) as own, own.connect("reader") as c:
+            for order in ["email text, id int, name text", "id int, name text, email text"]:
+                clean(c.execute("SELECT * FROM hr.moved_employees").fetchall())
+                values = {"email": "'m1.kestrel@staffnet.test'", "id": "1", "name": "'Mo'"}
+                row = ", ".join(values[column.split()[0]] for column in order.split(", "))
+                w.admin(f"DROP TABLE hr.moved_employees; CREATE TABLE hr.moved_employees ({order}); INSERT INTO hr.moved_employees VALUES ({row}); GRANT SELECT ON hr.moved_employees TO PUBLIC")
+                for text in ["SELECT * FROM hr.moved_employees", "SELECT * FROM hr.moved_employees WHERE id = 1"]:
+                    shows_nothing(c, text)
+                with c.cursor().copy("COPY hr.moved_employees TO STDOUT") as copy:
+                    clean(b"".join(bytes(block) for block in copy))
+    finally:
+        w.admin("DROP TABLE hr.moved_employees")
 
 
 def test_several_statements_have_each_their_own_masks(w):

@@ -259,6 +259,7 @@ impl Walker<'_> {
     pub(super) fn execute(&mut self, execute: &ExecuteStmt) {
         self.exprs(&execute.params);
         self.out.kind = StatementKind::Execute;
+        self.out.of_session = true;
         let Some(prepared) = self.working.session.prepared.get(&execute.name) else {
             self.unknown();
             return;
@@ -320,6 +321,7 @@ impl Walker<'_> {
 
     fn fetch(&mut self, fetch: &FetchStmt) {
         self.out.kind = StatementKind::Fetch;
+        self.out.of_session = true;
         let Some(cursor) = self.working.session.cursors.get(&fetch.portalname) else {
             self.unknown();
             return;

@@ -217,7 +217,8 @@ impl Session {
     /// The server tells the columns of the result that comes: how it is masked, and whether they are those that the
     /// analysis knows. If they are not, nothing of it is passed on.
     fn described(&mut self, description: Option<&backend::RowDescription<'_>>) {
-        let (iso, withhold) = (self.iso_dates, self.settings.withhold);
+        let (iso, withhold) = (self.iso_dates, self.withholds());
+        let has_temp = !self.state.temp.is_empty();
         let structure = self.structure().cloned();
         let Some(running) = self.pending.front_mut().and_then(|front| front.expect.running()) else {
             return;
@@ -239,6 +240,11 @@ impl Session {
         }
         if withhold && let Some(structure) = structure {
             let analyzed = running.analyzed.as_ref();
+            // A table or column that is not known: the structure has changed since it was looked at.
+            mismatch |= running.touches_tags()
+                && fields
+                    .iter()
+                    .any(|field| !structure.knows(field.table, field.column, has_temp));
             let outputs = running
                 .statement()
                 .map_or(&[][..], |statement| statement.outputs.as_slice());
@@ -335,10 +341,11 @@ impl Session {
             }
             M::NotificationResponse(_) => Ok(Fate::Pass),
             M::ErrorResponse(error) => {
-                let touches_tags = self.touches_tags();
+                let (withholds, touches_tags) = (self.withholds(), self.touches_tags());
                 let fate = self.target_error(error, out)?;
                 let shown = match fate {
-                    Fate::Pass => self.shown(&error.fields, touches_tags),
+                    Fate::Pass if withholds => withheld(&error.fields, touches_tags),
+                    Fate::Pass => None,
                     Fate::Drop => None,
                 };
                 Ok(shown.map_or(fate, |fields| {
@@ -414,9 +421,20 @@ impl Session {
         }
     }
 
+    /// Whether texts and columns are looked at: the principal may not see every tag, or something is masked for it now,
+    /// since policy has changed.
+    fn withholds(&self) -> bool {
+        let masks = |running: &Running| running.plan.is_some();
+        self.settings.withhold
+            || match self.pending.front().map(|pending| &pending.expect) {
+                Some(Expect::Query(running) | Expect::Execute(running)) => masks(running),
+                _ => false,
+            }
+    }
+
     /// The fields of an error or notice where the client may not see all of them.
     fn shown<'a>(&self, fields: &[(u8, &'a [u8])], touches_tags: bool) -> Option<Vec<(u8, &'a [u8])>> {
-        if self.settings.withhold {
+        if self.withholds() {
             withheld(fields, touches_tags)
         } else {
             None
