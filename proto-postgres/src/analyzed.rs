@@ -7,14 +7,14 @@ use std::sync::{Arc, OnceLock};
 
 use equivalent::Equivalent;
 use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations};
-use gateway_core::resource::Mask;
 use gateway_sql as sql;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
+use crate::mask::asked::{Asked, touches_tags};
 use crate::mask::plan::Plan;
 use crate::structure::Structure;
-use crate::tags::{TagIndex, Use};
+use crate::tags::TagIndex;
 
 /// Bytes of texts (with an allowance for what is known of each) that are kept for one structure.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -189,112 +189,6 @@ impl Meaning {
     fn is_shareable(&self) -> bool {
         !self.unresolved && !self.statements.iter().any(|s| s.of_session)
     }
-}
-
-/// The tags whose `unmask` a message asks for.
-#[derive(Default)]
-struct Asked {
-    /// Without it the message does not run.
-    plainly: BTreeSet<String>,
-    /// Without it the message runs, and the data is masked.
-    or_masked: BTreeSet<String>,
-}
-
-impl Asked {
-    fn add(&mut self, statement: &sql::StatementAnalysis, tags: &TagIndex) {
-        use sql::{Effect, StatementKind as Kind};
-        if statement.opaque_call {
-            self.plainly.extend(tags.all().iter().cloned());
-        }
-        let plain = |column: &sql::ColumnId| tags.of_column(column).map(str::to_owned).collect::<Vec<_>>();
-        let results = matches!(
-            statement.kind,
-            Kind::Select
-                | Kind::Insert
-                | Kind::Update
-                | Kind::Delete
-                | Kind::Merge
-                | Kind::Prepare
-                | Kind::Declare
-                | Kind::Fetch
-                | Kind::Execute
-        ) || statement.copy_form.is_some();
-        // A temporary table is made of rows that keep their tags; another one's columns would have to have them.
-        let copies = statement.kind == Kind::CreateTableAs
-            && statement
-                .operations
-                .iter()
-                .all(|o| o.action != sql::Action::Define);
-        // With a name that could not be placed, which column a value comes from is not known.
-        if !(results || copies) || statement.open_result || statement.unresolved {
-            self.plainly.extend(statement.reads.iter().flat_map(plain));
-            return;
-        }
-        for (columns, used) in [
-            (&statement.compared, Use::Compared),
-            (&statement.tested, Use::Tested),
-        ] {
-            let forbid = columns.iter().flat_map(|column| tags.that_forbid(used, column));
-            self.plainly.extend(forbid.map(str::to_owned));
-        }
-        for assignment in &statement.assignments {
-            // Of what is made of a value the tag's mask would leave any part.
-            let own: Vec<_> = if assignment.as_is {
-                tags.of_column(&assignment.target).collect()
-            } else {
-                Vec::new()
-            };
-            let carried = assignment
-                .carries
-                .iter()
-                .flat_map(|column| tags.of_column(column));
-            self.plainly
-                .extend(carried.filter(|tag| !own.contains(tag)).map(str::to_owned));
-        }
-        // What a temporary table's constraints say of a value that is written shows in whether it fails.
-        for effect in &statement.effects {
-            if let Effect::TempWritten { carries, .. } = effect {
-                self.plainly.extend(carries.iter().flat_map(plain));
-            }
-        }
-        for column in statement.outputs.iter().flat_map(|output| &output.carries) {
-            for (tag, mask) in tags.masks_of_column(column) {
-                // Tokens can't be given yet, and a weaker mask is not what was asked for.
-                if mask == Mask::Token {
-                    self.plainly.insert(tag.to_owned());
-                } else {
-                    self.or_masked.insert(tag.to_owned());
-                }
-            }
-        }
-    }
-}
-
-/// Whether a statement reads data that has a tag, or writes to a table that has some.
-fn touches_tags(statement: &sql::StatementAnalysis, structure: &Structure) -> bool {
-    let tags = &structure.tags;
-    let tagged = |column: &sql::ColumnId| tags.of_column(column).next().is_some();
-    statement.opaque_call
-        || statement.open_result
-        || statement.reads.iter().any(tagged)
-        || statement
-            .operations
-            .iter()
-            .any(|operation| match &operation.object {
-                sql::Object::Table { schema, name } => {
-                    structure.catalog.relation(schema, name).is_none_or(|relation| {
-                        let mut columns = relation.columns.iter();
-                        columns.any(|column| {
-                            tagged(&sql::ColumnId {
-                                schema: schema.clone(),
-                                table: name.clone(),
-                                column: column.name.clone(),
-                            })
-                        })
-                    })
-                }
-                _ => false,
-            })
 }
 
 /// Kinds of statements that mean the same whatever the search path.

@@ -30,6 +30,7 @@ use crate::wire::backend::TransactionStatus;
 mod backend;
 mod client;
 mod effects;
+mod masked;
 pub mod names;
 pub(crate) mod own;
 pub mod pending;

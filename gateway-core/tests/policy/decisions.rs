@@ -54,7 +54,7 @@ fn nothing_is_permitted_by_nothing() {
     assert!(
         denial
             .hint
-            .contains("tagged pii.email is shown only to principals that may unmask it")
+            .contains("data tagged pii.email can be had masked, as a column of the result")
     );
     assert_eq!(fixture.decide(&alice, Vec::new()), Verdict::free());
 }
@@ -220,6 +220,42 @@ fn the_strictest_verdict_of_a_message_wins() {
         panic!()
     };
     assert_eq!(denial.operation, "write public.customers");
+}
+
+/// Where the adapter can mask, what policy does not show is masked, and the message runs; what it forbids likewise, and what a
+/// person must see to it is held.
+#[test]
+fn what_may_be_masked_is_masked_where_policy_does_not_show_it() {
+    let fixture = Fixture::new(
+        r#"@id("all") permit (principal, action == Action::"read", resource);
+        @id("cards") permit (principal, action == Action::"unmask", resource == Tag::"pci.pan");
+        @id("notes") @approve("dba") permit (principal, action == Action::"unmask", resource == Tag::"pii.notes");
+        @id("mail") permit (principal, action == Action::"unmask", resource == Tag::"pii.email");
+        @id("no-mail") forbid (principal, action == Action::"unmask", resource == Tag::"pii.email");"#,
+    );
+    let alice = principal("alice", &[]);
+    let or_mask = |tag| Operation::unmask_or_mask(tag, "orders-db");
+    let asked = vec![
+        read("public.orders", "id"),
+        or_mask("pci.pan"),
+        or_mask("pii.email"),
+        or_mask("pii.ssn"),
+    ];
+    let Verdict::Allow { obligations, rules } = fixture.decide(&alice, asked) else {
+        panic!()
+    };
+    assert_eq!(
+        obligations.mask,
+        ["pii.email".to_owned(), "pii.ssn".to_owned()].into()
+    );
+    assert_eq!(rules, ["all", "cards"]);
+    assert_eq!(fixture.decide(&alice, vec![or_mask("pii.notes")]).word(), "hold");
+    // Asked for plainly, or of another action, there is nothing to mask.
+    let mut write = write("public.orders");
+    write.or_mask = true;
+    for operation in [Operation::unmask("pii.ssn", "orders-db"), write] {
+        assert_eq!(fixture.decide(&alice, vec![operation]).word(), "deny");
+    }
 }
 
 #[test]

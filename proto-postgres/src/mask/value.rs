@@ -427,7 +427,7 @@ mod tests {
                 r#"{abcdefgh,NULL,"NULL","a,\\b\"cdefgh"}"#,
                 Some(r#"{"****efgh",NULL,"****LL","****efgh"}"#),
             ),
-            (r#"{"secret 1\"\\"}"#, Some(r#"{"****1\"\\"}"#)),
+            (r#"{"secret 1\"\\"}"#, Some(r#"{"**** 1\"\\"}"#)),
             ("{}", Some("{}")),
             ("{{a,b},{c,d}}", None),
             ("[0:1]={a,b}", None),
