@@ -6,7 +6,7 @@ use gateway_sql::{CopyForm, OutputColumn};
 
 use super::plan::Columns;
 use super::row::Mismatch;
-use super::value::{ColumnMask, patch};
+use super::value::{ColumnMask, put};
 use crate::wire::Format;
 
 /// What stands at the start of binary COPY data (PostgreSQL documentation, COPY, Binary Format).
@@ -88,7 +88,6 @@ impl CopyMask {
     ) -> Result<(), Mismatch> {
         let line = data.strip_suffix(b"\n").ok_or(Mismatch)?;
         let mut rest = line;
-        let last = self.masks.len().saturating_sub(1);
         for (at, mask) in self.masks.iter().enumerate() {
             let end = unescaped(rest, delimiter).ok_or(Mismatch)?;
             let (raw, after) = rest.split_at_checked(end).ok_or(Mismatch)?;
@@ -106,17 +105,7 @@ impl CopyMask {
                 }
                 None => out.extend_from_slice(raw),
             }
-            match after.split_first() {
-                Some((_, after)) if at < last => {
-                    out.put_u8(delimiter);
-                    rest = after;
-                }
-                None if at == last => rest = after,
-                _ => return Err(Mismatch),
-            }
-        }
-        if !rest.is_empty() {
-            return Err(Mismatch);
+            rest = self.behind(at, after, delimiter, out)?;
         }
         out.put_u8(b'\n');
         Ok(())
@@ -132,7 +121,6 @@ impl CopyMask {
     ) -> Result<(), Mismatch> {
         let line = data.strip_suffix(b"\n").ok_or(Mismatch)?;
         let mut rest = line;
-        let last = self.masks.len().saturating_sub(1);
         for (at, mask) in self.masks.iter().enumerate() {
             self.value.clear();
             let (end, quoted) = csv_field(rest, delimiter, quote, escape, &mut self.value).ok_or(Mismatch)?;
@@ -156,20 +144,29 @@ impl CopyMask {
                 }
                 None => out.extend_from_slice(raw),
             }
-            match after.split_first() {
-                Some((_, after)) if at < last => {
-                    out.put_u8(delimiter);
-                    rest = after;
-                }
-                None if at == last => rest = after,
-                _ => return Err(Mismatch),
-            }
-        }
-        if !rest.is_empty() {
-            return Err(Mismatch);
+            rest = self.behind(at, after, delimiter, out)?;
         }
         out.put_u8(b'\n');
         Ok(())
+    }
+
+    /// What is behind the value at this place: a delimiter and the next value, or, behind the last one, nothing.
+    fn behind<'a>(
+        &self,
+        at: usize,
+        after: &'a [u8],
+        delimiter: u8,
+        out: &mut BytesMut,
+    ) -> Result<&'a [u8], Mismatch> {
+        let is_last = at.saturating_add(1) == self.masks.len();
+        match after.split_first() {
+            Some((_, after)) if !is_last => {
+                out.put_u8(delimiter);
+                Ok(after)
+            }
+            None if is_last => Ok(after),
+            _ => Err(Mismatch),
+        }
     }
 
     fn binary(
@@ -206,8 +203,6 @@ impl CopyMask {
         for mask in &self.masks {
             let (len, after) = rest.split_first_chunk::<4>().ok_or(Mismatch)?;
             rest = after;
-            let at = out.len();
-            out.put_i32(-1);
             let value = match usize::try_from(i32::from_be_bytes(*len)) {
                 Ok(len) => {
                     let (value, after) = rest.split_at_checked(len).ok_or(Mismatch)?;
@@ -216,17 +211,7 @@ impl CopyMask {
                 }
                 Err(_) => None,
             };
-            let there = match (mask, value) {
-                (None, None) => false,
-                (None, Some(value)) => {
-                    out.extend_from_slice(value);
-                    true
-                }
-                (Some(mask), value) => mask.apply(value, key, out),
-            };
-            if there && !patch(out, at) {
-                return Err(Mismatch);
-            }
+            put(mask.as_ref(), value, key, out)?;
         }
         // The end of all data may come with the last row.
         match rest {

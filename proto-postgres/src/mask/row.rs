@@ -5,7 +5,7 @@ use gateway_core::mask::MaskKey;
 
 use super::copy::CopyMask;
 use super::plan::Columns;
-use super::value::{ColumnMask, patch};
+use super::value::{ColumnMask, put};
 use crate::wire::backend::{DataRow, FieldDescription};
 
 /// How what is under way is masked.
@@ -52,19 +52,7 @@ impl RowMask {
         out.put_i32(0);
         out.put_u16(count);
         for (value, mask) in row.columns().zip(&self.0) {
-            let at = out.len();
-            out.put_i32(-1);
-            let there = match (mask, value) {
-                (None, None) => false,
-                (None, Some(value)) => {
-                    out.extend_from_slice(value);
-                    true
-                }
-                (Some(mask), value) => mask.apply(value, key, out),
-            };
-            if there && !patch(out, at) {
-                return Err(Mismatch);
-            }
+            put(mask.as_ref(), value, key, out)?;
         }
         let len = out.len().saturating_sub(frame);
         let len = i32::try_from(len).map_err(|_| Mismatch)?;

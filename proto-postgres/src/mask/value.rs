@@ -6,6 +6,7 @@ use gateway_core::mask::{MaskKey, REDACTED};
 use gateway_core::resource::Mask;
 
 use super::plan::ColumnPlan;
+use super::row::Mismatch;
 
 use crate::wire::Format;
 
@@ -357,8 +358,32 @@ fn take(input: &mut &[u8]) -> Option<i32> {
     Some(i32::from_be_bytes(*number))
 }
 
+/// Appends a value with its length before it, masked where it has a mask.
+pub(crate) fn put(
+    mask: Option<&ColumnMask>,
+    value: Option<&[u8]>,
+    key: &MaskKey,
+    out: &mut BytesMut,
+) -> Result<(), Mismatch> {
+    let at = out.len();
+    // NULL, unless a value follows.
+    out.put_i32(-1);
+    let there = match (mask, value) {
+        (None, None) => false,
+        (None, Some(value)) => {
+            out.extend_from_slice(value);
+            true
+        }
+        (Some(mask), value) => mask.apply(value, key, out),
+    };
+    if there && !patch(out, at) {
+        return Err(Mismatch);
+    }
+    Ok(())
+}
+
 /// Writes the length of what was appended behind `at`, where four bytes stand for it.
-pub(crate) fn patch(out: &mut BytesMut, at: usize) -> bool {
+fn patch(out: &mut BytesMut, at: usize) -> bool {
     let len = out.len().saturating_sub(at).saturating_sub(4);
     let Ok(len) = i32::try_from(len) else { return false };
     match out.get_mut(at..).and_then(|bytes| bytes.first_chunk_mut::<4>()) {
