@@ -258,7 +258,7 @@ impl Session {
                 let budget = obligations.rows.map(|rows| rows.saturating_sub(given));
                 let mut running = self.running(ticket, &analyzed, obligations, budget);
                 running.portal.clone_from(&portal);
-                if running.plan.is_some() {
+                if running.plan.is_some() || self.settings.withhold && analyzed.touches_tags {
                     // What the client has been told of the portal's columns, if anything, binds nobody.
                     let describe = Describe {
                         target: Target::Portal,

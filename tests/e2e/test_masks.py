@@ -174,6 +174,27 @@ def test_a_structure_that_has_changed_behind_the_gateway_shows_nothing(w):
         w.admin("DROP TABLE hr.moved_employees")
 
 
+def test_columns_that_a_join_merges_are_not_taken_for_others(w):
+    """USING and NATURAL put the merged columns first; names by place then mean others than the tables' own order."""
+    with w.connect("reader") as c:
+        for source in [
+            "(SELECT * FROM tickets t(a, b, c, email) JOIN (SELECT email FROM tickets) q USING (email)) x(c1, c2, c3, c4)",
+            "(SELECT * FROM (tickets t(a, b, c, email) NATURAL JOIN (SELECT email FROM tickets) q)) x(c1, c2, c3, c4)",
+            "(SELECT j.* FROM (tickets t(a, b, c, email) JOIN (SELECT email FROM tickets) q USING (email)) j) x(c1, c2, c3, c4)",
+        ]:
+            for column in ["c1", "c2", "c3", "c4", "*"]:
+                shows_nothing(c, f"SELECT {column} FROM {source}")
+                try:
+                    clean(c.execute(f"SELECT {column} FROM {source} LIMIT %s", (3,)).fetchall())
+                except errors.InsufficientPrivilege as error:
+                    clean(str(error))
+        shows_nothing(c, "SELECT * FROM tickets JOIN orders USING (customer_id)")
+        check(c.execute("SELECT 1").fetchone() == (1,), "the session lives")
+        # Nothing tagged, nothing lost.
+        found = c.execute("SELECT * FROM orders JOIN (SELECT id, sku FROM products) p USING (id) WHERE id = %s", (1,)).fetchone()
+        check(len(found) == 7 and found[-1] == "SKU-0001", found)
+
+
 def test_several_statements_have_each_their_own_masks(w):
     wire = w.wire("reader")
     lines, codes = query(

@@ -327,6 +327,9 @@ impl Walker<'_> {
         }
         if !shared.is_empty() {
             self.operators.insert((None, "=".to_owned()));
+            if let Some(scope) = self.scopes.last_mut() {
+                scope.merged = true;
+            }
         }
         // The rows of both sides come out sorted by what they are joined on, those that match nothing too.
         let full = join.jointype() == JoinType::JoinFull;

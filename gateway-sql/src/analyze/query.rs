@@ -277,12 +277,14 @@ impl Walker<'_> {
     /// A target list or RETURNING list.
     pub(super) fn targets(&mut self, targets: &[Node]) -> Rows {
         let mut rows = Rows::default();
+        let mut misplaced = false;
         for node in targets {
             let Some(NodeEnum::ResTarget(target)) = node.node.as_ref() else {
                 self.unknown();
                 continue;
             };
             if let Some(star) = self.star(target) {
+                misplaced |= self.scopes.iter().any(|scope| scope.merged);
                 for item in star {
                     self.read_whole(item);
                     if let Some(item) = self.items.get(item) {
@@ -310,6 +312,20 @@ impl Walker<'_> {
                 mixed,
                 ..ItemColumn::derived_as_is(name, flow, as_is)
             });
+        }
+        if misplaced {
+            // Which place has which column is not followed here: each may be any.
+            let all: Carries = rows
+                .columns
+                .iter()
+                .flat_map(|column| column.carries.iter().cloned())
+                .collect();
+            for column in &mut rows.columns {
+                column.carries.clone_from(&all);
+                column.as_is = all.is_empty();
+                column.mixed = true;
+            }
+            rows.open = true;
         }
         rows
     }

@@ -111,6 +111,8 @@ pub(super) struct Scope {
     pub(super) outputs: HashMap<String, Output>,
     /// The same by place, for ORDER BY 1.
     pub(super) places: Vec<Output>,
+    /// A join in it makes one of two columns (USING, NATURAL): `*` then has other places than the items' columns.
+    pub(super) merged: bool,
 }
 
 /// The rows of a subquery.

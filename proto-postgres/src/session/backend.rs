@@ -361,8 +361,7 @@ impl Session {
                     running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
                     let error = stopped(&running);
                     self.finished(running);
-                    self.refuse(false, error, out);
-                    return Ok(Fate::Drop);
+                    return self.stop_execute(error, out);
                 }
                 self.finished(running);
                 Ok(Fate::Pass)
@@ -393,8 +392,19 @@ impl Session {
         running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
         let error = stopped(&running);
         self.finished(running);
-        // Nothing was forwarded behind a statement with a budget, so this is the next thing that the server reads.
-        self.refuse(false, error, out);
+        self.stop_execute(error, out)
+    }
+
+    /// Tells the client why an Execute ends early. Nothing was forwarded behind one with a budget, so the failure is the
+    /// next thing that the server reads. Behind one whose columns are others than was known something may have been: a
+    /// Sync, and the error is in its place before the answer to that; anything else would be answered as if all was well,
+    /// so the session ends.
+    fn stop_execute(&mut self, error: BytesMut, out: &mut Outbound) -> Result<Fate, Fault> {
+        match self.pending.front().map(|pending| &pending.expect) {
+            None => self.refuse(false, error, out),
+            Some(Expect::Sync) => out.to_client.extend_from_slice(&error),
+            Some(_) => return Err(Fault::target("gave other columns than the gateway knows")),
+        }
         Ok(Fate::Drop)
     }
 
@@ -610,11 +620,18 @@ impl Session {
                     return Ok(Fate::Drop);
                 };
                 let mut running = std::mem::take(running);
+                let mismatch = running.mismatch;
                 let overrun = running.overrun.then(|| stopped(&running));
                 if overrun.is_some() {
                     running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
                 }
                 self.finished(running);
+                if let (Some(error), true) = (&overrun, mismatch) {
+                    // The client may have sent on, so nothing can be put behind it.
+                    out.to_client.extend_from_slice(error);
+                    self.ready_status(status, run);
+                    return Ok(Fate::Pass);
+                }
                 if let Some(error) = overrun {
                     return Ok(self.overrun(status, run, error, out));
                 }
