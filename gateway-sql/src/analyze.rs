@@ -13,6 +13,7 @@ mod define;
 mod dml;
 mod expr;
 mod from;
+mod json_path;
 mod limit;
 mod message;
 mod names;

@@ -37,8 +37,8 @@ mod session;
 mod shape;
 
 pub use analysis::{
-    Action, Analysis, Assignment, ColumnId, CopyForm, Effect, Object, Operation, OutputColumn,
-    StatementAnalysis, StatementKind,
+    Action, Analysis, Assignment, ColumnId, CopyForm, Effect, JsonStep, Object, OpaqueFunction, Operation,
+    OutputColumn, StatementAnalysis, StatementKind,
 };
 pub use analyze::{analyze, function_analysis, function_operations, normalise};
 pub use catalog::{

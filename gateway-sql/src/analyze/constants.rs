@@ -38,6 +38,18 @@ pub(super) fn string_constant<'n>(node: &'n Node, looked: &Looked) -> Option<&'n
     }
 }
 
+/// The value of a constant that is a step into JSON, casts around it ignored.
+pub(super) fn json_step_constant<'n>(node: &'n Node, looked: &Looked) -> Option<&'n a_const::Val> {
+    match node.node.as_ref()? {
+        NodeEnum::AConst(constant) => {
+            looked.mark();
+            constant.val.as_ref()
+        }
+        NodeEnum::TypeCast(cast) => json_step_constant(cast.arg.as_deref()?, looked),
+        _ => None,
+    }
+}
+
 /// The value of an integer constant.
 pub(super) fn integer_constant(constant: &AConst, looked: &Looked) -> Option<i32> {
     looked.mark();

@@ -81,11 +81,9 @@ impl Walker<'_> {
                 self.effect(Effect::TempWritten { name: table, carries });
                 return;
             }
-            Source::Relation { schema, name } | Source::System { schema, name, .. } => ColumnId {
-                schema: schema.clone(),
-                table: name.clone(),
-                column: column.to_owned(),
-            },
+            Source::Relation { schema, name } | Source::System { schema, name, .. } => {
+                ColumnId::new(schema.clone(), name.clone(), column)
+            }
             Source::Derived => return,
         };
         if !carries.is_empty() {

@@ -283,6 +283,9 @@ impl Walker<'_> {
         self.out.assignments.extend(inner.assignments.iter().cloned());
         self.out.unresolved |= inner.unresolved;
         self.out.opaque_call |= inner.opaque_call;
+        self.out
+            .opaque_functions
+            .extend(inner.opaque_functions.iter().cloned());
         if let Some(reason) = &inner.forbidden {
             self.forbid(reason);
         }
@@ -311,6 +314,7 @@ impl Walker<'_> {
             compared: self.out.compared.clone(),
             tested: self.out.tested.clone(),
             opaque_call: self.out.opaque_call,
+            opaque_functions: self.out.opaque_functions.clone(),
             forbidden: self.out.forbidden.clone(),
         };
         self.effect(Effect::DeclareCursor {
@@ -335,6 +339,9 @@ impl Walker<'_> {
             self.out.open_result = cursor.open_result;
         }
         self.out.opaque_call |= cursor.opaque_call;
+        self.out
+            .opaque_functions
+            .extend(cursor.opaque_functions.iter().cloned());
         if let Some(reason) = &cursor.forbidden {
             self.forbid(reason);
         }

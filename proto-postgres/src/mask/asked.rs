@@ -103,11 +103,7 @@ pub(crate) fn touches_tags(statement: &sql::StatementAnalysis, structure: &Struc
                     structure.catalog.relation(schema, name).is_none_or(|relation| {
                         let mut columns = relation.columns.iter();
                         columns.any(|column| {
-                            tagged(&sql::ColumnId {
-                                schema: schema.clone(),
-                                table: name.clone(),
-                                column: column.name.clone(),
-                            })
+                            tagged(&relation.column_id(&column.name))
                         })
                     })
                 }
