@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::resource::Mask;
 
+pub mod json;
+
 /// What stands in the place of a redacted text.
 pub const REDACTED: &str = "[redacted]";
 /// What stands before the characters that a partial mask leaves; its length says nothing of the value's.

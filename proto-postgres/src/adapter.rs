@@ -1,5 +1,6 @@
 //! The adapter: connections become sessions. Login on both sides, cancelling, and the way into the driver.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -339,7 +340,8 @@ impl ProtocolAdapter for PostgresAdapter {
             .tags(scope.resource())
             .map_err(|e| ServeError::Target(e.to_string()))?;
         let settings = Settings {
-            withhold: !may_unmask_all(&scope, &tags),
+            withhold: !hidden(&scope, tags.all()).is_empty(),
+            detect: tags.detectors(&hidden(&scope, tags.detected())),
             resource: scope.resource().name.clone(),
             database: database.clone(),
             login: target.login.clone(),
@@ -381,21 +383,18 @@ impl ProtocolAdapter for PostgresAdapter {
     }
 }
 
-/// Whether the session's principal may unmask every tag of the resource. Asked once: a session that policy later
-/// deprives of it still has its statements decided anew.
-fn may_unmask_all(scope: &SessionScope, tags: &TagIndex) -> bool {
+/// Those of the tags that the session's principal may not unmask. Asked once: a session that policy later deprives of one
+/// still has its statements decided anew.
+fn hidden(scope: &SessionScope, tags: &BTreeSet<String>) -> BTreeSet<String> {
     let resource = scope.resource();
-    let asked: Vec<_> = tags
-        .all()
-        .iter()
-        .map(|tag| Operation::unmask(tag, &resource.name))
-        .collect();
-    let operations = Arc::new(Operations::new(asked, "unmask"));
-    let verdict = scope
-        .gateway()
-        .policy()
-        .decide(&scope.who().principal, resource, &operations);
-    matches!(verdict, Verdict::Allow { .. })
+    let policy = scope.gateway().policy();
+    let is_hidden = |tag: &&String| {
+        let asked = vec![Operation::unmask(tag, &resource.name)];
+        let operations = Arc::new(Operations::new(asked, "unmask"));
+        let verdict = policy.decide(&scope.who().principal, resource, &operations);
+        !matches!(verdict, Verdict::Allow { .. })
+    };
+    tags.iter().filter(is_hidden).cloned().collect()
 }
 
 /// AuthenticationOk, what the target tells of itself, our own cancel key, and ReadyForQuery.

@@ -132,6 +132,7 @@ impl Meaning {
             writes: statements.iter().flat_map(|s| &s.operations).any(changes),
             calls: statements.iter().any(|s| {
                 s.opaque_call
+                    || !s.opaque_functions.is_empty()
                     || s.operations
                         .iter()
                         .any(|o| matches!(o.action, sql::Action::Call | sql::Action::Unknown))
@@ -142,7 +143,9 @@ impl Meaning {
                 .count(),
             names: statements.iter().any(|s| needs_names(s.kind)),
             touches_tags: !structure.tags.is_empty() && statements.iter().any(|s| touches_tags(s, structure)),
-            copies_tags: !asked.or_masked.is_empty() && statements.iter().any(|s| s.copy_form.is_some()),
+            copies_tags: !structure.tags.is_empty()
+                && !asked.or_masked.is_empty()
+                && statements.iter().any(|s| s.copy_form.is_some()),
             unmasked: asked.plainly,
             of_shape,
             statements,
@@ -180,6 +183,9 @@ impl Meaning {
             cursor.compared.extend(statement.compared.iter().cloned());
             cursor.tested.extend(statement.tested.iter().cloned());
             cursor.opaque_call |= statement.opaque_call;
+            cursor
+                .opaque_functions
+                .extend(statement.opaque_functions.iter().cloned());
             cursor.forbidden = cursor.forbidden.or_else(|| statement.forbidden.clone());
         }
         cursor

@@ -536,7 +536,10 @@ mod tests {
 
     #[test]
     fn a_path_masks_its_members_alone_whatever_else_is_there() {
-        let parts = [part("$.user.email", Mask::Partial), part("$.cards[*].no", Mask::Redact)];
+        let parts = [
+            part("$.user.email", Mask::Partial),
+            part("$.cards[*].no", Mask::Redact),
+        ];
         for (text, expected) in [
             (
                 r#" {"id" : 1.50, "user":{"name":"a","email":"heron@m.test"}, "email":"b"} "#,
@@ -552,11 +555,17 @@ mod tests {
                 r#"{"cards":[{"no":"[redacted]"},{"no":null},{"x":[]}]}"#,
             ),
             // What has parts is hidden whole.
-            (r#"{"user":{"email":{"a":["b"]}}}"#, r#"{"user":{"email":"[redacted]"}}"#),
+            (
+                r#"{"user":{"email":{"a":["b"]}}}"#,
+                r#"{"user":{"email":"[redacted]"}}"#,
+            ),
             (r#"{"user":{"email":true}}"#, r#"{"user":{"email":"[redacted]"}}"#),
             (r#"{"user":[{"email":"x"}]}"#, r#"{"user":[{"email":"x"}]}"#),
             // What is left of a value with escapes is escaped again.
-            (r#"{"user":{"email":"abcdef\"\\gh"}}"#, r#"{"user":{"email":"****\"\\gh"}}"#),
+            (
+                r#"{"user":{"email":"abcdef\"\\gh"}}"#,
+                r#"{"user":{"email":"****\"\\gh"}}"#,
+            ),
             ("[]", "[]"),
             ("\"x\"", "\"x\""),
         ] {
@@ -572,7 +581,18 @@ mod tests {
     fn what_is_no_json_is_told() {
         let parts = [part("$.a", Mask::Redact)];
         let deep = "[".repeat(100_000);
-        for wrong in ["", "{", "{\"a\":}", "{\"a\" 1}", "[1,]x", "nul", "\"a", "{\"a\":\"\\x\"}", "1 2", &deep] {
+        for wrong in [
+            "",
+            "{",
+            "{\"a\":}",
+            "{\"a\" 1}",
+            "[1,]x",
+            "nul",
+            "\"a",
+            "{\"a\":\"\\x\"}",
+            "1 2",
+            &deep,
+        ] {
             assert_eq!(masked(wrong, &parts), None, "{}", wrong.len());
         }
     }

@@ -390,7 +390,9 @@ impl Walker<'_> {
     /// side, then those of the right (PostgreSQL documentation, 7.2.1.1 Joined Tables).
     fn merge_places(&mut self, shared: &[String], first: usize, middle: usize) {
         let items = &self.items;
-        let Some(scope) = self.scopes.last_mut() else { return };
+        let Some(scope) = self.scopes.last_mut() else {
+            return;
+        };
         scope.merged = true;
         let of = |at: &(usize, usize)| items.get(at.0).and_then(|item| item.columns.get(at.1));
         let named = |place: &Vec<(usize, usize)>, name: &str| {
@@ -398,8 +400,12 @@ impl Walker<'_> {
             column.is_some_and(|column| column.name.as_deref() == Some(name))
         };
         let open = |item: &usize| items.get(*item).is_none_or(|item| item.open);
-        let mut right = scope.places_of_star.split_off(middle.min(scope.places_of_star.len()));
-        let mut left = scope.places_of_star.split_off(first.min(scope.places_of_star.len()));
+        let mut right = scope
+            .places_of_star
+            .split_off(middle.min(scope.places_of_star.len()));
+        let mut left = scope
+            .places_of_star
+            .split_off(first.min(scope.places_of_star.len()));
         scope.misplaced |= scope.items.iter().any(open);
         for name in shared {
             let places = [&mut left, &mut right].map(|side| {
@@ -423,7 +429,11 @@ impl Walker<'_> {
     fn alias_join(&mut self, start: usize, first_place: usize, alias: &Alias) {
         let Some(scope) = self.scopes.last() else { return };
         let inner = scope.items.get(start..).unwrap_or_default().to_vec();
-        let places = scope.places_of_star.get(first_place..).unwrap_or_default().to_vec();
+        let places = scope
+            .places_of_star
+            .get(first_place..)
+            .unwrap_or_default()
+            .to_vec();
         let open = scope.misplaced
             || inner
                 .iter()
@@ -437,10 +447,8 @@ impl Walker<'_> {
             return;
         }
         let plain = |item: &Item| !item.open && !matches!(item.source, Source::System { .. });
-        let followed = alias.colnames.is_empty()
-            && inner
-                .iter()
-                .all(|&at| self.items.get(at).is_some_and(plain));
+        let followed =
+            alias.colnames.is_empty() && inner.iter().all(|&at| self.items.get(at).is_some_and(plain));
         // Reading the join counts as reading all that is in it, unless each column can be told to be what it is.
         let all = self.flow_of(|walker| {
             if !followed {
@@ -462,9 +470,7 @@ impl Walker<'_> {
                 .iter()
                 .filter_map(|&(item, column)| self.items.get(item)?.columns.get(column));
             for one in of {
-                column
-                    .bases
-                    .extend(one.asked.iter().chain(&one.bases).cloned());
+                column.bases.extend(one.asked.iter().chain(&one.bases).cloned());
             }
             columns.push(column);
         }

@@ -299,7 +299,9 @@ impl Walker<'_> {
                     star.iter().flat_map(columns).collect()
                 } else {
                     misplaced |= scope.is_some_and(|scope| scope.misplaced);
-                    scope.map(|scope| scope.places_of_star.clone()).unwrap_or_default()
+                    scope
+                        .map(|scope| scope.places_of_star.clone())
+                        .unwrap_or_default()
                 };
                 rows.columns
                     .extend(places.iter().map(|place| self.column_at(place)));
