@@ -17,6 +17,8 @@ mod numbers;
 mod secrets;
 mod words;
 
+pub(crate) use numbers::luhn;
+
 /// What is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -136,6 +138,11 @@ impl Detectors {
         }
         any
     }
+}
+
+/// Whether a text is one e-mail address and nothing else.
+pub(crate) fn is_email(text: &[u8]) -> bool {
+    words::email(text, 0) == Some(0..text.len())
 }
 
 /// Whether the byte at a place is one of these; none is there before the start and behind the end.

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::resource::Mask;
 
 pub mod json;
+pub mod token;
 
 /// What stands in the place of a redacted text.
 pub const REDACTED: &str = "[redacted]";

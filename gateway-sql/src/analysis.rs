@@ -223,6 +223,32 @@ pub struct OutputColumn {
     pub type_name: String,
 }
 
+/// Something that the client gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// A literal.
+    Literal {
+        /// Byte offset in the text.
+        start: usize,
+        /// Its value.
+        value: String,
+        /// Whether it is written as a number.
+        number: bool,
+    },
+    /// A parameter, from 1.
+    Parameter(u16),
+}
+
+/// Something that the client gives and that meets values of columns: it is compared with them for equality, or written
+/// among them. A parameter may be an array of such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matched {
+    /// What is given.
+    pub value: Given,
+    /// The columns.
+    pub columns: BTreeSet<ColumnId>,
+}
+
 /// A function that is called and whose body is not understood.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OpaqueFunction {
@@ -433,6 +459,9 @@ pub struct StatementAnalysis {
     pub compared: BTreeSet<ColumnId>,
     /// Columns of which no more is used than whether they are NULL, how many there are, and which whole values are equal.
     pub tested: BTreeSet<ColumnId>,
+    /// Literals and parameters that meet columns' values. What a literal's value is holds for this text alone, whatever
+    /// [`StatementAnalysis::literals_matter`] says.
+    pub matched: Vec<Matched>,
     /// Columns that are written, with what the value written may carry.
     pub assignments: Vec<Assignment>,
     /// What it changes in the session.
@@ -470,6 +499,7 @@ impl StatementAnalysis {
             copy_form: None,
             compared: BTreeSet::new(),
             tested: BTreeSet::new(),
+            matched: Vec::new(),
             assignments: Vec::new(),
             effects: Vec::new(),
             kind,
@@ -508,6 +538,11 @@ impl StatementAnalysis {
         self.compared.extend(other.compared.iter().cloned());
         self.tested.extend(other.tested.iter().cloned());
         self.assignments.extend(other.assignments.iter().cloned());
+        for matched in &other.matched {
+            if !self.matched.contains(matched) {
+                self.matched.push(matched.clone());
+            }
+        }
         if self.outputs.len() == other.outputs.len() {
             for (own, output) in self.outputs.iter_mut().zip(&other.outputs) {
                 own.carries.extend(output.carries.iter().cloned());

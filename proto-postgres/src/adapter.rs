@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use gateway_core::adapter::{ConfigProblem, Connection, ProtocolAdapter, ServeError};
 use gateway_core::gateway::{Attempt, Gateway, LoginRefusal, SessionScope};
 use gateway_core::machine::{Outbound, Provider};
+use gateway_core::mask::MaskKey;
 use gateway_core::operation::{Operation, Operations};
 use gateway_core::own::OwnResource;
 use gateway_core::policy::SchemaPart;
@@ -54,14 +55,14 @@ impl std::fmt::Debug for PostgresAdapter {
 
 impl PostgresAdapter {
     /// The tags of a resource; read again when a reload has replaced it.
-    fn tags(&self, resource: &Arc<Resource>) -> Result<Arc<TagIndex>, ConfigProblem> {
+    fn tags(&self, resource: &Arc<Resource>, key: &MaskKey) -> Result<Arc<TagIndex>, ConfigProblem> {
         let mut known = self.tags.lock();
         if let Some((of, index)) = known.get(&resource.name)
             && Arc::ptr_eq(of, resource)
         {
             return Ok(index.clone());
         }
-        let index = Arc::new(TagIndex::of(resource)?);
+        let index = Arc::new(TagIndex::of(resource)?.with_tokens(key, &resource.name));
         known.insert(resource.name.clone(), (resource.clone(), index.clone()));
         Ok(index)
     }
@@ -269,7 +270,7 @@ impl ProtocolAdapter for PostgresAdapter {
             .database
             .or(place.map(str::to_owned))
             .unwrap_or_else(|| "postgres".to_owned());
-        let tags = self.tags(resource)?;
+        let tags = self.tags(resource, gateway.mask_key())?;
         let structure = if offline {
             Arc::new(Structure::new(gateway_sql::Catalog::default(), tags))
         } else {
@@ -337,7 +338,7 @@ impl ProtocolAdapter for PostgresAdapter {
         welcome(&parameters, &key, &mut out)?;
         let limits = connection.gateway.limits();
         let tags = self
-            .tags(scope.resource())
+            .tags(scope.resource(), connection.gateway.mask_key())
             .map_err(|e| ServeError::Target(e.to_string()))?;
         let settings = Settings {
             withhold: !hidden(&scope, tags.all()).is_empty(),

@@ -1,10 +1,13 @@
 //! Which columns carry which tags: the patterns of `[[resource.tag]]`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use gateway_core::adapter::ConfigProblem;
 use gateway_core::detect::{Detector, Detectors};
+use gateway_core::mask::MaskKey;
 use gateway_core::mask::json::{Step, parse_path};
+use gateway_core::mask::token::Tokens;
 use gateway_core::resource::{DetectRule, Mask, Predicates, Resource};
 use gateway_sql::{ColumnId, JsonStep, QualifiedName};
 
@@ -31,6 +34,8 @@ pub struct Rule {
     path: Vec<Step>,
     /// What a value becomes.
     pub mask: Mask,
+    /// Makes its tokens, where it becomes one.
+    pub tokens: Option<Arc<Tokens>>,
     predicates: Predicates,
 }
 
@@ -136,6 +141,7 @@ impl TagIndex {
                     pattern,
                     path,
                     mask: rule.mask,
+                    tokens: None,
                     predicates: rule.predicates,
                 });
             }
@@ -164,6 +170,7 @@ impl TagIndex {
                     },
                     path: Vec::new(),
                     mask: function.mask,
+                    tokens: None,
                     predicates: Predicates::default(),
                 });
             }
@@ -175,6 +182,15 @@ impl TagIndex {
         index.detected = resource.detect.iter().map(|rule| rule.tag.clone()).collect();
         index.detect.clone_from(&resource.detect);
         Ok(index)
+    }
+
+    /// The same, able to make tokens: those of a tag in this resource under the key.
+    #[must_use]
+    pub fn with_tokens(mut self, key: &MaskKey, resource: &str) -> Self {
+        for rule in self.rules.iter_mut().filter(|rule| rule.mask == Mask::Token) {
+            rule.tokens = Some(Arc::new(Tokens::new(key, resource, &rule.tag)));
+        }
+        self
     }
 
     /// The tags of what carries this column, or this part of one.
@@ -363,6 +379,7 @@ mod tests {
             pattern,
             path,
             mask: Mask::Redact,
+            tokens: None,
             predicates: Predicates::default(),
         };
         let place = |steps: &[&str]| {

@@ -3,8 +3,11 @@
 //! The text is walked once and copied; what is masked is replaced on the way. Nothing is built in memory, numbers and
 //! white space stay as they were written. A text that is no JSON gives an error, and the caller hides it whole.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, BytesMut};
 
+use super::token::Tokens;
 use super::{MaskKey, REDACTED};
 use crate::detect::Detectors;
 use crate::resource::Mask;
@@ -27,6 +30,8 @@ pub struct Part {
     pub path: Vec<Step>,
     /// What becomes of it.
     pub mask: Mask,
+    /// Makes its tokens, where it becomes one.
+    pub tokens: Option<Arc<Tokens>>,
 }
 
 /// Most parts of one value: their progress is kept in one word.
@@ -162,7 +167,7 @@ struct Walk<'a> {
     value: BytesMut,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
@@ -197,8 +202,8 @@ impl Walk<'_> {
         if depth > MAX_DEPTH {
             return Err(NotJson);
         }
-        if let Some(mask) = self.mask_at(alive, depth) {
-            return self.masked(mask, depth);
+        if let Some(part) = self.part_at(alive, depth) {
+            return self.masked(part, depth);
         }
         match self.peek().ok_or(NotJson)? {
             b'{' => self.members(alive, depth),
@@ -212,19 +217,22 @@ impl Walk<'_> {
         }
     }
 
-    /// The strictest mask of the parts that end here.
-    fn mask_at(&self, alive: u64, depth: usize) -> Option<Mask> {
-        let ends = |(at, part): (usize, &Part)| {
-            (alive >> at & 1 == 1 && part.path.len() == depth).then_some(part.mask)
-        };
+    /// Of the parts that end here the one with the strictest mask.
+    fn part_at(&self, alive: u64, depth: usize) -> Option<&'a Part> {
         if alive == 0 {
             return None;
         }
-        self.parts
-            .iter()
-            .enumerate()
-            .filter_map(ends)
-            .reduce(Mask::strictest)
+        let ends = |(at, part): (usize, &'a Part)| {
+            (alive >> at & 1 == 1 && part.path.len() == depth).then_some(part)
+        };
+        let stricter = |one: &'a Part, other: &'a Part| {
+            if one.mask.strictest(other.mask) == one.mask {
+                one
+            } else {
+                other
+            }
+        };
+        self.parts.iter().enumerate().filter_map(ends).reduce(stricter)
     }
 
     /// The parts of whose paths the next step fits, too.
@@ -373,7 +381,9 @@ impl Walk<'_> {
     }
 
     /// A value that is masked. null says nothing, and stays.
-    fn masked(&mut self, mask: Mask, depth: usize) -> Result<(), NotJson> {
+    fn masked(&mut self, part: &Part, depth: usize) -> Result<(), NotJson> {
+        let mask = part.mask;
+        let tokens = part.tokens.as_deref().filter(|_| mask == Mask::Token);
         let start = self.at;
         let mut room = BytesMut::new();
         let mut there = true;
@@ -383,10 +393,23 @@ impl Walk<'_> {
                 let inside = self.string()?;
                 let raw = self.text.get(inside).unwrap_or_default();
                 let plain = unescaped(raw, &mut self.value).ok_or(NotJson)?;
-                there = mask.text(plain, self.key, &mut room);
+                match tokens {
+                    Some(tokens) => tokens.text(plain, &mut room),
+                    None => there = mask.text(plain, self.key, &mut room),
+                }
             }
             b'-' | b'0'..=b'9' => {
                 let number = self.number();
+                let raw = self.text.get(number.clone()).unwrap_or_default();
+                // A number stays one.
+                if tokens.is_some_and(|tokens| tokens.decimal(raw, &mut room)) {
+                    let end = std::mem::replace(&mut self.at, start);
+                    self.copy();
+                    self.out.extend_from_slice(&room);
+                    self.at = end;
+                    self.copied = end;
+                    return Ok(());
+                }
                 there = mask.text(self.text.get(number).unwrap_or_default(), self.key, &mut room);
             }
             // Of what has parts, or two values only, no mask may leave anything.
@@ -505,9 +528,11 @@ mod tests {
     use crate::detect::{Detector, Kind};
 
     fn part(path: &str, mask: Mask) -> Part {
+        let tokens = (mask == Mask::Token).then(|| Tokens::new(&MaskKey::new(&[7; 32]), "r", "t").into());
         Part {
             path: parse_path(path).unwrap(),
             mask,
+            tokens,
         }
     }
 
@@ -575,6 +600,16 @@ mod tests {
             masked(r#"{"a":{"b":"x"}}"#, &[part("$.*.b", Mask::Null)]).as_deref(),
             Some(r#"{"a":{"b":null}}"#)
         );
+    }
+
+    #[test]
+    fn tokens_keep_the_kind_of_a_value() {
+        let parts = [part("$.a", Mask::Token)];
+        let text = masked(r#"{"a":4929123456700037}"#, &parts).unwrap();
+        let number = text.strip_prefix("{\"a\":").unwrap().strip_suffix('}').unwrap();
+        assert!(number.len() == 16 && number != "4929123456700037", "{text}");
+        let text = masked(r#"{"a":"heron@mailfort.test"}"#, &parts).unwrap();
+        assert!(text.ends_with(".token.invalid\"}"), "{text}");
     }
 
     #[test]

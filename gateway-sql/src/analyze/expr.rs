@@ -306,6 +306,9 @@ impl Walker<'_> {
             _ => self.operator(&expr.name),
         }
         let equality = is_equality(expr);
+        if let (true, Some(left), Some(right)) = (equality, expr.lexpr.as_deref(), expr.rexpr.as_deref()) {
+            self.meet(left, right);
+        }
         for side in [expr.lexpr.as_deref(), expr.rexpr.as_deref()]
             .into_iter()
             .flatten()

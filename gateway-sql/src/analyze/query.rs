@@ -339,7 +339,7 @@ impl Walker<'_> {
     }
 
     /// The items that a `*` stands for, and whether it has a qualifier.
-    fn star(&mut self, target: &ResTarget) -> Option<(Vec<usize>, bool)> {
+    pub(super) fn star(&mut self, target: &ResTarget) -> Option<(Vec<usize>, bool)> {
         let Some(NodeEnum::ColumnRef(reference)) = target.val.as_deref()?.node.as_ref() else {
             return None;
         };

@@ -13,7 +13,7 @@ use super::message::analyze_text;
 use super::scope::Rows;
 use super::settings::{Setting, is_secret, judge_setting};
 use super::walker::Walker;
-use crate::analysis::{Action, Effect, OutputColumn, StatementKind};
+use crate::analysis::{Action, Effect, Given, OutputColumn, StatementKind};
 use crate::session::Cursor;
 
 impl Walker<'_> {
@@ -281,6 +281,13 @@ impl Walker<'_> {
         self.out.compared.extend(inner.compared.iter().cloned());
         self.out.tested.extend(inner.tested.iter().cloned());
         self.out.assignments.extend(inner.assignments.iter().cloned());
+        for matched in &inner.matched {
+            if let Given::Parameter(number) = matched.value
+                && let Some(argument) = execute.params.get(usize::from(number).saturating_sub(1))
+            {
+                self.given(argument, &matched.columns);
+            }
+        }
         self.out.unresolved |= inner.unresolved;
         self.out.opaque_call |= inner.opaque_call;
         self.out

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use gateway_core::detect::Detectors;
 use gateway_core::mask::json;
+use gateway_core::mask::token::Tokens;
 use gateway_core::resource::Mask;
 use gateway_sql as sql;
 
@@ -30,6 +31,8 @@ pub struct Columns {
 pub struct ColumnPlan {
     /// What becomes of its values; `None`: parts of them are masked alone.
     pub whole: Option<Mask>,
+    /// Makes its tokens, where they become some.
+    pub tokens: Option<Arc<Tokens>>,
     /// Its values are made of values: for which they are NULL tells something of these, and so it is hidden, too.
     pub made: bool,
     /// Parts of its values, where these are JSON.
@@ -40,6 +43,7 @@ impl From<Mask> for ColumnPlan {
     fn from(mask: Mask) -> Self {
         Self {
             whole: Some(mask),
+            tokens: None,
             made: false,
             parts: Arc::default(),
         }
@@ -91,6 +95,7 @@ impl Columns {
 fn mask_of(output: &sql::OutputColumn, hidden: &BTreeSet<String>, tags: &TagIndex) -> Option<ColumnPlan> {
     let mut plan = ColumnPlan {
         whole: None,
+        tokens: None,
         made: false,
         parts: Arc::default(),
     };
@@ -103,6 +108,7 @@ fn mask_of(output: &sql::OutputColumn, hidden: &BTreeSet<String>, tags: &TagInde
                 let part = json::Part {
                     path: path.to_vec(),
                     mask: rule.mask,
+                    tokens: rule.tokens.clone(),
                 };
                 if !parts.contains(&part) {
                     parts.push(part);
@@ -112,6 +118,9 @@ fn mask_of(output: &sql::OutputColumn, hidden: &BTreeSet<String>, tags: &TagInde
             _ => plan.made = true,
         }
         plan.whole = Some(plan.whole.map_or(rule.mask, |other| other.strictest(rule.mask)));
+        if plan.tokens.is_none() {
+            plan.tokens.clone_from(&rule.tokens);
+        }
     }
     if plan.made || parts.len() > json::MAX_PARTS {
         plan.whole = Some(

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use gateway_core::detect::Detectors;
+use gateway_core::mask::token::Tokens;
 use gateway_core::mask::{MaskKey, REDACTED, json};
 use gateway_core::resource::Mask;
 
 use super::plan::ColumnPlan;
+use super::reveal::Shape;
 use super::row::Mismatch;
 
 use crate::wire::Format;
@@ -26,6 +28,7 @@ enum Class {
     Json,
     Jsonb,
     Uuid,
+    Numeric,
     Int2,
     Int4,
     Int8,
@@ -46,7 +49,13 @@ impl Class {
     fn has_text(self) -> bool {
         matches!(
             self,
-            Self::Text | Self::TextArray { .. } | Self::Json | Self::Jsonb | Self::Xml | Self::Other
+            Self::Text
+                | Self::TextArray { .. }
+                | Self::Json
+                | Self::Jsonb
+                | Self::Xml
+                | Self::Numeric
+                | Self::Other
         )
     }
 }
@@ -61,6 +70,7 @@ fn class(oid: u32) -> Class {
         114 => Class::Json,
         3802 => Class::Jsonb,
         2950 => Class::Uuid,
+        1700 => Class::Numeric,
         21 => Class::Int2,
         23 => Class::Int4,
         20 => Class::Int8,
@@ -80,6 +90,8 @@ fn class(oid: u32) -> Class {
 pub struct ColumnMask {
     /// See [`ColumnPlan::whole`].
     mask: Option<Mask>,
+    /// See [`ColumnPlan::tokens`].
+    tokens: Option<Arc<Tokens>>,
     /// See [`ColumnPlan::made`].
     made: bool,
     /// See [`ColumnPlan::parts`].
@@ -109,6 +121,9 @@ impl ColumnMask {
         }
         Some(Self {
             mask,
+            tokens: plan
+                .and_then(|plan| plan.tokens.clone())
+                .filter(|_| mask == Some(Mask::Token)),
             made: plan.is_some_and(|plan| plan.made),
             parts: plan.map(|plan| plan.parts.clone()).unwrap_or_default(),
             detect,
@@ -134,6 +149,7 @@ impl ColumnMask {
             "json" => 114,
             "jsonb" => 3802,
             "uuid" => 2950,
+            "numeric" => 1700,
             "int2" => 21,
             "int4" => 23,
             "int8" => 20,
@@ -223,6 +239,9 @@ impl ColumnMask {
     }
 
     fn value(&self, mask: Mask, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
+        if let Some(tokens) = &self.tokens {
+            return self.token(tokens, value, out);
+        }
         match (self.class, mask) {
             (_, Mask::Null) => false,
             (Class::Text, mask) => mask.text(value, key, out),
@@ -252,6 +271,49 @@ impl ColumnMask {
             (Class::Date | Class::Timestamp | Class::TimestampTz, Mask::Year) => self.year(value, out),
             _ => false,
         }
+    }
+
+    /// A token of the same type.
+    fn token(&self, tokens: &Tokens, value: &[u8], out: &mut BytesMut) -> bool {
+        let start = out.len();
+        let text = |item: &[u8], out: &mut BytesMut| {
+            tokens.text(item, out);
+            true
+        };
+        let done = match self.class {
+            Class::Text => text(value, out),
+            Class::TextArray { element } if self.binary => binary_array(element, value, out, text),
+            Class::TextArray { .. } => text_elements(value, out, text).is_some(),
+            Class::Json | Class::Jsonb => {
+                if self.binary && self.class == Class::Jsonb {
+                    out.put_u8(1);
+                }
+                out.put_u8(b'"');
+                // `tok_` and letters: nothing in it needs an escape.
+                let mut room = BytesMut::new();
+                tokens.text(value, &mut room);
+                let plain = room
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+                out.extend_from_slice(if plain { &room } else { REDACTED.as_bytes() });
+                out.put_u8(b'"');
+                true
+            }
+            Class::Int4 | Class::Int8 | Class::Numeric | Class::Uuid => {
+                let shape = match self.class {
+                    Class::Int4 => Shape::Integer(i64::from(i32::MAX)),
+                    Class::Int8 => Shape::Integer(i64::MAX),
+                    Class::Uuid => Shape::Uuid,
+                    _ => Shape::Decimal,
+                };
+                shape.hide(tokens, value, self.binary, out)
+            }
+            _ => false,
+        };
+        if !done {
+            out.truncate(start);
+        }
+        done
     }
 
     /// A keyed digest in the form of the type.
@@ -368,7 +430,7 @@ fn detected(detect: Option<&Detectors>, text: &[u8], key: &MaskKey, out: &mut By
 
 /// Each element rewritten by `one` (`false`: to NULL). The dimensions stay, so an array of several is none of ours: it
 /// becomes NULL.
-fn binary_array(
+pub(super) fn binary_array(
     element: u32,
     value: &[u8],
     out: &mut BytesMut,
@@ -413,7 +475,11 @@ fn binary_array(
 }
 
 /// The same in text (PostgreSQL documentation, 8.15.6 Array Input and Output Syntax).
-fn text_elements(value: &[u8], out: &mut BytesMut, one: impl Fn(&[u8], &mut BytesMut) -> bool) -> Option<()> {
+pub(super) fn text_elements(
+    value: &[u8],
+    out: &mut BytesMut,
+    one: impl Fn(&[u8], &mut BytesMut) -> bool,
+) -> Option<()> {
     let mut rest = value.strip_prefix(b"{")?.strip_suffix(b"}")?;
     out.put_u8(b'{');
     let mut item = BytesMut::new();
