@@ -246,7 +246,7 @@ pub struct Matched {
     /// What is given.
     pub value: Given,
     /// The columns.
-    pub columns: BTreeSet<ColumnId>,
+    pub columns: Arc<BTreeSet<ColumnId>>,
 }
 
 /// A function that is called and whose body is not understood.

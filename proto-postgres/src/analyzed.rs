@@ -104,8 +104,12 @@ impl Meaning {
     /// Puts an analysis into the words of core.
     fn of(analysis: sql::Analysis, structure: &Structure, database: &str, resource: &str) -> Self {
         let of_shape = analysis.is_of_shape();
-        let statements = analysis.statements;
+        let mut statements = analysis.statements;
         let tokens = tokens_in(&statements, &structure.catalog, &structure.tags);
+        for statement in &mut statements {
+            // A text with thousands of literals is kept without them.
+            statement.matched = Vec::new();
+        }
         let mut list: Vec<Operation> = Vec::new();
         let mut seen = BTreeSet::new();
         let mut asked = Asked::default();

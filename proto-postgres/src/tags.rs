@@ -245,6 +245,11 @@ impl TagIndex {
         Detectors::new(rules.flat_map(of).collect())
     }
 
+    /// Whether some tag becomes a token.
+    pub fn has_tokens(&self) -> bool {
+        self.rules.iter().any(|rule| rule.tokens.is_some())
+    }
+
     /// Whether no column has a tag.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()

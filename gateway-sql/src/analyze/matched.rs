@@ -1,5 +1,7 @@
 //! Literals and parameters that meet the values of columns: compared for equality with one, or written into one.
 
+use std::sync::Arc;
+
 use pg_query::NodeEnum;
 use pg_query::protobuf::{Node, a_const};
 
@@ -29,26 +31,27 @@ impl Walker<'_> {
                 for (value, column) in [(right, left), (left, right)] {
                     if self.is_given(value) && !super::as_is::is_fixed(column) && self.is_as_is(column) {
                         let columns = self.flow_of(|walker| walker.expr(column));
-                        self.given(value, &columns);
+                        self.given(value, &Arc::new(columns));
                     }
                 }
             }
         }
     }
 
+    /// What a column of the written relation is known by.
+    fn columns_written(&self, target: usize, column: &str) -> Arc<Carries> {
+        let item = self.items.get(target);
+        let columns = item.into_iter().flat_map(|item| &item.columns);
+        let named = columns.filter(|known| known.real == column);
+        Arc::new(named.flat_map(|column| column.carries.iter().cloned()).collect())
+    }
+
     /// A value is written into a column.
     pub(super) fn written(&mut self, value: Option<&Node>, target: usize, column: &str) {
-        let Some(value) = value.filter(|value| self.is_given(value)) else {
-            return;
-        };
-        let Some(item) = self.items.get(target) else {
-            return;
-        };
-        let columns = item.columns.iter().filter(|known| known.real == column);
-        let carries: Carries = columns
-            .flat_map(|column| column.carries.iter().cloned())
-            .collect();
-        self.given(value, &carries);
+        if let Some(value) = value.filter(|value| self.is_given(value)) {
+            let columns = self.columns_written(target, column);
+            self.given(value, &columns);
+        }
     }
 
     /// The rows of an INSERT, as far as they are written in it.
@@ -56,18 +59,24 @@ impl Walker<'_> {
         let Some(NodeEnum::SelectStmt(select)) = select.and_then(|node| node.node.as_ref()) else {
             return;
         };
+        let columns: Vec<_> = columns
+            .iter()
+            .map(|column| self.columns_written(target, column))
+            .collect();
         for row in &select.values_lists {
             let Some(NodeEnum::List(row)) = row.node.as_ref() else {
                 continue;
             };
-            for (value, column) in row.items.iter().zip(columns) {
-                self.written(Some(value), target, column);
+            for (value, columns) in row.items.iter().zip(&columns) {
+                self.given(value, columns);
             }
         }
-        for (node, column) in select.target_list.iter().zip(columns) {
+        for (node, columns) in select.target_list.iter().zip(&columns) {
             match node.node.as_ref() {
                 Some(NodeEnum::ResTarget(value)) if self.star(value).is_none() => {
-                    self.written(value.val.as_deref(), target, column);
+                    if let Some(value) = value.val.as_deref() {
+                        self.given(value, columns);
+                    }
                 }
                 // Behind a star the places are not those of the list.
                 _ => break,
@@ -88,7 +97,7 @@ impl Walker<'_> {
     }
 
     /// Notes what is given in there as meeting these columns.
-    pub(super) fn given(&mut self, node: &Node, columns: &Carries) {
+    pub(super) fn given(&mut self, node: &Node, columns: &Arc<Carries>) {
         if columns.is_empty() {
             return;
         }
@@ -127,7 +136,7 @@ impl Walker<'_> {
         }
     }
 
-    fn match_value(&mut self, value: Given, columns: &Carries) {
+    fn match_value(&mut self, value: Given, columns: &Arc<Carries>) {
         self.out.matched.push(Matched {
             value,
             columns: columns.clone(),

@@ -44,6 +44,9 @@ pub struct Token {
 /// What in the statements meets columns that become tokens.
 pub fn tokens_in(statements: &[StatementAnalysis], catalog: &Catalog, tags: &TagIndex) -> Vec<Token> {
     let mut found = Vec::new();
+    if !tags.has_tokens() {
+        return found;
+    }
     for matched in statements.iter().flat_map(|statement| &statement.matched) {
         let token = matched.columns.iter().find_map(|column| {
             let (rule, _) = tags
