@@ -70,7 +70,10 @@ fn an_access_that_is_not_fixed_carries_all() {
         "to_jsonb(jb)",
     ] {
         let (carries, as_is) = one(&format!("SELECT {access} FROM samples"));
-        assert!(carries.split(' ').any(|one| one == "public.samples.jb"), "{access}: {carries}");
+        assert!(
+            carries.split(' ').any(|one| one == "public.samples.jb"),
+            "{access}: {carries}"
+        );
         assert!(!as_is, "{access}");
     }
 }
@@ -110,8 +113,14 @@ fn a_star_over_merged_columns_has_the_places_of_the_server() {
         let of = |output: &gateway_sql::OutputColumn| output.name.clone().unwrap_or_default();
         statement.outputs.iter().map(of).collect::<Vec<_>>().join(" ")
     };
-    let (orders, tickets) = ("id customer_id total status placed note", "id customer_id subject email");
-    assert_eq!(names("SELECT * FROM orders, tickets"), format!("{orders} {tickets}"));
+    let (orders, tickets) = (
+        "id customer_id total status placed note",
+        "id customer_id subject email",
+    );
+    assert_eq!(
+        names("SELECT * FROM orders, tickets"),
+        format!("{orders} {tickets}")
+    );
     assert_eq!(
         names("SELECT * FROM orders JOIN tickets USING (customer_id)"),
         "customer_id id total status placed note id subject email"
@@ -148,13 +157,21 @@ fn a_star_over_merged_columns_has_the_places_of_the_server() {
 
 #[test]
 fn what_a_function_returns_is_a_value_of_its_own() {
-    assert_eq!(one("SELECT contact_of(1)"), ("public.contact_of.()".to_owned(), true));
+    assert_eq!(
+        one("SELECT contact_of(1)"),
+        ("public.contact_of.()".to_owned(), true)
+    );
     let (carries, as_is) = one("SELECT contact_of(id) FROM orders");
-    assert_eq!((carries.as_str(), as_is), ("public.contact_of.() public.orders.id", false));
+    assert_eq!(
+        (carries.as_str(), as_is),
+        ("public.contact_of.() public.orders.id", false)
+    );
     let of = |sql: &str| {
         let statement = analyzed(sql);
         let found = statement.opaque_functions.iter();
-        found.map(|one| (one.name.name.clone(), one.traced)).collect::<Vec<_>>()
+        found
+            .map(|one| (one.name.name.clone(), one.traced))
+            .collect::<Vec<_>>()
     };
     assert_eq!(of("SELECT contact_of(1)"), [("contact_of".to_owned(), true)]);
     // An operator's function is not in the lineage of what it gives.
@@ -176,18 +193,45 @@ fn literals_and_parameters_that_meet_columns_are_told() {
     };
     let email = "public.tickets.email";
     for (sql, expected) in [
-        ("SELECT 1 FROM tickets WHERE email = 'x'", vec![format!("x: {email}")]),
-        ("SELECT 1 FROM tickets WHERE $1 = email", vec![format!("$1: {email}")]),
-        ("SELECT 1 FROM tickets WHERE email IN ('x', $2)", vec![format!("x: {email}"), format!("$2: {email}")]),
-        ("SELECT 1 FROM tickets WHERE email = ANY($1::text[])", vec![format!("$1: {email}")]),
-        ("SELECT 1 FROM tickets WHERE (email, id) = ('x', 1)", vec![format!("x: {email}"), "1: public.tickets.id".to_owned()]),
+        (
+            "SELECT 1 FROM tickets WHERE email = 'x'",
+            vec![format!("x: {email}")],
+        ),
+        (
+            "SELECT 1 FROM tickets WHERE $1 = email",
+            vec![format!("$1: {email}")],
+        ),
+        (
+            "SELECT 1 FROM tickets WHERE email IN ('x', $2)",
+            vec![format!("x: {email}"), format!("$2: {email}")],
+        ),
+        (
+            "SELECT 1 FROM tickets WHERE email = ANY($1::text[])",
+            vec![format!("$1: {email}")],
+        ),
+        (
+            "SELECT 1 FROM tickets WHERE (email, id) = ('x', 1)",
+            vec![format!("x: {email}"), "1: public.tickets.id".to_owned()],
+        ),
         ("SELECT 1 FROM tickets WHERE email LIKE 'x'", vec![]),
         ("SELECT 1 FROM tickets WHERE lower(email) = 'x'", vec![]),
-        ("INSERT INTO tickets (id, email) VALUES (1, 'x'), (2, $1)", vec![
-            "1: public.tickets.id".to_owned(), format!("x: {email}"), "2: public.tickets.id".to_owned(), format!("$1: {email}"),
-        ]),
-        ("INSERT INTO tickets (id, email) SELECT id, 'x' FROM orders", vec![format!("x: {email}")]),
-        ("UPDATE tickets SET email = 'x' WHERE id = 3", vec![format!("x: {email}"), "3: public.tickets.id".to_owned()]),
+        (
+            "INSERT INTO tickets (id, email) VALUES (1, 'x'), (2, $1)",
+            vec![
+                "1: public.tickets.id".to_owned(),
+                format!("x: {email}"),
+                "2: public.tickets.id".to_owned(),
+                format!("$1: {email}"),
+            ],
+        ),
+        (
+            "INSERT INTO tickets (id, email) SELECT id, 'x' FROM orders",
+            vec![format!("x: {email}")],
+        ),
+        (
+            "UPDATE tickets SET email = 'x' WHERE id = 3",
+            vec![format!("x: {email}"), "3: public.tickets.id".to_owned()],
+        ),
     ] {
         let mut found = matched(sql);
         found.dedup();
@@ -199,15 +243,33 @@ fn literals_and_parameters_that_meet_columns_are_told() {
 fn literals_are_replaced_where_they_stand() {
     let starts = |sql: &str, what: &str| sql.find(what).unwrap();
     for (sql, what, value, expected) in [
-        ("SELECT 'a' WHERE x = 'tok'  -- 'tok'", "'tok'", "o'b", "SELECT 'a' WHERE x = 'o''b'  -- 'tok'"),
-        ("SELECT $$tok$$::text", "$$tok$$", "a\\b", "SELECT  E'a\\\\b'::text"),
+        (
+            "SELECT 'a' WHERE x = 'tok'  -- 'tok'",
+            "'tok'",
+            "o'b",
+            "SELECT 'a' WHERE x = 'o''b'  -- 'tok'",
+        ),
+        (
+            "SELECT $$tok$$::text",
+            "$$tok$$",
+            "a\\b",
+            "SELECT  E'a\\\\b'::text",
+        ),
         ("x = 12 and y", "12", "345", "x = 345 and y"),
         ("'ä' = 'tok'", "'tok'", "ö", "'ä' = 'ö'"),
     ] {
         let found = replace_literals(sql, &[(starts(sql, what), value.to_owned())]);
         assert_eq!(found.as_deref(), Some(expected), "{sql}");
     }
-    for (sql, at, value) in [("SELECT 1", 0, "x"), ("SELECT 1", 7, "1; DROP TABLE t"), ("SELECT 1", 3, "2")] {
-        assert_eq!(replace_literals(sql, &[(at, value.to_owned())]), None, "{sql} {at}");
+    for (sql, at, value) in [
+        ("SELECT 1", 0, "x"),
+        ("SELECT 1", 7, "1; DROP TABLE t"),
+        ("SELECT 1", 3, "2"),
+    ] {
+        assert_eq!(
+            replace_literals(sql, &[(at, value.to_owned())]),
+            None,
+            "{sql} {at}"
+        );
     }
 }

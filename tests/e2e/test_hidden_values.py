@@ -30,8 +30,8 @@ SETUP = """
     CREATE VIEW public.event_mails AS SELECT id, payload->'user'->>'email' AS mail, payload->>'page' AS page FROM public.events;
     CREATE TABLE public.memos (id int, body text, doc json, lines text[], amount numeric);
     INSERT INTO public.memos VALUES
-        (1, 'write to x.heron@mailfort.test or pay 4929 1234 5670 0037', '{"a": "x.heron\\u0040mailfort.test", "n": 4929123456700037}',
-         ARRAY['plain', 'call +44 7700 900123'], 4929123456700037),
+        (1, 'write to x.heron@mailfort.test or pay 4929 1234 5670 0038', '{"a": "x.heron\\u0040mailfort.test", "n": 4929123456700038}',
+         ARRAY['plain', 'call +44 7700 900123'], 4929123456700038),
         (2, 'nothing in here', '{"a": [1, "b"]}', ARRAY['x'], 12.5);
     CREATE FUNCTION public.mail_of(who int) RETURNS text LANGUAGE plpgsql AS
         $$ BEGIN RETURN (SELECT email FROM public.vault WHERE id = who); END $$;
@@ -203,8 +203,8 @@ def test_what_detectors_find_is_masked_in_any_column(w):
     with world(w) as own, own.connect("reader") as c:
         for binary in [False, True]:
             body, doc, lines, amount = one(c, "SELECT body, doc, lines, amount FROM memos WHERE id = 1", binary=binary)
-            check(body == "write to [redacted] or pay ****0037", body)
-            check(doc == {"a": "[redacted]", "n": "****0037"}, doc)
+            check(body == "write to [redacted] or pay ****0038", body)
+            check(doc == {"a": "[redacted]", "n": "****0038"}, doc)
             check(lines == ["plain", "call [redacted]"], lines)
             if not binary:
                 check(amount is None, amount)
@@ -216,7 +216,7 @@ def test_what_detectors_find_is_masked_in_any_column(w):
         check("heron" not in repr(c.execute("SELECT m FROM memos m WHERE id = 1").fetchall()))
         with psycopg_raises(errors.InvalidTextRepresentation) as seen:
             c.execute("SELECT 'mine@mailfort.test'::int")
-        check("mailfort" not in str(seen.error), seen)
+        check("mailfort" not in seen.error.diag.message_primary, seen.error)
 
 
 def test_what_a_function_gives_back_is_what_is_declared(w):

@@ -226,9 +226,14 @@ impl SessionScope {
                     };
                     return self.deny_after_all(question, denial, &known.policy);
                 }
-                Verdict::Allow { .. } | Verdict::Hold(_) => {
+                Verdict::Allow { obligations, .. } | Verdict::Hold(Hold { obligations, .. }) => {
+                    // What is masked says how what was prepared is to be read; limits are for what runs.
+                    let mask = obligations.mask.clone();
                     return Judged::Now(Ruling::Run {
-                        obligations: Obligations::default(),
+                        obligations: Obligations {
+                            mask,
+                            ..Obligations::default()
+                        },
                         ticket: PREPARED,
                     });
                 }

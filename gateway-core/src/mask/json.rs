@@ -26,7 +26,7 @@ pub enum Step {
 /// A part of JSON values that is masked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Where it is; never empty.
+    /// Where it is; empty: the value as a whole.
     pub path: Vec<Step>,
     /// What becomes of it.
     pub mask: Mask,

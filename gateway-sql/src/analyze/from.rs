@@ -102,9 +102,11 @@ impl Walker<'_> {
         flow: &Carries,
         rows: &mut Rows,
     ) {
+        let as_is = self.is_as_is(call);
         let mut add = |name: Option<&str>| {
+            let name = name.map(str::to_owned);
             rows.columns
-                .push(ItemColumn::derived(name.map(str::to_owned), flow.clone()));
+                .push(ItemColumn::derived_as_is(name, flow.clone(), as_is));
         };
         if !definitions.is_empty() {
             for definition in definitions {

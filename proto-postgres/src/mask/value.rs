@@ -240,7 +240,7 @@ impl ColumnMask {
 
     fn value(&self, mask: Mask, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
         if let Some(tokens) = &self.tokens {
-            return self.token(tokens, value, out);
+            return self.token(tokens, value, key, out);
         }
         match (self.class, mask) {
             (_, Mask::Null) => false,
@@ -259,12 +259,7 @@ impl ColumnMask {
                 masked
             }
             (Class::Json | Class::Jsonb, Mask::Redact | Mask::Partial | Mask::Token) => {
-                if self.binary && self.class == Class::Jsonb {
-                    out.put_u8(1);
-                }
-                out.put_u8(b'"');
-                out.extend_from_slice(REDACTED.as_bytes());
-                out.put_u8(b'"');
+                self.json(mask, value, key, out);
                 true
             }
             (class, Mask::Hash) => self.hash(class, value, key, out),
@@ -273,8 +268,32 @@ impl ColumnMask {
         }
     }
 
+    /// JSON that is masked whole: a string is masked as one, a number becomes a token or a string, and of what has parts
+    /// nothing is left.
+    fn json(&self, mask: Mask, value: &[u8], key: &MaskKey, out: &mut BytesMut) {
+        let text = if self.binary && self.class == Class::Jsonb {
+            out.put_u8(1);
+            value.strip_prefix(&[1]).unwrap_or_default()
+        } else {
+            value
+        };
+        let start = out.len();
+        let whole = json::Part {
+            path: Vec::new(),
+            mask,
+            tokens: self.tokens.clone(),
+        };
+        let plain = self.made || mask == Mask::Redact;
+        if plain || json::rewrite(text, &[whole], None, key, out).is_err() {
+            out.truncate(start);
+            out.put_u8(b'"');
+            out.extend_from_slice(REDACTED.as_bytes());
+            out.put_u8(b'"');
+        }
+    }
+
     /// A token of the same type.
-    fn token(&self, tokens: &Tokens, value: &[u8], out: &mut BytesMut) -> bool {
+    fn token(&self, tokens: &Tokens, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
         let start = out.len();
         let text = |item: &[u8], out: &mut BytesMut| {
             tokens.text(item, out);
@@ -285,18 +304,7 @@ impl ColumnMask {
             Class::TextArray { element } if self.binary => binary_array(element, value, out, text),
             Class::TextArray { .. } => text_elements(value, out, text).is_some(),
             Class::Json | Class::Jsonb => {
-                if self.binary && self.class == Class::Jsonb {
-                    out.put_u8(1);
-                }
-                out.put_u8(b'"');
-                // `tok_` and letters: nothing in it needs an escape.
-                let mut room = BytesMut::new();
-                tokens.text(value, &mut room);
-                let plain = room
-                    .iter()
-                    .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-                out.extend_from_slice(if plain { &room } else { REDACTED.as_bytes() });
-                out.put_u8(b'"');
+                self.json(Mask::Token, value, key, out);
                 true
             }
             Class::Int4 | Class::Int8 | Class::Numeric | Class::Uuid => {
