@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use gateway_core::adapter::{ConfigProblem, Connection, ProtocolAdapter, ServeError};
 use gateway_core::gateway::{Attempt, Gateway, LoginRefusal, SessionScope};
 use gateway_core::machine::{Outbound, Provider};
+use gateway_core::meaning::Meaning;
 use gateway_core::operation::{Operation, Operations};
 use gateway_core::own::OwnResource;
 use gateway_core::policy::SchemaPart;
@@ -23,6 +24,7 @@ use crate::accept::{self, Opening, Startup};
 use crate::analyzed::Analyzed;
 use crate::authenticate::{self, Offer};
 use crate::cancel::CancelKeys;
+use crate::meaning::Results;
 use crate::session::{Changed, Need, Provision, Session, Settings};
 use crate::structure::{Structure, Structures};
 use crate::tags::TagIndex;
@@ -255,14 +257,14 @@ impl ProtocolAdapter for PostgresAdapter {
         TagIndex::of(resource).map(|_| ())
     }
 
-    async fn operations(
+    async fn meaning(
         &self,
         gateway: &Arc<Gateway>,
         resource: &Arc<Resource>,
         statement: &str,
         place: Option<&str>,
         offline: bool,
-    ) -> Result<Arc<Operations>, ConfigProblem> {
+    ) -> Result<Meaning, ConfigProblem> {
         let settings = ResourceSettings::of(resource)?;
         let database = settings
             .database
@@ -287,7 +289,10 @@ impl ProtocolAdapter for PostgresAdapter {
         if let Some(why) = &analyzed.forbidden {
             return Err(ConfigProblem(format!("no policy can permit this: {why}")));
         }
-        Ok(analyzed.operations.clone())
+        Ok(Meaning {
+            operations: analyzed.operations.clone(),
+            lineage: Some(Arc::new(Results { analyzed, structure })),
+        })
     }
 
     async fn serve(self: Arc<Self>, mut connection: Connection) -> Result<(), ServeError> {
