@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks that what the analysis says a statement reads holds all that the server's own plan reads.
 
-    run.py --analyze PATH [--regress DIR] [--only NAME...] [--seconds N] [--queries N] [--seed S]
+    run.py --analyze PATH [--regress DIR] [--only NAME...] [--seconds N] [--queries N] [--seed S] [--rounds N] [--show]
 
 For each SELECT, INSERT, UPDATE, DELETE and MERGE of PostgreSQL's regression files (see tests/regression), of own.sql beside
 this file, and of the canaries' generator, the server is asked for its plan (`EXPLAIN (VERBOSE, FORMAT JSON)`), and every
@@ -41,11 +41,19 @@ CONTEXT = """SELECT pg_catalog.json_build_object('path', pg_catalog.current_sche
   'views', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
   AND c.relkind OPERATOR(pg_catalog.=) 'v'))::pg_catalog.text"""
 
+# What row policies read: they run without being asked for, as their owner put them there.
+POLICIES = """SELECT pg_catalog.json_agg(DISTINCT pg_catalog.jsonb_build_array(n.nspname, c.relname, a.attname)) FROM pg_catalog.pg_depend d
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.refobjid JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.=) d.refobjsubid
+  WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass
+  AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"""
+
 
 class Analyzer:
     """The analysis in a process of its own."""
 
-    def __init__(self, binary):
+    def __init__(self, binary, rounds=0):
+        self.rounds, self.times = rounds, []
         self.query = subprocess.run([binary, "query"], text=True, capture_output=True, check=True).stdout
         self.process = subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -67,7 +75,7 @@ class Session:
             raise SystemExit(self.pg.error_message)
         self.pg.notice_handler = None
         self.analyzer, self.tally, self.stale, self.context = analyzer, tally, True, None
-        self.columns, self.parents = {}, {}
+        self.columns, self.parents, self.policies = {}, {}, set()
         self.run("SET statement_timeout = '20s'")
 
     def run(self, sql, data=None):
@@ -101,7 +109,7 @@ class Session:
             if value is None:
                 break
         if value is not None:
-            value = value.get_value(0, 0).decode("utf-8", "replace") if value.ntuples else None
+            value = (value.get_value(0, 0) or b"").decode("utf-8", "replace") if value.ntuples else None
         self.run("ROLLBACK TO superset_; RELEASE superset_" if inside else "ROLLBACK")
         return value
 
@@ -113,6 +121,7 @@ class Session:
             if document is None:
                 return False
             self.analyzer.tell(catalog=document)
+            self.policies = {tuple(part for part in item if part) for item in json.loads(self.within(POLICIES) or "[]")}
             relations = json.loads(document)["relations"]
             names = {r["oid"]: (r["schema"], r["name"]) for r in relations}
             self.columns = {names[r["oid"]]: [c["name"] for c in r["columns"]] for r in relations}
@@ -125,7 +134,16 @@ class Session:
 
     def plan(self, sql):
         text = self.within(f"SET LOCAL client_encoding = 'UTF8'", f"EXPLAIN (VERBOSE, FORMAT JSON, COSTS OFF) {sql}")
-        return json.loads(text) if text else None
+        try:
+            return json.loads(text or "null")
+        except ValueError:  # several statements, of which the last one's answer came
+            return None
+
+    def of_policy(self, item):
+        """Whether a row policy reads it: a column, itself or as the same of a parent; or a relation of which it reads some."""
+        family = [item[:2], *self.ancestors(item[:2])]
+        return any((*relation, *item[2:]) in self.policies or (len(item) == 2 and any(p[:2] == relation for p in self.policies))
+                   for relation in family)
 
     def unaliased(self, sql, schema, relation, column):
         """The column behind a name of `FROM relation AS alias (names)`, which plans show in its place."""
@@ -161,10 +179,13 @@ class Session:
 
     def compare(self, sql, plans):
         temp = self.context["temp"] or {}
-        said = self.analyzer.ask(sql=sql, search_path=self.context["path"], temp=temp)
+        asked = {"sql": sql, "search_path": self.context["path"], "temp": temp}
+        said = self.analyzer.ask(**asked)
         if len(said) != 1:
             return "not one statement", ()
         said = said[0]
+        if self.analyzer.rounds and not said["unresolved"]:
+            self.analyzer.times.append(self.analyzer.ask(rounds=self.analyzer.rounds, **asked)["nanoseconds"])
         if said["forbidden"]:
             return "forbidden", ()
         if said["unknown"] or said["unresolved"] or said["syntax_error"]:
@@ -204,13 +225,19 @@ class Session:
                     missing.add(column)
             elif column in reads or (column[0].startswith("pg_temp") and is_temp):
                 continue
-            elif column in beneath:
+            elif any((*relation, column[2]) in beneath for relation in (column[:2], *self.ancestors(column[:2]))):
                 by_view = True
             elif column[:2] not in missing:
                 missing.add(column)
+        by_policy = {item for item in missing if self.of_policy(item)}
+        if by_policy == missing and missing:
+            return "row policies", ()
+        missing -= by_policy
         if missing and said["opaque"]:
             return "opaque", ()
         if missing:
+            if self.tally.show:
+                print(json.dumps({"plans": plans, "said": said}, indent=1))
             return "missing", sorted(missing)
         return ("beneath a view" if by_view else "covered"), ()
 
@@ -232,7 +259,8 @@ class Session:
 class Tally:
     """What came of each file's statements."""
 
-    def __init__(self, allowed):
+    def __init__(self, allowed, show=False):
+        self.show = show
         self.counts, self.allowed, self.used, self.failed = collections.defaultdict(collections.Counter), allowed, set(), 0
 
     def __call__(self, of, verdict, sql, missing):
@@ -281,6 +309,21 @@ def play_file(session, text, of, folder, reconnect, until):
     return session
 
 
+def speed(times):
+    """What a first analysis costs, beside the parser that is a part of it. Of each statement the least time counts."""
+    def of(values):
+        values = sorted(values)
+        return values[len(values) // 2], values[int(len(values) * 0.95)]
+
+    print(f"{len(times)} analyses, the least time of each:")
+    for what, label in [("parser", "libpg_query's parser alone"), ("parse", "pg_query::parse"), ("analyze", "gateway_sql::analyze")]:
+        median, most = of([t[what] for t in times])
+        print(f"    {label:28} median {median / 1000:8.1f} us   p95 {most / 1000:8.1f} us")
+    for what, label in [("parse", "analyze / parse"), ("parser", "analyze / parser alone")]:
+        median, most = of([t["analyze"] / max(t[what], 1) for t in times])
+        print(f"    {label:28} median {median:8.2f}      p95 {most:8.2f}")
+
+
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--analyze", required=True, help="the binary `analyze` of gateway-testkit")
@@ -289,6 +332,8 @@ def main():
     ask.add_argument("--seconds", type=float, default=600, help="the most that one file may take")
     ask.add_argument("--queries", type=int, default=2000, help="how many generated ones")
     ask.add_argument("--seed", type=int, default=1)
+    ask.add_argument("--show", action="store_true", help="print the plans in which something is that is missing")
+    ask.add_argument("--rounds", type=int, default=0, help="measure each analysis so often, beside the parser")
     args = ask.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     programs = pathlib.Path(subprocess.run(["pg_config", "--bindir"], text=True, capture_output=True).stdout.strip())
@@ -296,7 +341,7 @@ def main():
     scratch.chmod(0o755)
     if os.geteuid() == 0:
         shutil.chown(scratch, "postgres")
-    tally, analyzer = Tally(allowed()), Analyzer(args.analyze)
+    tally, analyzer = Tally(allowed(), args.show), Analyzer(args.analyze, args.rounds)
     cluster = regression.Cluster(programs, scratch / "direct")
     regress = pathlib.Path(args.regress).resolve() if args.regress else None
     try:
@@ -349,6 +394,8 @@ def main():
     for what, n in total.most_common():
         share = "" if what in ("not planned", "no context") else f" ({100 * n / max(judged, 1):.1f} %)"
         print(f"    {n:6} {what}{share}")
+    if analyzer.times:
+        speed(analyzer.times)
     unused = [k for k in tally.allowed if k not in tally.used]
     if unused and regress and not args.only:
         print("in allowed.txt, and not met:", *(" | ".join(k) for k in unused), sep="\n    ")
