@@ -37,10 +37,13 @@ CONTEXT = """SELECT pg_catalog.json_build_object('path', pg_catalog.current_sche
   SELECT coalesce(pg_catalog.json_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_catalog.pg_attribute a
   WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped))
   FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
-  AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v,p,m,f,S}'::pg_catalog."char"[])),
+  AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,m,f,S}'::pg_catalog."char"[])),
   'views', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
   AND c.relkind OPERATOR(pg_catalog.=) 'v'))::pg_catalog.text"""
 
+# Asked with no path, so that every name in them is qualified.
+VIEWS = """SELECT pg_catalog.json_agg(pg_catalog.concat('CREATE TEMP VIEW ', pg_catalog.quote_ident(c.relname), ' AS ', pg_catalog.pg_get_viewdef(c.oid)) ORDER BY c.oid)
+  FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND c.relkind OPERATOR(pg_catalog.=) 'v'"""
 # What row policies read: they run without being asked for, as their owner put them there.
 POLICIES = """SELECT pg_catalog.json_agg(DISTINCT pg_catalog.jsonb_build_array(n.nspname, c.relname, a.attname)) FROM pg_catalog.pg_depend d
   JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.refobjid JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
@@ -76,6 +79,7 @@ class Session:
         self.pg.notice_handler = None
         self.analyzer, self.tally, self.stale, self.context = analyzer, tally, True, None
         self.columns, self.parents, self.policies = {}, {}, set()
+        self.before = []
         self.run("SET statement_timeout = '20s'")
 
     def run(self, sql, data=None):
@@ -129,6 +133,8 @@ class Session:
         if context is None:
             return False
         self.context = json.loads(context)
+        views = self.context["views"] and self.within("SET LOCAL search_path = pg_catalog", VIEWS)
+        self.before = json.loads(views or "[]")
         self.stale = False
         return True
 
@@ -179,7 +185,7 @@ class Session:
 
     def compare(self, sql, plans):
         temp = self.context["temp"] or {}
-        asked = {"sql": sql, "search_path": self.context["path"], "temp": temp}
+        asked = {"sql": sql, "search_path": self.context["path"], "temp": temp, "before": self.before}
         said = self.analyzer.ask(**asked)
         if len(said) != 1:
             return "not one statement", ()
@@ -194,8 +200,6 @@ class Session:
         reads = {("pg_temp", *rest) if schema.startswith("pg_temp") else (schema, *rest) for schema, *rest in reads}
         tables = set(map(tuple, said["tables"])) | {read[:2] for read in reads}
         is_temp = ["temp", "resource"] in said["operations"]
-        if is_temp and self.context["views"]:
-            return "temporary view", ()  # what is beneath it, the session knows that made it
 
         def whole_row(schema, name):
             """Of a child that is read as its parent, the parent's columns alone come out."""

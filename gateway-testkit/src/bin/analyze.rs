@@ -3,7 +3,7 @@
 //! ```text
 //! {"catalog": "the document that gateway_sql::catalog_query() gave"}      becomes the structure from here on
 //! {"sql": "SELECT ...", "search_path": ["pg_catalog", "public"],
-//!  "temp": {"t": ["a", "b"]}}                                            one line of JSON comes back for each
+//!  "temp": {"t": ["a", "b"]}, "before": ["CREATE TEMP VIEW ..."]}         one line of JSON comes back for each
 //! ```
 //!
 //! `analyze query` prints the query for the document. A statement with `"rounds": N` is analysed N times: its `nanoseconds`
@@ -20,7 +20,8 @@ use std::io::{BufRead as _, Write as _};
 use std::time::{Duration, Instant};
 
 use gateway_sql::{
-    Action, Analysis, Catalog, ColumnId, Object, RelationKind, SessionState, StatementAnalysis, TempRelation,
+    Action, Analysis, Catalog, ColumnId, Effect, Object, RelationKind, SessionState, StatementAnalysis,
+    TempRelation,
 };
 use serde_json::{Value, json};
 
@@ -42,7 +43,7 @@ fn main() {
             continue;
         }
         let sql = asked.get("sql").and_then(Value::as_str).expect("`sql`");
-        let session = session(&asked);
+        let session = session(&asked, &catalog);
         let mut answer = said(&gateway_sql::analyze(sql, &catalog, &session), &catalog);
         if let Some(rounds) = asked.get("rounds").and_then(Value::as_u64) {
             answer = json!({"said": answer, "nanoseconds": times(sql, &catalog, &session, rounds)});
@@ -53,7 +54,7 @@ fn main() {
     }
 }
 
-fn session(asked: &Value) -> SessionState {
+fn session(asked: &Value, catalog: &Catalog) -> SessionState {
     let texts = |value: &Value| -> Vec<String> {
         let list = value.as_array().into_iter().flatten();
         list.filter_map(Value::as_str).map(str::to_owned).collect()
@@ -66,6 +67,14 @@ fn session(asked: &Value) -> SessionState {
         let columns = texts(columns);
         let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
         session.temp.insert(name.clone(), TempRelation::table(&columns));
+    }
+    for sql in asked.get("before").map(texts).unwrap_or_default() {
+        let made = gateway_sql::analyze(&sql, catalog, &session);
+        for effect in made.statements.iter().flat_map(|statement| &statement.effects) {
+            if let Effect::TempCreated { name, relation } = effect {
+                session.temp_made(name, relation.clone());
+            }
+        }
     }
     session
 }
