@@ -516,3 +516,25 @@ fn a_temporary_table_that_becomes_a_child_brings_what_its_rows_carry() {
         "{carries:?}"
     );
 }
+
+#[test]
+fn a_function_written_as_a_column_is_called_also_inside_of_a_field_written_as_a_function() {
+    let mut builder = Catalog::builder();
+    builder.table("public", "plain", &["id", "note"]);
+    builder.function("public", "peek", 1);
+    let catalog = builder.build();
+    for sql in [
+        "SELECT p.peek FROM plain p",
+        "SELECT note(p.peek) FROM plain p",
+        "SELECT (note(p.peek)) FROM plain p",
+    ] {
+        let asked = describe(&analyze(sql, &catalog, &SessionState::default()));
+        assert!(asked.contains("call public.peek"), "{sql}: {asked}");
+    }
+    let asked = describe(&analyze(
+        "SELECT note(p) FROM plain p",
+        &catalog,
+        &SessionState::default(),
+    ));
+    assert_eq!(asked, "read public.plain.note");
+}
