@@ -68,7 +68,10 @@ class Postgres:
         self.own(self.bin / "pg_ctl", "-D", data, "-l", self.dir / "server.log", "-w", "start")
         env = client_env(self.port, "bench", PASSWORD)
         for argv in (["createdb", "bench"], ["pgbench", "-i", "-q", "-s", str(self.scale), "bench"],
-                     ["psql", "-qc", "CREATE UNLOGGED TABLE copied (LIKE pgbench_accounts)"]):
+                     ["psql", "-qc", "CREATE UNLOGGED TABLE copied (LIKE pgbench_accounts)"],
+                     ["psql", "-qc", "CREATE TABLE people AS SELECT n AS id, 'person.' || n || '@example.test' AS email, "
+                      "'Person ' || n AS name, jsonb_build_object('mail', 'p' || n || '@example.test', 'n', n) AS doc "
+                      f"FROM generate_series(1, {self.scale * 100_000}) n; VACUUM ANALYZE people"]):
             subprocess.run(argv, env=env, check=True, capture_output=True)
 
     def stop(self):
@@ -161,7 +164,7 @@ class Middle:
         process = self.start("pgbouncer", argv, port)
         return Way("pgbouncer", port, "bench", PASSWORD, process)
 
-    def gateway(self, binary, name="gateway", audit=""):
+    def gateway(self, binary, name="gateway", audit="", tags=""):
         folder = self.folder / name
         (folder / "policies").mkdir(parents=True)
         (folder / "policies" / "bench.cedar").write_text(POLICY)
@@ -180,7 +183,7 @@ protocol = "postgres"
 address = "127.0.0.1:{self.target}"
 tls = "disable"
 credential = {{ kind = "static", username = "bench", password = {{ file = "target-password" }} }}
-""")
+{tags}""")
         clean = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
         process = self.start(name, [binary, "serve", "--config", config], port, env=clean)
         made = subprocess.run([binary, "token", "create", "--subject", "alice", "--ttl", "24h", "--config", config],

@@ -3,7 +3,7 @@
 
     make bench ARGS=--quick                       one short round, to see that it works; its numbers say little
     make bench ARGS="--rounds 5 --seconds 10"     what docs/performance.md was made with, by --write docs/performance.md
-    make bench ARGS="--only select,tpcb"          some of: select, tpcb, rows, copy, connect, idle
+    make bench ARGS="--only select,tpcb"          some of: select, tpcb, rows, copy, masked, connect, idle
 
 All on one machine, so clients, the process in the middle and the server share its processors. Within a round the ways
 follow each other in an order that rotates from round to round, so that whatever else the machine does falls on all of
@@ -12,7 +12,7 @@ them. `cpu us` is the processor time (user and system) of the process in the mid
 import argparse, datetime, os, pathlib, platform, re, shutil, signal, socket, statistics, struct, subprocess, sys, tempfile, time
 import rig
 
-PARTS = ["select", "tpcb", "rows", "copy", "connect", "idle"]
+PARTS = ["select", "tpcb", "rows", "copy", "masked", "connect", "idle"]
 MODES, CLIENTS = ["simple", "extended", "prepared"], [1, 8, 32]
 IDLE = 1000
 
@@ -106,9 +106,24 @@ def spread(values, digits=0):
     return middle if len(values) == 1 else f"{middle} [{min(values):,.{digits}f}..{max(values):,.{digits}f}]"
 
 
+# What the gateway of the part `masked` hides: each case reads one of these columns.
+MASKED = """
+[[resource.tag]]
+tag = "pii.email"
+columns = ["public.people.email"]
+mask = "partial"
+[[resource.tag]]
+tag = "pii.doc"
+columns = ["public.people.doc$.mail"]
+mask = "redact"
+"""
+
+
 def measure(args, ways, tables):
     """One round's measurements: (table, case, ways, function)."""
-    plain = [w for w in ways if w.name != "gateway, batched"]
+    masking = [w for w in ways if w.name in ("direct", "forwarder", "gateway, masks")]
+    plain = [w for w in ways if w.name not in ("gateway, batched", "gateway, masks")]
+    ways = [w for w in ways if w.name != "gateway, masks"]
     if "select" in args.only:
         for mode in MODES:
             for clients in CLIENTS:
@@ -123,6 +138,10 @@ def measure(args, ways, tables):
         table = f"{args.folder}/accounts.copy"
         yield ("rows", "COPY out", plain, lambda way: psql(way, args.scale, "COPY pgbench_accounts TO STDOUT"))
         yield ("rows", "COPY in", plain, lambda way: psql(way, args.scale, rf"\copy copied from '{table}'"))
+    if "masked" in args.only:
+        for case, columns in [("one masked text", "id, email, name"), ("no masked column", "id, name"), ("a path in jsonb", "id, doc")]:
+            yield ("masked", case, masking, lambda way, c=columns: psql(way, args.scale, f"SELECT {c} FROM people"))
+        yield ("masked", "one masked text, COPY", masking, lambda way: psql(way, args.scale, "COPY people (id, email, name) TO STDOUT"))
     if "connect" in args.only:
         yield ("connect", "1 client", plain, lambda way: pgbench(way, args.seconds, "-S", "-C", "-c", 1))
 
@@ -156,6 +175,8 @@ def main():
                     middle.gateway(binary)]
             if "tpcb" in args.only:
                 ways.append(middle.gateway(binary, "gateway, batched", '[audit]\nmode = "batched"\n'))
+            if "masked" in args.only:
+                ways.append(middle.gateway(binary, "gateway, masks", tags=MASKED))
             ways = [way for way in ways if way]
             with open(folder / "accounts.copy", "w") as copy:
                 subprocess.run(["psql", "-Xqc", "COPY pgbench_accounts TO STDOUT"], env=direct.env, stdout=copy, check=True)
@@ -170,6 +191,7 @@ def run(args, ways):
         "select": Table("pgbench -S (mode, clients)", "tx/s", "cpu us a transaction"),
         "tpcb": Table("pgbench TPC-B, fsync on (mode, clients)", "tx/s", "cpu us a transaction"),
         "rows": Table("Rows", "rows/s", "cpu us for 1,000 rows"),
+        "masked": Table("Rows of which something is masked", "rows/s", "cpu us for 1,000 rows"),
         "connect": Table("A new connection for each transaction (SCRAM to the server)", "connections/s", "cpu us a connection"),
     }
     model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())

@@ -101,6 +101,7 @@ pub mod adapter;
 pub mod audit;
 mod buffers;
 pub mod credentials;
+pub mod detect;
 pub mod embed;
 pub mod gateway;
 pub mod limits;

@@ -61,6 +61,9 @@ pub struct ResultColumn {
     /// The mask that it gets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask: Option<Mask>,
+    /// Whether parts of its values are masked by themselves.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub parts: bool,
 }
 
 impl std::fmt::Display for ResultColumn {
@@ -77,6 +80,7 @@ impl std::fmt::Display for ResultColumn {
         }
         match self.mask {
             Some(mask) => write!(f, "; masked ({})", format!("{mask:?}").to_lowercase()),
+            None if self.parts => f.write_str("; parts of it masked"),
             None => Ok(()),
         }
     }
@@ -95,6 +99,7 @@ mod tests {
             as_is: false,
             tags: vec!["pii.email".to_owned()],
             mask: Some(Mask::Redact),
+            parts: false,
         };
         let text = column.to_string();
         assert_eq!(
@@ -107,6 +112,13 @@ mod tests {
             column.to_string(),
             "x: public.a.b or public.a.c as it is; tagged pii.email"
         );
+        column.parts = true;
+        assert!(
+            column
+                .to_string()
+                .ends_with("; tagged pii.email; parts of it masked")
+        );
+        column.parts = false;
         column.carries.clear();
         column.tags.clear();
         assert_eq!(column.to_string(), "x: carries no value");

@@ -31,15 +31,16 @@ impl Lineage for Results {
         let mut results = Vec::new();
         for (at, statement) in self.analyzed.statements.iter().enumerate() {
             let masks = plan.as_ref().and_then(|plan| plan.of_statement(at));
-            let mask = |column: usize| masks?.0.get(column)?.map(|column| column.mask);
             for (place, output) in statement.outputs.iter().enumerate() {
+                let plan = masks.and_then(|masks| masks.masks.get(place)?.as_ref());
                 results.push(ResultColumn {
                     statement: at.saturating_add(1),
                     name: output.name.clone(),
                     carries: output.carries.iter().map(ToString::to_string).collect(),
                     as_is: output.as_is,
                     tags: self.tags(&output.carries),
-                    mask: mask(place),
+                    mask: plan.and_then(|plan| plan.whole),
+                    parts: plan.is_some_and(|plan| !plan.parts.is_empty()),
                 });
             }
             if statement.open_result {
@@ -51,6 +52,7 @@ impl Lineage for Results {
                     as_is: false,
                     tags: self.tags(&statement.reads),
                     mask: None,
+                    parts: false,
                 });
             }
         }

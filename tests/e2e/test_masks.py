@@ -29,6 +29,11 @@ def shows_nothing(c, text):
         clean(str(error))
 
 
+def copied(c, text):
+    with c.cursor().copy(text) as copy:
+        return b"".join(bytes(block) for block in copy)
+
+
 def test_values_are_masked_by_their_tags(w):
     with w.connect("reader") as c:
         row = c.execute("SELECT id, name, email, phone, ssn, card, notes, born FROM customers WHERE id = 1").fetchone()
@@ -207,10 +212,6 @@ def test_several_statements_have_each_their_own_masks(w):
 
 
 def test_copy_to_stdout_is_masked(w):
-    def copied(c, text):
-        with c.cursor().copy(text) as copy:
-            return b"".join(bytes(block) for block in copy)
-
     with w.connect("reader") as c:
         text = copied(c, "COPY customers (id, email, ssn, name, born) TO STDOUT")
         first = text.split(b"\n")[0].split(b"\t")

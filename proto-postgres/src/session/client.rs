@@ -10,6 +10,7 @@ use gateway_core::machine::{Fault, Outbound, Parsed};
 use super::names::{Portal, Space};
 use super::pending::{Expect, Pending};
 use super::{Copy, Improper, Message, Session, Wrong, encode_into};
+use crate::mask::reveal::revealed_bind;
 use crate::structure::CHECK_EVERY;
 use crate::wire::frame::{self, HEADER_LEN, SMALL_MESSAGE_LIMIT};
 use crate::wire::frontend::{self, Bind, FunctionCall, Target};
@@ -409,6 +410,12 @@ impl Session {
             return Ok(Parsed::Inspect { consumed, message });
         }
         self.bound(&portal, prepared.analyzed.clone(), parameters);
+        if !prepared.hidden.is_empty()
+            && let Some(frame) = revealed_bind(bind, &prepared.analyzed.tokens, &prepared.hidden)
+        {
+            Self::forward(&frame, out);
+            return Ok(Parsed::Consumed(consumed));
+        }
         Ok(Parsed::Forward(consumed))
     }
 
