@@ -12,7 +12,7 @@ VENV = $(or $(GATEWAY_VENV),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gateway-venv)
 # GATEWAY_VENV is the set-up's word, and no key of the gateway's configuration.
 CLEAN_ENV = env -u GATEWAY_VENV
 
-.PHONY: help demo test lint bench docs fuzz cases prove-cases regression
+.PHONY: help demo test lint bench docs fuzz cases prove-cases regression superset
 
 help:
 	@echo 'make demo [ARGS=--script]  the gateway in front of a private PostgreSQL, with sample policies'
@@ -21,6 +21,7 @@ help:
 	@echo 'make cases [ARGS=...]      only the cases, through the gateway'
 	@echo 'make prove-cases           the cases on the bare server: the attacks are real, the rest works'
 	@echo 'make regression [ARGS=--regress DIR]  PostgreSQL'\''s own regression files, bare and through the gateway'
+	@echo 'make superset [ARGS=--regress DIR]  what the analysis says is read holds what the server'\''s plans read'
 	@echo 'make bench [ARGS=--quick]  direct, a plain forwarder, pgbouncer and the gateway, measured in one run'
 	@echo 'make docs                  the book: built where mdbook is installed, else its links are checked'
 	@echo 'make fuzz [ARGS=SECONDS]   each fuzz target for a while (needs a nightly toolchain and cargo-fuzz)'
@@ -55,9 +56,15 @@ regression:
 	cargo build --profile ci --workspace
 	$(CLEAN_ENV) '$(VENV)/bin/python' tests/regression/run.py --gateway '$(BINARY)' $(ARGS)
 
+superset:
+	scripts/setup.sh test
+	cargo build --profile ci --workspace
+	$(CLEAN_ENV) '$(VENV)/bin/python' tests/superset/run.py --analyze '$(CARGO_TARGET_DIR)/ci/analyze' $(ARGS)
+
 bench:
-	scripts/setup.sh demo
+	scripts/setup.sh test
 	$(CLEAN_ENV) python3 bench/run.py $(ARGS)
+	$(CLEAN_ENV) '$(VENV)/bin/python' bench/analysis.py --analyze '$(CARGO_TARGET_DIR)/release/analyze'
 
 docs:
 	python3 scripts/check-docs.py

@@ -91,6 +91,8 @@ if [[ -f ../shared/cases/postgres/rig.py ]]; then
     stage tests "cases: postgres, the shared sample" "$python" ../shared/cases/postgres/rig.py --gateway "$gateway" \
         --expect allow deny mask
 fi
+stage tests "reads hold what the server's plans read" "$python" tests/superset/run.py \
+    --analyze "$CARGO_TARGET_DIR/ci/analyze" --queries 400 --only own generated
 stage tests "canaries behind the masks" "$python" tests/canary/run.py --gateway "$gateway" --queries 200
 
 printf '\n==== all stages\n'

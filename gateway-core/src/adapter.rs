@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::gateway::Gateway;
-use crate::operation::Operations;
+use crate::meaning::Meaning;
 use crate::policy::SchemaPart;
 use crate::resource::Resource;
 use crate::tls::{ServerTls, TlsRequire};
@@ -32,17 +32,17 @@ pub trait ProtocolAdapter: Send + Sync {
     /// Checks what only the adapter understands of a resource. Unknown keys are errors.
     fn check_resource(&self, resource: &Resource) -> Result<(), ConfigProblem>;
 
-    /// What `statement` would ask of policy on `resource`, for `policy explain` and `policy test`. `place` is where
-    /// in the resource the session would be (a database, a target login), where the protocol has such; `offline`:
-    /// without asking the target.
-    async fn operations(
+    /// What `statement` would ask of policy on `resource`, and what its results would carry, for `policy explain` and
+    /// `policy test`. `place` is where in the resource the session would be (a database, a target login), where the
+    /// protocol has such; `offline`: without asking the target.
+    async fn meaning(
         &self,
         gateway: &Arc<Gateway>,
         resource: &Arc<Resource>,
         statement: &str,
         place: Option<&str>,
         offline: bool,
-    ) -> Result<Arc<Operations>, ConfigProblem>;
+    ) -> Result<Meaning, ConfigProblem>;
 
     /// Serves one connection to its end.
     async fn serve(self: Arc<Self>, connection: Connection) -> Result<(), ServeError>;

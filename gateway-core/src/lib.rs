@@ -108,6 +108,7 @@ pub mod limits;
 pub mod listener;
 pub mod machine;
 pub mod mask;
+pub mod meaning;
 pub mod operation;
 pub mod own;
 pub mod policy;

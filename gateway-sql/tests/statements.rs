@@ -469,3 +469,72 @@ fn a_parent_carries_what_other_parents_say_of_its_children() {
         "{reads:?}"
     );
 }
+
+#[test]
+fn a_temporary_table_that_becomes_a_child_brings_what_its_rows_carry() {
+    let mut session = session();
+    let made = analyze(
+        "CREATE TEMP TABLE kept AS SELECT id, email AS note FROM customers",
+        &catalog(),
+        &session,
+    );
+    for effect in &made.statements[0].effects {
+        if let gateway_sql::Effect::TempCreated { name, relation } = effect {
+            session.temp_made(name, relation.clone());
+        }
+    }
+    for name in ["gather", "parts"] {
+        session
+            .temp
+            .insert(name.to_owned(), gateway_sql::TempRelation::table(&["id", "note"]));
+    }
+    for (sql, parent) in [
+        ("ALTER TABLE kept INHERIT gather", Some("gather")),
+        ("ALTER TABLE parts ATTACH PARTITION kept DEFAULT", Some("parts")),
+        ("ALTER TABLE kept INHERIT public.orders_log", None),
+    ] {
+        let analysis = analyze(sql, &catalog(), &session);
+        let statement = &analysis.statements[0];
+        assert!(
+            statement.reads.iter().any(|column| column.column == "email"),
+            "{sql}"
+        );
+        let written = statement.effects.iter().find_map(|effect| match effect {
+            gateway_sql::Effect::TempWritten { name, carries } => Some((name.as_str(), carries)),
+            _ => None,
+        });
+        assert_eq!(written.map(|(name, _)| name), parent, "{sql}");
+        if let Some((_, carries)) = written {
+            assert!(carries.iter().any(|column| column.column == "email"), "{sql}");
+        }
+    }
+    let together = "ALTER TABLE kept INHERIT gather; SELECT note FROM gather";
+    let analysis = analyze(together, &catalog(), &session);
+    let carries = &analysis.statements[1].outputs[0].carries;
+    assert!(
+        carries.iter().any(|column| column.column == "email"),
+        "{carries:?}"
+    );
+}
+
+#[test]
+fn a_function_written_as_a_column_is_called_also_inside_of_a_field_written_as_a_function() {
+    let mut builder = Catalog::builder();
+    builder.table("public", "plain", &["id", "note"]);
+    builder.function("public", "peek", 1);
+    let catalog = builder.build();
+    for sql in [
+        "SELECT p.peek FROM plain p",
+        "SELECT note(p.peek) FROM plain p",
+        "SELECT (note(p.peek)) FROM plain p",
+    ] {
+        let asked = describe(&analyze(sql, &catalog, &SessionState::default()));
+        assert!(asked.contains("call public.peek"), "{sql}: {asked}");
+    }
+    let asked = describe(&analyze(
+        "SELECT note(p) FROM plain p",
+        &catalog,
+        &SessionState::default(),
+    ));
+    assert_eq!(asked, "read public.plain.note");
+}

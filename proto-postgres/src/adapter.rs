@@ -10,6 +10,7 @@ use gateway_core::adapter::{ConfigProblem, Connection, ProtocolAdapter, ServeErr
 use gateway_core::gateway::{Attempt, Gateway, LoginRefusal, SessionScope};
 use gateway_core::machine::{Outbound, Provider};
 use gateway_core::mask::MaskKey;
+use gateway_core::meaning::Meaning;
 use gateway_core::operation::{Operation, Operations};
 use gateway_core::own::OwnResource;
 use gateway_core::policy::SchemaPart;
@@ -25,6 +26,7 @@ use crate::accept::{self, Opening, Startup};
 use crate::analyzed::Analyzed;
 use crate::authenticate::{self, Offer};
 use crate::cancel::CancelKeys;
+use crate::meaning::Results;
 use crate::session::{Changed, Need, Provision, Session, Settings};
 use crate::structure::{Structure, Structures};
 use crate::tags::TagIndex;
@@ -257,14 +259,14 @@ impl ProtocolAdapter for PostgresAdapter {
         TagIndex::of(resource).map(|_| ())
     }
 
-    async fn operations(
+    async fn meaning(
         &self,
         gateway: &Arc<Gateway>,
         resource: &Arc<Resource>,
         statement: &str,
         place: Option<&str>,
         offline: bool,
-    ) -> Result<Arc<Operations>, ConfigProblem> {
+    ) -> Result<Meaning, ConfigProblem> {
         let settings = ResourceSettings::of(resource)?;
         let database = settings
             .database
@@ -289,7 +291,10 @@ impl ProtocolAdapter for PostgresAdapter {
         if let Some(why) = &analyzed.forbidden {
             return Err(ConfigProblem(format!("no policy can permit this: {why}")));
         }
-        Ok(analyzed.operations.clone())
+        Ok(Meaning {
+            operations: analyzed.operations.clone(),
+            lineage: Some(Arc::new(Results { analyzed, structure })),
+        })
     }
 
     async fn serve(self: Arc<Self>, mut connection: Connection) -> Result<(), ServeError> {

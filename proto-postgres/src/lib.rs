@@ -23,6 +23,7 @@ mod cancel;
 mod inspect;
 pub mod login;
 pub mod mask;
+mod meaning;
 mod rewrite;
 pub mod session;
 pub mod structure;

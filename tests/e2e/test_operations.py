@@ -328,6 +328,28 @@ def test_policy_explain_names_the_rule_or_what_is_missing(w):
         check(needs in explain(sql), sql, explain(sql))
 
 
+def test_policy_explain_tells_what_each_column_of_the_result_carries(w):
+    def explain(sql, *more):
+        return w.cli("policy", "explain", "--as", "alice@corp.test", "--group", "readers", "--resource", "orders-db",
+                     "--database", w.database, *more, sql).stdout
+
+    sql = "SELECT id, email AS x, left(email, 4) AS y, count(ssn) AS n FROM customers GROUP BY id, email"
+    told = explain(sql)
+    lines = dict(line.strip().split(": ", 1) for line in told.split("\nresult\n")[1].splitlines())
+    check(list(lines) == ["id", "x", "y", "n"] and "tagged" not in lines["id"] and lines["n"] == "carries no value", told)
+    check(lines["x"].endswith("as it is; tagged pii.email; masked (partial)"), told)
+    check(lines["y"].startswith("made of ") and lines["y"].endswith("; tagged pii.email; masked (redact)"), told)
+    found = json.loads(explain(sql, "--output", "json"))
+    x = found["results"][1]
+    check(x["name"] == "x" and "public.customers.email" in x["carries"] and x["as_is"] and x["mask"] == "partial", found)
+    check("mask" not in found["results"][0] and found["verdict"] == "allow", found)
+    # What is told is what a session does.
+    with w.connect("reader") as c:
+        row = c.execute(sql + " ORDER BY id LIMIT 1").fetchone()
+        check(row[1] == "****test" and row[2] == "[redacted]" and row[3] == 1, row)
+    check("result" not in explain("UPDATE orders SET status = 'x' WHERE id = 1"), "a statement without a result")
+
+
 def test_policy_test_runs_expectations(w):
     tests = w.scratch / "expect.yaml"
     text = """

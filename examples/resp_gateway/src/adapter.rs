@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use gateway_core::adapter::{ConfigProblem, Connection, ProtocolAdapter, ServeError};
 use gateway_core::gateway::{Attempt, Gateway, LoginRefusal, SessionScope};
 use gateway_core::machine::{NothingNeeded, Outbound};
-use gateway_core::operation::Operations;
+use gateway_core::meaning::Meaning;
 use gateway_core::policy::SchemaPart;
 use gateway_core::relay::{Leftover, Relay};
 use gateway_core::resource::Resource;
@@ -269,19 +269,19 @@ impl ProtocolAdapter for RespAdapter {
         }
     }
 
-    async fn operations(
+    async fn meaning(
         &self,
         _: &Arc<Gateway>,
         resource: &Arc<Resource>,
         statement: &str,
         _: Option<&str>,
         _: bool,
-    ) -> Result<Arc<Operations>, ConfigProblem> {
+    ) -> Result<Meaning, ConfigProblem> {
         let words =
             commands::words(statement).ok_or_else(|| ConfigProblem("this is no command".to_owned()))?;
         let arguments: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
         match commands::look_up(&resource.name, &arguments).asked {
-            Ok(question) => Ok(question.operations),
+            Ok(question) => Ok(question.operations.into()),
             Err(denial) => Err(ConfigProblem(format!(
                 "no policy can permit this: {}",
                 denial.hint

@@ -11,6 +11,7 @@ use gateway_core::audit::{AuditError, AuditSink, Event, Receipt};
 use gateway_core::credentials::StaticCredentials;
 use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::mask::MaskKey;
+use gateway_core::meaning::Meaning;
 use gateway_core::operation::{Operation, Operations};
 use gateway_core::own::GATEWAY;
 use gateway_core::policy::{PolicyEngine, run_tests};
@@ -60,8 +61,8 @@ async fn test(config: Config, file: &Path, offline: bool) -> anyhow::Result<Exit
     let report = tokio::task::spawn_blocking(move || {
         let statements = |resource: &str, statement: &str| {
             runtime
-                .block_on(asker.operations(resource, Some(statement), None))
-                .map(|(_, operations)| operations)
+                .block_on(asker.meaning(resource, Some(statement), None))
+                .map(|(_, meaning)| meaning.operations)
                 .map_err(|error| format!("{error:#}"))
         };
         run_tests(&text, &engine, &asker.resources(), &statements)
@@ -79,8 +80,8 @@ async fn test(config: Config, file: &Path, offline: bool) -> anyhow::Result<Exit
 async fn explain(config: Config, what: Explain) -> anyhow::Result<ExitCode> {
     let engine = assemble::policies(&config)?;
     let asker = Asker::new(config, engine.clone(), what.offline)?;
-    let (resource, operations) = asker
-        .operations(
+    let (resource, meaning) = asker
+        .meaning(
             &what.resource,
             what.statement.as_deref(),
             what.database.as_deref(),
@@ -89,7 +90,10 @@ async fn explain(config: Config, what: Explain) -> anyhow::Result<ExitCode> {
     let mut principal = Principal::new(what.subject, what.kind);
     principal.groups = what.groups.into_iter().collect();
     principal.on_behalf_of = what.on_behalf_of;
-    let explanation = engine.explain(&Arc::new(principal), &resource, &operations);
+    let mut explanation = engine.explain(&Arc::new(principal), &resource, &meaning.operations);
+    if let Some(lineage) = &meaning.lineage {
+        explanation = explanation.with_results(lineage.as_ref());
+    }
     match what.output {
         Output::Table => println!("{explanation}"),
         Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
@@ -140,12 +144,12 @@ impl Asker {
     }
 
     /// What a statement asks; without one, what a login does.
-    async fn operations(
+    async fn meaning(
         &self,
         resource: &str,
         statement: Option<&str>,
         place: Option<&str>,
-    ) -> anyhow::Result<(Arc<Resource>, Arc<Operations>)> {
+    ) -> anyhow::Result<(Arc<Resource>, Meaning)> {
         let Some(found) = self.gateway.resource(resource) else {
             let names: Vec<String> = self.resources().into_keys().collect();
             bail!(
@@ -154,22 +158,22 @@ impl Asker {
                 super::tables::list(&names)
             );
         };
-        let operations = match statement {
+        let meaning = match statement {
             None => {
                 let summary = format!("connect {}", found.name);
-                Arc::new(Operations::new(vec![Operation::connect(&found.name)], summary))
+                Arc::new(Operations::new(vec![Operation::connect(&found.name)], summary)).into()
             }
             Some(statement) => match self.gateway.own_resource(&found.name) {
-                Some(own) => own.operations(statement)?,
+                Some(own) => own.operations(statement)?.into(),
                 None => {
                     let adapter = self.config.registry.adapter(&found.protocol)?;
                     adapter
-                        .operations(&self.gateway, &found, statement, place, self.offline)
+                        .meaning(&self.gateway, &found, statement, place, self.offline)
                         .await?
                 }
             },
         };
-        Ok((found, operations))
+        Ok((found, meaning))
     }
 }
 

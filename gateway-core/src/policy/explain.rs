@@ -1,6 +1,6 @@
 //! Why a message is permitted, held or refused; for operators and `gateway policy explain`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use super::combine::{Word, word};
 use super::load::Rule;
 use super::request::Outcome;
 use super::vocabulary::Vocabulary;
+use crate::meaning::{Lineage, ResultColumn};
 use crate::operation::{Operation, Operations, Value};
 use crate::principal::Principal;
 use crate::resource::Resource;
@@ -25,6 +26,21 @@ pub struct Explanation {
     pub version: String,
     /// Each operation, in order.
     pub operations: Vec<OperationExplanation>,
+    /// The columns of the results, where the adapter can tell: see [`Explanation::with_results`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub results: Vec<ResultColumn>,
+    /// Tags whose data is masked.
+    #[serde(skip)]
+    hidden: BTreeSet<String>,
+}
+
+impl Explanation {
+    /// Tells what the results carry as well, and which masks they get.
+    #[must_use]
+    pub fn with_results(mut self, lineage: &dyn Lineage) -> Self {
+        self.results = lineage.results(&self.hidden);
+        self
+    }
 }
 
 /// Why one operation is permitted, held or refused.
@@ -88,10 +104,14 @@ impl PolicyEngine {
         let set = self.in_force();
         let rules = &set.rules.list;
         let mut strictest = Word::Allow;
+        let mut hidden = BTreeSet::new();
         let mut list = Vec::with_capacity(operations.list().len());
         for operation in operations.list() {
             let outcome = self.evaluate(&set, Who { principal, resource }, operation);
             let word = word(rules, operation, &outcome);
+            if word == Word::Mask {
+                hidden.insert(operation.object.entity.id.clone());
+            }
             // The message runs, with a mask.
             strictest = strictest.max(if word == Word::Mask { Word::Allow } else { word });
             let nothing =
@@ -109,6 +129,8 @@ impl PolicyEngine {
             verdict: strictest.as_str(),
             version: set.rules.version.to_string(),
             operations: list,
+            results: Vec::new(),
+            hidden,
         }
     }
 }
@@ -306,6 +328,16 @@ impl fmt::Display for Explanation {
                 for line in missing.permit.lines() {
                     write!(f, "\n        {line}")?;
                 }
+            }
+        }
+        let several = self.results.iter().any(|column| column.statement > 1);
+        for (at, column) in self.results.iter().enumerate() {
+            if at == 0 {
+                f.write_str("\nresult")?;
+            }
+            match several {
+                true => write!(f, "\n      {}: {column}", column.statement)?,
+                false => write!(f, "\n      {column}")?,
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ use gateway_core::gateway::{Attempt, Gateway};
 use gateway_core::machine::{
     End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession, Provider, Question, Stage,
 };
+use gateway_core::meaning::Meaning;
 use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations};
 use gateway_core::policy::SchemaPart;
 use gateway_core::relay::{Leftover, Relay};
@@ -254,15 +255,15 @@ impl ProtocolAdapter for LinesAdapter {
         Ok(())
     }
 
-    async fn operations(
+    async fn meaning(
         &self,
         _: &Arc<Gateway>,
         _: &Arc<Resource>,
         statement: &str,
         _: Option<&str>,
         _: bool,
-    ) -> Result<Arc<Operations>, ConfigProblem> {
-        Ok(Arc::new(Operations::new(Vec::new(), statement)))
+    ) -> Result<Meaning, ConfigProblem> {
+        Ok(Arc::new(Operations::new(Vec::new(), statement)).into())
     }
 
     async fn serve(self: Arc<Self>, mut connection: Connection) -> Result<(), ServeError> {

@@ -134,7 +134,8 @@ impl Walker<'_> {
         let Some(NodeEnum::ColumnRef(reference)) = arg.node.as_ref() else {
             return false;
         };
-        let Some((qualifier, column)) = super::expr::split(reference) else {
+        // With a qualifier, `t.f`, the row is what the function f makes of t.
+        let Some((qualifier @ None, column)) = super::expr::split(reference) else {
             return false;
         };
         let Reference::Whole(item) = resolve(&self.items, &self.scopes, qualifier, column) else {

@@ -515,6 +515,7 @@ impl Walker<'_> {
         self.alter(alter.relation.as_ref());
         for command in &alter.cmds {
             self.leaves_family(alter.relation.as_ref(), command);
+            self.joins_family(alter.relation.as_ref(), command);
         }
         self.in_definition(alter.relation.as_ref(), |walker| {
             for command in &alter.cmds {
@@ -537,6 +538,33 @@ impl Walker<'_> {
         );
         if leaves && let Some(range) = parent_or_child {
             self.moves(range, None);
+        }
+    }
+
+    /// INHERIT and ATTACH PARTITION: whoever reads the parent reads the child's rows. What those of a temporary child
+    /// carry is read here, and written into the parent.
+    fn joins_family(&mut self, altered: Option<&RangeVar>, command: &Node) {
+        let Some(NodeEnum::AlterTableCmd(command)) = command.node.as_ref() else {
+            return;
+        };
+        let definition = command.def.as_deref().and_then(|node| node.node.as_ref());
+        let (child, parent) = match (command.subtype(), definition) {
+            (AlterTableType::AtAddInherit, Some(NodeEnum::RangeVar(parent))) => (altered, Some(parent)),
+            (AlterTableType::AtAttachPartition, Some(NodeEnum::PartitionCmd(partition))) => {
+                (partition.name.as_ref(), altered)
+            }
+            _ => return,
+        };
+        let (Some(child), Some(parent)) = (child, parent) else {
+            return;
+        };
+        if let Named::Temp(child) = self.named(child) {
+            let columns = self.temp_item(&child).columns.into_iter();
+            let carries: Carries = columns.flat_map(|column| column.carries).collect();
+            self.out.reads.extend(carries.iter().cloned());
+            if let Named::Temp(name) = self.named(parent) {
+                self.effect(Effect::TempWritten { name, carries });
+            }
         }
     }
 

@@ -86,13 +86,11 @@ impl Walker<'_> {
             }
             Source::Derived => return,
         };
-        if !carries.is_empty() {
-            self.out.assignments.push(Assignment {
-                target: id,
-                carries,
-                as_is,
-            });
-        }
+        self.out.assignments.push(Assignment {
+            target: id,
+            carries,
+            as_is,
+        });
     }
 
     /// A scope with this item in it.
@@ -148,7 +146,12 @@ impl Walker<'_> {
         }
         self.inserted(select, target, &columns);
         let all = all_carries(&source);
-        for (at, name) in columns.iter().enumerate() {
+        let given = if source.open {
+            columns.len()
+        } else {
+            source.columns.len()
+        };
+        for (at, name) in columns.iter().take(given).enumerate() {
             let own = source.columns.get(at).map(|column| column.carries.clone());
             let as_is = !source.open && source.columns.get(at).is_some_and(|column| column.as_is);
             // With a star over unknown columns the places do not match.

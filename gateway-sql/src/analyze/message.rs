@@ -16,6 +16,11 @@ use crate::session::{PreparedStatement, SessionState};
 /// Stack for the shallowest text, and for each level of nesting.
 const STACK: usize = 24 * 1024 * 1024;
 const STACK_PER_LEVEL: usize = 6 * 1024;
+/// A text that nests no deeper is analysed by the caller's thread. To start one costs more than the analysis.
+const SHALLOW: usize = 128;
+/// What must be left of the stack for a shallow text, and for each of its levels, so that no other is taken.
+const LEFT: usize = 512 * 1024;
+const LEFT_PER_LEVEL: usize = 16 * 1024;
 /// Most states of the session that a message is read in.
 const MAX_STATES: usize = 8;
 /// Most EXECUTEs within EXECUTEs.
@@ -235,13 +240,46 @@ pub(super) fn analyze_text(sql: &str, catalog: &Catalog, session: &SessionState,
         ));
     }
     let run = || analyze_here(sql, catalog, session, nested);
-    let result = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .stack_size(STACK + depth * STACK_PER_LEVEL)
-            .spawn_scoped(scope, run);
-        thread.ok().and_then(|thread| thread.join().ok())
-    });
+    let result = match shallow(depth, run) {
+        Some(result) if !result.as_ref().is_some_and(is_too_deep) => result,
+        _ => std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new()
+                .stack_size(STACK + depth * STACK_PER_LEVEL)
+                .spawn_scoped(scope, run);
+            thread.ok().and_then(|thread| thread.join().ok())
+        }),
+    };
     result.unwrap_or_else(|| one(StatementAnalysis::unknown("the analysis failed", sql.len())))
+}
+
+/// Runs an analysis by this thread; `None`: the text is too deep for that, `Some(None)`: it panicked.
+fn shallow(depth: usize, run: impl Fn() -> Analysis) -> Option<Option<Analysis>> {
+    if depth > SHALLOW {
+        return None;
+    }
+    // A panic leaves nothing half done: what is shared is either set once or not at all.
+    let caught = std::panic::AssertUnwindSafe(|| with_stack(depth, run));
+    Some(std::panic::catch_unwind(caught).ok())
+}
+
+/// Runs on a stack that has room for a text so deep: this one, or a larger one.
+fn with_stack<T>(depth: usize, run: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(
+        LEFT + depth * LEFT_PER_LEVEL,
+        STACK + depth * STACK_PER_LEVEL,
+        run,
+    )
+}
+
+/// The parser measures its stack by the thread's own, and may take another one for too small.
+fn is_too_deep(analysis: &Analysis) -> bool {
+    let errors = analysis
+        .statements
+        .iter()
+        .filter_map(|statement| statement.syntax_error.as_deref());
+    errors
+        .into_iter()
+        .any(|error| error.contains("stack depth limit exceeded"))
 }
 
 fn one(statement: StatementAnalysis) -> Analysis {
@@ -324,9 +362,14 @@ fn analyze_statement(
 
 /// What each column of a view may carry, and whether as it is, from its definition (every name in it qualified).
 pub(super) fn lineage_of(definition: &str, catalog: &Catalog, views: usize) -> Option<Vec<(Carries, bool)>> {
-    if depth_bound(definition) > MAX_VIEW_DEPTH {
+    let depth = depth_bound(definition);
+    if depth > MAX_VIEW_DEPTH {
         return None;
     }
+    with_stack(depth, || lineage_here(definition, catalog, views))
+}
+
+fn lineage_here(definition: &str, catalog: &Catalog, views: usize) -> Option<Vec<(Carries, bool)>> {
     let session = SessionState {
         search_path: vec!["pg_catalog".to_owned()],
         ..SessionState::default()

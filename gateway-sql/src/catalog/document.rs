@@ -27,7 +27,7 @@ impl std::error::Error for CatalogError {
     }
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Document {
     #[serde(default)]
     pub(crate) server_version: i32,
