@@ -235,8 +235,13 @@ pub enum Given {
         /// Whether it is written as a number.
         number: bool,
     },
-    /// A parameter, from 1.
-    Parameter(u16),
+    /// A parameter.
+    Parameter {
+        /// Its number, from 1.
+        number: u16,
+        /// Byte offset of this use of it in the text.
+        start: usize,
+    },
 }
 
 /// Something that the client gives and that meets values of columns: it is compared with them for equality, or written
@@ -245,6 +250,8 @@ pub enum Given {
 pub struct Matched {
     /// What is given.
     pub value: Given,
+    /// The type that it is cast to, without schema; `None`: it stands there as it is.
+    pub cast: Option<String>,
     /// The columns.
     pub columns: Arc<BTreeSet<ColumnId>>,
 }
@@ -462,6 +469,8 @@ pub struct StatementAnalysis {
     /// Literals and parameters that meet columns' values. What a literal's value is holds for this text alone, whatever
     /// [`StatementAnalysis::literals_matter`] says.
     pub matched: Vec<Matched>,
+    /// It can show the texts of the session's statements (`current_query()`, `pg_prepared_statements`, `pg_cursors`).
+    pub shows_texts: bool,
     /// Columns that are written, with what the value written may carry.
     pub assignments: Vec<Assignment>,
     /// What it changes in the session.
@@ -500,6 +509,7 @@ impl StatementAnalysis {
             compared: BTreeSet::new(),
             tested: BTreeSet::new(),
             matched: Vec::new(),
+            shows_texts: false,
             assignments: Vec::new(),
             effects: Vec::new(),
             kind,
@@ -538,6 +548,7 @@ impl StatementAnalysis {
         self.compared.extend(other.compared.iter().cloned());
         self.tested.extend(other.tested.iter().cloned());
         self.assignments.extend(other.assignments.iter().cloned());
+        self.shows_texts |= other.shows_texts;
         for matched in &other.matched {
             if !self.matched.contains(matched) {
                 self.matched.push(matched.clone());

@@ -27,7 +27,7 @@ mod summary;
 mod tables;
 mod walker;
 
-pub use normalise::{normalise, replace_literals};
+pub use normalise::{normalise, parameter_uses, replace_literals};
 pub(crate) use summary::clip;
 
 use crate::analysis::{Analysis, Operation, StatementAnalysis, StatementKind};

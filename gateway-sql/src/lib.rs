@@ -92,7 +92,9 @@ pub use analysis::{
     Action, Analysis, Assignment, ColumnId, CopyForm, Effect, Given, JsonStep, Matched, Object,
     OpaqueFunction, Operation, OutputColumn, StatementAnalysis, StatementKind,
 };
-pub use analyze::{analyze, function_analysis, function_operations, normalise, replace_literals};
+pub use analyze::{
+    analyze, function_analysis, function_operations, normalise, parameter_uses, replace_literals,
+};
 pub use catalog::{
     Cast, Catalog, CatalogBuilder, CatalogError, Column, Function, Operator, Outdated, OutdatedObjects,
     QualifiedName, Relation, RelationKind, Stamps, UserType, catalog_query, stamps_query,

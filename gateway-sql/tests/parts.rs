@@ -186,7 +186,7 @@ fn literals_and_parameters_that_meet_columns_are_told() {
             let columns: Vec<_> = matched.columns.iter().map(ToString::to_string).collect();
             match &matched.value {
                 Given::Literal { value, .. } => format!("{value}: {}", columns.join(" ")),
-                Given::Parameter(number) => format!("${number}: {}", columns.join(" ")),
+                Given::Parameter { number, .. } => format!("${number}: {}", columns.join(" ")),
             }
         };
         statement.matched.iter().map(of).collect::<Vec<_>>()
@@ -272,4 +272,12 @@ fn literals_are_replaced_where_they_stand() {
             "{sql} {at}"
         );
     }
+}
+
+/// Both the row and what the function gives have a field of that name.
+#[test]
+fn a_field_of_what_a_function_gives_is_no_field_of_the_row() {
+    let statement = analyzed("SELECT (o.contact_of).total FROM orders o");
+    let asked: Vec<_> = statement.operations.iter().map(ToString::to_string).collect();
+    assert!(asked.contains(&"call public.contact_of".to_owned()), "{asked:?}");
 }

@@ -60,6 +60,8 @@ pub struct Meaning {
     pub copy_ins: usize,
     /// Whether it resolves names at all.
     pub names: bool,
+    /// Whether it can show the texts of the session's statements.
+    pub shows_texts: bool,
     /// Whether it reads, or writes to a table with, data that has a tag: then texts of the target about it may quote it.
     pub touches_tags: bool,
     /// Whether it copies tagged data out: the server does not say which columns it copies, so the structure must be fresh.
@@ -85,7 +87,7 @@ impl Analyzed {
     /// Analyses a text.
     pub fn new(sql: Arc<str>, structure: &Structure, state: &sql::SessionState, resource: &str) -> Self {
         let analysis = sql::analyze(&sql, &structure.catalog, state);
-        let meaning = Meaning::of(analysis, structure, &state.database, resource);
+        let meaning = Meaning::of(&sql, analysis, structure, &state.database, resource);
         Self {
             sql,
             meaning: Arc::new(meaning),
@@ -102,10 +104,16 @@ impl Analyzed {
 
 impl Meaning {
     /// Puts an analysis into the words of core.
-    fn of(analysis: sql::Analysis, structure: &Structure, database: &str, resource: &str) -> Self {
+    fn of(
+        text: &str,
+        analysis: sql::Analysis,
+        structure: &Structure,
+        database: &str,
+        resource: &str,
+    ) -> Self {
         let of_shape = analysis.is_of_shape();
         let mut statements = analysis.statements;
-        let tokens = tokens_in(&statements, &structure.catalog, &structure.tags);
+        let tokens = tokens_in(text, &statements, &structure.catalog, &structure.tags);
         for statement in &mut statements {
             // A text with thousands of literals is kept without them.
             statement.matched = Vec::new();
@@ -121,6 +129,10 @@ impl Meaning {
             }
             asked.add(statement, &structure.tags);
         }
+        // Whether what is given is a token depends on whether its tag is shown.
+        asked
+            .or_masked
+            .extend(tokens.iter().map(|token| token.tag.clone()));
         list.extend(asked.plainly.iter().map(|tag| Operation::unmask(tag, resource)));
         let masked = asked.or_masked.difference(&asked.plainly);
         list.extend(masked.map(|tag| Operation::unmask_or_mask(tag, resource)));
@@ -149,6 +161,7 @@ impl Meaning {
                 .iter()
                 .filter(|s| s.kind == sql::StatementKind::CopyIn)
                 .count(),
+            shows_texts: statements.iter().any(|s| s.shows_texts),
             names: statements.iter().any(|s| needs_names(s.kind)),
             touches_tags: !structure.tags.is_empty() && statements.iter().any(|s| touches_tags(s, structure)),
             copies_tags: !structure.tags.is_empty()

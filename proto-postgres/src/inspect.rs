@@ -58,7 +58,7 @@ impl Session {
                         found = allowed;
                     }
                     *analyzed = Some(found.clone());
-                    Ok(ask(&found, Vec::new(), Stage::Run))
+                    Ok(self.ask(&found, Vec::new(), Stage::Run))
                 }
             },
             Message::Parse {
@@ -71,7 +71,7 @@ impl Session {
                 Ready::First(first) => Ok(first),
                 Ready::Analyzed(found) => {
                     *analyzed = Some(found.clone());
-                    Ok(ask(&found, Vec::new(), Stage::Prepare { runs: found.calls }))
+                    Ok(self.ask(&found, Vec::new(), Stage::Prepare { runs: found.calls }))
                 }
             },
             Message::Bind {
@@ -91,11 +91,7 @@ impl Session {
                         let epoch = self.epoch();
                         self.names.refresh_statement(statement, found.clone(), epoch);
                         *analyzed = Some(found.clone());
-                        Ok(ask(
-                            &found,
-                            parameters.clone(),
-                            Stage::Prepare { runs: found.calls },
-                        ))
+                        Ok(self.ask(&found, parameters.clone(), Stage::Prepare { runs: found.calls }))
                     }
                 }
             }
@@ -113,10 +109,10 @@ impl Session {
                             ));
                         }
                         *analyzed = Some(found.clone());
-                        return Ok(ask(&found, known.parameters.clone(), Stage::Run));
+                        return Ok(self.ask(&found, known.parameters.clone(), Stage::Run));
                     }
                     *analyzed = Some(known.analyzed.clone());
-                    return Ok(ask(&known.analyzed, known.parameters.clone(), Stage::Run));
+                    return Ok(self.ask(&known.analyzed, known.parameters.clone(), Stage::Run));
                 }
                 if !self.state.cursors.contains_key(portal) {
                     return Ok(unknown_name(message, Wrong::NoPortal));
@@ -127,7 +123,7 @@ impl Session {
                     Ready::First(first) => Ok(first),
                     Ready::Analyzed(found) => {
                         *analyzed = Some(found.clone());
-                        Ok(ask(&found, Vec::new(), Stage::Run))
+                        Ok(self.ask(&found, Vec::new(), Stage::Run))
                     }
                 }
             }
@@ -261,6 +257,18 @@ fn refers_to_names(analyzed: &Analyzed) -> bool {
             Kind::Execute | Kind::Fetch | Kind::Explain | Kind::CreateTableAs | Kind::Unknown
         )
     })
+}
+
+impl Session {
+    /// What a text asks of policy.
+    fn ask(&self, analyzed: &Analyzed, parameters: Vec<Parameter>, stage: Stage) -> Inspection<Need> {
+        if self.texts_revealed && analyzed.shows_texts {
+            return refuse(
+                "this shows the texts of the session's statements, and in one of them a token stands for its value",
+            );
+        }
+        ask(analyzed, parameters, stage)
+    }
 }
 
 fn ask(analyzed: &Analyzed, parameters: Vec<Parameter>, stage: Stage) -> Inspection<Need> {

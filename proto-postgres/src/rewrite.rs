@@ -8,7 +8,7 @@ use gateway_core::machine::{End, Fault, Outbound, Outcome, Peer};
 use gateway_core::verdict::{Code, Decision, Obligations, Ruling};
 
 use crate::analyzed::Analyzed;
-use crate::mask::reveal::{revealed_bind, revealed_text};
+use crate::mask::reveal::{hidden_for, revealed_bind, revealed_text};
 use crate::session::names::Prepared;
 use crate::session::pending::{Effects, Expect, Pending, Running};
 use crate::session::text::ClientEncoding;
@@ -244,7 +244,10 @@ impl Session {
                     hidden: if analyzed.tokens.is_empty() {
                         Arc::default()
                     } else {
-                        Arc::new(obligations.mask.clone())
+                        let body = frame.get(crate::wire::frame::HEADER_LEN..).unwrap_or_default();
+                        let parse = Parse::parse(body).map_err(|error| Fault::client(error.to_string()))?;
+                        let types = &parse.parameter_types;
+                        Arc::new(hidden_for(&analyzed.tokens, types, &obligations.mask))
                     },
                 };
                 let change = self.names.set_statement(&name, Some(prepared), self.run);
@@ -334,13 +337,16 @@ impl Session {
     }
 
     /// The text with the tokens in it revealed, where there are some.
-    fn revealed(&self, analyzed: &Analyzed, obligations: &Obligations) -> Option<String> {
+    fn revealed(&mut self, analyzed: &Analyzed, obligations: &Obligations) -> Option<String> {
         if analyzed.tokens.is_empty() || obligations.mask.is_empty() {
             return None;
         }
         let text = revealed_text(&analyzed.sql, &analyzed.tokens, &obligations.mask)?;
         // In other encodings than this one the frame can be made anew of ASCII alone; a token then stays one.
-        (self.encoding == ClientEncoding::Utf8 || text.is_ascii()).then_some(text)
+        let fits = self.encoding == ClientEncoding::Utf8 || text.is_ascii();
+        // From now on the server can tell of a text that the client has not sent.
+        self.texts_revealed |= fits;
+        fits.then_some(text)
     }
 
     fn push(&mut self, expect: Expect) {

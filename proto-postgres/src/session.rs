@@ -242,6 +242,8 @@ pub struct Session {
     pub(crate) drop_client: usize,
     /// Notices that wait for the end of a long message.
     pub(crate) deferred: BytesMut,
+    /// A statement has gone to the server with a token revealed in its text.
+    pub(crate) texts_revealed: bool,
     /// Operations that have ended.
     pub(crate) outcomes: VecDeque<Outcome>,
     pub(crate) fatal_sent: bool,
@@ -301,6 +303,7 @@ impl Session {
             pass_client: 0,
             drop_client: 0,
             deferred: BytesMut::new(),
+            texts_revealed: false,
             outcomes: VecDeque::new(),
             fatal_sent: false,
         };

@@ -92,26 +92,47 @@ impl Pattern {
     }
 }
 
+/// Most steps of unknown kind that are followed.
+const MAX_UNKNOWN: usize = 4;
+
+/// Where a rule's path leads in what these steps lead to. A member is looked for in the elements of an array, too.
+fn align<'a>(rule: &'a [Step], steps: &[JsonStep]) -> Option<Place<'a>> {
+    let Some((step, after)) = steps.split_first() else {
+        return Some(if rule.is_empty() {
+            Place::Whole
+        } else {
+            Place::Within(rule)
+        });
+    };
+    let Some((first, rest)) = rule.split_first() else {
+        return Some(Place::Around);
+    };
+    match (first, step) {
+        (Step::Any, _) | (Step::Element, JsonStep::Element | JsonStep::Any) => align(rest, after),
+        (Step::Key(one), JsonStep::Key(other)) if one == other => align(rest, after),
+        (Step::Key(_), JsonStep::Element) => align(rule, after),
+        // It may be the member, or an element in which there is one.
+        (Step::Key(_), JsonStep::Any) => match (align(rest, after), align(rule, after)) {
+            (Some(one), Some(other)) if one == other => Some(one),
+            (Some(_), Some(_)) => Some(Place::Around),
+            (one, other) => one.or(other),
+        },
+        (Step::Key(_) | Step::Element, JsonStep::Key(_)) => None,
+    }
+}
+
 impl Rule {
     /// Where what it is about lies in a value that carries this; `None`: elsewhere.
     pub fn place(&self, carried: &ColumnId) -> Option<Place<'_>> {
         if !self.pattern.matches(carried) {
             return None;
         }
-        let fits = |(rule, step): (&Step, &JsonStep)| match (rule, step) {
-            (Step::Any, _) | (_, JsonStep::Any) => true,
-            (Step::Key(one), JsonStep::Key(other)) => one == other,
-            (Step::Element, JsonStep::Element) => true,
-            _ => false,
-        };
-        if !self.path.iter().zip(&carried.path).all(fits) {
-            return None;
+        // Which of many unknown steps leads where is not worth telling.
+        let unknown = carried.path.iter().filter(|step| **step == JsonStep::Any);
+        if !self.path.is_empty() && unknown.count() > MAX_UNKNOWN {
+            return Some(Place::Around);
         }
-        Some(match self.path.get(carried.path.len()..) {
-            None => Place::Around,
-            Some([]) => Place::Whole,
-            Some(rest) => Place::Within(rest),
-        })
+        align(&self.path, &carried.path)
     }
 
     /// Whether a value that is written as it is stays tagged by this rule of the column it is written to, where `of`

@@ -34,8 +34,13 @@ pub struct Part {
     pub tokens: Option<Arc<Tokens>>,
 }
 
-/// Most parts of one value: their progress is kept in one word.
+/// Most parts of one value.
 pub const MAX_PARTS: usize = 64;
+/// How many steps of each part's path lead to where the walk is.
+type State = [u8; MAX_PARTS];
+/// The path leads elsewhere.
+const APART: u8 = u8::MAX;
+const NOWHERE: State = [APART; MAX_PARTS];
 /// Deepest nesting that is read.
 const MAX_DEPTH: usize = 512;
 /// Most steps of a path in a configuration.
@@ -128,12 +133,13 @@ pub fn rewrite(
     key: &MaskKey,
     out: &mut BytesMut,
 ) -> Result<(), NotJson> {
-    let count = u32::try_from(parts.len()).map_err(|_| NotJson)?;
-    let alive = match count {
-        0 => 0,
-        1..=64 => u64::MAX >> 64_u32.saturating_sub(count),
-        _ => return Err(NotJson),
-    };
+    if parts.len() > MAX_PARTS {
+        return Err(NotJson);
+    }
+    let mut state = NOWHERE;
+    for progress in state.iter_mut().take(parts.len()) {
+        *progress = 0;
+    }
     let mut walk = Walk {
         text,
         at: 0,
@@ -145,13 +151,23 @@ pub fn rewrite(
         value: BytesMut::new(),
     };
     walk.space();
-    walk.value(alive, 0)?;
+    walk.value(&state, 0)?;
     walk.space();
     if walk.at != text.len() {
         return Err(NotJson);
     }
     walk.copy();
     Ok(())
+}
+
+/// Whether a step of a value is one along a path.
+enum Along {
+    /// It is.
+    On,
+    /// It leaves the path where it is.
+    Still,
+    /// It leads elsewhere.
+    Off,
 }
 
 struct Walk<'a> {
@@ -197,17 +213,17 @@ impl<'a> Walk<'a> {
         self.copied = self.at;
     }
 
-    /// Reads a value at `depth` steps from the root. `alive`: the parts of whose paths all steps so far fit.
-    fn value(&mut self, alive: u64, depth: usize) -> Result<(), NotJson> {
+    /// Reads a value at `depth` levels below the root.
+    fn value(&mut self, state: &State, depth: usize) -> Result<(), NotJson> {
         if depth > MAX_DEPTH {
             return Err(NotJson);
         }
-        if let Some(part) = self.part_at(alive, depth) {
+        if let Some(part) = self.part_at(state) {
             return self.masked(part, depth);
         }
         match self.peek().ok_or(NotJson)? {
-            b'{' => self.members(alive, depth),
-            b'[' => self.elements(alive, depth),
+            b'{' => self.members(state, depth),
+            b'[' => self.elements(state, depth),
             b'"' => self.detected_string(),
             b'-' | b'0'..=b'9' => self.detected_number(),
             b't' => self.word(b"true"),
@@ -218,12 +234,9 @@ impl<'a> Walk<'a> {
     }
 
     /// Of the parts that end here the one with the strictest mask.
-    fn part_at(&self, alive: u64, depth: usize) -> Option<&'a Part> {
-        if alive == 0 {
-            return None;
-        }
-        let ends = |(at, part): (usize, &'a Part)| {
-            (alive >> at & 1 == 1 && part.path.len() == depth).then_some(part)
+    fn part_at(&self, state: &State) -> Option<&'a Part> {
+        let ends = |(part, progress): (&'a Part, &u8)| {
+            (*progress != APART && usize::from(*progress) == part.path.len()).then_some(part)
         };
         let stricter = |one: &'a Part, other: &'a Part| {
             if one.mask.strictest(other.mask) == one.mask {
@@ -232,24 +245,26 @@ impl<'a> Walk<'a> {
                 other
             }
         };
-        self.parts.iter().enumerate().filter_map(ends).reduce(stricter)
+        self.parts.iter().zip(state).filter_map(ends).reduce(stricter)
     }
 
-    /// The parts of whose paths the next step fits, too.
-    fn follow(&self, alive: u64, depth: usize, fits: impl Fn(&Step) -> bool) -> u64 {
-        let mut next = 0;
-        if alive == 0 {
-            return next;
-        }
-        for (at, part) in self.parts.iter().enumerate() {
-            if alive >> at & 1 == 1 && part.path.get(depth).is_some_and(&fits) {
-                next |= 1 << at;
+    /// Where each part's path stands after a step.
+    fn follow(&self, state: &State, step: impl Fn(&Step) -> Along) -> State {
+        let mut next = NOWHERE;
+        for ((part, progress), next) in self.parts.iter().zip(state).zip(&mut next) {
+            if *progress == APART {
+                continue;
             }
+            *next = match part.path.get(usize::from(*progress)).map(&step) {
+                Some(Along::On) => progress.saturating_add(1),
+                Some(Along::Still) => *progress,
+                Some(Along::Off) | None => APART,
+            };
         }
         next
     }
 
-    fn members(&mut self, alive: u64, depth: usize) -> Result<(), NotJson> {
+    fn members(&mut self, state: &State, depth: usize) -> Result<(), NotJson> {
         self.step();
         self.space();
         if self.peek() == Some(b'}') {
@@ -266,15 +281,15 @@ impl<'a> Walk<'a> {
                 self.string()?
             };
             let raw = self.text.get(key).unwrap_or_default();
-            let next = self.follow(alive, depth, |step| match step {
-                Step::Key(name) => is_string(raw, name),
-                Step::Any => true,
-                Step::Element => false,
+            let next = self.follow(state, |step| match step {
+                Step::Key(name) if is_string(raw, name) => Along::On,
+                Step::Any => Along::On,
+                Step::Key(_) | Step::Element => Along::Off,
             });
             self.space();
             self.expect(b':')?;
             self.space();
-            self.value(next, depth.saturating_add(1))?;
+            self.value(&next, depth.saturating_add(1))?;
             self.space();
             match self.peek() {
                 Some(b',') => self.step(),
@@ -287,17 +302,21 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn elements(&mut self, alive: u64, depth: usize) -> Result<(), NotJson> {
+    fn elements(&mut self, state: &State, depth: usize) -> Result<(), NotJson> {
         self.step();
         self.space();
         if self.peek() == Some(b']') {
             self.step();
             return Ok(());
         }
-        let next = self.follow(alive, depth, |step| matches!(step, Step::Element | Step::Any));
+        // A member is looked for in the elements of an array, too, as lax paths of SQL/JSON do.
+        let next = self.follow(state, |step| match step {
+            Step::Element | Step::Any => Along::On,
+            Step::Key(_) => Along::Still,
+        });
         loop {
             self.space();
-            self.value(next, depth.saturating_add(1))?;
+            self.value(&next, depth.saturating_add(1))?;
             self.space();
             match self.peek() {
                 Some(b',') => self.step(),
@@ -415,7 +434,7 @@ impl<'a> Walk<'a> {
             // Of what has parts, or two values only, no mask may leave anything.
             _ => {
                 let (detect, copied, len) = (self.detect.take(), self.copied, self.out.len());
-                self.value(0, depth)?;
+                self.value(&NOWHERE, depth)?;
                 self.detect = detect;
                 self.copied = copied;
                 self.out.truncate(len);
@@ -585,7 +604,11 @@ mod tests {
                 r#"{"user":{"email":"[redacted]"}}"#,
             ),
             (r#"{"user":{"email":true}}"#, r#"{"user":{"email":"[redacted]"}}"#),
-            (r#"{"user":[{"email":"x"}]}"#, r#"{"user":[{"email":"x"}]}"#),
+            // A member of what is in an array, where the path says none.
+            (
+                r#"{"user":[{"email":"x"},[{"email":1}]]}"#,
+                r#"{"user":[{"email":"****"},[{"email":"****"}]]}"#,
+            ),
             // What is left of a value with escapes is escaped again.
             (
                 r#"{"user":{"email":"abcdef\"\\gh"}}"#,

@@ -161,7 +161,7 @@ impl Walker<'_> {
                 ) else {
                     return false;
                 };
-                let Some((qualifier, name)) = super::expr::split(reference) else {
+                let Some((qualifier @ None, name)) = super::expr::split(reference) else {
                     return false;
                 };
                 let Reference::Whole(item) = resolve(&self.items, &self.scopes, qualifier, name) else {

@@ -231,6 +231,14 @@ impl Walker<'_> {
         if name.starts_with("_pg_") {
             return;
         }
+        self.out.shows_texts |= matches!(
+            name,
+            "current_query"
+                | "pg_prepared_statement"
+                | "pg_cursor"
+                | "pg_stat_get_activity"
+                | "pg_stat_get_backend_activity"
+        );
         match builtin(name) {
             Builtin::Harmless => {}
             Builtin::Asks(Action::Call) | Builtin::NoSuch => {

@@ -165,7 +165,7 @@ impl Walker<'_> {
         let mut bounded = true;
         self.push_scope_of(target);
         if let Some(conflict) = insert.on_conflict_clause.as_deref() {
-            bounded = self.on_conflict(conflict, target, &source);
+            bounded = self.on_conflict(conflict, target, &source, &columns);
         }
         if insert.on_conflict_clause.as_deref().is_some_and(updates) {
             self.write_as(insert.relation.as_ref(), Action::Write);
@@ -183,22 +183,37 @@ impl Walker<'_> {
 
     /// ON CONFLICT; true if an update is limited: by the rows that are inserted, unless these are the table's own, or
     /// by its condition.
-    fn on_conflict(&mut self, conflict: &OnConflictClause, target: usize, source: &Rows) -> bool {
+    fn on_conflict(
+        &mut self,
+        conflict: &OnConflictClause,
+        target: usize,
+        source: &Rows,
+        written: &[String],
+    ) -> bool {
         if let Some(infer) = conflict.infer.as_deref() {
             // Arbiter columns are compared with what is inserted.
             let flow = self.flow_of(|walker| walker.exprs(&infer.index_elems));
             drop(flow);
             self.conditions(infer.where_clause.as_deref());
         }
-        let carries = all_carries(source);
+        // A value of `excluded` is one that its column would get: it is what was given, and of the column's kind.
+        let all = all_carries(source);
         let columns = self
             .items
             .get(target)
             .map(|item| item.columns.clone())
             .unwrap_or_default();
-        let columns = columns
-            .into_iter()
-            .map(|column| ItemColumn::derived(column.name, carries.clone()));
+        let columns = columns.into_iter().map(|column| {
+            let at = written.iter().position(|name| *name == column.real);
+            let given = at.and_then(|at| source.columns.get(at)).filter(|_| !source.open);
+            let mut carries = column.carries;
+            match given {
+                Some(given) => carries.extend(given.carries.iter().cloned()),
+                None => carries.extend(all.iter().cloned()),
+            }
+            let as_is = given.map_or(all.is_empty(), |given| given.as_is);
+            ItemColumn::derived_as_is(column.name, carries, as_is)
+        });
         let open = self.items.get(target).is_some_and(|item| item.open);
         let excluded = self.push_item(Item {
             names: vec![(None, "excluded".to_owned())],

@@ -415,12 +415,12 @@ impl Walker<'_> {
             self.walk_access(&access);
             return;
         }
-        // `(c).email` reads one column of a row.
+        // `(c).email` reads one column of a row. `(c.f).email` does not: it calls f.
         let mut rest = indirection.indirection.as_slice();
         let arg = indirection.arg.as_deref();
         let mut done = false;
         if let Some(NodeEnum::ColumnRef(reference)) = arg.and_then(|arg| arg.node.as_ref())
-            && let Some((qualifier, name)) = split(reference)
+            && let Some((qualifier @ None, name)) = split(reference)
             && let Reference::Whole(item) = resolve(&self.items, &self.scopes, qualifier, name)
             && let Some(field) = rest.first().and_then(text_of)
         {

@@ -135,7 +135,8 @@ fn one_step(node: &Node, looked: &Looked) -> Option<JsonStep> {
 fn path_step(node: &Node, looked: &Looked) -> Option<JsonStep> {
     Some(match one_step(node, looked)? {
         JsonStep::Key(key) => key_or_place(&key),
-        step => step,
+        // A number is read as the text of it, which may be a member's name.
+        _ => JsonStep::Any,
     })
 }
 

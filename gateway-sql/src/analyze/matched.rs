@@ -6,6 +6,7 @@ use pg_query::NodeEnum;
 use pg_query::protobuf::{Node, a_const};
 
 use super::constants::literal_value;
+use super::names::type_name;
 use super::scope::Carries;
 use super::walker::Walker;
 use crate::analysis::{Given, Matched};
@@ -98,6 +99,10 @@ impl Walker<'_> {
 
     /// Notes what is given in there as meeting these columns.
     pub(super) fn given(&mut self, node: &Node, columns: &Arc<Carries>) {
+        self.given_as(node, None, columns);
+    }
+
+    fn given_as(&mut self, node: &Node, cast: Option<&str>, columns: &Arc<Carries>) {
         if columns.is_empty() {
             return;
         }
@@ -109,36 +114,52 @@ impl Walker<'_> {
                 let number = matches!(constant.val, Some(a_const::Val::Ival(_) | a_const::Val::Fval(_)));
                 // Its value is looked at only where a column has tokens; then the text is analysed by itself.
                 if let Some(value) = literal_value(constant) {
-                    self.match_value(Given::Literal { start, value, number }, columns);
+                    self.match_value(Given::Literal { start, value, number }, cast, columns);
                 }
             }
             Some(NodeEnum::ParamRef(param)) => {
-                if let Ok(number) = u16::try_from(param.number) {
-                    self.match_value(Given::Parameter(number), columns);
+                if let (Ok(number), Ok(start)) =
+                    (u16::try_from(param.number), usize::try_from(param.location))
+                {
+                    self.match_value(Given::Parameter { number, start }, cast, columns);
                 }
             }
-            Some(NodeEnum::TypeCast(cast)) => {
-                if let Some(arg) = cast.arg.as_deref() {
-                    self.given(arg, columns);
+            // A cast may cut the value, or tell it by failing: whoever reveals a value looks at the type. One of a
+            // cast is not given.
+            Some(NodeEnum::TypeCast(outer)) if cast.is_none() => {
+                let Some(name) = outer.type_name.as_ref().filter(|name| name.typmods.is_empty()) else {
+                    return;
+                };
+                let Some((None | Some("pg_catalog"), own)) = type_name(name) else {
+                    return;
+                };
+                let own = if name.array_bounds.is_empty() {
+                    own.to_owned()
+                } else {
+                    format!("_{own}")
+                };
+                if let Some(arg) = outer.arg.as_deref() {
+                    self.given_as(arg, Some(&own), columns);
                 }
             }
             Some(NodeEnum::List(list)) => {
                 for item in &list.items {
-                    self.given(item, columns);
+                    self.given_as(item, cast, columns);
                 }
             }
             Some(NodeEnum::AArrayExpr(list)) => {
                 for item in &list.elements {
-                    self.given(item, columns);
+                    self.given_as(item, cast, columns);
                 }
             }
             _ => {}
         }
     }
 
-    fn match_value(&mut self, value: Given, columns: &Arc<Carries>) {
+    fn match_value(&mut self, value: Given, cast: Option<&str>, columns: &Arc<Carries>) {
         self.out.matched.push(Matched {
             value,
+            cast: cast.map(str::to_owned),
             columns: columns.clone(),
         });
     }

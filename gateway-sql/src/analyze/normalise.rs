@@ -1,5 +1,7 @@
 //! A text without what its author put into it: literals and comments.
 
+use std::collections::HashMap;
+
 use pg_query::protobuf::{ScanToken, Token};
 
 use crate::nesting::{MAX_TEXT, depth_bound};
@@ -50,6 +52,23 @@ pub fn normalise(sql: &str) -> Option<String> {
         }
     }
     Some(text)
+}
+
+/// How often each parameter stands in a text; empty where that can't be told.
+pub fn parameter_uses(sql: &str) -> HashMap<u16, usize> {
+    let mut uses = HashMap::new();
+    if sql.len() > MAX_TEXT {
+        return uses;
+    }
+    let Ok(scanned) = pg_query::scan(sql) else {
+        return uses;
+    };
+    for token in &scanned.tokens {
+        if let Some(number) = parameter(sql, token).and_then(|number| u16::try_from(number).ok()) {
+            *uses.entry(number).or_insert(0) += 1;
+        }
+    }
+    uses
 }
 
 /// The text with other values for some of its literals, each given by the byte where it starts. Texts are written as

@@ -10,10 +10,11 @@ use pg_query::protobuf::{
 
 use super::constants::setting_value;
 use super::message::analyze_text;
+use super::normalise::parameter_uses;
 use super::scope::Rows;
 use super::settings::{Setting, is_secret, judge_setting};
 use super::walker::Walker;
-use crate::analysis::{Action, Effect, Given, OutputColumn, StatementKind};
+use crate::analysis::{Action, Effect, Given, Matched, OutputColumn, StatementKind};
 use crate::session::Cursor;
 
 impl Walker<'_> {
@@ -281,11 +282,18 @@ impl Walker<'_> {
         self.out.compared.extend(inner.compared.iter().cloned());
         self.out.tested.extend(inner.tested.iter().cloned());
         self.out.assignments.extend(inner.assignments.iter().cloned());
-        for matched in &inner.matched {
-            if let Given::Parameter(number) = matched.value
-                && let Some(argument) = execute.params.get(usize::from(number).saturating_sub(1))
-            {
-                self.given(argument, &matched.columns);
+        self.out.shows_texts |= inner.shows_texts;
+        if !inner.matched.is_empty() {
+            let uses = parameter_uses(&prepared.sql);
+            for (at, argument) in execute.params.iter().enumerate() {
+                let number = u16::try_from(at.saturating_add(1)).unwrap_or(u16::MAX);
+                let of = |matched: &&Matched| matches!(matched.value, Given::Parameter { number: one, .. } if one == number);
+                let met: Vec<_> = inner.matched.iter().filter(of).collect();
+                // Used elsewhere as well, it is not only what meets a column.
+                let everywhere = uses.get(&number) == Some(&met.len());
+                for matched in met.iter().filter(|matched| everywhere && matched.cast.is_none()) {
+                    self.given(argument, &matched.columns);
+                }
             }
         }
         self.out.unresolved |= inner.unresolved;

@@ -328,6 +328,8 @@ impl<'a> Walker<'a> {
 
     pub(super) fn item_of(&mut self, relation: &'a Relation) -> Item {
         let (schema, name) = (relation.schema.clone(), relation.name.clone());
+        let texts = ["pg_prepared_statements", "pg_cursors", "pg_stat_activity"];
+        self.out.shows_texts |= relation.is_system() && texts.contains(&name.as_str());
         let names = vec![(Some(schema.clone()), name.clone())];
         if relation.is_system() || guard(&schema, &name).is_some() {
             self.guarded_table(&schema, &name);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 use gateway_core::mask::token::Tokens;
 use gateway_core::resource::Mask;
-use gateway_sql::{Catalog, ColumnId, Given, StatementAnalysis, replace_literals};
+use gateway_sql::{Catalog, ColumnId, Given, Matched, StatementAnalysis, parameter_uses, replace_literals};
 
 use super::numeric;
 use super::value::{binary_array, text_elements};
@@ -41,27 +41,112 @@ pub struct Token {
     tokens: Arc<Tokens>,
 }
 
-/// What in the statements meets columns that become tokens.
-pub fn tokens_in(statements: &[StatementAnalysis], catalog: &Catalog, tags: &TagIndex) -> Vec<Token> {
-    let mut found = Vec::new();
+/// What in the statements of a text meets columns that become tokens, and nothing else. What is used elsewhere, too, is
+/// left as it is: revealed, it would show there.
+pub fn tokens_in(
+    sql: &str,
+    statements: &[StatementAnalysis],
+    catalog: &Catalog,
+    tags: &TagIndex,
+) -> Vec<Token> {
+    let mut found: Vec<Token> = Vec::new();
     if !tags.has_tokens() {
         return found;
     }
-    for matched in statements.iter().flat_map(|statement| &statement.matched) {
-        let token = matched.columns.iter().find_map(|column| {
+    let matched = || statements.iter().flat_map(|statement| &statement.matched);
+    let mut uses = None;
+    for one in matched() {
+        let Some(token) = Token::of(one, catalog, tags) else {
+            continue;
+        };
+        let same: Vec<_> = matched()
+            .filter(|other| is_same(&one.value, &other.value))
+            .collect();
+        let alike = same
+            .iter()
+            .all(|other| Token::of(other, catalog, tags).is_some_and(|other| other.tag == token.tag));
+        let alone = match &one.value {
+            Given::Literal { .. } => true,
+            Given::Parameter { number, .. } => {
+                let uses = uses.get_or_insert_with(|| parameter_uses(sql));
+                let mut places: Vec<_> = same.iter().map(|other| place(&other.value)).collect();
+                places.sort_unstable();
+                places.dedup();
+                uses.get(number) == Some(&places.len())
+            }
+        };
+        // Code that is not understood may look at the text that it is called from.
+        let shown = statements.iter().any(|statement| {
+            statement.shows_texts || statement.opaque_call || !statement.opaque_functions.is_empty()
+        });
+        let text = matches!(one.value, Given::Literal { .. });
+        let known = found.iter().any(|known| is_same(&known.given, &one.value));
+        if alike && alone && !known && !(text && shown) {
+            found.push(token);
+        }
+    }
+    found
+}
+
+/// Whether it is the same literal or parameter.
+fn is_same(one: &Given, other: &Given) -> bool {
+    match (one, other) {
+        (Given::Literal { start, .. }, Given::Literal { start: other, .. }) => start == other,
+        (Given::Parameter { number, .. }, Given::Parameter { number: other, .. }) => number == other,
+        _ => false,
+    }
+}
+
+fn place(given: &Given) -> usize {
+    match given {
+        Given::Literal { start, .. } | Given::Parameter { start, .. } => *start,
+    }
+}
+
+impl Token {
+    fn of(matched: &Matched, catalog: &Catalog, tags: &TagIndex) -> Option<Self> {
+        matched.columns.iter().find_map(|column| {
             let (rule, _) = tags
                 .rules_of(column)
                 .find(|(rule, place)| rule.mask == Mask::Token && *place == Place::Whole)?;
+            let shape = Shape::of_column(column, catalog)?;
+            shape.takes(matched.cast.as_deref()).then_some(())?;
             Some(Token {
                 given: matched.value.clone(),
                 tag: rule.tag.clone(),
-                shape: Shape::of_column(column, catalog)?,
+                shape,
                 tokens: rule.tokens.clone()?,
             })
-        });
-        found.extend(token);
+        })
     }
-    found
+
+    /// Whether a parameter that the client declares to be of this type is one of the column's own kind.
+    fn takes_declared(&self, types: &[u32]) -> bool {
+        let Given::Parameter { number, .. } = self.given else {
+            return true;
+        };
+        let declared = usize::from(number)
+            .checked_sub(1)
+            .and_then(|at| types.get(at))
+            .copied()
+            .unwrap_or(0);
+        // Nothing, unknown; then text, varchar and arrays of them; int8, int4; numeric; uuid.
+        match self.shape {
+            Shape::Text => matches!(declared, 0 | 705 | 25 | 1043 | 1009 | 1015),
+            Shape::Integer(_) => matches!(declared, 0 | 705 | 20 | 23),
+            Shape::Decimal => matches!(declared, 0 | 705 | 1700),
+            Shape::Uuid => matches!(declared, 0 | 705 | 2950),
+        }
+    }
+}
+
+/// Those of the tags under which a parameter of types like these may be a token.
+pub fn hidden_for(found: &[Token], types: &[u32], hidden: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut kept = hidden.clone();
+    for token in found.iter().filter(|token| !token.takes_declared(types)) {
+        kept.remove(&token.tag);
+    }
+    kept
 }
 
 /// The text with its tokens revealed, those of these tags alone; `None`: there are none.
@@ -94,7 +179,7 @@ pub fn revealed_text(sql: &str, found: &[Token], hidden: &BTreeSet<String>) -> O
 pub fn revealed_bind(bind: &Bind<'_>, found: &[Token], hidden: &BTreeSet<String>) -> Option<BytesMut> {
     let mut values: Vec<(usize, BytesMut)> = Vec::new();
     for token in found.iter().filter(|token| hidden.contains(&token.tag)) {
-        let Given::Parameter(number) = token.given else {
+        let Given::Parameter { number, .. } = token.given else {
             continue;
         };
         let at = usize::from(number).checked_sub(1)?;
@@ -121,6 +206,18 @@ pub fn revealed_bind(bind: &Bind<'_>, found: &[Token], hidden: &BTreeSet<String>
 }
 
 impl Shape {
+    /// Whether a value of this kind may be cast to this type without being cut, and without failing for some values.
+    fn takes(self, cast: Option<&str>) -> bool {
+        let Some(cast) = cast else { return true };
+        match self {
+            Self::Text => matches!(cast, "text" | "varchar" | "_text" | "_varchar"),
+            Self::Integer(most) if most > i64::from(i32::MAX) => cast == "int8",
+            Self::Integer(_) => matches!(cast, "int4" | "int8"),
+            Self::Decimal => cast == "numeric",
+            Self::Uuid => cast == "uuid",
+        }
+    }
+
     fn of_column(column: &ColumnId, catalog: &Catalog) -> Option<Self> {
         if !column.path.is_empty() {
             return Some(Self::Text);

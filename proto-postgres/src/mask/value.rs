@@ -9,6 +9,7 @@ use gateway_core::mask::token::Tokens;
 use gateway_core::mask::{MaskKey, REDACTED, json};
 use gateway_core::resource::Mask;
 
+use super::numeric;
 use super::plan::ColumnPlan;
 use super::reveal::Shape;
 use super::row::Mismatch;
@@ -55,6 +56,7 @@ impl Class {
                 | Self::Jsonb
                 | Self::Xml
                 | Self::Numeric
+                | Self::Int8
                 | Self::Other
         )
     }
@@ -224,7 +226,13 @@ impl ColumnMask {
             // lengths of what is in there would no longer be right.
             _ => {
                 let detect = self.detect.as_deref();
-                let finds = detect.is_some_and(|detect| detect.finds(value));
+                let number = match (self.class, value.first_chunk::<8>()) {
+                    (Class::Int8, Some(bytes)) if self.binary => Some(i64::from_be_bytes(*bytes).to_string()),
+                    (Class::Numeric, _) if self.binary => numeric::to_text(value),
+                    _ => None,
+                };
+                let text = number.as_ref().map_or(value, |number| number.as_bytes());
+                let finds = detect.is_some_and(|detect| detect.finds(text));
                 let whole = self.class == Class::Xml || !finds;
                 if whole {
                     detected(detect, value, key, out);
