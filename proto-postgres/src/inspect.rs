@@ -99,8 +99,28 @@ impl Session {
                     }
                 }
             }
-            Message::Execute { portal, analyzed, .. } => {
+            Message::Execute {
+                portal,
+                analyzed,
+                held,
+                ..
+            } => {
                 if let Some(known) = self.names.portal(portal).cloned() {
+                    if *held && !resolves_when_it_runs(&known.analyzed) && known.analyzed.names {
+                        // The server has planned it, but a function or a view behind it may be another one by now.
+                        let text = known.analyzed.sql.clone();
+                        let found = match self.analyze(&text, now, &mut true, out, now) {
+                            Ready::First(first) => return Ok(first),
+                            Ready::Analyzed(found) => found,
+                        };
+                        if found.operations != known.analyzed.operations {
+                            return Ok(refuse(
+                                "what this does has changed while it waited for approval: bind it again",
+                            ));
+                        }
+                        *analyzed = Some(found.clone());
+                        return Ok(ask(&found, known.parameters.clone(), Stage::Run));
+                    }
                     if resolves_when_it_runs(&known.analyzed) {
                         let text = known.analyzed.sql.clone();
                         let found = match self.analyze(&text, now, &mut true, out, now) {

@@ -19,6 +19,7 @@ pub const APPROVAL_PENDING: &str = "PA001";
 pub(crate) fn message(decision: &Decision) -> String {
     let what = match decision.code {
         Code::Denied => "denied by policy",
+        Code::ApprovalPending if decision.cancelled => "no longer waiting for approval",
         Code::ApprovalPending => "held for approval",
         Code::ApprovalRefused => "approval refused",
         Code::ApprovalExpired => "approval expired",
@@ -30,8 +31,10 @@ pub(crate) fn message(decision: &Decision) -> String {
 }
 
 /// The SQLSTATE of a decision.
-pub(crate) fn sqlstate_of(code: Code) -> &'static str {
-    match code {
+pub(crate) fn sqlstate_of(decision: &Decision) -> &'static str {
+    match decision.code {
+        // As PostgreSQL answers a statement that its client has cancelled.
+        Code::ApprovalPending if decision.cancelled => "57014",
         Code::Denied | Code::ApprovalRefused | Code::ApprovalExpired | Code::BudgetExhausted => {
             sqlstate::INSUFFICIENT_PRIVILEGE
         }
@@ -45,7 +48,7 @@ pub(crate) fn sqlstate_of(code: Code) -> &'static str {
 pub(crate) fn refusal(decision: &Decision, wrong: Option<Wrong>) -> BytesMut {
     let (code, text) = match wrong {
         Some(wrong) => (wrong.sqlstate(), wrong.text()),
-        None => (sqlstate_of(decision.code), message(decision)),
+        None => (sqlstate_of(decision), message(decision)),
     };
     let mut error = ErrorBuilder::new(Severity::Error, code, text).detail(decision.to_json());
     if wrong.is_none() {
@@ -68,6 +71,7 @@ pub(crate) fn goodbye(why: &End) -> Option<ErrorBuilder> {
             approval: None,
             hint: hint.to_owned(),
             correlation: String::new(),
+            cancelled: false,
         };
         fatal(state, text).map(|error| error.detail(decision.to_json()).hint(hint))
     };
@@ -221,12 +225,14 @@ impl Session {
             Message::Parse {
                 frame,
                 name,
+                types,
                 analyzed: Some(analyzed),
                 ..
             } => {
                 // Where the name is taken the server refuses the message, skips what follows, and this is undone.
                 // Only the server knows whether it is taken: code that runs there can have freed it.
                 let prepared = Prepared {
+                    types,
                     sql: analyzed.sql.clone(),
                     analyzed: analyzed.clone(),
                     epoch: self.epoch(),
@@ -242,10 +248,11 @@ impl Session {
                 frame,
                 portal,
                 parameters,
+                exact,
                 analyzed: Some(analyzed),
                 ..
             } => {
-                self.bound(&portal, analyzed, parameters);
+                self.bind_portal(&portal, analyzed, parameters, exact);
                 Self::forward(&frame, out);
             }
             Message::Execute {
@@ -253,6 +260,7 @@ impl Session {
                 portal,
                 max_rows,
                 analyzed: Some(analyzed),
+                ..
             } => {
                 let given = self.names.portal(&portal).map_or(0, |known| known.rows);
                 let budget = obligations.rows.map(|rows| rows.saturating_sub(given));
