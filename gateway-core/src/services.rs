@@ -264,7 +264,7 @@ pub trait ApprovalStore: Send + Sync {
     async fn live_approval(&self, digest: &str) -> Result<Option<KeptApproval>, StoreError>;
     /// Puts `next` in the place of what was read with that revision; `false`: somebody was faster.
     async fn swap_approval(&self, revision: i64, next: &Approval) -> Result<bool, StoreError>;
-    /// At most `limit`, newest first.
+    /// At most `limit`, those that are open first, then the newest.
     async fn approvals(&self, limit: u32) -> Result<Vec<Approval>, StoreError>;
     /// Ids of those that are open.
     async fn open_approvals(&self) -> Result<Vec<String>, StoreError>;

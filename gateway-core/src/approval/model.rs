@@ -104,7 +104,8 @@ impl World {
 
     /// The swap: one of two that have read the same wins.
     fn swap(&mut self, place: usize, revision: u32, next: &Approval) -> bool {
-        if self.kept[place].1 != revision {
+        let live = self.live().is_some_and(|other| other != place);
+        if self.kept[place].1 != revision || next.state.is_live() && live {
             return false;
         }
         self.kept[place] = (serde_json::to_string(next).unwrap(), revision + 1);
@@ -178,8 +179,10 @@ impl World {
                     // The client has gone in this moment: the claim is given back.
                     push(&|w| {
                         let revision = w.kept[*place].1;
-                        if let Some(next) = w.approval(*place).release(&copy.to_string()) {
-                            assert!(w.swap(*place, revision, &next));
+                        let next = w.approval(*place).release(&copy.to_string()).unwrap();
+                        // Where the other copy has opened another one by now, this one stays used up.
+                        if !w.swap(*place, revision, &next) {
+                            w.cut[*place] += 1;
                         }
                         w.copies[copy] = Copy::Away;
                     });
