@@ -239,7 +239,9 @@ where
         {
             return Poll::Ready(end);
         }
-        if self.draining && self.session.is_quiet() && matches!(self.work, Work::Free) {
+        // What waits for people has not begun, and a retry attaches: it does not keep the gateway from stopping.
+        let undone = matches!(self.work, Work::Free) || self.waits_for_people();
+        if self.draining && undone && self.session.is_quiet() {
             return Poll::Ready(End::Shutdown);
         }
         Poll::Pending

@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use gateway_core::services::{SessionFilter, Store, StoreError};
+use gateway_core::services::{ApprovalStore, SessionFilter, Store, StoreError};
 use gateway_core::session::SessionRecord;
 use gateway_store::SqliteStore;
 use suite::{at, session, token};

@@ -106,28 +106,18 @@ impl Session {
                 ..
             } => {
                 if let Some(known) = self.names.portal(portal).cloned() {
-                    if *held && !resolves_when_it_runs(&known.analyzed) && known.analyzed.names {
-                        // The server has planned it, but a function or a view behind it may be another one by now.
+                    let late = resolves_when_it_runs(&known.analyzed);
+                    // What the server has planned when it was bound may still call another function, or read another
+                    // view, once it has waited for people.
+                    if late || *held && known.analyzed.names {
                         let text = known.analyzed.sql.clone();
                         let found = match self.analyze(&text, now, &mut true, out, now) {
                             Ready::First(first) => return Ok(first),
                             Ready::Analyzed(found) => found,
                         };
-                        if found.operations != known.analyzed.operations {
-                            return Ok(refuse(
-                                "what this does has changed while it waited for approval: bind it again",
-                            ));
-                        }
-                        *analyzed = Some(found.clone());
-                        return Ok(ask(&found, known.parameters.clone(), Stage::Run));
-                    }
-                    if resolves_when_it_runs(&known.analyzed) {
-                        let text = known.analyzed.sql.clone();
-                        let found = match self.analyze(&text, now, &mut true, out, now) {
-                            Ready::First(first) => return Ok(first),
-                            Ready::Analyzed(found) => found,
-                        };
-                        if self.epoch() != known.epoch {
+                        let same = found.operations == known.analyzed.operations;
+                        let changed = if late { self.epoch() != known.epoch } else { !same };
+                        if changed {
                             return Ok(refuse(
                                 "what names mean has changed since this was bound: bind it again",
                             ));

@@ -249,7 +249,7 @@ def test_ctrl_c_gives_up_the_wait(w):
         psql = subprocess.Popen(["psql", "-X", "-v", "VERBOSITY=verbose", "-c", UPDATE.format("ctrl-c", 7)],
                                 env={**w.env("reader"), **env}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         rows = eventually(lambda: [r for r in o.w.gateway.approvals(o.token("dana"))], "it is held")
-        check(rows[0]["group"] == ["dba"] and rows[0]["operation"] == "write public.orders", rows)
+        check(rows[0]["group"] == ["dba"] and rows[0]["operation"].startswith("write public.orders"), rows)
         check({"id", "state", "principal", "resource", "operation", "group", "expires"} <= set(rows[0]), rows)
         time.sleep(0.3)
         psql.send_signal(signal.SIGINT)
@@ -339,7 +339,7 @@ def test_what_it_means_is_looked_at_again(w):
         w.admin("CREATE VIEW public.held_view AS SELECT id, status FROM public.orders")
         try:
             wire = o.wire("wanda")
-            wire.exchange([rig.frame("Q", rig.cstr("UPDATE orders SET status = 'x' WHERE id = (SELECT min(id) + 10 FROM held_view)"))])
+            wire.exchange([rig.frame("Q", rig.cstr("UPDATE orders SET status = 'x' WHERE id = 11 AND EXISTS (SELECT 1 FROM held_view)"))])
             check(wire.held, wire.errors)
             approval = wire.held["approval"]["id"]
             w.admin("CREATE OR REPLACE VIEW public.held_view AS SELECT id, name AS status FROM hr.employees")
@@ -396,11 +396,12 @@ def test_transactions_pipelines_and_copy_wait_in_order(w):
 def test_a_prepared_name_is_shown_and_good_for_one_message(w):
     with office(w) as o:
         wire = o.wire("wanda")
-        wire.query("PREPARE p AS UPDATE orders SET status = 'p' WHERE id = 15")
+        prepare = lambda wire, sql: wire.exchange([rig.encode({"parse": {"name": "p", "sql": sql}}), rig.encode("sync")])
+        prepare(wire, "UPDATE orders SET status = 'p' WHERE id = 15")
         approval = send(wire, "EXECUTE p")
         check(o.state(approval)["stands_for"] == [["p", "UPDATE orders SET status = 'p' WHERE id = 15"]], o.state(approval))
         other = o.wire("wanda")
-        other.query("PREPARE p AS UPDATE orders SET status = 'evil' WHERE id = 15")
+        prepare(other, "UPDATE orders SET status = 'evil' WHERE id = 15")
         check(send(other, "EXECUTE p") != approval, "another statement of the same name attached")
         o.decide("approve", approval, "dana")
         check(finish(wire) == [] and o.value("SELECT status FROM orders WHERE id = 15") == "p")

@@ -166,6 +166,8 @@ impl AuditSink for Trail {
 #[derive(Default)]
 pub(crate) struct Desk {
     pub(crate) asked: Mutex<Vec<oneshot::Sender<Result<(), Decision>>>>,
+    /// Digests of all that was held.
+    pub(crate) held: Mutex<Vec<[u8; 32]>>,
     /// Digests that were approved and not used.
     pub(crate) approved: Arc<Mutex<BTreeSet<[u8; 32]>>>,
 }
@@ -175,6 +177,7 @@ impl Approvals for Desk {
         if self.approved.lock().contains(&held.digest) {
             return Box::pin(std::future::ready(Ok(Opened::Approved("apr_1".into()))));
         }
+        self.held.lock().push(held.digest);
         let (answer, answered) = oneshot::channel();
         self.asked.lock().push(answer);
         let notice = Denial {
