@@ -66,6 +66,7 @@
 //!
 //!     fn bound(&self, message: &Vec<u8>) -> Bound { Bound { exact: message.clone(), stands_for: Vec::new() } }
 //!     fn held(&mut self, _: &mut Vec<u8>, _: &Decision, _: &mut Outbound) {}
+//!     fn is_void(&self, _: &Vec<u8>) -> bool { false }
 //!     fn provide(&mut self, never: Infallible) { match never {} }
 //!     fn out_of_time(&mut self, _: u64, _: Decision) {}
 //!     fn poll_outcome(&mut self) -> Option<Outcome> { None }

@@ -242,6 +242,10 @@ pub trait ProtocolSession: Send {
     /// Tells the client that its message is held; it goes on waiting. The message is inspected again before it can run.
     fn held(&mut self, message: &mut Self::Message, notice: &Decision, out: &mut Outbound);
 
+    /// Whether a message that is held has become void: a failure before it means that the target would skip it, and its
+    /// client waits for nothing. It is inspected again then, and asks nothing.
+    fn is_void(&self, message: &Self::Message) -> bool;
+
     /// Takes what `inspect` needed.
     fn provide(&mut self, provision: Self::Provision);
 

@@ -16,7 +16,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::buffers;
-use crate::gateway::{Judged, Opening, SessionScope, Woken};
+use crate::gateway::{Before, Judged, Opening, SessionScope, Woken};
 use crate::limits::Limits;
 use crate::machine::{End, Inspection, Outbound, Parsed, Peer, ProtocolSession, Provider};
 use crate::transport::Transport;
@@ -46,9 +46,9 @@ enum Work<S: ProtocolSession> {
     Providing(S::Message, BoxFuture<'static, S::Provision>),
     Judging(S::Message, BoxFuture<'static, Ruling>),
     /// It is being seen to that people can decide, or that they have.
-    Opening(S::Message, BoxFuture<'static, Opening>),
+    Opening(S::Message, Before, BoxFuture<'static, Opening>),
     /// People decide.
-    Held(S::Message, BoxFuture<'static, Woken>),
+    Held(S::Message, Before, BoxFuture<'static, Woken>),
 }
 
 /// Which of the limits of time comes next.
@@ -308,7 +308,7 @@ where
                     Ok(false)
                 }
             },
-            Work::Opening(mut message, mut opening) => match opening.as_mut().poll(cx) {
+            Work::Opening(mut message, before, mut opening) => match opening.as_mut().poll(cx) {
                 Poll::Ready(Opening::Ruled(ruling)) => {
                     self.scope.ruled(&ruling);
                     self.rewrite(message, &ruling, now)?;
@@ -316,28 +316,33 @@ where
                 }
                 Poll::Ready(Opening::Held(notice, woken)) => {
                     self.session.held(&mut message, &notice, &mut self.out);
-                    self.work = Work::Held(message, woken);
+                    self.work = Work::Held(message, before, woken);
                     Ok(true)
                 }
                 Poll::Pending => {
-                    self.work = Work::Opening(message, opening);
+                    self.work = Work::Opening(message, before, opening);
                     Ok(false)
                 }
             },
-            Work::Held(message, mut woken) => match woken.as_mut().poll(cx) {
+            Work::Held(message, before, _) if self.session.is_void(&message) => {
+                self.scope.woken(before);
+                self.inspect(message, now)?;
+                Ok(true)
+            }
+            Work::Held(message, before, mut woken) => match woken.as_mut().poll(cx) {
                 Poll::Ready(Woken::Ruled(ruling)) => {
                     self.scope.ruled(&ruling);
                     self.rewrite(message, &ruling, now)?;
                     Ok(true)
                 }
-                Poll::Ready(Woken::Again(before)) => {
+                Poll::Ready(Woken::Again) => {
                     // What it means may have changed while it waited.
                     self.scope.woken(before);
                     self.inspect(message, now)?;
                     Ok(true)
                 }
                 Poll::Pending => {
-                    self.work = Work::Held(message, woken);
+                    self.work = Work::Held(message, before, woken);
                     Ok(false)
                 }
             },
@@ -369,7 +374,7 @@ where
                 match self.scope.judge(&question, || session.bound(&message), now) {
                     Judged::Now(ruling) => self.rewrite(message, &ruling, now)?,
                     Judged::Later(ruling) => self.work = Work::Judging(message, ruling),
-                    Judged::Opening(opening) => self.work = Work::Opening(message, opening),
+                    Judged::Opening(before, opening) => self.work = Work::Opening(message, before, opening),
                 }
             }
         }

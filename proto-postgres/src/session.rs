@@ -474,6 +474,10 @@ impl ProtocolSession for Session {
         self.notice(notice, out);
     }
 
+    fn is_void(&self, _: &Message) -> bool {
+        self.skipping
+    }
+
     fn provide(&mut self, provision: Provision) {
         let Provision::Structure(structure) = provision;
         match structure {

@@ -312,6 +312,11 @@ impl ProtocolSession for Session {
         // RESP has no notice; the client waits.
     }
 
+    fn is_void(&self, _: &Message) -> bool {
+        // Each command is answered for itself.
+        false
+    }
+
     fn provide(&mut self, never: Infallible) {
         match never {}
     }

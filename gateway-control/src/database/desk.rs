@@ -135,14 +135,14 @@ impl Desk {
             let ruling = match judged {
                 Judged::Now(ruling) => return ruling,
                 Judged::Later(later) => later.await,
-                Judged::Opening(opening) => match opening.await {
+                Judged::Opening(before, opening) => match opening.await {
                     Opening::Ruled(ruling) => ruling,
                     Opening::Held(notice, woken) => {
                         // A client that does not read its notices still gets the answer.
                         let _ = self.notices.try_send(told::held(&notice));
                         match woken.await {
                             Woken::Ruled(ruling) => ruling,
-                            Woken::Again(before) => {
+                            Woken::Again => {
                                 self.scope.lock().woken(before);
                                 continue;
                             }

@@ -90,7 +90,7 @@ pub enum Judged {
     /// The ruling is on its way: the audit trail. Tell [`SessionScope::ruled`] when it is there.
     Later(BoxFuture<'static, Ruling>),
     /// People must decide, and it is being seen to that they can.
-    Opening(BoxFuture<'static, Opening>),
+    Opening(Before, BoxFuture<'static, Opening>),
 }
 
 /// What became of a message that policy holds.
@@ -105,7 +105,7 @@ pub enum Opening {
 pub enum Woken {
     /// Look at the message anew and judge it again: it may have been approved, and what it means or what policies say
     /// may have changed. Tell [`SessionScope::woken`] first.
-    Again(Before),
+    Again,
     /// The ruling: it does not run. Tell [`SessionScope::ruled`].
     Ruled(Ruling),
 }
@@ -453,7 +453,7 @@ impl SessionScope {
             held,
             written: before.is_some(),
         };
-        Judged::Opening(Box::pin(holding.open()))
+        Judged::Opening(Before { ticket, digest }, Box::pin(holding.open()))
     }
 
     /// What can't be put into the trail is refused.

@@ -88,6 +88,19 @@ async fn an_approval_that_is_there_already_is_used_without_a_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_failure_has_made_void_waits_for_nobody() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    send(&mut wire.client, "HOLD void\n").await;
+    line(&mut wire.client).await;
+    world.rule(|_| Verdict::free());
+    send(&mut wire.target, "%\n").await;
+    // It is looked at again at once, and not when people have decided.
+    assert_eq!(line(&mut wire.target).await, "HOLD void");
+    assert!(world.desk.asked.lock().remove(0).is_closed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_gives_up_waiting_and_its_session_lives() {
     let world = World::new();
     let mut wire = world.session().await;

@@ -180,6 +180,10 @@ impl ProtocolSession for Lines {
             .extend_from_slice(format!("HELD {}\n", notice.to_json()).as_bytes());
     }
 
+    fn is_void(&self, message: &String) -> bool {
+        message.ends_with("void\n") && self.target_waits
+    }
+
     fn provide(&mut self, (): ()) {}
 
     fn out_of_time(&mut self, ticket: u64, decision: Decision) {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{Before, Opening, Woken, append, live};
+use super::{Opening, Woken, append, live};
 use crate::audit::{Decided, Event};
 use crate::gateway::Gateway;
 use crate::machine::{Question, Statement};
@@ -139,16 +139,12 @@ impl Holding {
         let window = self.held.hold.wait.unwrap_or(self.gateway.parts.limits.hold);
         let Waiting { notice, answer } = waiting;
         let told = Box::new(notice.clone());
-        let before = Before {
-            ticket: self.ticket,
-            digest: self.held.digest,
-        };
         let given_up = self.entry.control.waits();
         let woken = async move {
             let decision = tokio::select! {
                 biased;
                 answer = answer => match answer {
-                    Answer::Again => return Woken::Again(before),
+                    Answer::Again => return Woken::Again,
                     Answer::Refused(decision) => decision,
                 },
                 Ok(()) = given_up => Decision { cancelled: true, ..notice },
