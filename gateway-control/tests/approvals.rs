@@ -129,6 +129,8 @@ fn held(digest: u8, ticket: u64) -> Held {
             },
             audit: None,
             tags: Vec::new(),
+            detect: Vec::new(),
+            functions: Vec::new(),
             settings: serde_json::Map::new(),
         }),
         operations: Arc::new(Operations::new(vec![write], "write t")),

@@ -104,6 +104,7 @@ pub mod approval;
 pub mod audit;
 mod buffers;
 pub mod credentials;
+pub mod detect;
 pub mod embed;
 pub mod gateway;
 pub mod limits;

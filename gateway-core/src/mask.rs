@@ -11,6 +11,9 @@ use zeroize::Zeroizing;
 
 use crate::resource::Mask;
 
+pub mod json;
+pub mod token;
+
 /// What stands in the place of a redacted text.
 pub const REDACTED: &str = "[redacted]";
 /// What stands before the characters that a partial mask leaves; its length says nothing of the value's.

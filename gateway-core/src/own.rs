@@ -54,6 +54,8 @@ pub fn gateway_resource(protocol: &str) -> Arc<Resource> {
         },
         audit: None,
         tags: Vec::new(),
+        detect: Vec::new(),
+        functions: Vec::new(),
         settings: serde_json::Map::new(),
     })
 }

@@ -27,6 +27,12 @@ pub struct Resource {
     /// Sensitive data in it.
     #[serde(default, rename = "tag", skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<TagRule>,
+    /// What is looked for in the values of results, whatever their columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub detect: Vec<DetectRule>,
+    /// What functions give back whose bodies are not understood.
+    #[serde(default, rename = "function", skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<FunctionRule>,
     /// All other keys: the adapter's own section for a resource.
     #[serde(flatten)]
     pub settings: serde_json::Map<String, serde_json::Value>,
@@ -58,6 +64,32 @@ pub struct TagRule {
     /// Which predicates work on masked columns.
     #[serde(default)]
     pub predicates: Predicates,
+}
+
+/// A `[[resource.detect]]`: values that are found by what they look like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectRule {
+    /// The tag that what is found has.
+    pub tag: String,
+    /// What is looked for.
+    pub find: Vec<crate::detect::Kind>,
+    /// What becomes of what is found: `redact`, `partial` or `hash`.
+    #[serde(default)]
+    pub mask: Mask,
+}
+
+/// A `[[resource.function]]`: what a function gives back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionRule {
+    /// The function, `schema.name`, of any arguments.
+    pub name: String,
+    /// The tags that its result carries; none: it gives nothing sensitive.
+    pub tags: Vec<String>,
+    /// What a value of its result becomes for whoever may not see one of these.
+    #[serde(default)]
+    pub mask: Mask,
 }
 
 /// What a masked value becomes.

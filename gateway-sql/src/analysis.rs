@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::catalog::QualifiedName;
 use crate::session::{Cursor, TempRelation};
 
 /// What is asked of a policy, one word of the contract each.
@@ -125,7 +126,19 @@ impl fmt::Display for Operation {
     }
 }
 
-/// A column by its names. Columns of the session's temporary relations have the schema `pg_temp`.
+/// One step into a JSON value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum JsonStep {
+    /// The member of that name.
+    Key(String),
+    /// An element of an array, whichever.
+    Element,
+    /// What the text does not tell: any member or element.
+    Any,
+}
+
+/// A column by its names, or a part of the JSON values in it. Columns of the session's temporary relations have the
+/// schema `pg_temp`; what a function returns whose body is not understood is the column `()` of a table of its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct ColumnId {
     /// Schema of the relation.
@@ -134,6 +147,45 @@ pub struct ColumnId {
     pub table: String,
     /// Name of the column.
     pub column: String,
+    /// Which part of its JSON values; empty: all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<JsonStep>,
+}
+
+impl ColumnId {
+    /// The longest path that is followed; what lies deeper counts as all of what is there.
+    const MAX_PATH: usize = 32;
+    /// The column that stands for what a function returns.
+    pub const RESULT: &'static str = "()";
+
+    /// A whole column.
+    pub fn new(schema: impl Into<String>, table: impl Into<String>, column: impl Into<String>) -> Self {
+        ColumnId {
+            schema: schema.into(),
+            table: table.into(),
+            column: column.into(),
+            path: Vec::new(),
+        }
+    }
+
+    /// What a function returns.
+    pub fn of_function(schema: impl Into<String>, name: impl Into<String>) -> Self {
+        Self::new(schema, name, Self::RESULT)
+    }
+
+    /// The column that it is a part of.
+    #[must_use]
+    pub fn whole(&self) -> Self {
+        Self::new(self.schema.clone(), self.table.clone(), self.column.clone())
+    }
+
+    /// The part of it that these steps lead to.
+    #[must_use]
+    pub(crate) fn part(mut self, steps: &[JsonStep]) -> Self {
+        let room = Self::MAX_PATH.saturating_sub(self.path.len());
+        self.path.extend(steps.iter().take(room).cloned());
+        self
+    }
 }
 
 impl fmt::Display for ColumnId {
@@ -144,7 +196,17 @@ impl fmt::Display for ColumnId {
             part(&self.schema),
             part(&self.table),
             part(&self.column)
-        )
+        )?;
+        for (at, step) in self.path.iter().enumerate() {
+            let root = if at == 0 { "$" } else { "" };
+            match step {
+                JsonStep::Key(key) if key.contains(['.', '[', '"', '*', '$']) => write!(f, "{root}.{key:?}")?,
+                JsonStep::Key(key) => write!(f, "{root}.{key}")?,
+                JsonStep::Element => write!(f, "{root}[*]")?,
+                JsonStep::Any => write!(f, "{root}.*")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -159,6 +221,42 @@ pub struct OutputColumn {
     pub as_is: bool,
     /// Its type as `schema.name`, where it is the value of a column; else empty.
     pub type_name: String,
+}
+
+/// Something that the client gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// A literal.
+    Literal {
+        /// Byte offset in the text.
+        start: usize,
+        /// Its value.
+        value: String,
+        /// Whether it is written as a number.
+        number: bool,
+    },
+    /// A parameter, from 1.
+    Parameter(u16),
+}
+
+/// Something that the client gives and that meets values of columns: it is compared with them for equality, or written
+/// among them. A parameter may be an array of such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matched {
+    /// What is given.
+    pub value: Given,
+    /// The columns.
+    pub columns: BTreeSet<ColumnId>,
+}
+
+/// A function that is called and whose body is not understood.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OpaqueFunction {
+    /// The function.
+    pub name: QualifiedName,
+    /// Whether what it returns is in the lineage, as [`ColumnId::of_function`]. It is not where a view, an operator, a cast
+    /// or the like calls it.
+    pub traced: bool,
 }
 
 /// How the rows of COPY TO STDOUT travel (PostgreSQL documentation, COPY, File Formats).
@@ -361,6 +459,9 @@ pub struct StatementAnalysis {
     pub compared: BTreeSet<ColumnId>,
     /// Columns of which no more is used than whether they are NULL, how many there are, and which whole values are equal.
     pub tested: BTreeSet<ColumnId>,
+    /// Literals and parameters that meet columns' values. What a literal's value is holds for this text alone, whatever
+    /// [`StatementAnalysis::literals_matter`] says.
+    pub matched: Vec<Matched>,
     /// Columns that are written, with what the value written may carry.
     pub assignments: Vec<Assignment>,
     /// What it changes in the session.
@@ -369,8 +470,10 @@ pub struct StatementAnalysis {
     pub kind: StatementKind,
     /// A name was not found: refresh the catalog once and analyse again.
     pub unresolved: bool,
-    /// It calls a function whose body is not understood.
+    /// It runs code that is not understood and has no name (DO, a language's inline block, an unreadable object).
     pub opaque_call: bool,
+    /// Functions that it calls whose bodies are not understood.
+    pub opaque_functions: BTreeSet<OpaqueFunction>,
     /// No policy lifts this: the statement would show what is never shown.
     pub forbidden: Option<String>,
     /// The parser refused the text, with its message.
@@ -396,11 +499,13 @@ impl StatementAnalysis {
             copy_form: None,
             compared: BTreeSet::new(),
             tested: BTreeSet::new(),
+            matched: Vec::new(),
             assignments: Vec::new(),
             effects: Vec::new(),
             kind,
             unresolved: false,
             opaque_call: false,
+            opaque_functions: BTreeSet::new(),
             forbidden: None,
             syntax_error: None,
             literals_matter: true,
@@ -433,6 +538,11 @@ impl StatementAnalysis {
         self.compared.extend(other.compared.iter().cloned());
         self.tested.extend(other.tested.iter().cloned());
         self.assignments.extend(other.assignments.iter().cloned());
+        for matched in &other.matched {
+            if !self.matched.contains(matched) {
+                self.matched.push(matched.clone());
+            }
+        }
         if self.outputs.len() == other.outputs.len() {
             for (own, output) in self.outputs.iter_mut().zip(&other.outputs) {
                 own.carries.extend(output.carries.iter().cloned());
@@ -455,6 +565,8 @@ impl StatementAnalysis {
         self.unresolved |= other.unresolved;
         self.literals_matter |= other.literals_matter;
         self.opaque_call |= other.opaque_call;
+        self.opaque_functions
+            .extend(other.opaque_functions.iter().cloned());
         if self.forbidden.is_none() {
             self.forbidden.clone_from(&other.forbidden);
         }
@@ -472,6 +584,7 @@ impl StatementAnalysis {
             && self.syntax_error.is_none()
             && !self.unresolved
             && !self.opaque_call
+            && self.opaque_functions.is_empty()
     }
 
     /// True if `connect` alone permits it.

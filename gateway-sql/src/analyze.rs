@@ -13,7 +13,9 @@ mod define;
 mod dml;
 mod expr;
 mod from;
+mod json_path;
 mod limit;
+mod matched;
 mod message;
 mod names;
 mod normalise;
@@ -25,7 +27,7 @@ mod summary;
 mod tables;
 mod walker;
 
-pub use normalise::normalise;
+pub use normalise::{normalise, replace_literals};
 pub(crate) use summary::clip;
 
 use crate::analysis::{Analysis, Operation, StatementAnalysis, StatementKind};

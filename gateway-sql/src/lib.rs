@@ -37,10 +37,10 @@ mod session;
 mod shape;
 
 pub use analysis::{
-    Action, Analysis, Assignment, ColumnId, CopyForm, Effect, Object, Operation, OutputColumn,
-    StatementAnalysis, StatementKind,
+    Action, Analysis, Assignment, ColumnId, CopyForm, Effect, Given, JsonStep, Matched, Object,
+    OpaqueFunction, Operation, OutputColumn, StatementAnalysis, StatementKind,
 };
-pub use analyze::{analyze, function_analysis, function_operations, normalise};
+pub use analyze::{analyze, function_analysis, function_operations, normalise, replace_literals};
 pub use catalog::{
     Cast, Catalog, CatalogBuilder, CatalogError, Column, Function, Operator, Outdated, OutdatedObjects,
     QualifiedName, Relation, RelationKind, Stamps, UserType, catalog_query, stamps_query,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::analysis::{ColumnId, Operation, OutputColumn};
+use crate::analysis::{ColumnId, OpaqueFunction, Operation, OutputColumn};
 use crate::catalog::RelationKind;
 
 /// A relation in the session's own temporary schema.
@@ -59,8 +59,10 @@ pub struct Cursor {
     pub compared: BTreeSet<ColumnId>,
     /// See [`crate::StatementAnalysis::tested`].
     pub tested: BTreeSet<ColumnId>,
-    /// Its query calls a function whose body is not understood.
+    /// See [`crate::StatementAnalysis::opaque_call`].
     pub opaque_call: bool,
+    /// See [`crate::StatementAnalysis::opaque_functions`].
+    pub opaque_functions: BTreeSet<OpaqueFunction>,
     /// See [`crate::StatementAnalysis::forbidden`].
     pub forbidden: Option<String>,
 }

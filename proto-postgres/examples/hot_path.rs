@@ -140,6 +140,8 @@ async fn scope() -> Result<SessionScope> {
         },
         audit: None,
         tags: Vec::new(),
+        detect: Vec::new(),
+        functions: Vec::new(),
         settings: serde_json::Map::new(),
     };
     let parts = Parts {
@@ -413,6 +415,7 @@ fn main() -> Result<()> {
         statement_bytes: 1 << 20,
         parameter_bytes: 1 << 20,
         withhold: false,
+        detect: gateway_core::detect::Detectors::default(),
         mask_key: gateway_core::mask::MaskKey::new(&[0; 32]),
         nonce: "gateway".to_owned(),
     };

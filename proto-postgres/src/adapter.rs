@@ -1,5 +1,6 @@
 //! The adapter: connections become sessions. Login on both sides, cancelling, and the way into the driver.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use bytes::BytesMut;
 use gateway_core::adapter::{ConfigProblem, Connection, ProtocolAdapter, ServeError};
 use gateway_core::gateway::{Attempt, Gateway, LoginRefusal, SessionScope};
 use gateway_core::machine::{Outbound, Provider};
+use gateway_core::mask::MaskKey;
 use gateway_core::operation::{Operation, Operations};
 use gateway_core::own::OwnResource;
 use gateway_core::policy::SchemaPart;
@@ -53,14 +55,14 @@ impl std::fmt::Debug for PostgresAdapter {
 
 impl PostgresAdapter {
     /// The tags of a resource; read again when a reload has replaced it.
-    fn tags(&self, resource: &Arc<Resource>) -> Result<Arc<TagIndex>, ConfigProblem> {
+    fn tags(&self, resource: &Arc<Resource>, key: &MaskKey) -> Result<Arc<TagIndex>, ConfigProblem> {
         let mut known = self.tags.lock();
         if let Some((of, index)) = known.get(&resource.name)
             && Arc::ptr_eq(of, resource)
         {
             return Ok(index.clone());
         }
-        let index = Arc::new(TagIndex::of(resource)?);
+        let index = Arc::new(TagIndex::of(resource)?.with_tokens(key, &resource.name));
         known.insert(resource.name.clone(), (resource.clone(), index.clone()));
         Ok(index)
     }
@@ -275,7 +277,7 @@ impl ProtocolAdapter for PostgresAdapter {
             .database
             .or(place.map(str::to_owned))
             .unwrap_or_else(|| "postgres".to_owned());
-        let tags = self.tags(resource)?;
+        let tags = self.tags(resource, gateway.mask_key())?;
         let structure = if offline {
             Arc::new(Structure::new(gateway_sql::Catalog::default(), tags))
         } else {
@@ -346,10 +348,11 @@ impl ProtocolAdapter for PostgresAdapter {
         welcome(&parameters, &key, &mut out)?;
         let limits = connection.gateway.limits();
         let tags = self
-            .tags(scope.resource())
+            .tags(scope.resource(), connection.gateway.mask_key())
             .map_err(|e| ServeError::Target(e.to_string()))?;
         let settings = Settings {
-            withhold: !may_unmask_all(&scope, &tags),
+            withhold: !hidden(&scope, tags.all()).is_empty(),
+            detect: tags.detectors(&hidden(&scope, tags.detected())),
             resource: scope.resource().name.clone(),
             database: database.clone(),
             login: target.login.clone(),
@@ -391,21 +394,18 @@ impl ProtocolAdapter for PostgresAdapter {
     }
 }
 
-/// Whether the session's principal may unmask every tag of the resource. Asked once: a session that policy later
-/// deprives of it still has its statements decided anew.
-fn may_unmask_all(scope: &SessionScope, tags: &TagIndex) -> bool {
+/// Those of the tags that the session's principal may not unmask. Asked once: a session that policy later deprives of one
+/// still has its statements decided anew.
+fn hidden(scope: &SessionScope, tags: &BTreeSet<String>) -> BTreeSet<String> {
     let resource = scope.resource();
-    let asked: Vec<_> = tags
-        .all()
-        .iter()
-        .map(|tag| Operation::unmask(tag, &resource.name))
-        .collect();
-    let operations = Arc::new(Operations::new(asked, "unmask"));
-    let verdict = scope
-        .gateway()
-        .policy()
-        .decide(&scope.who().principal, resource, &operations);
-    matches!(verdict, Verdict::Allow { .. })
+    let policy = scope.gateway().policy();
+    let is_hidden = |tag: &&String| {
+        let asked = vec![Operation::unmask(tag, &resource.name)];
+        let operations = Arc::new(Operations::new(asked, "unmask"));
+        let verdict = policy.decide(&scope.who().principal, resource, &operations);
+        !matches!(verdict, Verdict::Allow { .. })
+    };
+    tags.iter().filter(is_hidden).cloned().collect()
 }
 
 /// AuthenticationOk, what the target tells of itself, our own cancel key, and ReadyForQuery.

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::mask::asked::{Asked, touches_tags};
 use crate::mask::plan::Plan;
+use crate::mask::reveal::{Token, tokens_in};
 use crate::structure::Structure;
 use crate::tags::TagIndex;
 
@@ -65,6 +66,8 @@ pub struct Meaning {
     pub copies_tags: bool,
     /// Tags that it runs only with the right to see.
     pub unmasked: BTreeSet<String>,
+    /// Literals and parameters that may be tokens.
+    pub tokens: Vec<Token>,
     /// Whether it is what every text of the same shape does.
     of_shape: bool,
     normalised: OnceLock<Arc<str>>,
@@ -102,6 +105,7 @@ impl Meaning {
     fn of(analysis: sql::Analysis, structure: &Structure, database: &str, resource: &str) -> Self {
         let of_shape = analysis.is_of_shape();
         let statements = analysis.statements;
+        let tokens = tokens_in(&statements, &structure.catalog, &structure.tags);
         let mut list: Vec<Operation> = Vec::new();
         let mut seen = BTreeSet::new();
         let mut asked = Asked::default();
@@ -132,6 +136,7 @@ impl Meaning {
             writes: statements.iter().flat_map(|s| &s.operations).any(changes),
             calls: statements.iter().any(|s| {
                 s.opaque_call
+                    || !s.opaque_functions.is_empty()
                     || s.operations
                         .iter()
                         .any(|o| matches!(o.action, sql::Action::Call | sql::Action::Unknown))
@@ -142,9 +147,13 @@ impl Meaning {
                 .count(),
             names: statements.iter().any(|s| needs_names(s.kind)),
             touches_tags: !structure.tags.is_empty() && statements.iter().any(|s| touches_tags(s, structure)),
-            copies_tags: !asked.or_masked.is_empty() && statements.iter().any(|s| s.copy_form.is_some()),
+            copies_tags: !structure.tags.is_empty()
+                && !asked.or_masked.is_empty()
+                && statements.iter().any(|s| s.copy_form.is_some()),
             unmasked: asked.plainly,
-            of_shape,
+            // What a literal that may be a token stands for is a matter of this text.
+            of_shape: of_shape && tokens.is_empty(),
+            tokens,
             statements,
             normalised: OnceLock::new(),
             tags: structure.tags.clone(),
@@ -180,6 +189,9 @@ impl Meaning {
             cursor.compared.extend(statement.compared.iter().cloned());
             cursor.tested.extend(statement.tested.iter().cloned());
             cursor.opaque_call |= statement.opaque_call;
+            cursor
+                .opaque_functions
+                .extend(statement.opaque_functions.iter().cloned());
             cursor.forbidden = cursor.forbidden.or_else(|| statement.forbidden.clone());
         }
         cursor

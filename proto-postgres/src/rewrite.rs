@@ -1,16 +1,20 @@
 //! *Rewrite*: what a ruling makes of a message, and how a decision looks on the wire.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use gateway_core::gateway::PREPARED;
 use gateway_core::machine::{End, Fault, Outbound, Outcome, Peer};
 use gateway_core::verdict::{Code, Decision, Obligations, Ruling};
 
 use crate::analyzed::Analyzed;
+use crate::mask::reveal::{revealed_bind, revealed_text};
 use crate::session::names::Prepared;
 use crate::session::pending::{Effects, Expect, Pending, Running};
+use crate::session::text::ClientEncoding;
 use crate::session::{Message, Session, Wrong};
 use crate::wire::backend::{ErrorBuilder, Severity, sqlstate};
-use crate::wire::frontend::{Describe, Execute, Target};
+use crate::wire::frontend::{Bind, Describe, Execute, Parse, Query, Target};
 
 /// The SQLSTATE of an approval that is still open when the hold window is over.
 pub const APPROVAL_PENDING: &str = "PA001";
@@ -220,7 +224,14 @@ impl Session {
                 let running = self.running(ticket, &analyzed, obligations, obligations.rows);
                 self.push(Expect::Query(running));
                 self.end_run();
-                Self::forward(&frame, out);
+                match self.revealed(&analyzed, obligations) {
+                    None => Self::forward(&frame, out),
+                    Some(sql) => {
+                        let query = Query { sql: sql.as_bytes() };
+                        let encoded = query.encode(&mut out.to_target);
+                        encoded.map_err(|error| Fault::client(error.to_string()))?;
+                    }
+                }
             }
             Message::Parse {
                 frame,
@@ -236,24 +247,47 @@ impl Session {
                     sql: analyzed.sql.clone(),
                     analyzed: analyzed.clone(),
                     epoch: self.epoch(),
+                    hidden: if analyzed.tokens.is_empty() {
+                        Arc::default()
+                    } else {
+                        Arc::new(obligations.mask.clone())
+                    },
                 };
                 let change = self.names.set_statement(&name, Some(prepared), self.run);
                 if !name.is_empty() {
                     self.mirror_statement(&name);
                 }
                 self.extended(Expect::Parse, Some(change));
-                Self::forward(&frame, out);
+                match self.revealed(&analyzed, obligations) {
+                    None => Self::forward(&frame, out),
+                    Some(sql) => {
+                        let body = frame.get(crate::wire::frame::HEADER_LEN..).unwrap_or_default();
+                        let parse = Parse::parse(body).map_err(|error| Fault::client(error.to_string()))?;
+                        let parse = Parse {
+                            sql: sql.as_bytes(),
+                            ..parse
+                        };
+                        let encoded = parse.encode(&mut out.to_target);
+                        encoded.map_err(|error| Fault::client(error.to_string()))?;
+                    }
+                }
             }
             Message::Bind {
                 frame,
                 portal,
+                statement,
                 parameters,
                 exact,
                 analyzed: Some(analyzed),
                 ..
             } => {
+                let hidden = self.names.statement(&statement).map(|known| known.hidden.clone());
+                let revealed = hidden.filter(|hidden| !hidden.is_empty()).and_then(|hidden| {
+                    let body = frame.get(crate::wire::frame::HEADER_LEN..)?;
+                    revealed_bind(&Bind::parse(body).ok()?, &analyzed.tokens, &hidden)
+                });
                 self.bind_portal(&portal, analyzed, parameters, exact);
-                Self::forward(&frame, out);
+                Self::forward(revealed.as_ref().unwrap_or(&frame), out);
             }
             Message::Execute {
                 frame,
@@ -305,6 +339,16 @@ impl Session {
             | Message::Execute { .. } => return Err(Fault::client("sent a message that was not inspected")),
         }
         Ok(())
+    }
+
+    /// The text with the tokens in it revealed, where there are some.
+    fn revealed(&self, analyzed: &Analyzed, obligations: &Obligations) -> Option<String> {
+        if analyzed.tokens.is_empty() || obligations.mask.is_empty() {
+            return None;
+        }
+        let text = revealed_text(&analyzed.sql, &analyzed.tokens, &obligations.mask)?;
+        // In other encodings than this one the frame can be made anew of ASCII alone; a token then stays one.
+        (self.encoding == ClientEncoding::Utf8 || text.is_ascii()).then_some(text)
     }
 
     fn push(&mut self, expect: Expect) {

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use gateway_core::audit::Parameter;
+use gateway_core::detect::Detectors;
 use gateway_core::machine::{
     Bound, End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession,
 };
@@ -38,6 +39,7 @@ pub mod names;
 pub(crate) mod own;
 pub mod pending;
 pub mod text;
+mod texts;
 mod withhold;
 
 use exact::Exact;
@@ -65,6 +67,8 @@ pub struct Settings {
     /// Whether the principal may not unmask every tag of the resource: texts of the target that may carry tagged
     /// values are then withheld.
     pub withhold: bool,
+    /// What is looked for in texts of the target, since the principal may not see it.
+    pub detect: Detectors,
     /// The key of keyed masks.
     pub mask_key: MaskKey,
     /// A suffix that no client can guess, for the names of the gateway's own statements.

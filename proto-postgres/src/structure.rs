@@ -74,11 +74,7 @@ impl Structure {
             }
             for relation in self.catalog.relations() {
                 for column in &relation.columns {
-                    let id = ColumnId {
-                        schema: relation.schema.clone(),
-                        table: relation.name.clone(),
-                        column: column.name.clone(),
-                    };
+                    let id = relation.column_id(&column.name);
                     if let (Ok(table), Ok(number)) = (u32::try_from(relation.oid), i16::try_from(column.num))
                         && self.tags.of_column(&id).next().is_some()
                     {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use gateway_core::adapter::Registry;
 use gateway_core::audit::AuditMode;
 use gateway_core::own::GATEWAY;
-use gateway_core::resource::{CredentialConfig, Resource, SecretSource, TagRule};
+use gateway_core::resource::{
+    CredentialConfig, DetectRule, FunctionRule, Mask, Resource, SecretSource, TagRule,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -18,7 +20,7 @@ use crate::adapters;
 const LATER: [&str; 6] = ["role", "user", "certificate", "impersonate", "vault", "iam"];
 
 /// The keys of every resource.
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 9] = [
     "name",
     "protocol",
     "address",
@@ -26,6 +28,8 @@ const KEYS: [&str; 7] = [
     "credential",
     "audit",
     "tag",
+    "detect",
+    "function",
 ];
 
 /// Checks all resources.
@@ -108,6 +112,8 @@ impl One<'_> {
             .unwrap_or_default();
         let audit = self.typed::<AuditMode>(&mut table, "audit");
         let tags = self.tags(table.remove("tag"));
+        let detect = self.detect(table.remove("detect"));
+        let functions = self.functions(table.remove("function"));
         let credential = self.credential(table.remove("credential"));
         // The paths among the adapters' keys; relative ones start where all do.
         for key in ["ca", "cert", "key"] {
@@ -123,6 +129,8 @@ impl One<'_> {
             credential: credential?,
             audit,
             tags,
+            detect,
+            functions,
             settings: table,
         };
         match self.registry.adapter(&resource.protocol) {
@@ -170,31 +178,71 @@ impl One<'_> {
         }
     }
 
-    fn tags(&mut self, value: Option<Value>) -> Vec<TagRule> {
+    /// The tables of a list such as `[[resource.tag]]`; `fault` says what is wrong with one that has the right keys.
+    fn list<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        value: Option<Value>,
+        name: &str,
+        known: &[&str],
+        fault: impl Fn(&T) -> Option<String>,
+    ) -> Vec<T> {
         let list = match value {
             None => return Vec::new(),
             Some(Value::Array(list)) => list,
             Some(_) => {
-                self.push("tag", "must be a list: `[[resource.tag]]`");
+                self.push(name, format!("must be a list: `[[resource.{name}]]`"));
                 return Vec::new();
             }
         };
-        let mut tags = Vec::with_capacity(list.len());
+        let mut rules = Vec::with_capacity(list.len());
         for (index, value) in list.into_iter().enumerate() {
-            let key = format!("tag[{index}]");
+            let key = format!("{name}[{index}]");
             let Value::Object(mut table) = value else {
                 self.push(&key, "must be a table");
                 continue;
             };
-            let known = ["tag", "columns", "mask", "predicates"];
-            refuse_unknown(&join(&self.path, &key), &mut table, &known, self.problems);
-            match serde_json::from_value::<TagRule>(Value::Object(table)) {
-                Ok(rule) if rule.tag.is_empty() => self.push(&key, "`tag` is empty"),
-                Ok(rule) => tags.push(rule),
+            refuse_unknown(&join(&self.path, &key), &mut table, known, self.problems);
+            match serde_json::from_value::<T>(Value::Object(table)) {
+                Ok(rule) => match fault(&rule) {
+                    Some(why) => self.push(&key, why),
+                    None => rules.push(rule),
+                },
                 Err(error) => self.push(&key, error),
             }
         }
-        tags
+        rules
+    }
+
+    fn tags(&mut self, value: Option<Value>) -> Vec<TagRule> {
+        let known = ["tag", "columns", "mask", "predicates"];
+        self.list(value, "tag", &known, |rule: &TagRule| {
+            rule.tag.is_empty().then(|| "`tag` is empty".to_owned())
+        })
+    }
+
+    fn detect(&mut self, value: Option<Value>) -> Vec<DetectRule> {
+        self.list(value, "detect", &["tag", "find", "mask"], |rule: &DetectRule| {
+            if rule.tag.is_empty() {
+                Some("`tag` is empty".to_owned())
+            } else if rule.find.is_empty() {
+                Some("`find` is empty: it says what to look for, such as [\"email\", \"card\"]".to_owned())
+            } else if matches!(rule.mask, Mask::Redact | Mask::Partial | Mask::Hash) {
+                None
+            } else {
+                Some(
+                    "`mask` must be `redact`, `partial` or `hash`: it stands in the middle of a text"
+                        .to_owned(),
+                )
+            }
+        })
+    }
+
+    fn functions(&mut self, value: Option<Value>) -> Vec<FunctionRule> {
+        let known = ["name", "tags", "mask"];
+        self.list(value, "function", &known, |rule: &FunctionRule| {
+            let empty = rule.tags.iter().any(String::is_empty);
+            empty.then(|| "`tags` has an empty one".to_owned())
+        })
     }
 
     /// Nothing of what is given may appear in an error: it may be a secret in a wrong place.

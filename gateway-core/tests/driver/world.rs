@@ -352,6 +352,8 @@ impl World {
             },
             audit: None,
             tags: Vec::new(),
+            detect: Vec::new(),
+            functions: Vec::new(),
             settings: serde_json::Map::new(),
         };
         let parts = Parts {

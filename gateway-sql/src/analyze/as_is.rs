@@ -11,6 +11,7 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AExpr, FuncCall, Node, TypeCast, XmlExprOp};
 
+use super::calls::Callee;
 use super::names::{qualified, text_of, type_name};
 use super::scope::{Reference, resolve};
 use super::walker::Walker;
@@ -105,7 +106,7 @@ const TEXTS: &[&str] = &[
 ];
 
 /// A constant, or a value that the client sent.
-fn is_fixed(node: &Node) -> bool {
+pub(super) fn is_fixed(node: &Node) -> bool {
     match node.node.as_ref() {
         Some(
             NodeEnum::AConst(_)
@@ -138,6 +139,9 @@ impl Walker<'_> {
         let Some(kind) = node.node.as_ref() else {
             return true;
         };
+        if let Some(access) = self.json_access(node) {
+            return self.is_as_is(access.of);
+        }
         match kind {
             _ if is_fixed(node) => true,
             NodeEnum::ColumnRef(reference) => {
@@ -193,9 +197,18 @@ impl Walker<'_> {
                         .is_none_or(|result| self.is_as_is(result))
             }
             NodeEnum::FuncCall(call) => {
-                qualified(&call.funcname).is_some_and(|(schema, name)| {
-                    matches!(schema, None | Some("pg_catalog")) && CHOOSES.contains(&name)
-                }) && call.args.iter().all(|arg| self.is_as_is(arg))
+                let Some((schema, name)) = qualified(&call.funcname) else {
+                    return false;
+                };
+                let chooses = matches!(schema, None | Some("pg_catalog")) && CHOOSES.contains(&name);
+                // What a function returns whose body is not understood is a value of its own.
+                let returns = || {
+                    let callees = self.callees(schema, name, None);
+                    call.args.iter().all(is_fixed)
+                        && !callees.is_empty()
+                        && callees.iter().all(|callee| matches!(callee, Callee::User(_)))
+                };
+                chooses && call.args.iter().all(|arg| self.is_as_is(arg)) || returns()
             }
             NodeEnum::TypeCast(cast) => {
                 is_to_text(cast)
@@ -221,8 +234,11 @@ impl Walker<'_> {
         }
     }
 
-    /// The type of a column, where it is one; else nothing.
+    /// The type of a column or of a part of its JSON; else nothing.
     pub(super) fn type_of(&self, node: &Node) -> String {
+        if let Some(access) = self.json_access(node) {
+            return self.type_of_access(&access);
+        }
         let Some(NodeEnum::ColumnRef(reference)) = node.node.as_ref() else {
             return String::new();
         };
@@ -259,6 +275,8 @@ impl Walker<'_> {
             Some(NodeEnum::AArrayExpr(list)) => all(&list.elements),
             Some(NodeEnum::RowExpr(row)) => all(&row.args),
             Some(NodeEnum::ColumnRef(_)) => self.is_as_is(node),
+            // A part of JSON is as much of a value as its tag says; see the path of what it carries.
+            _ if self.json_access(node).is_some() => self.is_as_is(node),
             _ => super::expr::bare_or_list(node),
         }
     }

@@ -8,7 +8,7 @@ use super::names::qualified;
 use super::scope::{Reference, resolve};
 use super::settings::{Setting, judge_setting};
 use super::walker::{Walker, element_type};
-use crate::analysis::{Action, Effect};
+use crate::analysis::{Action, ColumnId, Effect, OpaqueFunction};
 use crate::catalog::{Operator, QualifiedName};
 use crate::functions::{Builtin, builtin, reaches_out};
 
@@ -82,8 +82,14 @@ impl Walker<'_> {
             "min" | "max" | "greatest" | "least" | "mode" | "percentile_disc"
         );
         let bare = silent && call.args.iter().all(|arg| self.is_bare(arg));
-        let flow = self.flow_of(|walker| walker.exprs(&call.args));
-        if extreme || call.agg_within_group || !self.is_total_call(call, schema, name) {
+        let access = self.json_extract(call);
+        let flow = self.flow_of(|walker| match &access {
+            Some(access) => walker.walk_access(access),
+            None => walker.exprs(&call.args),
+        });
+        if access.is_some() {
+            // It does no more than that.
+        } else if extreme || call.agg_within_group || !self.is_total_call(call, schema, name) {
             self.out.compared.extend(flow.iter().cloned());
         }
         if silent {
@@ -113,7 +119,7 @@ impl Walker<'_> {
             self.unfound(call, schema, name);
         }
         for callee in callees {
-            self.call(&callee, &call.args);
+            self.call(&callee, &call.args, true);
         }
         // `text(x)` may be a cast.
         if call.args.len() == 1 {
@@ -161,16 +167,16 @@ impl Walker<'_> {
         }
         self.out.unresolved = true;
         let schema = schema.map_or_else(|| self.working.creation_schema(self.catalog), str::to_owned);
-        self.call_user(&schema, name);
+        self.call_user(&schema, name, true);
     }
 
     /// `(row).name` where the row has no such column: the function of that name, if there is one.
     pub(super) fn field_or_function(&mut self, name: &str) {
         for callee in self.callees(None, name, Some(1)) {
             if let Callee::User(_) = callee {
-                self.call(&callee, &[]);
+                self.call(&callee, &[], false);
             } else if builtin(name) != Builtin::Harmless {
-                self.call(&callee, &[]);
+                self.call(&callee, &[], false);
             }
         }
     }
@@ -180,15 +186,25 @@ impl Walker<'_> {
         let callees = self.callees(Some(schema), name, None);
         if callees.is_empty() {
             self.out.unresolved = true;
-            self.call_user(schema, name);
+            self.call_user(schema, name, false);
         }
         for callee in callees {
-            self.call(&callee, &[]);
+            self.call(&callee, &[], false);
         }
     }
 
-    fn call_user(&mut self, schema: &str, name: &str) {
-        self.out.opaque_call = true;
+    /// `traced`: what it returns goes where the lineage of the call goes.
+    fn call_user(&mut self, schema: &str, name: &str, traced: bool) {
+        self.out.opaque_functions.insert(OpaqueFunction {
+            name: QualifiedName {
+                schema: schema.to_owned(),
+                name: name.to_owned(),
+            },
+            traced,
+        });
+        let result = ColumnId::of_function(schema, name);
+        self.out.reads.insert(result.clone());
+        self.flow.insert(result);
         if name.starts_with("pg_stat_statements") || name.starts_with("pg_stat_monitor") {
             self.forbid("statements of other sessions are never shown");
         }
@@ -203,10 +219,10 @@ impl Walker<'_> {
         self.effect(Effect::SessionSettingsChanged);
     }
 
-    pub(super) fn call(&mut self, callee: &Callee, args: &[Node]) {
+    pub(super) fn call(&mut self, callee: &Callee, args: &[Node], traced: bool) {
         let name = match callee {
             Callee::User(function) => {
-                self.call_user(&function.schema, &function.name);
+                self.call_user(&function.schema, &function.name, traced);
                 return;
             }
             Callee::Builtin(name) => name.as_str(),

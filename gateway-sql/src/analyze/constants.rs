@@ -38,6 +38,29 @@ pub(super) fn string_constant<'n>(node: &'n Node, looked: &Looked) -> Option<&'n
     }
 }
 
+/// The value of a constant that is a step into JSON, casts around it ignored.
+pub(super) fn json_step_constant<'n>(node: &'n Node, looked: &Looked) -> Option<&'n a_const::Val> {
+    match node.node.as_ref()? {
+        NodeEnum::AConst(constant) => {
+            looked.mark();
+            constant.val.as_ref()
+        }
+        NodeEnum::TypeCast(cast) => json_step_constant(cast.arg.as_deref()?, looked),
+        _ => None,
+    }
+}
+
+/// The value of a literal that meets a column's values. Not looked at: what the statement does is the same for any, and
+/// whoever uses the value analyses the text that has it.
+pub(super) fn literal_value(constant: &AConst) -> Option<String> {
+    match constant.val.as_ref()? {
+        a_const::Val::Sval(text) => Some(text.sval.clone()),
+        a_const::Val::Ival(number) => Some(number.ival.to_string()),
+        a_const::Val::Fval(number) => Some(number.fval.clone()),
+        _ => None,
+    }
+}
+
 /// The value of an integer constant.
 pub(super) fn integer_constant(constant: &AConst, looked: &Looked) -> Option<i32> {
     looked.mark();

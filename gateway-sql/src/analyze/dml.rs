@@ -81,11 +81,9 @@ impl Walker<'_> {
                 self.effect(Effect::TempWritten { name: table, carries });
                 return;
             }
-            Source::Relation { schema, name } | Source::System { schema, name, .. } => ColumnId {
-                schema: schema.clone(),
-                table: name.clone(),
-                column: column.to_owned(),
-            },
+            Source::Relation { schema, name } | Source::System { schema, name, .. } => {
+                ColumnId::new(schema.clone(), name.clone(), column)
+            }
             Source::Derived => return,
         };
         if !carries.is_empty() {
@@ -95,6 +93,12 @@ impl Walker<'_> {
                 as_is,
             });
         }
+    }
+
+    /// A scope with this item in it.
+    fn push_scope_of(&mut self, item: usize) {
+        self.scopes.push(Scope::default());
+        self.bring(item);
     }
 
     fn temp_name(&self, target: usize) -> Option<String> {
@@ -115,6 +119,7 @@ impl Walker<'_> {
         let Some(target) = self.target(insert.relation.as_ref()) else {
             return Rows::default();
         };
+        let select = insert.select_stmt.as_deref();
         let source = match insert.select_stmt.as_deref().and_then(|node| node.node.as_ref()) {
             Some(NodeEnum::SelectStmt(select)) => self.select(select),
             None => Rows::default(),
@@ -141,6 +146,7 @@ impl Walker<'_> {
                 .unwrap_or_default();
             columns = all.iter().map(|column| column.real.clone()).collect();
         }
+        self.inserted(select, target, &columns);
         let all = all_carries(&source);
         for (at, name) in columns.iter().enumerate() {
             let own = source.columns.get(at).map(|column| column.carries.clone());
@@ -154,10 +160,7 @@ impl Walker<'_> {
             self.assign(target, name, carries, as_is);
         }
         let mut bounded = true;
-        self.scopes.push(Scope {
-            items: vec![target],
-            ..Scope::default()
-        });
+        self.push_scope_of(target);
         if let Some(conflict) = insert.on_conflict_clause.as_deref() {
             bounded = self.on_conflict(conflict, target, &source);
         }
@@ -236,6 +239,9 @@ impl Walker<'_> {
             let as_is = column.val.as_deref().is_some_and(|value| self.is_as_is(value));
             let as_is = as_is && column.indirection.is_empty();
             let carries = self.flow_of(|walker| walker.exprs(column.val.as_deref()));
+            if column.indirection.is_empty() {
+                self.written(column.val.as_deref(), target, &column.name);
+            }
             self.assign(target, &column.name, carries, as_is);
         }
     }
@@ -263,10 +269,7 @@ impl Walker<'_> {
             let Some(target) = walker.target(update.relation.as_ref()) else {
                 return Rows::default();
             };
-            walker.scopes.push(Scope {
-                items: vec![target],
-                ..Scope::default()
-            });
+            walker.push_scope_of(target);
             for node in &update.from_clause {
                 walker.bring_from(node);
             }
@@ -290,10 +293,7 @@ impl Walker<'_> {
             let Some(target) = walker.target(delete.relation.as_ref()) else {
                 return Rows::default();
             };
-            walker.scopes.push(Scope {
-                items: vec![target],
-                ..Scope::default()
-            });
+            walker.push_scope_of(target);
             for node in &delete.using_clause {
                 walker.bring_from(node);
             }
@@ -319,12 +319,14 @@ impl Walker<'_> {
         let Some(target) = self.target(merge.relation.as_ref()) else {
             return Rows::default();
         };
-        self.scopes.push(Scope {
-            items: vec![target],
-            ..Scope::default()
-        });
+        self.push_scope_of(target);
+        let own = self.scopes.last().map_or(0, |scope| scope.places_of_star.len());
         if let Some(source) = merge.source_relation.as_deref() {
             self.bring_from(source);
+        }
+        // RETURNING * gives the source's columns first (PostgreSQL documentation, MERGE).
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.places_of_star.rotate_left(own);
         }
         self.conditions(merge.join_condition.as_deref());
         let joined = merge
@@ -394,6 +396,7 @@ impl Walker<'_> {
             let as_is = self.is_as_is(value);
             let carries = self.flow_of(|walker| walker.expr(value));
             if let Some(column) = columns.get(at) {
+                self.written(Some(value), target, column);
                 self.assign(target, column, carries, as_is);
             }
         }

@@ -266,6 +266,10 @@ impl Walker<'_> {
         match expr.kind() {
             AExprKind::AexprOp if !is_comparison(&expr.name) => {
                 self.operator(&expr.name);
+                if let Some(access) = self.json_operation(expr) {
+                    self.walk_access(&access);
+                    return;
+                }
                 self.passing(self.is_total_operation(expr), |walker| {
                     walker.exprs(expr.lexpr.as_deref());
                     walker.exprs(expr.rexpr.as_deref());
@@ -302,6 +306,9 @@ impl Walker<'_> {
             _ => self.operator(&expr.name),
         }
         let equality = is_equality(expr);
+        if let (true, Some(left), Some(right)) = (equality, expr.lexpr.as_deref(), expr.rexpr.as_deref()) {
+            self.meet(left, right);
+        }
         for side in [expr.lexpr.as_deref(), expr.rexpr.as_deref()]
             .into_iter()
             .flatten()
@@ -404,6 +411,10 @@ impl Walker<'_> {
     }
 
     fn indirection(&mut self, indirection: &pg_query::protobuf::AIndirection) {
+        if let Some(access) = self.json_subscript(indirection) {
+            self.walk_access(&access);
+            return;
+        }
         // `(c).email` reads one column of a row.
         let mut rest = indirection.indirection.as_slice();
         let arg = indirection.arg.as_deref();

@@ -7,7 +7,7 @@ use pg_query::protobuf::{
 
 use super::calls::Callee;
 use super::names::{qualified, text_of};
-use super::scope::{Carries, ItemColumn, Rows};
+use super::scope::{Carries, Item, ItemColumn, Rows, Source};
 use super::walker::Walker;
 use crate::analysis::Action;
 use crate::functions::out_columns;
@@ -289,11 +289,15 @@ impl Walker<'_> {
     }
 
     fn join(&mut self, join: &JoinExpr) {
-        let start = self.scopes.last().map_or(0, |scope| scope.items.len());
+        let sizes = |walker: &Self| {
+            let scope = walker.scopes.last();
+            scope.map_or((0, 0), |scope| (scope.items.len(), scope.places_of_star.len()))
+        };
+        let (start, first_place) = sizes(self);
         if let Some(left) = join.larg.as_deref() {
             self.bring_from(left);
         }
-        let middle = self.scopes.last().map_or(0, |scope| scope.items.len());
+        let (middle, middle_place) = sizes(self);
         if let Some(right) = join.rarg.as_deref() {
             self.bring_from(right);
         }
@@ -327,9 +331,7 @@ impl Walker<'_> {
         }
         if !shared.is_empty() {
             self.operators.insert((None, "=".to_owned()));
-            if let Some(scope) = self.scopes.last_mut() {
-                scope.merged = true;
-            }
+            self.merge_places(&shared, first_place, middle_place);
         }
         // The rows of both sides come out sorted by what they are joined on, those that match nothing too.
         let full = join.jointype() == JoinType::JoinFull;
@@ -374,23 +376,69 @@ impl Walker<'_> {
                 },
                 Some(&alias.aliasname),
             );
-            // It answers to its alias only: unqualified names find the columns on both sides anyway.
-            self.bring(at);
+            // It answers to its alias only: unqualified names and `*` find the columns on both sides anyway.
+            if let Some(scope) = self.scopes.last_mut() {
+                scope.items.push(at);
+            }
         }
         if let Some(alias) = &join.alias {
-            self.alias_join(start, alias);
+            self.alias_join(start, first_place, alias);
         }
     }
 
-    /// `(a JOIN b ...) AS j`: the alias hides the names inside.
-    fn alias_join(&mut self, start: usize, alias: &Alias) {
-        let items = self
-            .scopes
-            .last()
-            .map(|scope| scope.items.clone())
-            .unwrap_or_default();
-        let inner = items.get(start..).unwrap_or_default().to_vec();
-        if alias.colnames.is_empty() {
+    /// The places of a join that makes one of the columns of these names: they stand first, then the others of the left
+    /// side, then those of the right (PostgreSQL documentation, 7.2.1.1 Joined Tables).
+    fn merge_places(&mut self, shared: &[String], first: usize, middle: usize) {
+        let items = &self.items;
+        let Some(scope) = self.scopes.last_mut() else {
+            return;
+        };
+        scope.merged = true;
+        let of = |at: &(usize, usize)| items.get(at.0).and_then(|item| item.columns.get(at.1));
+        let named = |place: &Vec<(usize, usize)>, name: &str| {
+            let column = place.first().and_then(of);
+            column.is_some_and(|column| column.name.as_deref() == Some(name))
+        };
+        let open = |item: &usize| items.get(*item).is_none_or(|item| item.open);
+        let mut right = scope
+            .places_of_star
+            .split_off(middle.min(scope.places_of_star.len()));
+        let mut left = scope
+            .places_of_star
+            .split_off(first.min(scope.places_of_star.len()));
+        scope.misplaced |= scope.items.iter().any(open);
+        for name in shared {
+            let places = [&mut left, &mut right].map(|side| {
+                let at = side.iter().position(|place| named(place, name))?;
+                Some(side.remove(at))
+            });
+            match places {
+                [Some(mut one), Some(other)] => {
+                    one.extend(other);
+                    scope.places_of_star.push(one);
+                }
+                // The server refuses it, or knows a column that is not known here.
+                _ => scope.misplaced = true,
+            }
+        }
+        scope.places_of_star.append(&mut left);
+        scope.places_of_star.append(&mut right);
+    }
+
+    /// `(a JOIN b ...) AS j`: the alias hides the names inside, and its columns are those of the join, renamed.
+    fn alias_join(&mut self, start: usize, first_place: usize, alias: &Alias) {
+        let Some(scope) = self.scopes.last() else { return };
+        let inner = scope.items.get(start..).unwrap_or_default().to_vec();
+        let places = scope
+            .places_of_star
+            .get(first_place..)
+            .unwrap_or_default()
+            .to_vec();
+        let open = scope.misplaced
+            || inner
+                .iter()
+                .any(|&at| self.items.get(at).is_none_or(|item| item.open));
+        if alias.colnames.is_empty() && (open || !scope.merged) {
             for at in inner {
                 if let Some(item) = self.items.get_mut(at) {
                     item.names = vec![(None, alias.aliasname.clone())];
@@ -398,39 +446,90 @@ impl Walker<'_> {
             }
             return;
         }
-        // Renamed columns: everything inside is read, and each column may be any of them.
-        let flow = self.flow_of(|walker| {
-            for &item in &inner {
-                walker.read_whole(item);
+        let plain = |item: &Item| !item.open && !matches!(item.source, Source::System { .. });
+        let followed =
+            alias.colnames.is_empty() && inner.iter().all(|&at| self.items.get(at).is_some_and(plain));
+        // Reading the join counts as reading all that is in it, unless each column can be told to be what it is.
+        let all = self.flow_of(|walker| {
+            if !followed {
+                for &item in &inner {
+                    walker.read_whole(item);
+                }
             }
         });
-        let count: usize = inner
-            .iter()
-            .filter_map(|&at| self.items.get(at))
-            .map(|item| item.columns.len())
-            .sum();
         let mirrors = inner
             .iter()
             .filter_map(|&at| self.items.get(at))
-            .flat_map(|item| item.mirrors.iter().copied());
-        let mirrors = mirrors.collect();
+            .flat_map(|item| item.mirrors.iter().copied())
+            .collect();
         let mut names = alias.colnames.iter();
-        let columns = (0..count.max(alias.colnames.len())).map(|_| {
-            let name = names.next().and_then(text_of).map(str::to_owned);
-            ItemColumn::derived(name, flow.clone())
-        });
+        let mut columns: Vec<ItemColumn> = Vec::with_capacity(places.len());
+        for place in &places {
+            let mut column = self.column_at(place);
+            let of = place
+                .iter()
+                .filter_map(|&(item, column)| self.items.get(item)?.columns.get(column));
+            for one in of {
+                column.bases.extend(one.asked.iter().chain(&one.bases).cloned());
+            }
+            columns.push(column);
+        }
+        while columns.len() < alias.colnames.len() {
+            columns.push(ItemColumn::default());
+        }
+        for column in &mut columns {
+            if let Some(name) = names.next() {
+                column.name = text_of(name).map(str::to_owned);
+            }
+            if open {
+                *column = ItemColumn::derived(column.name.clone(), all.clone());
+            }
+        }
         let rows = Rows {
-            columns: columns.collect(),
-            open: false,
+            columns,
+            open,
             mirrors,
         };
         for &item in &inner {
             if let Some(item) = self.items.get_mut(item) {
                 item.names.clear();
+                // An unqualified name is one of the alias's columns.
+                for column in &mut item.columns {
+                    column.name = None;
+                }
             }
         }
         let at = self.derived_item(rows, Some(&alias.aliasname));
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.places_of_star.truncate(first_place);
+        }
         self.bring(at);
+    }
+
+    /// The column of a result that has a value of one of these at its place.
+    pub(super) fn column_at(&self, place: &[(usize, usize)]) -> ItemColumn {
+        let mut of = place
+            .iter()
+            .filter_map(|&(item, column)| self.items.get(item)?.columns.get(column));
+        let Some(first) = of.next() else {
+            return ItemColumn::default();
+        };
+        let mut column = ItemColumn {
+            type_name: first.type_name.clone(),
+            as_is: first.as_is,
+            mixed: first.mixed,
+            ..ItemColumn::derived(first.name.clone(), first.carries.clone())
+        };
+        for other in of {
+            column.as_is &= other.as_is;
+            // An outer join gives the value of one side or the other.
+            column.mixed |= other.mixed || other.carries != column.carries;
+            column.carries.extend(other.carries.iter().cloned());
+            if other.type_name != column.type_name {
+                column.type_name.clear();
+            }
+        }
+        column
     }
 }
 

@@ -52,6 +52,51 @@ pub fn normalise(sql: &str) -> Option<String> {
     Some(text)
 }
 
+/// The text with other values for some of its literals, each given by the byte where it starts. Texts are written as
+/// literals that mean the same whatever `standard_conforming_strings` is; numbers stay numbers. `None`: one of them is not
+/// there.
+pub fn replace_literals(sql: &str, values: &[(usize, String)]) -> Option<String> {
+    if sql.len() > MAX_TEXT {
+        return None;
+    }
+    let tokens = pg_query::scan(sql).ok()?.tokens;
+    let place = |token: &ScanToken| usize::try_from(token.start).ok();
+    let mut text = String::with_capacity(sql.len());
+    let mut copied = 0;
+    let mut replaced = 0;
+    for (at, token) in tokens.iter().enumerate() {
+        let start = place(token)?;
+        let Some((_, value)) = values.iter().find(|(known, _)| *known == start) else {
+            continue;
+        };
+        let next = tokens.get(at.saturating_add(1)).map_or(Some(sql.len()), place)?;
+        let literal = sql.get(start..next)?.trim_end();
+        text.push_str(sql.get(copied..start)?);
+        match token.token() {
+            Token::Sconst => quote(value, &mut text),
+            Token::Iconst | Token::Fconst if value.parse::<f64>().is_ok() => text.push_str(value),
+            _ => return None,
+        }
+        copied = start.checked_add(literal.len())?;
+        replaced += 1;
+    }
+    text.push_str(sql.get(copied..)?);
+    (replaced == values.len()).then_some(text)
+}
+
+fn quote(value: &str, into: &mut String) {
+    let escapes = value.contains('\\');
+    into.push_str(if escapes { " E'" } else { "'" });
+    for char in value.chars() {
+        match char {
+            '\'' => into.push_str("''"),
+            '\\' => into.push_str("\\\\"),
+            char => into.push(char),
+        }
+    }
+    into.push('\'');
+}
+
 /// The number of a parameter.
 fn parameter(sql: &str, token: &ScanToken) -> Option<u64> {
     if token.token() != Token::Param {

@@ -283,20 +283,28 @@ impl Walker<'_> {
                 self.unknown();
                 continue;
             };
-            if let Some(star) = self.star(target) {
-                misplaced |= self.scopes.iter().any(|scope| scope.merged);
-                for item in star {
+            if let Some((star, qualified)) = self.star(target) {
+                for &item in &star {
                     self.read_whole(item);
-                    if let Some(item) = self.items.get(item) {
-                        rows.open |= item.open;
-                        rows.columns.extend(item.columns.iter().map(|column| ItemColumn {
-                            type_name: column.type_name.clone(),
-                            as_is: column.as_is,
-                            mixed: column.mixed,
-                            ..ItemColumn::derived(column.name.clone(), column.carries.clone())
-                        }));
-                    }
+                    rows.open |= self.items.get(item).is_some_and(|item| item.open);
                 }
+                let scope = self.scopes.last();
+                let places = if qualified {
+                    misplaced |= star.len() > 1 && self.scopes.iter().any(|scope| scope.merged);
+                    let columns = |item: &usize| {
+                        let count = self.items.get(*item).map_or(0, |item| item.columns.len());
+                        let item = *item;
+                        (0..count).map(move |column| vec![(item, column)])
+                    };
+                    star.iter().flat_map(columns).collect()
+                } else {
+                    misplaced |= scope.is_some_and(|scope| scope.misplaced);
+                    scope
+                        .map(|scope| scope.places_of_star.clone())
+                        .unwrap_or_default()
+                };
+                rows.columns
+                    .extend(places.iter().map(|place| self.column_at(place)));
                 continue;
             }
             let as_is = target.val.as_deref().is_some_and(|value| self.is_as_is(value));
@@ -330,14 +338,16 @@ impl Walker<'_> {
         rows
     }
 
-    fn star(&mut self, target: &ResTarget) -> Option<Vec<usize>> {
+    /// The items that a `*` stands for, and whether it has a qualifier.
+    pub(super) fn star(&mut self, target: &ResTarget) -> Option<(Vec<usize>, bool)> {
         let Some(NodeEnum::ColumnRef(reference)) = target.val.as_deref()?.node.as_ref() else {
             return None;
         };
         if !matches!(reference.fields.last()?.node, Some(NodeEnum::AStar(_))) {
             return None;
         }
-        Some(self.star_items(reference)).filter(|items| !items.is_empty())
+        let qualified = reference.fields.len() > 1;
+        Some((self.star_items(reference), qualified)).filter(|(items, _)| !items.is_empty())
     }
 
     /// `(row).*` becomes several columns, or `x.*` of a composite.

@@ -111,7 +111,12 @@ pub(super) struct Scope {
     pub(super) outputs: HashMap<String, Output>,
     /// The same by place, for ORDER BY 1.
     pub(super) places: Vec<Output>,
-    /// A join in it makes one of two columns (USING, NATURAL): `*` then has other places than the items' columns.
+    /// What `*` stands for, place by place: the columns (item and place in it) that a value there may be of. A join makes
+    /// one of two columns (USING, NATURAL), which stand first.
+    pub(super) places_of_star: Vec<Vec<(usize, usize)>>,
+    /// A join of which not all columns are known makes one of two columns: which places there are can't be told.
+    pub(super) misplaced: bool,
+    /// A join in it has made one of two columns.
     pub(super) merged: bool,
 }
 

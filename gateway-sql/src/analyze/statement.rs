@@ -13,7 +13,7 @@ use super::message::analyze_text;
 use super::scope::Rows;
 use super::settings::{Setting, is_secret, judge_setting};
 use super::walker::Walker;
-use crate::analysis::{Action, Effect, OutputColumn, StatementKind};
+use crate::analysis::{Action, Effect, Given, OutputColumn, StatementKind};
 use crate::session::Cursor;
 
 impl Walker<'_> {
@@ -281,8 +281,18 @@ impl Walker<'_> {
         self.out.compared.extend(inner.compared.iter().cloned());
         self.out.tested.extend(inner.tested.iter().cloned());
         self.out.assignments.extend(inner.assignments.iter().cloned());
+        for matched in &inner.matched {
+            if let Given::Parameter(number) = matched.value
+                && let Some(argument) = execute.params.get(usize::from(number).saturating_sub(1))
+            {
+                self.given(argument, &matched.columns);
+            }
+        }
         self.out.unresolved |= inner.unresolved;
         self.out.opaque_call |= inner.opaque_call;
+        self.out
+            .opaque_functions
+            .extend(inner.opaque_functions.iter().cloned());
         if let Some(reason) = &inner.forbidden {
             self.forbid(reason);
         }
@@ -311,6 +321,7 @@ impl Walker<'_> {
             compared: self.out.compared.clone(),
             tested: self.out.tested.clone(),
             opaque_call: self.out.opaque_call,
+            opaque_functions: self.out.opaque_functions.clone(),
             forbidden: self.out.forbidden.clone(),
         };
         self.effect(Effect::DeclareCursor {
@@ -335,6 +346,9 @@ impl Walker<'_> {
             self.out.open_result = cursor.open_result;
         }
         self.out.opaque_call |= cursor.opaque_call;
+        self.out
+            .opaque_functions
+            .extend(cursor.opaque_functions.iter().cloned());
         if let Some(reason) = &cursor.forbidden {
             self.forbid(reason);
         }

@@ -287,8 +287,12 @@ impl<'a> Walker<'a> {
 
     /// Puts an item into the innermost scope.
     pub(super) fn bring(&mut self, at: usize) {
+        let count = self.items.get(at).map_or(0, |item| item.columns.len());
         if let Some(scope) = self.scopes.last_mut() {
             scope.items.push(at);
+            scope
+                .places_of_star
+                .extend((0..count).map(|column| vec![(at, column)]));
         }
     }
 
@@ -297,11 +301,7 @@ impl<'a> Walker<'a> {
         let relation = self.working.session.temp.get(name);
         let columns = relation.map(|relation| {
             let columns = relation.columns.iter().map(|column| {
-                let id = ColumnId {
-                    schema: TEMP_SCHEMA.to_owned(),
-                    table: name.to_owned(),
-                    column: column.clone(),
-                };
+                let id = ColumnId::new(TEMP_SCHEMA, name, column.clone());
                 let as_is = relation.carries.is_empty() && relation.as_is.contains(column);
                 let mut carries = relation.carries.clone();
                 carries.extend(relation.column_carries.get(column).into_iter().flatten().cloned());
@@ -388,12 +388,17 @@ impl<'a> Walker<'a> {
             // A table's own values are as they are, and a view's where its definition says so.
             let as_is = relation.reads.is_empty() || known.is_some_and(|(_, as_is)| *as_is);
             let mut carries = own.clone();
-            let asked: Carries = own.iter().filter(|id| bases.contains(*id)).cloned().collect();
+            // A part of a column is read by reading the column.
+            let asked: Carries = own
+                .iter()
+                .map(ColumnId::whole)
+                .filter(|id| bases.contains(id))
+                .collect();
             carries.insert(relation.column_id(&column.name));
             for other in family.iter().filter(|other| other.has_column(&column.name)) {
                 carries.insert(other.column_id(&column.name));
             }
-            for base in &asked {
+            for base in own {
                 self.add_family(base, &mut carries);
             }
             columns.push(ItemColumn {
@@ -428,7 +433,7 @@ impl<'a> Walker<'a> {
             .iter()
             .filter(|other| other.has_column(&base.column))
         {
-            carries.insert(other.column_id(&base.column));
+            carries.insert(other.column_id(&base.column).part(&base.path));
         }
     }
 

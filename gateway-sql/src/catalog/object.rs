@@ -123,11 +123,7 @@ impl Relation {
 
     /// Its column of that name as an id.
     pub fn column_id(&self, name: &str) -> ColumnId {
-        ColumnId {
-            schema: self.schema.clone(),
-            table: self.name.clone(),
-            column: name.to_owned(),
-        }
+        ColumnId::new(self.schema.clone(), self.name.clone(), name)
     }
 
     /// True for the server's own catalogs and `information_schema`.

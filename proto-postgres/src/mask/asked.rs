@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use gateway_core::resource::Mask;
 use gateway_sql as sql;
 
 use crate::structure::Structure;
@@ -23,6 +22,17 @@ impl Asked {
         use sql::{Effect, StatementKind as Kind};
         if statement.opaque_call {
             self.plainly.extend(tags.all().iter().cloned());
+        }
+        for function in &statement.opaque_functions {
+            match tags.declared(&function.name) {
+                None => self.plainly.extend(tags.all().iter().cloned()),
+                // Where its result goes is in the lineage.
+                Some(_) if function.traced => {}
+                Some(declared) => self.plainly.extend(declared.iter().cloned()),
+            }
+        }
+        if gives_rows(statement) {
+            self.or_masked.extend(tags.detected().iter().cloned());
         }
         let plain = |column: &sql::ColumnId| tags.of_column(column).map(str::to_owned).collect::<Vec<_>>();
         let results = matches!(
@@ -56,18 +66,15 @@ impl Asked {
             self.plainly.extend(forbid.map(str::to_owned));
         }
         for assignment in &statement.assignments {
-            // Of what is made of a value the tag's mask would leave any part.
-            let own: Vec<_> = if assignment.as_is {
-                tags.of_column(&assignment.target).collect()
-            } else {
-                Vec::new()
-            };
-            let carried = assignment
-                .carries
-                .iter()
-                .flat_map(|column| tags.of_column(column));
-            self.plainly
-                .extend(carried.filter(|tag| !own.contains(tag)).map(str::to_owned));
+            for column in &assignment.carries {
+                // Of what is made of a value the tag's mask would leave any part.
+                if assignment.as_is {
+                    let lost = tags.lost(column, &assignment.target);
+                    self.plainly.extend(lost.map(str::to_owned));
+                } else {
+                    self.plainly.extend(plain(column));
+                }
+            }
         }
         // What a temporary table's constraints say of a value that is written shows in whether it fails.
         for effect in &statement.effects {
@@ -76,15 +83,30 @@ impl Asked {
             }
         }
         for column in statement.outputs.iter().flat_map(|output| &output.carries) {
-            for (tag, mask) in tags.masks_of_column(column) {
-                // Tokens can't be given yet, and a weaker mask is not what was asked for.
-                if mask == Mask::Token {
-                    self.plainly.insert(tag.to_owned());
-                } else {
-                    self.or_masked.insert(tag.to_owned());
-                }
-            }
+            self.or_masked.extend(plain(column));
         }
+    }
+}
+
+/// Whether it can give rows.
+fn gives_rows(statement: &sql::StatementAnalysis) -> bool {
+    use sql::StatementKind as Kind;
+    match statement.kind {
+        Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge => {
+            statement.open_result || !statement.outputs.is_empty()
+        }
+        Kind::Select
+        | Kind::CopyOut
+        | Kind::Show
+        | Kind::Explain
+        | Kind::Execute
+        | Kind::Fetch
+        | Kind::Call
+        | Kind::Prepare
+        | Kind::Declare
+        | Kind::Utility
+        | Kind::Unknown => true,
+        _ => false,
     }
 }
 
@@ -92,7 +114,12 @@ impl Asked {
 pub(crate) fn touches_tags(statement: &sql::StatementAnalysis, structure: &Structure) -> bool {
     let tags = &structure.tags;
     let tagged = |column: &sql::ColumnId| tags.of_column(column).next().is_some();
+    let opaque = |function: &sql::OpaqueFunction| {
+        tags.declared(&function.name)
+            .is_none_or(|declared| !declared.is_empty())
+    };
     statement.opaque_call
+        || statement.opaque_functions.iter().any(opaque)
         || statement.open_result
         || statement.reads.iter().any(tagged)
         || statement
@@ -102,13 +129,7 @@ pub(crate) fn touches_tags(statement: &sql::StatementAnalysis, structure: &Struc
                 sql::Object::Table { schema, name } => {
                     structure.catalog.relation(schema, name).is_none_or(|relation| {
                         let mut columns = relation.columns.iter();
-                        columns.any(|column| {
-                            tagged(&sql::ColumnId {
-                                schema: schema.clone(),
-                                table: name.clone(),
-                                column: column.name.clone(),
-                            })
-                        })
+                        columns.any(|column| tagged(&relation.column_id(&column.name)))
                     })
                 }
                 _ => false,

@@ -36,12 +36,14 @@ impl CopyMask {
     ) -> Result<Self, Mismatch> {
         let binary = *form == CopyForm::Binary;
         let as_told = (format == 1) == binary && formats.iter().all(|one| (*one == Format::BINARY) == binary);
-        if columns.0.len() != formats.len() || outputs.len() != formats.len() || !as_told {
+        let masks_fit = columns.masks.is_empty() || columns.masks.len() == formats.len();
+        if !masks_fit || outputs.len() != formats.len() || !as_told {
             return Err(Mismatch);
         }
         let form_of = if binary { Format::BINARY } else { Format::TEXT };
-        let masks = columns.0.iter().zip(outputs).map(|(mask, output)| {
-            mask.map(|plan| ColumnMask::of_named_type(plan, &output.type_name, form_of, iso))
+        let masks = outputs.iter().enumerate().map(|(at, output)| {
+            let plan = columns.masks.get(at).and_then(Option::as_ref);
+            ColumnMask::of_named_type(plan, columns.detect.as_ref(), &output.type_name, form_of, iso)
         });
         Ok(Self {
             masks: masks.collect(),
@@ -327,9 +329,9 @@ mod tests {
         let binary = form == CopyForm::Binary;
         let format = if binary { Format::BINARY } else { Format::TEXT };
         let formats = vec![format; masks.len()];
-        let plan = |mask: &Option<Mask>| mask.map(|mask| ColumnPlan { mask, made: false });
-        let masks = masks.iter().map(plan).collect();
-        CopyMask::new(&Columns(masks), &outputs, &form, u8::from(binary), &formats, true).unwrap()
+        let masks = masks.iter().map(|mask| mask.map(ColumnPlan::from)).collect();
+        let columns = Columns { masks, detect: None };
+        CopyMask::new(&columns, &outputs, &form, u8::from(binary), &formats, true).unwrap()
     }
 
     fn run(mask: &mut CopyMask, data: &[u8]) -> Result<String, Mismatch> {
@@ -420,10 +422,10 @@ mod tests {
     /// The server copies in another form than the statement says: nothing can be told apart in it.
     #[test]
     fn another_form_than_was_said_is_a_mismatch() {
-        let columns = Columns(vec![Some(ColumnPlan {
-            mask: Mask::Redact,
-            made: true,
-        })]);
+        let columns = Columns {
+            masks: vec![Some(ColumnPlan::from(Mask::Redact))],
+            detect: None,
+        };
         let outputs = [OutputColumn::default()];
         for (format, formats) in [(1, vec![Format::BINARY]), (0, vec![]), (0, vec![Format::BINARY])] {
             assert_eq!(

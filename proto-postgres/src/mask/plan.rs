@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use gateway_core::detect::Detectors;
+use gateway_core::mask::json;
+use gateway_core::mask::token::Tokens;
 use gateway_core::resource::Mask;
 use gateway_sql as sql;
 
-use crate::tags::TagIndex;
+use crate::tags::{Place, TagIndex};
 
 /// What is masked in the results of a message's statements, in order. There is one only where something is.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,17 +17,37 @@ pub struct Plan {
     statements: Vec<Option<Arc<Columns>>>,
 }
 
-/// What is masked in one result: for each column its mask, or nothing.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Columns(pub Vec<Option<ColumnPlan>>);
+/// What is masked in one result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns {
+    /// For each column its mask, or nothing; empty where no column has one.
+    pub masks: Vec<Option<ColumnPlan>>,
+    /// What is looked for in every value, masked or not.
+    pub detect: Option<Arc<Detectors>>,
+}
 
 /// What is masked in one column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnPlan {
-    /// The mask.
-    pub mask: Mask,
+    /// What becomes of its values; `None`: parts of them are masked alone.
+    pub whole: Option<Mask>,
+    /// Makes its tokens, where they become some.
+    pub tokens: Option<Arc<Tokens>>,
     /// Its values are made of values: for which they are NULL tells something of these, and so it is hidden, too.
     pub made: bool,
+    /// Parts of its values, where these are JSON.
+    pub parts: Arc<[json::Part]>,
+}
+
+impl From<Mask> for ColumnPlan {
+    fn from(mask: Mask) -> Self {
+        Self {
+            whole: Some(mask),
+            tokens: None,
+            made: false,
+            parts: Arc::default(),
+        }
+    }
 }
 
 impl Plan {
@@ -34,9 +57,11 @@ impl Plan {
         hidden: &BTreeSet<String>,
         tags: &TagIndex,
     ) -> Option<Self> {
+        let detect = Some(tags.detectors(hidden)).filter(|detectors| !detectors.is_empty());
+        let detect = detect.map(Arc::new);
         let statements: Vec<_> = statements
             .iter()
-            .map(|statement| Columns::new(&statement.outputs, hidden, tags).map(Arc::new))
+            .map(|statement| Columns::new(&statement.outputs, hidden, tags, detect.clone()).map(Arc::new))
             .collect();
         let any = statements.iter().any(Option::is_some);
         any.then_some(Self { statements })
@@ -49,31 +74,65 @@ impl Plan {
 }
 
 impl Columns {
-    fn new(outputs: &[sql::OutputColumn], hidden: &BTreeSet<String>, tags: &TagIndex) -> Option<Self> {
-        let masks: Vec<_> = outputs
+    fn new(
+        outputs: &[sql::OutputColumn],
+        hidden: &BTreeSet<String>,
+        tags: &TagIndex,
+        detect: Option<Arc<Detectors>>,
+    ) -> Option<Self> {
+        let mut masks: Vec<_> = outputs
             .iter()
             .map(|output| mask_of(output, hidden, tags))
             .collect();
-        masks.iter().any(Option::is_some).then_some(Self(masks))
+        if masks.iter().all(Option::is_none) {
+            masks.clear();
+        }
+        (!masks.is_empty() || detect.is_some()).then_some(Self { masks, detect })
     }
 }
 
 /// The mask of one output column. Of what is made of values nothing may stay: the last characters of a part are any.
 fn mask_of(output: &sql::OutputColumn, hidden: &BTreeSet<String>, tags: &TagIndex) -> Option<ColumnPlan> {
-    let strictest = output
-        .carries
-        .iter()
-        .flat_map(|column| tags.masks_of_column(column))
-        .filter(|(tag, _)| hidden.contains(*tag))
-        .map(|(_, mask)| mask)
-        .reduce(Mask::strictest)?;
-    let made = !output.as_is;
-    Some(ColumnPlan {
-        mask: if made {
-            strictest.strictest(Mask::Redact)
-        } else {
-            strictest
-        },
-        made,
-    })
+    let mut plan = ColumnPlan {
+        whole: None,
+        tokens: None,
+        made: false,
+        parts: Arc::default(),
+    };
+    let mut parts: Vec<json::Part> = Vec::new();
+    let rules = output.carries.iter().flat_map(|column| tags.rules_of(column));
+    for (rule, place) in rules.filter(|(rule, _)| hidden.contains(&rule.tag)) {
+        match place {
+            Place::Whole if output.as_is => {}
+            Place::Within(path) if output.as_is => {
+                let part = json::Part {
+                    path: path.to_vec(),
+                    mask: rule.mask,
+                    tokens: rule.tokens.clone(),
+                };
+                if !parts.contains(&part) {
+                    parts.push(part);
+                }
+                continue;
+            }
+            _ => plan.made = true,
+        }
+        plan.whole = Some(plan.whole.map_or(rule.mask, |other| other.strictest(rule.mask)));
+        if plan.tokens.is_none() {
+            plan.tokens.clone_from(&rule.tokens);
+        }
+    }
+    if plan.made || parts.len() > json::MAX_PARTS {
+        plan.whole = Some(
+            plan.whole
+                .map_or(Mask::Redact, |mask| mask.strictest(Mask::Redact)),
+        );
+    }
+    if plan.whole.is_none() && parts.is_empty() {
+        return None;
+    }
+    if plan.whole.is_none() {
+        plan.parts = parts.into();
+    }
+    Some(plan)
 }

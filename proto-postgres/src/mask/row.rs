@@ -28,17 +28,14 @@ pub struct Mismatch;
 impl RowMask {
     /// Puts masks and columns together. `iso`: the session writes dates in ISO style.
     pub fn new(columns: &Columns, fields: &[FieldDescription<'_>], iso: bool) -> Result<Self, Mismatch> {
-        if columns.0.len() != fields.len() {
+        if !columns.masks.is_empty() && columns.masks.len() != fields.len() {
             return Err(Mismatch);
         }
-        let masks = columns.0.iter().zip(fields);
-        Ok(Self(
-            masks
-                .map(|(mask, field)| {
-                    mask.map(|plan| ColumnMask::new(plan, field.type_oid, field.format, iso))
-                })
-                .collect(),
-        ))
+        let masks = fields.iter().enumerate().map(|(at, field)| {
+            let plan = columns.masks.get(at).and_then(Option::as_ref);
+            ColumnMask::new(plan, columns.detect.as_ref(), field.type_oid, field.format, iso)
+        });
+        Ok(Self(masks.collect()))
     }
 
     /// Appends the row's frame with its values masked.

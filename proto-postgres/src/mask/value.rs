@@ -1,11 +1,16 @@
 //! How a mask looks in a value of a PostgreSQL type, in text and in binary format. Where a mask has no meaning for a type
 //! the value becomes NULL, which every type has.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, BytesMut};
-use gateway_core::mask::{MaskKey, REDACTED};
+use gateway_core::detect::Detectors;
+use gateway_core::mask::token::Tokens;
+use gateway_core::mask::{MaskKey, REDACTED, json};
 use gateway_core::resource::Mask;
 
 use super::plan::ColumnPlan;
+use super::reveal::Shape;
 use super::row::Mismatch;
 
 use crate::wire::Format;
@@ -23,6 +28,7 @@ enum Class {
     Json,
     Jsonb,
     Uuid,
+    Numeric,
     Int2,
     Int4,
     Int8,
@@ -31,8 +37,27 @@ enum Class {
     /// With `+00` behind it in text.
     TimestampTz,
     Bytea,
+    Xml,
+    /// Numbers, truth values, times: what has no text in it.
+    Plain,
     /// Anything else.
     Other,
+}
+
+impl Class {
+    /// Whether values can have texts in them.
+    fn has_text(self) -> bool {
+        matches!(
+            self,
+            Self::Text
+                | Self::TextArray { .. }
+                | Self::Json
+                | Self::Jsonb
+                | Self::Xml
+                | Self::Numeric
+                | Self::Other
+        )
+    }
 }
 
 fn class(oid: u32) -> Class {
@@ -45,6 +70,7 @@ fn class(oid: u32) -> Class {
         114 => Class::Json,
         3802 => Class::Jsonb,
         2950 => Class::Uuid,
+        1700 => Class::Numeric,
         21 => Class::Int2,
         23 => Class::Int4,
         20 => Class::Int8,
@@ -52,16 +78,26 @@ fn class(oid: u32) -> Class {
         1114 => Class::Timestamp,
         1184 => Class::TimestampTz,
         17 => Class::Bytea,
+        142 => Class::Xml,
+        // bool, oid, xid, cid, float4, float8, time, interval, timetz
+        16 | 26 | 28 | 29 | 700 | 701 | 1083 | 1186 | 1266 => Class::Plain,
         _ => Class::Other,
     }
 }
 
 /// One column of a result, ready to be masked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnMask {
-    mask: Mask,
+    /// See [`ColumnPlan::whole`].
+    mask: Option<Mask>,
+    /// See [`ColumnPlan::tokens`].
+    tokens: Option<Arc<Tokens>>,
     /// See [`ColumnPlan::made`].
     made: bool,
+    /// See [`ColumnPlan::parts`].
+    parts: Arc<[json::Part]>,
+    /// What is looked for in values that are not masked whole.
+    detect: Option<Arc<Detectors>>,
     class: Class,
     binary: bool,
     /// Whether dates in text are `YYYY-MM-DD`.
@@ -69,19 +105,42 @@ pub struct ColumnMask {
 }
 
 impl ColumnMask {
-    /// The mask of a column of this type in this format. `iso`: the session writes dates in ISO style.
-    pub fn new(plan: ColumnPlan, type_oid: u32, format: Format, iso: bool) -> Self {
-        Self {
-            mask: plan.mask,
-            made: plan.made,
-            class: class(type_oid),
+    /// The mask of a column of this type in this format, if it needs one. `iso`: the session writes dates in ISO style.
+    pub fn new(
+        plan: Option<&ColumnPlan>,
+        detect: Option<&Arc<Detectors>>,
+        type_oid: u32,
+        format: Format,
+        iso: bool,
+    ) -> Option<Self> {
+        let class = class(type_oid);
+        let mask = plan.and_then(|plan| plan.whole);
+        let detect = detect.filter(|_| mask.is_none() && class.has_text()).cloned();
+        if plan.is_none() && detect.is_none() {
+            return None;
+        }
+        Some(Self {
+            mask,
+            tokens: plan
+                .and_then(|plan| plan.tokens.clone())
+                .filter(|_| mask == Some(Mask::Token)),
+            made: plan.is_some_and(|plan| plan.made),
+            parts: plan.map(|plan| plan.parts.clone()).unwrap_or_default(),
+            detect,
+            class,
             binary: format != Format::TEXT,
             iso,
-        }
+        })
     }
 
     /// The same of a type that is known by its name alone; one that is not is any other.
-    pub fn of_named_type(plan: ColumnPlan, name: &str, format: Format, iso: bool) -> Self {
+    pub fn of_named_type(
+        plan: Option<&ColumnPlan>,
+        detect: Option<&Arc<Detectors>>,
+        name: &str,
+        format: Format,
+        iso: bool,
+    ) -> Option<Self> {
         let oid = match name.strip_prefix("pg_catalog.").unwrap_or_default() {
             "text" | "varchar" | "bpchar" => 25,
             "name" => 19,
@@ -90,6 +149,7 @@ impl ColumnMask {
             "json" => 114,
             "jsonb" => 3802,
             "uuid" => 2950,
+            "numeric" => 1700,
             "int2" => 21,
             "int4" => 23,
             "int8" => 20,
@@ -99,28 +159,102 @@ impl ColumnMask {
             "bytea" => 17,
             _ => 0,
         };
-        Self::new(plan, oid, format, iso)
+        Self::new(plan, detect, oid, format, iso)
     }
 
     /// Appends what becomes of a value, or of NULL. `false`: NULL, and nothing was appended.
     pub fn apply(&self, value: Option<&[u8]>, key: &MaskKey, out: &mut BytesMut) -> bool {
-        match value {
-            Some(value) => self.value(value, key, out),
+        match (value, self.mask) {
+            (Some(value), Some(mask)) => self.value(mask, value, key, out),
+            (Some(value), None) => self.inside(value, key, out),
             // What is made of values is the same for all, and so must be the mask of it.
-            None => self.made && self.value(b"", key, out),
+            (None, Some(mask)) => self.made && self.value(mask, b"", key, out),
+            (None, None) => false,
         }
     }
 
-    fn value(&self, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
-        match (self.class, self.mask) {
+    /// Masks parts of a value, and what is found in it. What can't be rewritten becomes NULL.
+    fn inside(&self, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
+        let start = out.len();
+        let done = match self.class {
+            Class::Json | Class::Jsonb => {
+                let text = if self.binary && self.class == Class::Jsonb {
+                    out.put_u8(1);
+                    value.strip_prefix(&[1])
+                } else {
+                    Some(value)
+                };
+                text.is_some_and(|text| {
+                    json::rewrite(text, &self.parts, self.detect.as_deref(), key, out).is_ok()
+                })
+            }
+            // `->>` gives a text, which is JSON where it is no plain string.
+            Class::Text => {
+                let mut room = BytesMut::new();
+                let text = match value.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                    Some(b'{' | b'[') if !self.parts.is_empty() => {
+                        match json::rewrite(value, &self.parts, None, key, &mut room) {
+                            Ok(()) => &room[..],
+                            // A string that only begins so has no members.
+                            Err(json::NotJson) => REDACTED.as_bytes(),
+                        }
+                    }
+                    _ => value,
+                };
+                let detected = self
+                    .detect
+                    .as_ref()
+                    .is_some_and(|detect| detect.rewrite(text, key, out));
+                if !detected {
+                    out.extend_from_slice(text);
+                }
+                true
+            }
+            _ if !self.parts.is_empty() => false,
+            Class::TextArray { element } if self.binary => {
+                let detect = self.detect.as_deref();
+                binary_array(element, value, out, |item, out| detected(detect, item, key, out))
+            }
+            Class::TextArray { .. } => {
+                let detect = self.detect.as_deref();
+                let text = |item: &[u8], out: &mut BytesMut| detected(detect, item, key, out);
+                text_elements(value, out, text).is_some()
+            }
+            // Composites, ranges, XML and the like: in text format they are texts with values in them; in binary the
+            // lengths of what is in there would no longer be right.
+            _ => {
+                let detect = self.detect.as_deref();
+                let finds = detect.is_some_and(|detect| detect.finds(value));
+                let whole = self.class == Class::Xml || !finds;
+                if whole {
+                    detected(detect, value, key, out);
+                }
+                whole
+            }
+        };
+        if !done {
+            out.truncate(start);
+        }
+        done
+    }
+
+    fn value(&self, mask: Mask, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
+        if let Some(tokens) = &self.tokens {
+            return self.token(tokens, value, out);
+        }
+        match (self.class, mask) {
             (_, Mask::Null) => false,
             (Class::Text, mask) => mask.text(value, key, out),
             // An array that was made tells by its length what it was made of.
             (Class::TextArray { .. }, _) if self.made => false,
-            (Class::TextArray { .. }, _) if !self.binary => self.text_array(value, key, out),
             (Class::TextArray { element }, _) => {
                 let start = out.len();
-                let masked = self.binary_array(element, value, key, out);
+                let one = |item: &[u8], out: &mut BytesMut| mask.text(item, key, out);
+                let masked = if self.binary {
+                    binary_array(element, value, out, one)
+                } else {
+                    text_elements(value, out, one).is_some()
+                };
                 out.truncate(if masked { out.len() } else { start });
                 masked
             }
@@ -139,107 +273,47 @@ impl ColumnMask {
         }
     }
 
-    /// Each element masked. The dimensions stay, so an array of several is none of ours: it becomes NULL.
-    fn binary_array(&self, element: u32, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
-        let mut input = value;
-        let mut int = || take(&mut input);
-        let (Some(dimensions), Some(nulls), Some(of)) = (int(), int(), int()) else {
-            return false;
-        };
-        if u32::try_from(of) != Ok(element) || !(0..=1).contains(&dimensions) {
-            return false;
-        }
-        out.put_i32(dimensions);
-        out.put_i32(nulls);
-        out.put_i32(of);
-        if dimensions == 0 {
-            return true;
-        }
-        let (Some(count), Some(lower)) = (int(), int()) else {
-            return false;
-        };
-        out.put_i32(count);
-        out.put_i32(lower);
-        for _ in 0..count.max(0) {
-            let Some(len) = take(&mut input) else { return false };
-            let Ok(len) = usize::try_from(len) else {
-                out.put_i32(-1);
-                continue;
-            };
-            let Some((item, rest)) = input.split_at_checked(len) else {
-                return false;
-            };
-            input = rest;
-            let at = out.len();
-            out.put_i32(-1);
-            if self.mask.text(item, key, out) && !patch(out, at) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// The same in text (PostgreSQL documentation, 8.15.6 Array Input and Output Syntax).
-    fn text_array(&self, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
+    /// A token of the same type.
+    fn token(&self, tokens: &Tokens, value: &[u8], out: &mut BytesMut) -> bool {
         let start = out.len();
-        let done = self.text_elements(value, key, out).is_some();
+        let text = |item: &[u8], out: &mut BytesMut| {
+            tokens.text(item, out);
+            true
+        };
+        let done = match self.class {
+            Class::Text => text(value, out),
+            Class::TextArray { element } if self.binary => binary_array(element, value, out, text),
+            Class::TextArray { .. } => text_elements(value, out, text).is_some(),
+            Class::Json | Class::Jsonb => {
+                if self.binary && self.class == Class::Jsonb {
+                    out.put_u8(1);
+                }
+                out.put_u8(b'"');
+                // `tok_` and letters: nothing in it needs an escape.
+                let mut room = BytesMut::new();
+                tokens.text(value, &mut room);
+                let plain = room
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+                out.extend_from_slice(if plain { &room } else { REDACTED.as_bytes() });
+                out.put_u8(b'"');
+                true
+            }
+            Class::Int4 | Class::Int8 | Class::Numeric | Class::Uuid => {
+                let shape = match self.class {
+                    Class::Int4 => Shape::Integer(i64::from(i32::MAX)),
+                    Class::Int8 => Shape::Integer(i64::MAX),
+                    Class::Uuid => Shape::Uuid,
+                    _ => Shape::Decimal,
+                };
+                shape.hide(tokens, value, self.binary, out)
+            }
+            _ => false,
+        };
         if !done {
             out.truncate(start);
         }
         done
-    }
-
-    fn text_elements(&self, value: &[u8], key: &MaskKey, out: &mut BytesMut) -> Option<()> {
-        let mut rest = value.strip_prefix(b"{")?.strip_suffix(b"}")?;
-        out.put_u8(b'{');
-        let mut item = BytesMut::new();
-        let mut masked = BytesMut::new();
-        while !rest.is_empty() {
-            item.clear();
-            let quoted = rest.first() == Some(&b'"');
-            let mut at = usize::from(quoted);
-            loop {
-                match rest.get(at) {
-                    Some(b'"') if quoted => {
-                        at = at.checked_add(1)?;
-                        break;
-                    }
-                    Some(b'\\') => {
-                        at = at.checked_add(1)?;
-                        item.put_u8(*rest.get(at)?);
-                    }
-                    Some(b',') | None if !quoted => break,
-                    // An array in it, or what is none.
-                    Some(b'{' | b'}' | b'"') if !quoted => return None,
-                    Some(byte) => item.put_u8(*byte),
-                    None => return None,
-                }
-                at = at.checked_add(1)?;
-            }
-            masked.clear();
-            if (!quoted && &item[..] == b"NULL") || !self.mask.text(&item, key, &mut masked) {
-                out.extend_from_slice(b"NULL");
-            } else {
-                out.put_u8(b'"');
-                for &byte in &masked {
-                    if matches!(byte, b'"' | b'\\') {
-                        out.put_u8(b'\\');
-                    }
-                    out.put_u8(byte);
-                }
-                out.put_u8(b'"');
-            }
-            match rest.get(at) {
-                None => rest = b"",
-                Some(b',') => {
-                    out.put_u8(b',');
-                    rest = rest.get(at.checked_add(1)?..).filter(|rest| !rest.is_empty())?;
-                }
-                Some(_) => return None,
-            }
-        }
-        out.put_u8(b'}');
-        Some(())
     }
 
     /// A keyed digest in the form of the type.
@@ -346,6 +420,118 @@ impl ColumnMask {
     }
 }
 
+/// Appends a text, with what is found in it masked.
+fn detected(detect: Option<&Detectors>, text: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
+    if !detect.is_some_and(|detect| detect.rewrite(text, key, out)) {
+        out.extend_from_slice(text);
+    }
+    true
+}
+
+/// Each element rewritten by `one` (`false`: to NULL). The dimensions stay, so an array of several is none of ours: it
+/// becomes NULL.
+pub(super) fn binary_array(
+    element: u32,
+    value: &[u8],
+    out: &mut BytesMut,
+    one: impl Fn(&[u8], &mut BytesMut) -> bool,
+) -> bool {
+    let mut input = value;
+    let mut int = || take(&mut input);
+    let (Some(dimensions), Some(nulls), Some(of)) = (int(), int(), int()) else {
+        return false;
+    };
+    if u32::try_from(of) != Ok(element) || !(0..=1).contains(&dimensions) {
+        return false;
+    }
+    out.put_i32(dimensions);
+    out.put_i32(nulls);
+    out.put_i32(of);
+    if dimensions == 0 {
+        return true;
+    }
+    let (Some(count), Some(lower)) = (int(), int()) else {
+        return false;
+    };
+    out.put_i32(count);
+    out.put_i32(lower);
+    for _ in 0..count.max(0) {
+        let Some(len) = take(&mut input) else { return false };
+        let Ok(len) = usize::try_from(len) else {
+            out.put_i32(-1);
+            continue;
+        };
+        let Some((item, rest)) = input.split_at_checked(len) else {
+            return false;
+        };
+        input = rest;
+        let at = out.len();
+        out.put_i32(-1);
+        if one(item, out) && !patch(out, at) {
+            return false;
+        }
+    }
+    true
+}
+
+/// The same in text (PostgreSQL documentation, 8.15.6 Array Input and Output Syntax).
+pub(super) fn text_elements(
+    value: &[u8],
+    out: &mut BytesMut,
+    one: impl Fn(&[u8], &mut BytesMut) -> bool,
+) -> Option<()> {
+    let mut rest = value.strip_prefix(b"{")?.strip_suffix(b"}")?;
+    out.put_u8(b'{');
+    let mut item = BytesMut::new();
+    let mut masked = BytesMut::new();
+    while !rest.is_empty() {
+        item.clear();
+        let quoted = rest.first() == Some(&b'"');
+        let mut at = usize::from(quoted);
+        loop {
+            match rest.get(at) {
+                Some(b'"') if quoted => {
+                    at = at.checked_add(1)?;
+                    break;
+                }
+                Some(b'\\') => {
+                    at = at.checked_add(1)?;
+                    item.put_u8(*rest.get(at)?);
+                }
+                Some(b',') | None if !quoted => break,
+                // An array in it, or what is none.
+                Some(b'{' | b'}' | b'"') if !quoted => return None,
+                Some(byte) => item.put_u8(*byte),
+                None => return None,
+            }
+            at = at.checked_add(1)?;
+        }
+        masked.clear();
+        if (!quoted && &item[..] == b"NULL") || !one(&item, &mut masked) {
+            out.extend_from_slice(b"NULL");
+        } else {
+            out.put_u8(b'"');
+            for &byte in &masked {
+                if matches!(byte, b'"' | b'\\') {
+                    out.put_u8(b'\\');
+                }
+                out.put_u8(byte);
+            }
+            out.put_u8(b'"');
+        }
+        match rest.get(at) {
+            None => rest = b"",
+            Some(b',') => {
+                out.put_u8(b',');
+                rest = rest.get(at.checked_add(1)?..).filter(|rest| !rest.is_empty())?;
+            }
+            Some(_) => return None,
+        }
+    }
+    out.put_u8(b'}');
+    Some(())
+}
+
 fn put_display(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
     use std::fmt::Write as _;
     // Writing into a buffer in memory does not fail.
@@ -402,8 +588,9 @@ mod tests {
     fn masked(mask: Mask, oid: u32, format: Format, value: &[u8]) -> Option<Vec<u8>> {
         let key = MaskKey::new(&[7; 32]);
         let mut out = BytesMut::new();
-        let plan = ColumnPlan { mask, made: false };
-        let there = ColumnMask::new(plan, oid, format, true).apply(Some(value), &key, &mut out);
+        let plan = ColumnPlan::from(mask);
+        let mask = ColumnMask::new(Some(&plan), None, oid, format, true).unwrap();
+        let there = mask.apply(Some(value), &key, &mut out);
         assert!(there || out.is_empty(), "NULL, and yet bytes");
         there.then(|| out.to_vec())
     }
@@ -473,10 +660,10 @@ mod tests {
         for oid in [25, 114, 3802, 23, 1009, 2950, 1082] {
             for format in [TEXT, BINARY] {
                 let plan = ColumnPlan {
-                    mask: Mask::Redact,
                     made: true,
+                    ..ColumnPlan::from(Mask::Redact)
                 };
-                let mask = ColumnMask::new(plan, oid, format, true);
+                let mask = ColumnMask::new(Some(&plan), None, oid, format, true).unwrap();
                 let (mut some, mut none) = (BytesMut::new(), BytesMut::new());
                 let there = mask.apply(Some(b"x"), &key, &mut some);
                 assert_eq!(mask.apply(None, &key, &mut none), there, "{oid}");

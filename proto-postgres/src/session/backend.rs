@@ -8,7 +8,7 @@ use super::masked::MAX_MASKED;
 use super::names::{Change, Undone};
 use super::own::Question;
 use super::pending::{Expect, Pending, Running, Step};
-use super::withhold::withheld;
+use super::texts;
 use super::{Copy, Message, Session, encode_into};
 use crate::rewrite;
 use crate::wire::backend::{self, ErrorBuilder, Severity, TransactionStatus, field, sqlstate};
@@ -156,24 +156,37 @@ impl Session {
                 if self.is_own() {
                     return Ok(Fate::Drop);
                 }
-                let shown = self.shown(&notice.fields, self.touches_tags());
-                Ok(shown.map_or(Fate::Pass, |fields| {
+                let texts = self.texts();
+                Ok(texts.shown(&notice.fields).map_or(Fate::Pass, |fields| {
+                    let fields = texts::borrowed(&fields);
                     encode_into(&mut out.to_client, |to| {
                         backend::NoticeResponse { fields }.encode(to)
                     });
                     Fate::Drop
                 }))
             }
-            M::NotificationResponse(_) => Ok(Fate::Pass),
+            M::NotificationResponse(notification) => {
+                let mut found = BytesMut::new();
+                let (detect, key) = (&self.settings.detect, &self.settings.mask_key);
+                if !detect.rewrite(notification.payload, key, &mut found) {
+                    return Ok(Fate::Pass);
+                }
+                let notification = backend::NotificationResponse {
+                    payload: &found,
+                    ..*notification
+                };
+                encode_into(&mut out.to_client, |to| notification.encode(to));
+                Ok(Fate::Drop)
+            }
             M::ErrorResponse(error) => {
-                let (withholds, touches_tags) = (self.withholds(), self.touches_tags());
+                let texts = self.texts();
                 let fate = self.target_error(error, out)?;
                 let shown = match fate {
-                    Fate::Pass if withholds => withheld(&error.fields, touches_tags),
-                    Fate::Pass => None,
+                    Fate::Pass => texts.shown(&error.fields),
                     Fate::Drop => None,
                 };
                 Ok(shown.map_or(fate, |fields| {
+                    let fields = texts::borrowed(&fields);
                     encode_into(&mut out.to_client, |to| {
                         backend::ErrorResponse { fields }.encode(to)
                     });

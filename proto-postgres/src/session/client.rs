@@ -11,6 +11,7 @@ use super::exact::Exact;
 use super::names::{Portal, Space};
 use super::pending::{Expect, Pending};
 use super::{Copy, Improper, Message, Session, Wrong, encode_into};
+use crate::mask::reveal::revealed_bind;
 use crate::structure::CHECK_EVERY;
 use crate::wire::frame::{self, HEADER_LEN, SMALL_MESSAGE_LIMIT};
 use crate::wire::frontend::{self, Bind, FunctionCall, Target};
@@ -416,6 +417,12 @@ impl Session {
             return Ok(Parsed::Inspect { consumed, message });
         }
         self.bind_portal(&portal, prepared.analyzed.clone(), parameters, exact);
+        if !prepared.hidden.is_empty()
+            && let Some(frame) = revealed_bind(bind, &prepared.analyzed.tokens, &prepared.hidden)
+        {
+            Self::forward(&frame, out);
+            return Ok(Parsed::Consumed(consumed));
+        }
         Ok(Parsed::Forward(consumed))
     }
 

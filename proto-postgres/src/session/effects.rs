@@ -29,6 +29,7 @@ impl Session {
                         sql,
                         analyzed,
                         epoch: self.epoch(),
+                        hidden: std::sync::Arc::default(),
                     };
                     let change = self.names.set_statement(&name, Some(prepared), settled);
                     self.names.confirm(&change);

@@ -1,5 +1,7 @@
 //! Results in which something is masked, and texts that are not passed on.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, BytesMut};
 use gateway_core::machine::{Fault, Outbound};
 use gateway_sql::StatementKind;
@@ -7,7 +9,7 @@ use gateway_sql::StatementKind;
 use super::Session;
 use super::backend::{Fate, MAX_ROW};
 use super::pending::{Expect, Running};
-use super::withhold::withheld;
+use super::texts::Texts;
 use crate::mask::copy::CopyMask;
 use crate::mask::row::{Masking, Mismatch, RowMask};
 use crate::wire::backend;
@@ -199,16 +201,22 @@ impl Session {
             }
     }
 
-    /// The fields of an error or notice where the client may not see all of them.
-    pub(super) fn shown<'a>(
-        &self,
-        fields: &[(u8, &'a [u8])],
-        touches_tags: bool,
-    ) -> Option<Vec<(u8, &'a [u8])>> {
-        if self.withholds() {
-            withheld(fields, touches_tags)
-        } else {
-            None
+    /// How texts of the target about what runs now are shown.
+    pub(super) fn texts(&self) -> Texts {
+        let running = match self.pending.front().map(|pending| &pending.expect) {
+            Some(Expect::Query(running) | Expect::Execute(running)) => Some(running),
+            _ => None,
+        };
+        Texts {
+            withholds: self.withholds(),
+            touches_tags: self.touches_tags(),
+            detect: running
+                .and_then(|running| running.masked()?.detect.clone())
+                .or_else(|| {
+                    let detect = &self.settings.detect;
+                    (!detect.is_empty()).then(|| Arc::new(detect.clone()))
+                }),
+            key: self.settings.mask_key.clone(),
         }
     }
 

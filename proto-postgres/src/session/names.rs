@@ -5,7 +5,7 @@
 //! skips all that follows. Across runs it would be a guess, so a message that uses a name with an unconfirmed change
 //! of an earlier run waits (see [`Names::is_settled`]).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use gateway_core::audit::Parameter;
@@ -32,6 +32,8 @@ pub struct Prepared {
     pub analyzed: Analyzed,
     /// Under which structure and environment.
     pub epoch: Epoch,
+    /// Tags of which the client sees tokens, as policy said when it was prepared.
+    pub hidden: Arc<BTreeSet<String>>,
 }
 
 /// A portal: a statement with its parameters.
@@ -184,6 +186,7 @@ impl Names {
                 sql: known.sql.clone(),
                 analyzed,
                 epoch,
+                hidden: known.hidden.clone(),
             });
         }
     }
@@ -309,6 +312,7 @@ mod tests {
             sql: sql.into(),
             analyzed: Analyzed::new(sql.into(), &structure, &state, "r"),
             epoch: Epoch::default(),
+            hidden: Arc::default(),
         })
     }
 

@@ -77,6 +77,7 @@ impl Driver {
             statement_bytes: STATEMENT_BYTES,
             parameter_bytes: STATEMENT_BYTES,
             withhold: false,
+            detect: gateway_core::detect::Detectors::default(),
             mask_key: gateway_core::mask::MaskKey::new(&[0; 32]),
             nonce: "gateway-nonce".to_owned(),
         };

@@ -245,6 +245,8 @@ mod tests {
                 },
                 audit: None,
                 tags: Vec::new(),
+                detect: Vec::new(),
+                functions: Vec::new(),
                 settings: serde_json::Map::new(),
             },
             detail: Some("orders"),
