@@ -88,7 +88,7 @@ fn the_script_plays_and_leaves_nothing() {
         "write-unbounded public.products",
         "approval_pending",
         "an approver is another person",
-        "7 | refunded",
+        "12 | refunded",
         "canceling statement",
         "are whole",
         "steps went as they should",

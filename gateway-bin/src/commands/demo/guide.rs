@@ -38,7 +38,7 @@ pub(super) fn print(
     say("\n\
         \x20   UPDATE products SET stock = stock - 1 WHERE id = 7;     -- permitted\n\
         \x20   UPDATE products SET stock = 0;                          -- refused: nothing limits it\n\
-        \x20   UPDATE orders SET status = 'refunded' WHERE id = 7;     -- waits until another lead approves it:\n")?;
+        \x20   UPDATE orders SET status = 'refunded' WHERE id = 12;    -- waits until another lead approves it:\n")?;
     say(format!(
         "    export GATEWAY_TOKEN={}    # dora's\n\
          \x20   {binary} approvals list --config {dir}/gateway.toml\n\

@@ -12,7 +12,7 @@ use super::Expect::{Fails, Has, Lacks, Succeeds};
 use super::{CLIENT, Story};
 
 /// What is held.
-const STATEMENT: &str = "UPDATE orders SET status = 'refunded' WHERE id = 7 RETURNING id, status";
+const STATEMENT: &str = "UPDATE orders SET status = 'refunded' WHERE id = 12 RETURNING id, status";
 
 impl Story<'_> {
     pub(super) async fn held(&mut self) -> anyhow::Result<()> {
@@ -46,7 +46,7 @@ impl Story<'_> {
             &[
                 Has("NOTICE:"),
                 Has(r#""code":"approval_pending""#),
-                Has("7 | refunded"),
+                Has("12 | refunded"),
                 Has("UPDATE 1"),
                 Lacks("ERROR"),
                 Succeeds,
