@@ -3,7 +3,9 @@
 //! Each actor takes two steps to change an approval, as the gateway does: it reads, and it swaps. Between the two any
 //! other may act. All reachable states are visited; in each the promises must hold.
 
-use std::collections::{BTreeSet, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 
 use jiff::Timestamp;
 
@@ -76,16 +78,31 @@ struct Hand {
 struct World {
     late: bool,
     revoked: bool,
-    /// State, revision, approvals that count, used by which copy: all that a transition looks at.
-    kept: Vec<(String, u32)>,
+    /// Approvals, by their place among all that were ever met, and their revisions.
+    kept: Vec<(usize, u32)>,
     copies: [Copy; 2],
-    hands: [Option<Hand>; 3],
+    hands: [Option<Hand>; 2],
     /// How often each approval was forwarded.
     ran: Vec<u32>,
     /// Claimed ones that were cut off by a crash.
     cut: Vec<u32>,
     crashes: u8,
     sends: u8,
+}
+
+thread_local! {
+    /// Few different approvals are met in very many states.
+    static MET: RefCell<(Vec<Rc<Approval>>, HashMap<String, usize>)> = RefCell::default();
+}
+
+fn intern(approval: &Approval) -> usize {
+    MET.with_borrow_mut(|(all, places)| {
+        let text = serde_json::to_string(approval).unwrap();
+        *places.entry(text).or_insert_with(|| {
+            all.push(Rc::new(approval.clone()));
+            all.len() - 1
+        })
+    })
 }
 
 /// Who acts.
@@ -98,8 +115,8 @@ impl World {
         at(if self.late { DEADLINE + 1 } else { 1 })
     }
 
-    fn approval(&self, place: usize) -> Approval {
-        serde_json::from_str(&self.kept[place].0).unwrap()
+    fn approval(&self, place: usize) -> Rc<Approval> {
+        MET.with_borrow(|(all, _)| all[self.kept[place].0].clone())
     }
 
     /// The swap: one of two that have read the same wins.
@@ -108,7 +125,7 @@ impl World {
         if self.kept[place].1 != revision || next.state.is_live() && live {
             return false;
         }
-        self.kept[place] = (serde_json::to_string(next).unwrap(), revision + 1);
+        self.kept[place] = (intern(next), revision + 1);
         true
     }
 
@@ -133,7 +150,7 @@ impl World {
         if self.crashes < 1 {
             push(&|w| {
                 w.crashes += 1;
-                w.hands = [None, None, None];
+                w.hands = [None, None];
                 for copy in &mut w.copies {
                     if let Copy::Claimed(place) = *copy {
                         w.cut[place] += 1;
@@ -142,7 +159,13 @@ impl World {
                 }
             });
         }
-        for hand in [APPROVER, DENIER, SWEEPER] {
+        // The sweep races like any other swap; what it reads and what it finds differ in no new way.
+        if self.late {
+            for (place, (_, revision)) in self.kept.iter().enumerate() {
+                push(&|w| w.act(SWEEPER, place, *revision));
+            }
+        }
+        for hand in [APPROVER, DENIER] {
             match &self.hands[hand] {
                 None => {
                     for place in 0..self.kept.len() {
@@ -193,7 +216,9 @@ impl World {
     }
 
     fn act(&mut self, hand: usize, place: usize, revision: u32) {
-        self.hands[hand] = None;
+        if let Some(hand) = self.hands.get_mut(hand) {
+            *hand = None;
+        }
         let (read, now) = (self.approval(place), self.now());
         let next = match hand {
             APPROVER => read
@@ -212,13 +237,12 @@ impl World {
 
     fn arrive(&mut self, copy: usize) {
         let Some(place) = self.live() else {
-            if self.late || self.kept.len() >= 3 {
-                // What is opened late has a deadline of its own, and a fourth one is no other case than a third.
+            if self.late || self.kept.len() >= 2 {
+                // What is opened late has a deadline of its own, and a third one is no other case than a second.
                 self.copies[copy] = Copy::Away;
                 return;
             }
-            self.kept
-                .push((serde_json::to_string(&opened(&["dba"], 1)).unwrap(), 0));
+            self.kept.push((intern(&opened(&["dba"], 1)), 0));
             self.ran.push(0);
             self.cut.push(0);
             self.copies[copy] = Copy::Waits;
@@ -288,7 +312,7 @@ fn never_run_twice_never_unapproved_never_lost() {
         revoked: false,
         kept: Vec::new(),
         copies: [Copy::Away, Copy::Away],
-        hands: [None, None, None],
+        hands: [None, None],
         ran: Vec::new(),
         cut: Vec::new(),
         crashes: 0,
