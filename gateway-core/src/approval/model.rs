@@ -90,9 +90,12 @@ struct World {
     sends: u8,
 }
 
+/// Approvals, and their places by what they say.
+type Met = (Vec<Rc<Approval>>, HashMap<String, usize>);
+
 thread_local! {
     /// Few different approvals are met in very many states.
-    static MET: RefCell<(Vec<Rc<Approval>>, HashMap<String, usize>)> = RefCell::default();
+    static MET: RefCell<Met> = RefCell::default();
 }
 
 fn intern(approval: &Approval) -> usize {
