@@ -45,7 +45,7 @@ cases:
 	scripts/setup.sh test
 	cargo build --profile ci --workspace
 	$(CLEAN_ENV) '$(VENV)/bin/python' tests/cases/postgres/rig.py --gateway '$(BINARY)' \
-		--expect allow deny mask --refusal-is-mask $(ARGS)
+		--expect allow deny mask hold --refusal-is-mask $(ARGS)
 
 prove-cases:
 	scripts/setup.sh test

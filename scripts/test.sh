@@ -84,12 +84,12 @@ stage tests "instructions of the hot paths" python3 bench/instructions.py --bina
 stage check "links of the book" python3 scripts/check-docs.py
 stage tests "end to end" "$python" tests/e2e/run.py --gateway "$gateway"
 stage tests "cases: postgres" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
-    --expect allow deny mask
+    --expect allow deny mask hold
 stage tests "cases: attacks and uses of every class" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
-    --cases tests/attack --expect allow deny mask error
+    --cases tests/attack --expect allow deny mask error hold
 if [[ -f ../shared/cases/postgres/rig.py ]]; then
     stage tests "cases: postgres, the shared sample" "$python" ../shared/cases/postgres/rig.py --gateway "$gateway" \
-        --expect allow deny mask
+        --expect allow deny mask hold
 fi
 stage tests "reads hold what the server's plans read" "$python" tests/superset/run.py \
     --analyze "$CARGO_TARGET_DIR/ci/analyze" --queries 400 --only own generated

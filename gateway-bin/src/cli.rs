@@ -79,6 +79,9 @@ pub(crate) enum Command {
     /// Make, list and revoke the gateway's own tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// List, look at and decide what waits for people
+    #[command(subcommand)]
+    Approvals(ApprovalsCommand),
     /// List, look at and end sessions
     #[command(subcommand)]
     Sessions(SessionsCommand),
@@ -153,6 +156,42 @@ pub(crate) struct CreateToken {
     /// A resource that it is good for; may be given several times; none: all
     #[arg(long = "resource", value_name = "R")]
     pub(crate) resources: Vec<String>,
+}
+
+/// `gateway approvals`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApprovalsCommand {
+    /// List approvals: those that are open first, then the newest
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 200)]
+        limit: u32,
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Show one: who asks, for whom, why, and exactly what
+    Show {
+        /// Its id
+        id: String,
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Approve one, as who GATEWAY_TOKEN says: it then runs once
+    Approve(Decide),
+    /// Deny one, as who GATEWAY_TOKEN says
+    Deny(Decide),
+}
+
+/// What a decision needs.
+#[derive(Debug, Args)]
+pub(crate) struct Decide {
+    /// Its id
+    pub(crate) id: String,
+    /// Why; kept with the decision, and a refused requester is told
+    #[arg(long, value_name = "R")]
+    pub(crate) reason: Option<String>,
 }
 
 /// `gateway sessions`.

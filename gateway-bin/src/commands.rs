@@ -1,5 +1,6 @@
 //! The commands: each reads what it needs of the configuration, does one thing, and prints.
 
+mod approvals;
 mod audit;
 mod config;
 mod demo;
@@ -25,10 +26,16 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(demo) => demo::run(global, demo).await,
         Command::Config(command) => config::run(global, &command),
         Command::Token(command) => token::run(global, command).await,
+        Command::Approvals(command) => approvals::run(global, command).await,
         Command::Sessions(command) => sessions::run(global, command).await,
         Command::Audit(command) => audit::run(global, command).await,
         Command::Policy(command) => policy::run(global, command).await,
     }
+}
+
+/// The value of a variable that is no configuration; empty is as good as none.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// The data directory, for commands that act as the operator on the host.

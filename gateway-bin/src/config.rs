@@ -94,6 +94,17 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// What links to this gateway begin with: `public_url`, else the control address.
+    pub(crate) fn link(&self) -> String {
+        let clear = self.tls.require == gateway_core::tls::TlsRequire::Remote;
+        match (&self.listen.public_url, self.listen.control) {
+            (Some(url), _) => url.clone(),
+            (None, Some(address)) if clear && address.ip().is_loopback() => format!("http://{address}"),
+            (None, Some(address)) => format!("https://{address}"),
+            (None, None) => String::new(),
+        }
+    }
+
     /// Reads and checks everything.
     pub(crate) fn load(global: &Global) -> anyhow::Result<Self> {
         Self::of(Raw::read(global)?)

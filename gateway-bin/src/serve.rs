@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use gateway_control::approvals::{self, ApprovalDesk};
 use gateway_core::audit::Event;
 use gateway_core::audit::log::{AuditLog, AuditOpenError, Exported};
 use gateway_core::credentials::StaticCredentials;
@@ -12,7 +13,7 @@ use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::listener::Listener;
 use gateway_core::machine::End;
 use gateway_core::policy::Watcher;
-use gateway_core::services::{NobodyApproves, Policy, Store};
+use gateway_core::services::{ApprovalRoom, Authenticator, Policy, Store};
 use gateway_core::tls::ServerTls;
 use gateway_identity::oidc::OidcAuthenticator;
 use gateway_identity::{Authenticators, TokenAuthenticator};
@@ -39,6 +40,8 @@ const LAST_CALL: Duration = Duration::from_secs(5);
 const REQUESTS: Duration = Duration::from_secs(2);
 /// Ended sessions that lists can show; the audit trail has all.
 const KEPT_SESSIONS: u32 = 100_000;
+/// Approvals that are over and that lists can show; the audit trail has all.
+const KEPT_APPROVALS: u32 = 10_000;
 /// How often metrics are aged.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How often a drain looks whether it is done.
@@ -79,6 +82,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         .close_orphans(Timestamp::now(), "the gateway stopped without ending it")
         .await?;
     store.prune(KEPT_SESSIONS).await?;
+    store.prune_approvals(KEPT_APPROVALS).await?;
     if cut > 0 {
         tracing::warn!(sessions = cut, "sessions were cut when the gateway last stopped");
     }
@@ -90,13 +94,26 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         Timestamp::now,
         assemble::mock_key(&config.data_dir)?,
     );
+    let authenticator: Arc<dyn Authenticator> = Arc::new(Authenticators::new(tokens, oidc.clone()));
+    let approvals = ApprovalDesk::new(approvals::Parts {
+        store: store.clone(),
+        audit: audit.clone(),
+        authenticator: authenticator.clone(),
+        policy: policy.clone(),
+        url: config.link(),
+        room: ApprovalRoom {
+            principal: config.limits.approvals_per_principal,
+            all: config.limits.approvals,
+        },
+        now: Timestamp::now,
+    });
     let gateway = Gateway::new(
         Parts {
             policy: policy.clone(),
             audit: audit.clone(),
-            authenticator: Arc::new(Authenticators::new(tokens, oidc.clone())),
+            authenticator,
             credentials: Arc::new(StaticCredentials),
-            approvals: Arc::new(NobodyApproves),
+            approvals: Arc::new(approvals.clone()),
             store,
             limits: config.limits.clone(),
             audit_options: config.audit.options(),
@@ -122,6 +139,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     ));
     let state = Arc::new(State {
         gateway: gateway.clone(),
+        approvals: approvals.clone(),
         audit: audit.clone(),
         reloader: reloader.clone(),
         metrics: metrics.clone(),
@@ -134,6 +152,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         })
         .await?;
     let mut running = Running::start(listeners, &reloader, metrics);
+    running.helpers.spawn(approvals.watch());
     exports.start(&mut running.helpers, &audit);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

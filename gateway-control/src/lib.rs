@@ -1,3 +1,5 @@
 #![doc = include_str!("../README.md")]
 
+pub mod approvals;
+#[cfg(feature = "database")]
 pub mod database;

@@ -168,6 +168,37 @@ pub enum Event {
         /// Bytes sent to the client.
         bytes: u64,
     },
+    /// An approval was opened, decided, used up, given back, or is over.
+    Approval {
+        /// Its id.
+        id: String,
+        /// What happened: `opened`, `attached`, `approve` (a vote that is not enough yet), `approved`, `denied`, `expired`,
+        /// `used`, `released`.
+        what: String,
+        /// Who did it: the requester, an approver; the gateway itself where there is nobody.
+        by: String,
+        /// Who asked.
+        principal: String,
+        /// For whom.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on_behalf_of: Option<String>,
+        /// On what.
+        resource: String,
+        /// What, in one line.
+        operation: String,
+        /// Digest of all that it binds.
+        digest: String,
+        /// The groups that must approve.
+        groups: Vec<String>,
+        /// Who has approved it so far.
+        approved_by: Vec<String>,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// The session and number of the operation that opened, joined or used it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        correlation: Option<String>,
+    },
     /// An operator did something: made or revoked a token, ended a session.
     Operator {
         /// Who; `operator` on the host.

@@ -32,7 +32,7 @@ mod scope;
 
 pub use live::LiveSessions;
 pub use prove::Challenge;
-pub use scope::{Control, Counters, Judged, PREPARED, SessionScope};
+pub use scope::{Before, Control, Counters, Judged, Opening, PREPARED, SessionScope, Woken};
 
 /// What a [`Gateway`] is made of. The outer rooms implement these; core only knows the traits.
 pub struct Parts {

@@ -64,7 +64,9 @@
 //!         Ok(())
 //!     }
 //!
-//!     fn held(&mut self, _: &Vec<u8>, _: &Decision, _: &mut Outbound) {}
+//!     fn bound(&self, message: &Vec<u8>) -> Bound { Bound { exact: message.clone(), stands_for: Vec::new() } }
+//!     fn held(&mut self, _: &mut Vec<u8>, _: &Decision, _: &mut Outbound) {}
+//!     fn is_void(&self, _: &Vec<u8>) -> bool { false }
 //!     fn provide(&mut self, never: Infallible) { match never {} }
 //!     fn out_of_time(&mut self, _: u64, _: Decision) {}
 //!     fn poll_outcome(&mut self) -> Option<Outcome> { None }
@@ -98,6 +100,7 @@
 //! ([`gateway`]) decides, holds and audits. This crate names no protocol, no HTTP framework and no database.
 
 pub mod adapter;
+pub mod approval;
 pub mod audit;
 mod buffers;
 pub mod credentials;

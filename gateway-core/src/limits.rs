@@ -34,6 +34,10 @@ pub struct Limits {
     /// A held statement waits in-band for this long where its policy says nothing.
     #[serde(with = "duration")]
     pub hold: Duration,
+    /// Approvals that are open or approved at the same time.
+    pub approvals: u32,
+    /// Of these, those that one subject asked for.
+    pub approvals_per_principal: u32,
 }
 
 impl Default for Limits {
@@ -49,6 +53,8 @@ impl Default for Limits {
             session: Duration::ZERO,
             drain: Duration::from_secs(30),
             hold: Duration::from_secs(90),
+            approvals: 10_000,
+            approvals_per_principal: 1_000,
         }
     }
 }

@@ -89,6 +89,15 @@ pub struct Statement {
     pub parameters: Vec<Parameter>,
 }
 
+/// What an approval of a message binds beside its [`Question`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// For the digest.
+    pub exact: Vec<u8>,
+    /// Names in the text that stand for something in this session, with what they stand for; for the approver.
+    pub stands_for: Vec<(String, String)>,
+}
+
 /// The result of looking at a message.
 #[derive(Debug)]
 pub enum Inspection<N> {
@@ -225,8 +234,17 @@ pub trait ProtocolSession: Send {
     /// Puts the message, or its refusal, where it belongs.
     fn rewrite(&mut self, message: Self::Message, ruling: &Ruling, out: &mut Outbound) -> Result<(), Fault>;
 
-    /// Tells the client that its message is held; it goes on waiting.
-    fn held(&mut self, message: &Self::Message, notice: &Decision, out: &mut Outbound);
+    /// What an approval of the message binds beside the statement's text and the parameters as people see them: the
+    /// parameters' exact bytes and types where these say more, and settings of the session that the text's meaning hangs
+    /// on. Two messages for which this and the question are equal do the same. Asked only of a message that is held.
+    fn bound(&self, message: &Self::Message) -> Bound;
+
+    /// Tells the client that its message is held; it goes on waiting. The message is inspected again before it can run.
+    fn held(&mut self, message: &mut Self::Message, notice: &Decision, out: &mut Outbound);
+
+    /// Whether a message that is held has become void: a failure before it means that the target would skip it, and its
+    /// client waits for nothing. It is inspected again then, and asks nothing.
+    fn is_void(&self, message: &Self::Message) -> bool;
 
     /// Takes what `inspect` needed.
     fn provide(&mut self, provision: Self::Provision);

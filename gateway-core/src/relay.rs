@@ -16,7 +16,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::buffers;
-use crate::gateway::{Judged, SessionScope};
+use crate::gateway::{Before, Judged, Opening, SessionScope, Woken};
 use crate::limits::Limits;
 use crate::machine::{End, Inspection, Outbound, Parsed, Peer, ProtocolSession, Provider};
 use crate::transport::Transport;
@@ -45,8 +45,10 @@ enum Work<S: ProtocolSession> {
     Inspect(S::Message),
     Providing(S::Message, BoxFuture<'static, S::Provision>),
     Judging(S::Message, BoxFuture<'static, Ruling>),
-    /// A person decides.
-    Held(S::Message, BoxFuture<'static, Ruling>),
+    /// It is being seen to that people can decide, or that they have.
+    Opening(S::Message, Before, BoxFuture<'static, Opening>),
+    /// People decide.
+    Held(S::Message, Before, BoxFuture<'static, Woken>),
 }
 
 /// Which of the limits of time comes next.
@@ -237,7 +239,9 @@ where
         {
             return Poll::Ready(end);
         }
-        if self.draining && self.session.is_quiet() && matches!(self.work, Work::Free) {
+        // What waits for people has not begun, and a retry attaches: it does not keep the gateway from stopping.
+        let undone = matches!(self.work, Work::Free) || self.waits_for_people();
+        if self.draining && undone && self.session.is_quiet() {
             return Poll::Ready(End::Shutdown);
         }
         Poll::Pending
@@ -258,7 +262,7 @@ where
             }
             // What a client sent whole before it closed still runs, unless a person would have to decide: nothing
             // runs without a live client.
-            let busy = !matches!(self.work, Work::Free | Work::Held(..));
+            let busy = !matches!(self.work, Work::Free) && !self.waits_for_people();
             let stalled = self.out.to_client.len() >= HIGH_WATER && !self.from_client.is_empty();
             if self.client_gone && !progress && !busy && !stalled && self.out.to_target.is_empty() {
                 return Poll::Ready(Err(End::ClientClosed));
@@ -304,18 +308,50 @@ where
                     Ok(false)
                 }
             },
-            Work::Held(message, mut answer) => match answer.as_mut().poll(cx) {
-                Poll::Ready(ruling) => {
+            Work::Opening(mut message, before, mut opening) => match opening.as_mut().poll(cx) {
+                Poll::Ready(Opening::Ruled(ruling)) => {
                     self.scope.ruled(&ruling);
                     self.rewrite(message, &ruling, now)?;
                     Ok(true)
                 }
+                Poll::Ready(Opening::Held(notice, woken)) => {
+                    self.session.held(&mut message, &notice, &mut self.out);
+                    self.work = Work::Held(message, before, woken);
+                    Ok(true)
+                }
                 Poll::Pending => {
-                    self.work = Work::Held(message, answer);
+                    self.work = Work::Opening(message, before, opening);
+                    Ok(false)
+                }
+            },
+            Work::Held(message, before, _) if self.session.is_void(&message) => {
+                self.scope.woken(before);
+                self.inspect(message, now)?;
+                Ok(true)
+            }
+            Work::Held(message, before, mut woken) => match woken.as_mut().poll(cx) {
+                Poll::Ready(Woken::Ruled(ruling)) => {
+                    self.scope.ruled(&ruling);
+                    self.rewrite(message, &ruling, now)?;
+                    Ok(true)
+                }
+                Poll::Ready(Woken::Again) => {
+                    // What it means may have changed while it waited.
+                    self.scope.woken(before);
+                    self.inspect(message, now)?;
+                    Ok(true)
+                }
+                Poll::Pending => {
+                    self.work = Work::Held(message, before, woken);
                     Ok(false)
                 }
             },
         }
+    }
+
+    /// Whether the client waits until people decide: it may leave then, and is not idle.
+    fn waits_for_people(&self) -> bool {
+        matches!(self.work, Work::Opening(..) | Work::Held(..))
     }
 
     fn inspect(&mut self, mut message: S::Message, now: Instant) -> Result<(), End> {
@@ -333,14 +369,14 @@ where
                 let ruling = self.scope.refuse_unasked(&denial, statement);
                 self.rewrite(message, &ruling, now)?;
             }
-            Inspection::Ask(question) => match self.scope.judge(&question, now) {
-                Judged::Now(ruling) => self.rewrite(message, &ruling, now)?,
-                Judged::Later(ruling) => self.work = Work::Judging(message, ruling),
-                Judged::Held(notice, ruling) => {
-                    self.session.held(&message, &notice, &mut self.out);
-                    self.work = Work::Held(message, ruling);
+            Inspection::Ask(question) => {
+                let session = &self.session;
+                match self.scope.judge(&question, || session.bound(&message), now) {
+                    Judged::Now(ruling) => self.rewrite(message, &ruling, now)?,
+                    Judged::Later(ruling) => self.work = Work::Judging(message, ruling),
+                    Judged::Opening(before, opening) => self.work = Work::Opening(message, before, opening),
                 }
-            },
+            }
         }
         Ok(())
     }
@@ -521,10 +557,8 @@ where
                 }
             };
             consider(self.expires, Alarm::Expired);
-            consider(
-                self.idle.and_then(|idle| self.active.checked_add(idle)),
-                Alarm::Idle,
-            );
+            let active = if self.waits_for_people() { now } else { self.active };
+            consider(self.idle.and_then(|idle| active.checked_add(idle)), Alarm::Idle);
             consider(
                 self.longest.and_then(|longest| self.started.checked_add(longest)),
                 Alarm::TooLong,

@@ -7,12 +7,14 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::approval::Approval;
+use crate::audit::Parameter;
 use crate::operation::Operations;
 use crate::principal::{Authenticated, Principal};
 use crate::resource::Resource;
 use crate::secret::Secret;
 use crate::session::{SessionId, SessionRecord};
-use crate::verdict::{Decision, Denial, Hold, Verdict};
+use crate::verdict::{Code, Decision, Denial, Hold, Verdict};
 
 /// Decides operations. Synchronous: a decision never waits.
 pub trait Policy: Send + Sync {
@@ -145,28 +147,57 @@ pub struct Held {
     pub resource: Arc<Resource>,
     /// What was asked of policy.
     pub operations: Arc<Operations>,
-    /// Digest of all that an approval binds: operations, text and bound parameters.
+    /// Digest of all that an approval binds: who, for whom, on what, operations, text, bound parameters, policy.
     pub digest: [u8; 32],
     /// The exact text, for the approver.
     pub statement: Option<Arc<str>>,
+    /// Bound parameters, for the approver.
+    pub parameters: Vec<Parameter>,
+    /// Names in the text that stand for something in that session, with what they stand for.
+    pub stands_for: Vec<(String, String)>,
+    /// Why, as the client said when it logged in.
+    pub reason: Option<Arc<str>>,
     /// The policy version that held it.
     pub policy: Arc<str>,
-    /// Correlates with the audit trail.
+    /// Correlates with the audit trail: the session's id and the operation's number.
     pub correlation: String,
+}
+
+/// What became of an operation that is held.
+pub enum Opened {
+    /// People have approved exactly this already: it may be claimed under this id.
+    Approved(String),
+    /// People must decide first.
+    Waiting(Waiting),
 }
 
 /// An approval on its way.
 pub struct Waiting {
     /// What the client is told at once.
     pub notice: Decision,
-    /// The answer, perhaps much later: allowed to run once, or refused with what the client is told.
-    pub answer: BoxFuture<'static, Result<(), Decision>>,
+    /// What comes of it, perhaps much later.
+    pub answer: BoxFuture<'static, Answer>,
 }
 
-/// Where held operations wait for a person.
+/// What came of waiting.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// Something has changed: it was approved, or other policies hold now. Whoever waits looks at the message anew and
+    /// asks again; nothing may run on the strength of this.
+    Again,
+    /// It was refused, or its time is over; what the client is told.
+    Refused(Decision),
+}
+
+/// Where held operations wait for people.
 pub trait Approvals: Send + Sync {
-    /// Opens an approval, or joins the open one for the same digest; a denial where nobody can approve.
-    fn open(&self, held: Held) -> Result<Waiting, Denial>;
+    /// Opens an approval, or joins the open or approved one for the same digest; a denial where nobody can approve.
+    fn open(&self, held: Held) -> BoxFuture<'static, Result<Opened, Denial>>;
+
+    /// Uses up the approval of that id for the operation `held`. `Ok(true)`: the operation may run, once, and this is in
+    /// the audit trail. `Ok(false)`: somebody else has used it, or it counts no more; ask anew. Where the answer is not
+    /// taken, because its future was dropped, the approval is given back.
+    fn claim(&self, id: String, held: Held) -> BoxFuture<'static, Result<bool, Denial>>;
 }
 
 /// The approvals of a gateway on which nobody can approve: every hold is a denial that says so.
@@ -174,18 +205,71 @@ pub trait Approvals: Send + Sync {
 pub struct NobodyApproves;
 
 impl Approvals for NobodyApproves {
-    fn open(&self, held: Held) -> Result<Waiting, Denial> {
+    fn open(&self, held: Held) -> BoxFuture<'static, Result<Opened, Denial>> {
         let groups: Vec<&str> = held.hold.groups.iter().map(String::as_str).collect();
-        Err(Denial {
-            code: crate::verdict::Code::Denied,
+        let denial = Denial {
+            code: Code::Denied,
             rule: held.hold.rules.first().cloned(),
-            operation: held.hold.operation,
             hint: format!(
                 "this needs the approval of {}, and nobody can approve on this gateway",
                 groups.join(" and ")
             ),
-        })
+            operation: held.hold.operation,
+        };
+        Box::pin(std::future::ready(Err(denial)))
     }
+
+    fn claim(&self, _: String, _: Held) -> BoxFuture<'static, Result<bool, Denial>> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+}
+
+/// How many approvals may be live.
+#[derive(Debug, Clone, Copy)]
+pub struct ApprovalRoom {
+    /// Of one subject.
+    pub principal: u32,
+    /// Of all.
+    pub all: u32,
+}
+
+/// What became of an approval that was to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is kept.
+    New,
+    /// A live one has its digest.
+    Exists,
+    /// There is no room for it.
+    Full,
+}
+
+/// An approval together with the number of times that it was changed: who changes it names the number that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptApproval {
+    /// The approval.
+    pub approval: Approval,
+    /// How often it was changed.
+    pub revision: i64,
+}
+
+/// Keeps approvals. Of two who change one at the same time, one wins.
+#[async_trait]
+pub trait ApprovalStore: Send + Sync {
+    /// Keeps a new one, unless a live one has its digest or there are too many.
+    async fn insert_approval(&self, approval: &Approval, room: ApprovalRoom) -> Result<Inserted, StoreError>;
+    /// The one of that id.
+    async fn approval(&self, id: &str) -> Result<Option<KeptApproval>, StoreError>;
+    /// The live one of that digest.
+    async fn live_approval(&self, digest: &str) -> Result<Option<KeptApproval>, StoreError>;
+    /// Puts `next` in the place of what was read with that revision; `false`: somebody was faster.
+    async fn swap_approval(&self, revision: i64, next: &Approval) -> Result<bool, StoreError>;
+    /// At most `limit`, those that are open first, then the newest.
+    async fn approvals(&self, limit: u32) -> Result<Vec<Approval>, StoreError>;
+    /// Ids of those that are open.
+    async fn open_approvals(&self) -> Result<Vec<String>, StoreError>;
+    /// At most `limit` live ones whose deadline has passed.
+    async fn overdue_approvals(&self, now: Timestamp, limit: u32) -> Result<Vec<KeptApproval>, StoreError>;
 }
 
 /// A gateway token as it is kept: never the token itself.

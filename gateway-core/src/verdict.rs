@@ -50,6 +50,9 @@ pub struct Decision {
     pub hint: String,
     /// Finds the matching audit event: the session's id and the event's number.
     pub correlation: String,
+    /// The client itself gave up waiting: not part of the object, but some protocols have a code of their own for it.
+    #[serde(skip)]
+    pub cancelled: bool,
 }
 
 /// Names an approval to a client.
@@ -66,6 +69,19 @@ pub struct ApprovalRef {
 impl Decision {
     /// The largest encoded decision object, in bytes.
     pub const MAX_BYTES: usize = 1024;
+
+    /// Its code as users see it.
+    pub fn word(&self) -> &'static str {
+        match self.code {
+            Code::Denied => "denied",
+            Code::ApprovalPending => "approval_pending",
+            Code::ApprovalRefused => "approval_refused",
+            Code::ApprovalExpired => "approval_expired",
+            Code::BudgetExhausted => "budget_exhausted",
+            Code::SessionExpired => "session_expired",
+            Code::Malformed => "malformed",
+        }
+    }
 
     /// The object as JSON of at most [`Self::MAX_BYTES`]; hint and operation are cut where they must be.
     pub fn to_json(&self) -> String {
@@ -145,6 +161,7 @@ impl Denial {
             approval: None,
             hint: self.hint.clone(),
             correlation: correlation.into(),
+            cancelled: false,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt::Display;
 
-use gateway_core::services::{StoreError, TokenRecord};
+use gateway_core::approval::Approval;
+use gateway_core::services::{KeptApproval, StoreError, TokenRecord};
 use gateway_core::session::SessionRecord;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -97,6 +98,20 @@ pub(crate) fn token(row: &SqliteRow) -> Result<TokenRecord, StoreError> {
         created: row.time("created")?,
         expires: row.time("expires")?,
         revoked: row.time_or_none("revoked")?,
+    })
+}
+
+/// A row of `approvals`. What it is looked for by and what it says must agree: else it was touched.
+pub(crate) fn approval(row: &SqliteRow) -> Result<KeptApproval, StoreError> {
+    let row = Reader::new(row, "approval");
+    let approval: Approval = row.json("record")?;
+    let (id, digest, state): (&str, &str, &str) = (row.get("id")?, row.get("digest")?, row.get("state")?);
+    if approval.id != id || approval.digest != digest || approval.state.as_str() != state {
+        return Err(row.corrupt("record", "it is not the one that its row says"));
+    }
+    Ok(KeptApproval {
+        approval,
+        revision: row.get("revision")?,
     })
 }
 

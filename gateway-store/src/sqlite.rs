@@ -15,6 +15,8 @@ use sqlx::sqlite::{
 
 use crate::row;
 
+mod approvals;
+
 /// How long a statement waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
 /// How long a call waits for a connection.
@@ -22,7 +24,7 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 /// Connections: SQLite has one writer, the others read.
 const CONNECTIONS: u32 = 4;
 
-/// Tokens and sessions in one SQLite file; several processes may have it open.
+/// Tokens, sessions and approvals in one SQLite file; several processes may have it open.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,

@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use gateway_core::services::{SessionFilter, Store, StoreError};
+use gateway_core::services::{ApprovalStore, SessionFilter, Store, StoreError};
 use gateway_core::session::SessionRecord;
 use gateway_store::SqliteStore;
 use suite::{at, session, token};
@@ -30,6 +30,9 @@ async fn it_does_what_every_store_must() {
     let dir = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(dir.path().join("gateway.db")).await.unwrap();
     suite::all(&store).await;
+    suite::approvals(&store).await;
+    assert_eq!(store.prune_approvals(0).await.unwrap(), 1, "the used one");
+    assert_eq!(store.open_approvals().await.unwrap().len(), 3, "what waits stays");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use bytes::{Buf, BytesMut};
 use gateway_core::audit::{AuditError, AuditSink, Event, OperationEvent, Receipt};
 use gateway_core::gateway::{Attempt, AuditOptions, Gateway, Judged, Parts, SessionScope};
 use gateway_core::limits::Limits;
-use gateway_core::machine::{Inspection, Outbound, Parsed, Peer, ProtocolSession};
+use gateway_core::machine::{Bound, Inspection, Outbound, Parsed, Peer, ProtocolSession};
 use gateway_core::policy::{PolicyEngine, SchemaPart, Vocabulary};
 use gateway_core::principal::{Authenticated, Principal, PrincipalKind};
 use gateway_core::resource::{CredentialConfig, Resource};
@@ -226,7 +226,7 @@ impl Pair {
                         .provide(Provision::Structure(Ok(self.structure.clone())));
                 }
                 Inspection::Ask(question) => {
-                    let Judged::Now(ruling) = self.scope.judge(&question, self.now) else {
+                    let Judged::Now(ruling) = self.scope.judge(&question, Bound::default, self.now) else {
                         bail!("the ruling comes later");
                     };
                     self.session.rewrite(message, &ruling, &mut self.out)?;

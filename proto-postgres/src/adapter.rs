@@ -180,6 +180,12 @@ fn application_name(scope: &SessionScope) -> String {
     format!("gateway/{subject}/{}", scope.id().short())
 }
 
+/// Whether a start-up parameter says why the client is here. Every client can set it: libpq and most others as
+/// `options=-c gateway.reason=...`, the rest by its name. The target does not get it.
+fn is_reason(name: &str) -> bool {
+    name.eq_ignore_ascii_case("gateway.reason")
+}
+
 /// Parameters that a client may choose for the session at the target, beside user and database.
 const ALLOWED: &[&str] = &[
     "client_encoding",
@@ -215,6 +221,7 @@ fn target_parameters(
         match lower.as_str() {
             // Who it is stands there instead.
             "application_name" | "fallback_application_name" => {}
+            name if is_reason(name) => {}
             "client_encoding" if crate::session::text::ClientEncoding::from_name(value).is_none() => {
                 return Err(format!(
                     "client_encoding `{value}` is not supported by the gateway; use UTF8"
@@ -319,6 +326,9 @@ impl ProtocolAdapter for PostgresAdapter {
         let (mut scope, startup, database) =
             Connection::in_time(deadline, self.login(&mut connection, startup)).await?;
         drop(connection.half_open.take());
+        if let Some((_, reason)) = startup.parameters.iter().find(|(name, _)| is_reason(name)) {
+            scope.state_reason(reason);
+        }
         if let Some(own) = connection.gateway.own_resource(&scope.resource().name) {
             return self
                 .hand_over(own, scope, startup.version, connection.transport)

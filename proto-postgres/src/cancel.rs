@@ -135,6 +135,10 @@ impl CancelKeys {
             session: Some(session),
             peer,
         });
+        if gateway.live().give_up(session) {
+            // It waits for people: nothing of it has come to the target.
+            return;
+        }
         let (resource, Some((target_id, target_key))) = (&entry.resource, &entry.target) else {
             return;
         };

@@ -95,15 +95,25 @@ impl Session {
                     }
                 }
             }
-            Message::Execute { portal, analyzed, .. } => {
+            Message::Execute {
+                portal,
+                analyzed,
+                held,
+                ..
+            } => {
                 if let Some(known) = self.names.portal(portal).cloned() {
-                    if resolves_when_it_runs(&known.analyzed) {
+                    let late = resolves_when_it_runs(&known.analyzed);
+                    // What the server has planned when it was bound may still call another function, or read another
+                    // view, once it has waited for people.
+                    if late || *held && known.analyzed.names {
                         let text = known.analyzed.sql.clone();
                         let found = match self.analyze(&text, now, &mut true, out, now) {
                             Ready::First(first) => return Ok(first),
                             Ready::Analyzed(found) => found,
                         };
-                        if self.epoch() != known.epoch {
+                        let same = found.operations == known.analyzed.operations;
+                        let changed = if late { self.epoch() != known.epoch } else { !same };
+                        if changed {
                             return Ok(refuse(
                                 "what names mean has changed since this was bound: bind it again",
                             ));

@@ -1,7 +1,5 @@
 //! *Rewrite*: what a ruling makes of a message, and how a decision looks on the wire.
 
-use std::sync::Arc;
-
 use bytes::BytesMut;
 use gateway_core::gateway::PREPARED;
 use gateway_core::machine::{End, Fault, Outbound, Outcome, Peer};
@@ -23,6 +21,7 @@ pub const APPROVAL_PENDING: &str = "PA001";
 pub(crate) fn message(decision: &Decision) -> String {
     let what = match decision.code {
         Code::Denied => "denied by policy",
+        Code::ApprovalPending if decision.cancelled => "no longer waiting for approval",
         Code::ApprovalPending => "held for approval",
         Code::ApprovalRefused => "approval refused",
         Code::ApprovalExpired => "approval expired",
@@ -34,8 +33,10 @@ pub(crate) fn message(decision: &Decision) -> String {
 }
 
 /// The SQLSTATE of a decision.
-pub(crate) fn sqlstate_of(code: Code) -> &'static str {
-    match code {
+pub(crate) fn sqlstate_of(decision: &Decision) -> &'static str {
+    match decision.code {
+        // As PostgreSQL answers a statement that its client has cancelled.
+        Code::ApprovalPending if decision.cancelled => "57014",
         Code::Denied | Code::ApprovalRefused | Code::ApprovalExpired | Code::BudgetExhausted => {
             sqlstate::INSUFFICIENT_PRIVILEGE
         }
@@ -49,7 +50,7 @@ pub(crate) fn sqlstate_of(code: Code) -> &'static str {
 pub(crate) fn refusal(decision: &Decision, wrong: Option<Wrong>) -> BytesMut {
     let (code, text) = match wrong {
         Some(wrong) => (wrong.sqlstate(), wrong.text()),
-        None => (sqlstate_of(decision.code), message(decision)),
+        None => (sqlstate_of(decision), message(decision)),
     };
     let mut error = ErrorBuilder::new(Severity::Error, code, text).detail(decision.to_json());
     if wrong.is_none() {
@@ -72,6 +73,7 @@ pub(crate) fn goodbye(why: &End) -> Option<ErrorBuilder> {
             approval: None,
             hint: hint.to_owned(),
             correlation: String::new(),
+            cancelled: false,
         };
         fatal(state, text).map(|error| error.detail(decision.to_json()).hint(hint))
     };
@@ -232,23 +234,22 @@ impl Session {
             Message::Parse {
                 frame,
                 name,
+                types,
                 analyzed: Some(analyzed),
                 ..
             } => {
                 // Where the name is taken the server refuses the message, skips what follows, and this is undone.
                 // Only the server knows whether it is taken: code that runs there can have freed it.
                 let prepared = Prepared {
+                    hidden: hidden_for(
+                        &analyzed.tokens,
+                        types.as_deref().unwrap_or_default(),
+                        &obligations.mask,
+                    ),
+                    types,
                     sql: analyzed.sql.clone(),
                     analyzed: analyzed.clone(),
                     epoch: self.epoch(),
-                    hidden: if analyzed.tokens.is_empty() {
-                        Arc::default()
-                    } else {
-                        let body = frame.get(crate::wire::frame::HEADER_LEN..).unwrap_or_default();
-                        let parse = Parse::parse(body).map_err(|error| Fault::client(error.to_string()))?;
-                        let types = &parse.parameter_types;
-                        Arc::new(hidden_for(&analyzed.tokens, types, &obligations.mask))
-                    },
                 };
                 let change = self.names.set_statement(&name, Some(prepared), self.run);
                 if !name.is_empty() {
@@ -257,16 +258,7 @@ impl Session {
                 self.extended(Expect::Parse, Some(change));
                 match self.revealed(&analyzed, obligations) {
                     None => Self::forward(&frame, out),
-                    Some(sql) => {
-                        let body = frame.get(crate::wire::frame::HEADER_LEN..).unwrap_or_default();
-                        let parse = Parse::parse(body).map_err(|error| Fault::client(error.to_string()))?;
-                        let parse = Parse {
-                            sql: sql.as_bytes(),
-                            ..parse
-                        };
-                        let encoded = parse.encode(&mut out.to_target);
-                        encoded.map_err(|error| Fault::client(error.to_string()))?;
-                    }
+                    Some(sql) => parse_instead(&frame, &sql, out)?,
                 }
             }
             Message::Bind {
@@ -274,6 +266,7 @@ impl Session {
                 portal,
                 statement,
                 parameters,
+                exact,
                 analyzed: Some(analyzed),
                 ..
             } => {
@@ -282,7 +275,7 @@ impl Session {
                     let body = frame.get(crate::wire::frame::HEADER_LEN..)?;
                     revealed_bind(&Bind::parse(body).ok()?, &analyzed.tokens, &hidden)
                 });
-                self.bound(&portal, analyzed, parameters);
+                self.bind_portal(&portal, analyzed, parameters, exact);
                 Self::forward(revealed.as_ref().unwrap_or(&frame), out);
             }
             Message::Execute {
@@ -290,6 +283,7 @@ impl Session {
                 portal,
                 max_rows,
                 analyzed: Some(analyzed),
+                ..
             } => {
                 let given = self.names.portal(&portal).map_or(0, |known| known.rows);
                 let budget = obligations.rows.map(|rows| rows.saturating_sub(given));
@@ -384,6 +378,18 @@ impl Session {
 fn limited(max_rows: i32, budget: Option<u64>) -> Option<i32> {
     let budget = i32::try_from(budget?).ok()?.checked_add(1)?;
     (max_rows <= 0 || max_rows > budget).then_some(budget)
+}
+
+/// Sends a Parse with another text.
+fn parse_instead(frame: &[u8], sql: &str, out: &mut Outbound) -> Result<(), Fault> {
+    let body = frame.get(crate::wire::frame::HEADER_LEN..).unwrap_or_default();
+    let parse = Parse::parse(body).map_err(|error| Fault::client(error.to_string()))?;
+    let parse = Parse {
+        sql: sql.as_bytes(),
+        ..parse
+    };
+    let encoded = parse.encode(&mut out.to_target);
+    encoded.map_err(|error| Fault::client(error.to_string()))
 }
 
 /// The portal's name in an Execute frame, in the client's own bytes.

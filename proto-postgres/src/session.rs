@@ -19,7 +19,9 @@ use std::time::Instant;
 use bytes::BytesMut;
 use gateway_core::audit::Parameter;
 use gateway_core::detect::Detectors;
-use gateway_core::machine::{End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession};
+use gateway_core::machine::{
+    Bound, End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession,
+};
 use gateway_core::mask::MaskKey;
 use gateway_core::verdict::{Decision, Ruling};
 use gateway_sql::{Outdated, SessionState, Stamps};
@@ -31,6 +33,7 @@ use crate::wire::backend::TransactionStatus;
 mod backend;
 mod client;
 mod effects;
+pub mod exact;
 mod masked;
 pub mod names;
 pub(crate) mod own;
@@ -39,6 +42,7 @@ pub mod text;
 mod texts;
 mod withhold;
 
+use exact::Exact;
 use names::{Epoch, Names};
 use own::Own;
 use pending::Pending;
@@ -95,6 +99,8 @@ pub enum Message {
         name: String,
         /// Its text.
         sql: Arc<str>,
+        /// The types that it declares for parameters; `None`: none.
+        types: Option<Arc<[u32]>>,
         /// When it came.
         arrived: Instant,
         /// The structure was read again for it already.
@@ -112,6 +118,8 @@ pub enum Message {
         statement: String,
         /// For the trail.
         parameters: Vec<Parameter>,
+        /// What these do not tell.
+        exact: Exact,
         /// When it came.
         arrived: Instant,
         /// The structure was read again for it already.
@@ -127,6 +135,8 @@ pub enum Message {
         portal: String,
         /// Most rows that the client wants; 0: all.
         max_rows: i32,
+        /// It has been held since it came: what it means may have changed.
+        held: bool,
         /// What it does.
         analyzed: Option<Analyzed>,
     },
@@ -235,6 +245,8 @@ pub struct Session {
     server_utf8: bool,
     /// Whether the session writes dates in ISO style.
     pub(crate) iso_dates: bool,
+    /// How the server reads dates, times and intervals, as it reports that.
+    pub(crate) reads_times: [String; 3],
     /// Bytes of a long message that still go through untouched, by direction.
     pub(crate) pass_target: usize,
     pub(crate) pass_client: usize,
@@ -299,6 +311,7 @@ impl Session {
             encoding: ClientEncoding::Utf8,
             server_utf8: true,
             iso_dates: false,
+            reads_times: Default::default(),
             pass_target: 0,
             pass_client: 0,
             drop_client: 0,
@@ -397,7 +410,12 @@ impl Session {
                 };
             }
             b"server_encoding" => self.server_utf8 = &*value == "UTF8",
-            b"DateStyle" => self.iso_dates = value.starts_with("ISO"),
+            b"DateStyle" => {
+                self.iso_dates = value.starts_with("ISO");
+                self.reads_times[0] = value.into_owned();
+            }
+            b"IntervalStyle" => self.reads_times[1] = value.into_owned(),
+            b"TimeZone" => self.reads_times[2] = value.into_owned(),
             b"standard_conforming_strings" => self.state.standard_conforming_strings = &*value != "off",
             _ => {}
         }
@@ -446,8 +464,25 @@ impl ProtocolSession for Session {
         self.rewrite_message(message, ruling, out)
     }
 
-    fn held(&mut self, _: &Message, notice: &Decision, out: &mut Outbound) {
+    fn bound(&self, message: &Message) -> Bound {
+        self.bound_of(message)
+    }
+
+    fn held(&mut self, message: &mut Message, notice: &Decision, out: &mut Outbound) {
+        // While it waits others may change the structure: it may be read again, once.
+        match message {
+            Message::Query { refreshed, .. } => *refreshed = false,
+            Message::Execute { held, .. } => *held = true,
+            Message::Parse { .. }
+            | Message::Bind { .. }
+            | Message::FunctionCall { .. }
+            | Message::Improper(_) => {}
+        }
         self.notice(notice, out);
+    }
+
+    fn is_void(&self, _: &Message) -> bool {
+        self.skipping
     }
 
     fn provide(&mut self, provision: Provision) {

@@ -206,8 +206,7 @@ def test_what_detectors_find_is_masked_in_any_column(w):
             check(body == "write to [redacted] or pay ****0038", body)
             check(doc == {"a": "[redacted]", "n": "****0038"}, doc)
             check(lines == ["plain", "call [redacted]"], lines)
-            if not binary:
-                check(amount is None, amount)
+            check(amount is None, amount)
         body, doc, lines, amount = one(c, "SELECT body, doc, lines, amount FROM memos WHERE id = 2")
         check((body, doc, lines, str(amount)) == ("nothing in here", {"a": [1, "b"]}, ["x"], "12.5"), body, doc, lines, amount)
         check(one(c, "SELECT 'a@b.test' || ' ' || upper('c')") == "[redacted] C")
@@ -225,7 +224,8 @@ def test_what_a_function_gives_back_is_what_is_declared(w):
         check(one(c, "SELECT mail_of(1)") == "****test")
         check(one(c, "SELECT upper(mail_of(1))") == "[redacted]")
         check(one(c, "SELECT m FROM mail_of(2) AS m") == "****test")
-        check(one(c, "SELECT count(*) FROM vault WHERE mail_of(id) = 'v1.heron@mailfort.test'") == 1)
+        check(one(c, "SELECT mail_of(1) = 'v1.heron@mailfort.test'") is True)
+        check(one(c, "SELECT * FROM mail_of(2) WITH ORDINALITY AS x (e, n)") == ("****test", 1))
         for text in ["SELECT count(*) FROM vault WHERE mail_of(id) LIKE 'v1%'", "SELECT contact_of(1)", "SELECT min(mail_of(id)) FROM vault"]:
             with psycopg_raises(errors.InsufficientPrivilege):
                 c.execute(text)

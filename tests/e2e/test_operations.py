@@ -386,18 +386,6 @@ def test_tokens_are_made_before_the_gateway_runs(w):
         own.wire("reader", password=token).close()
 
 
-def test_a_holding_policy_without_approvers_is_a_clear_denial(w):
-    held = {**POLICIES, "held": '@id("held") @approve("dba") @expires("5m")\npermit (principal in Group::"readers", '
-                                'action == Action::"write", resource == Table::"orders-db/public.tickets");\n'}
-    with w.own(policies=held) as own:
-        wire = own.wire("reader")
-        check(query(wire, "UPDATE tickets SET subject = 'x' WHERE id = 1")[1] == ["42501"])
-        told = json.loads(wire.errors[0]["D"])
-        check(told["code"] == "denied" and told["rule"] == "held" and "dba" in told["hint"], told)
-        check(query(wire, "SELECT 1")[1] == [])
-        wire.close()
-
-
 def test_a_tagged_column_is_masked_for_whoever_may_not_unmask_it(w):
     wire = w.wire("reader")
     for sql in ["SELECT email FROM customers WHERE id = 1", "SELECT * FROM customers WHERE id = 1"]:

@@ -5,7 +5,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gateway_core::machine::{End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession};
+use gateway_core::machine::{
+    Bound, End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession,
+};
 use gateway_core::verdict::{Code, Decision, Denial, Ruling};
 
 use crate::commands::{self, Command};
@@ -299,8 +301,20 @@ impl ProtocolSession for Session {
         Ok(())
     }
 
-    fn held(&mut self, _: &Message, _: &Decision, _: &mut Outbound) {
+    fn bound(&self, message: &Message) -> Bound {
+        Bound {
+            exact: message.bytes.clone(),
+            stands_for: Vec::new(),
+        }
+    }
+
+    fn held(&mut self, _: &mut Message, _: &Decision, _: &mut Outbound) {
         // RESP has no notice; the client waits.
+    }
+
+    fn is_void(&self, _: &Message) -> bool {
+        // Each command is answered for itself.
+        false
     }
 
     fn provide(&mut self, never: Infallible) {

@@ -81,8 +81,9 @@ async fn perform(
     let server = Server::start(installed, &stage.dir.join("postgres"), &mut stage.postgres).await?;
     let issuer = Issuer::start().await?;
     let gateway = Gateway::start(stage, &server, issuer.as_ref(), global.log_format).await?;
-    let alice = gateway.person("alice", "analysts").await?;
-    let wanda = gateway.person("wanda", "writers").await?;
+    let alice = gateway.person("alice", "analysts", None).await?;
+    let wanda = gateway.person("wanda", "writers", Some("leads")).await?;
+    let dora = gateway.person("dora", "leads", None).await?;
     if script {
         let story = Story {
             installed,
@@ -90,12 +91,19 @@ async fn perform(
             gateway: &gateway,
             alice: &alice,
             wanda: &wanda,
+            dora: &dora,
             olivia: issuer.as_ref().map(Issuer::person).transpose()?,
             steps: 0,
         };
         return story.play().await;
     }
-    guide::print(stage, installed, &gateway, [&alice, &wanda], issuer.as_ref())?;
+    guide::print(
+        stage,
+        installed,
+        &gateway,
+        [&alice, &wanda, &dora],
+        issuer.as_ref(),
+    )?;
     say("Ctrl-C stops everything.")?;
     let (Some(server), Some(serve)) = (&mut stage.postgres, &mut stage.gateway) else {
         bail!("nothing runs");

@@ -42,7 +42,8 @@ pub(super) fn plain(text: &str) -> String {
 
 /// Marks that reorder or hide text.
 fn is_format(character: char) -> bool {
-    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    matches!(character, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A list in one cell.
@@ -65,6 +66,7 @@ mod tests {
 
     #[test]
     fn nothing_that_a_client_sent_reaches_the_terminal_raw() {
+        assert_eq!(plain("\u{e0041}\u{ad}"), "\\u{e0041}\\u{ad}");
         assert_eq!(plain("a\u{1b}[2Jb\nc\u{202e}é"), "a\\u{1b}[2Jb\\nc\\u{202e}é");
     }
 }

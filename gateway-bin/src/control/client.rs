@@ -1,4 +1,4 @@
-//! The command line's side of the Unix socket.
+//! The command line's side of the control plane: over the Unix socket on the host, or over the network.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -6,32 +6,79 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use gateway_core::secret::Secret;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
+
+use crate::export::sink::{self, Remote};
 
 /// For one request and its answer.
 const ANSWER: Duration = Duration::from_secs(30);
 /// Largest answer that is read.
 const LARGEST: usize = 64 << 20;
 
-/// A gateway that runs on this host.
+/// The way to a gateway.
+enum Way {
+    /// Its socket, on this host.
+    Socket(PathBuf),
+    /// Its control address.
+    Net(Remote),
+}
+
+/// A gateway that runs.
 pub(crate) struct Client {
-    path: PathBuf,
+    way: Way,
+    token: Option<Secret>,
 }
 
 impl Client {
     /// The gateway that answers on the socket; `None`: nobody does.
     pub(crate) async fn find(path: PathBuf) -> anyhow::Result<Option<Self>> {
         match super::answers(&path).await {
-            Ok(true) => Ok(Some(Self { path })),
+            Ok(true) => Ok(Some(Self {
+                way: Way::Socket(path),
+                token: None,
+            })),
             Ok(false) => Ok(None),
             Err(error) => Err(refused(&path, &error)),
         }
+    }
+
+    /// The gateway at `GATEWAY_URL`. A token goes over the network under TLS alone, but on loopback.
+    pub(crate) fn at(url: &str, token: Secret) -> anyhow::Result<Self> {
+        let wrong = "GATEWAY_URL is no address of a gateway; write it like https://gw.example:6080";
+        let (tls, host, port, path) = sink::url(&format!("{}/", url.trim_end_matches('/'))).context(wrong)?;
+        let loopback =
+            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if path != "/" {
+            bail!("{wrong}: without a path");
+        }
+        if !tls && !loopback {
+            bail!(
+                "GATEWAY_URL is http:// and not on loopback: whoever listens would have your token; use https://"
+            );
+        }
+        Ok(Self {
+            way: Way::Net(Remote {
+                host,
+                port,
+                tls,
+                ca: None,
+            }),
+            token: Some(token),
+        })
+    }
+
+    /// Acts as that token says.
+    pub(crate) fn with_token(self, token: Option<Secret>) -> Self {
+        Self { token, ..self }
     }
 
     /// Gets a list or a thing.
@@ -62,27 +109,64 @@ impl Client {
             Ok(result) => result,
             Err(_) => bail!(
                 "the gateway does not answer on `{}` ({} s)",
-                self.path.display(),
+                self.place(),
                 ANSWER.as_secs()
             ),
         }
     }
 
     async fn exchange(&self, method: Method, target: &str, body: Bytes) -> anyhow::Result<Bytes> {
-        let stream = UnixStream::connect(&self.path)
-            .await
-            .map_err(|error| refused(&self.path, &error))?;
+        match &self.way {
+            Way::Socket(path) => {
+                let stream = UnixStream::connect(path)
+                    .await
+                    .map_err(|error| refused(path, &error))?;
+                self.speak(stream, "gateway", method, target, body).await
+            }
+            Way::Net(remote) => {
+                let stream = remote.connect().await.context("GATEWAY_URL")?;
+                self.speak(stream, &remote.authority(), method, target, body)
+                    .await
+            }
+        }
+    }
+
+    fn place(&self) -> String {
+        match &self.way {
+            Way::Socket(path) => path.display().to_string(),
+            Way::Net(remote) => remote.authority(),
+        }
+    }
+
+    async fn speak<S>(
+        &self,
+        stream: S,
+        host: &str,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> anyhow::Result<Bytes>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // It ends with its request; what broke it is what the request fails with.
         let connection = tokio::spawn(async move {
             let _ = connection.await;
         });
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(target)
-            .header(header::HOST, "gateway")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))?;
+            .header(header::HOST, host)
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = &self.token {
+            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
+            let mut value =
+                value.map_err(|_| anyhow::anyhow!("GATEWAY_TOKEN has characters that no token has"))?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let request = request.body(Full::new(body))?;
         let answer = sender.send_request(request).await?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), LARGEST)

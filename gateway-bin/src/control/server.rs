@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use gateway_core::listener::prepare;
 use gateway_core::tls::{ServerTls, TlsRequire};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::approvals::{self, From};
 use super::{State, api, health};
 
 /// Connections at the same time, on each of the two.
@@ -58,7 +59,7 @@ impl Tcp {
             listener: TcpListener::bind(address).await?,
             tls,
             require,
-            router: bounded(health::routes(), state),
+            router: bounded(health::routes().merge(approvals::routes()), state),
             room: Arc::new(Semaphore::new(CONNECTIONS)),
         })
     }
@@ -89,7 +90,8 @@ impl Tcp {
             };
             prepare(&tcp);
             let clear = self.require == TlsRequire::Remote && peer.ip().to_canonical().is_loopback();
-            let (tls, router, stop) = (self.tls.clone(), self.router.clone(), stop.clone());
+            let router = self.router.clone().layer(Extension(From::Net(peer)));
+            let (tls, stop) = (self.tls.clone(), stop.clone());
             tokio::spawn(async move {
                 secure(tcp, tls, clear, router, stop).await;
                 drop(permit);
@@ -137,7 +139,10 @@ impl Unix {
     pub(crate) fn new(listener: UnixListener, state: Arc<State>) -> Self {
         Self {
             listener,
-            router: bounded(health::routes().merge(api::routes()), state),
+            router: bounded(
+                health::routes().merge(api::routes()).merge(approvals::routes()),
+                state,
+            ),
             room: Arc::new(Semaphore::new(CONNECTIONS)),
         }
     }
@@ -155,7 +160,8 @@ impl Unix {
                     let Ok(permit) = self.room.clone().try_acquire_owned() else {
                         continue;
                     };
-                    let (router, stop) = (self.router.clone(), stop.clone());
+                    let router = self.router.clone().layer(Extension(From::Host));
+                    let stop = stop.clone();
                     tokio::spawn(async move {
                         serve(stream, router, stop).await;
                         drop(permit);

@@ -39,7 +39,16 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    async fn connect(&self) -> anyhow::Result<Transport> {
+    /// For the `Host` header.
+    pub(crate) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    pub(crate) async fn connect(&self) -> anyhow::Result<Transport> {
         let (host, port) = (self.host.as_str(), self.port);
         let tcp = tokio::time::timeout(PATIENCE, TcpStream::connect((host, port)))
             .await
@@ -187,13 +196,8 @@ async fn post(
 ) -> anyhow::Result<()> {
     let body = serde_json::to_vec(&otlp::request(batch, &host(), jiff::Timestamp::now()))?;
     let stream = remote.connect().await?;
-    let authority = if remote.host.contains(':') {
-        format!("[{}]:{}", remote.host, remote.port)
-    } else {
-        format!("{}:{}", remote.host, remote.port)
-    };
     let mut request = Request::post(path)
-        .header(header::HOST, authority)
+        .header(header::HOST, remote.authority())
         .header(header::USER_AGENT, concat!("gateway/", env!("CARGO_PKG_VERSION")))
         .header(header::CONTENT_TYPE, "application/json");
     for (name, source) in headers {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_core::gateway::{Judged, SessionScope};
+use gateway_core::gateway::{Judged, Opening, SessionScope, Woken};
 use gateway_core::machine::{End, Outcome, Question, Stage, Statement as Written};
 use gateway_core::operation::Operations;
 use gateway_core::resource::Resource;
@@ -129,20 +129,30 @@ impl Desk {
     }
 
     async fn rule(&self, resource: &Arc<Resource>, question: &Question) -> Ruling {
-        // The lock is never held while anything is waited for.
-        let judged = self.scope.lock().judge_on(resource, question, Instant::now());
-        let later = match judged {
-            Judged::Now(ruling) => return ruling,
-            Judged::Later(later) => later,
-            Judged::Held(notice, later) => {
-                // A client that does not read its notices still gets the answer.
-                let _ = self.notices.try_send(told::held(&notice));
-                later
-            }
-        };
-        let ruling = later.await;
-        self.scope.lock().ruled(&ruling);
-        ruling
+        loop {
+            // The lock is never held while anything is waited for.
+            let judged = self.scope.lock().judge_on(resource, question, Instant::now());
+            let ruling = match judged {
+                Judged::Now(ruling) => return ruling,
+                Judged::Later(later) => later.await,
+                Judged::Opening(before, opening) => match opening.await {
+                    Opening::Ruled(ruling) => ruling,
+                    Opening::Held(notice, woken) => {
+                        // A client that does not read its notices still gets the answer.
+                        let _ = self.notices.try_send(told::held(&notice));
+                        match woken.await {
+                            Woken::Ruled(ruling) => ruling,
+                            Woken::Again => {
+                                self.scope.lock().woken(before);
+                                continue;
+                            }
+                        }
+                    }
+                },
+            };
+            self.scope.lock().ruled(&ruling);
+            return ruling;
+        }
     }
 
     /// The running session of that id, where this principal may see it, and the resource that decides over it.

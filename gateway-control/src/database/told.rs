@@ -34,6 +34,7 @@ pub(super) fn unknown(unknown: Unknown) -> PgWireError {
 /// A refusal, with its decision object.
 pub(super) fn refusal(decision: &Decision) -> PgWireError {
     let (code, word) = match decision.code {
+        Code::ApprovalPending if decision.cancelled => ("57014", "given up waiting for approval"),
         Code::ApprovalPending => ("PA001", "approval pending"),
         Code::ApprovalRefused => ("42501", "approval refused"),
         Code::ApprovalExpired => ("42501", "approval expired"),
@@ -72,6 +73,7 @@ pub(super) fn goodbye(why: &End) -> Option<ErrorInfo> {
             approval: None,
             hint: hint.to_owned(),
             correlation: String::new(),
+            cancelled: false,
         };
         Some(info("FATAL", state, message, Some(decision.to_json()), hint))
     };

@@ -100,6 +100,12 @@ impl LiveSessions {
         entry.inspect(|entry| entry.control.end(why)).is_some()
     }
 
+    /// The client of a session gives up waiting for people; `false`: it does not wait for any.
+    pub fn give_up(&self, id: SessionId) -> bool {
+        let entry = self.sessions.read().get(&id).cloned();
+        entry.is_some_and(|entry| entry.control.give_up())
+    }
+
     /// What proved the principals of the sessions that run, each once.
     pub(super) fn credentials(&self) -> BTreeSet<Arc<str>> {
         let sessions = self.sessions.read();

@@ -7,20 +7,24 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::memo::{Known, Memo};
 use super::{Gateway, live};
 use crate::audit::{AuditError, AuditMode, Decided, Event, OperationEvent, Receipt};
-use crate::machine::{End, Outcome, Question, Stage, Statement};
-use crate::operation::Operations;
+use crate::machine::{Bound, End, Outcome, Question, Stage, Statement};
+use crate::operation::{Operations, truncate};
 use crate::principal::Authenticated;
 use crate::resource::Resource;
-use crate::services::{CredentialError, Held, Lease, LeaseRequest, Waiting};
+use crate::services::{CredentialError, Held, Lease, LeaseRequest};
 use crate::session::SessionId;
 use crate::verdict::{Code, Decision, Denial, Hold, Obligations, Ruling, Verdict};
 
+mod hold;
 mod own;
+
+use hold::{Holding, digest};
 
 /// Counts of one session, shared with whoever lists sessions.
 #[derive(Debug, Default)]
@@ -43,6 +47,8 @@ pub struct Control {
     /// Cancelled when the gateway drains: the session may end as soon as it is quiet.
     pub drain: CancellationToken,
     reason: Mutex<Option<End>>,
+    /// Told when the client gives up waiting for people, while it waits.
+    waiting: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 impl Control {
@@ -56,10 +62,26 @@ impl Control {
     pub fn reason(&self) -> End {
         self.reason.lock().clone().unwrap_or(End::Killed)
     }
+
+    /// The client gives up waiting for people; `false`: it does not wait for any.
+    pub fn give_up(&self) -> bool {
+        let waiting = self.waiting.lock().take();
+        waiting.is_some_and(|waiting| waiting.send(()).is_ok())
+    }
+
+    /// Answers once the client has given up.
+    fn waits(&self) -> oneshot::Receiver<()> {
+        let (give_up, given_up) = oneshot::channel();
+        *self.waiting.lock() = Some(give_up);
+        given_up
+    }
 }
 
 /// The ticket of what is only prepared: it has no outcome.
 pub const PREPARED: u64 = 0;
+
+/// Longest reason that a client may state, in bytes.
+const REASON_BYTES: usize = 500;
 
 /// The answer to a question: at once, or later.
 pub enum Judged {
@@ -67,8 +89,32 @@ pub enum Judged {
     Now(Ruling),
     /// The ruling is on its way: the audit trail. Tell [`SessionScope::ruled`] when it is there.
     Later(BoxFuture<'static, Ruling>),
-    /// A person decides: the client is told at once, and waits. Tell [`SessionScope::ruled`], too.
-    Held(Box<Decision>, BoxFuture<'static, Ruling>),
+    /// People must decide, and it is being seen to that they can.
+    Opening(Before, BoxFuture<'static, Opening>),
+}
+
+/// What became of a message that policy holds.
+pub enum Opening {
+    /// The ruling: people had approved it before, or nobody can. Tell [`SessionScope::ruled`].
+    Ruled(Ruling),
+    /// People decide: the client is told at once, and waits.
+    Held(Box<Decision>, BoxFuture<'static, Woken>),
+}
+
+/// What came of waiting for people.
+pub enum Woken {
+    /// Look at the message anew and judge it again: it may have been approved, and what it means or what policies say
+    /// may have changed. Tell [`SessionScope::woken`] first.
+    Again,
+    /// The ruling: it does not run. Tell [`SessionScope::ruled`].
+    Ruled(Ruling),
+}
+
+/// A message that has been held: what it was judged as.
+#[derive(Debug, Clone, Copy)]
+pub struct Before {
+    ticket: u64,
+    digest: [u8; 32],
 }
 
 /// One session in the pipeline. Dropping it ends it, in the audit trail too.
@@ -84,6 +130,10 @@ pub struct SessionScope {
     /// Operations that run, in the order in which they began, with the time.
     running: VecDeque<(u64, std::time::Instant)>,
     lease: Option<Lease>,
+    /// Why the client is here, as it said.
+    reason: Option<Arc<str>>,
+    /// The message that is looked at now was held before.
+    before: Option<Before>,
     finished: bool,
 }
 
@@ -116,6 +166,8 @@ impl SessionScope {
             next_ticket: PREPARED.saturating_add(1),
             running: VecDeque::new(),
             lease: None,
+            reason: None,
+            before: None,
             finished: false,
         }
     }
@@ -138,6 +190,14 @@ impl SessionScope {
     /// The pipeline.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
+    }
+
+    /// Takes note of why the client is here: for people who must approve something, and for policies that demand a
+    /// reason. Blank is no reason; a long one is cut.
+    pub fn state_reason(&mut self, reason: &str) {
+        let mut reason = reason.trim().to_owned();
+        truncate(&mut reason, REASON_BYTES);
+        self.reason = (!reason.is_empty()).then(|| reason.into());
     }
 
     /// Tells the session to end.
@@ -173,19 +233,7 @@ impl SessionScope {
         statement: Option<&Statement>,
         durable: bool,
     ) -> Result<Receipt, AuditError> {
-        let literals = self.gateway.parts.audit_options.literals;
-        let operation = OperationEvent {
-            session: self.id,
-            ticket,
-            decided,
-            statement: statement.map(|s| if literals { &*s.text } else { &*s.normalised }),
-            parameters: match statement {
-                Some(statement) if literals => &statement.parameters,
-                _ => &[],
-            },
-        };
-        let audit = &self.gateway.parts.audit;
-        audit.append_operation(self.gateway.now(), &operation, durable)
+        append(&self.gateway, self.id, ticket, decided, statement, durable)
     }
 
     /// What an event says of a verdict that is not policy's own.
@@ -206,13 +254,28 @@ impl SessionScope {
 
     /// Decides one message. This is the choke point: nothing reaches a target that did not come through here.
     /// A ruling to run is given only after the audit event is where the mode wants it.
-    pub fn judge(&mut self, question: &Question, now: std::time::Instant) -> Judged {
+    ///
+    /// `bound` is what an approval binds beside the statement's text, should there have to be one: see
+    /// [`ProtocolSession::bound`](crate::machine::ProtocolSession::bound).
+    pub fn judge(
+        &mut self,
+        question: &Question,
+        bound: impl FnOnce() -> Bound,
+        now: std::time::Instant,
+    ) -> Judged {
         let known = self.memo.decide(
             &*self.gateway.parts.policy,
             &self.who.principal,
             &self.resource,
             &question.operations,
         );
+        if question.stage == Stage::Run
+            && let Verdict::Hold(hold) = &*known.verdict
+            && !(hold.obligations.reason_required && self.reason.is_none())
+        {
+            return self.hold(question, hold, &known, bound(), now);
+        }
+        self.supersede();
         if let Stage::Prepare { runs } = question.stage {
             match &*known.verdict {
                 Verdict::Hold(hold) if runs => {
@@ -242,14 +305,8 @@ impl SessionScope {
         }
         match &*known.verdict {
             // An obligation that can't be met is not dropped.
-            Verdict::Allow { obligations, rules } if obligations.reason_required => {
-                let denial = Denial {
-                    code: Code::Denied,
-                    rule: rules.first().cloned(),
-                    operation: question.operations.summary().to_owned(),
-                    hint: "this needs a stated reason, and none can be given on this gateway yet".to_owned(),
-                };
-                self.deny_after_all(question, denial, &known.policy)
+            Verdict::Allow { obligations, rules } if obligations.reason_required && self.reason.is_none() => {
+                self.deny_without_reason(question, rules, &known.policy)
             }
             Verdict::Allow { obligations, .. } => {
                 self.allow(question, obligations.clone(), &known.decided, now)
@@ -258,8 +315,41 @@ impl SessionScope {
                 let ticket = self.begin();
                 self.deny(ticket, question, denial, &known.decided)
             }
-            Verdict::Hold(hold) => self.hold(question, hold, &known, now),
+            // Held ones for which nothing is missing were dealt with above.
+            Verdict::Hold(hold) => self.deny_without_reason(question, &hold.rules, &known.policy),
         }
+    }
+
+    fn deny_without_reason(&mut self, question: &Question, rules: &[String], policy: &Arc<str>) -> Judged {
+        let denial = Denial {
+            code: Code::Denied,
+            rule: rules.first().cloned(),
+            operation: question.operations.summary().to_owned(),
+            hint: "this needs a stated reason, and this session has none: connect again with one, as \
+                   `gateway.reason` among the options of the connection"
+                .to_owned(),
+        };
+        self.deny_after_all(question, denial, policy)
+    }
+
+    /// A message that was held is judged as another one now, or not at all: the operation that it was ends here.
+    fn supersede(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.ended(before.ticket);
+            self.gateway.note(&Event::Outcome {
+                session: self.id,
+                ticket: before.ticket,
+                rows: 0,
+                bytes: 0,
+                micros: 0,
+                error: Some("superseded".to_owned()),
+            });
+        }
+    }
+
+    /// Takes note that a message which was held is looked at and judged anew.
+    pub fn woken(&mut self, before: Before) {
+        self.before = Some(before);
     }
 
     /// The number of the next operation.
@@ -310,24 +400,65 @@ impl SessionScope {
         self.deny(ticket, question, &denial, &decided)
     }
 
-    fn hold(&mut self, question: &Question, hold: &Hold, known: &Known, now: std::time::Instant) -> Judged {
-        let ticket = self.begin();
-        let waiting = match self.open_approval(ticket, question, hold, &known.policy) {
-            Ok(waiting) => waiting,
-            Err(denial) => {
-                let verdict = Verdict::Deny(denial.clone());
-                let decided = self.decided(&question.operations, &verdict, &known.policy);
-                return self.deny(ticket, question, &denial, &decided);
+    fn hold(
+        &mut self,
+        question: &Question,
+        hold: &Hold,
+        known: &Known,
+        bound: Bound,
+        now: std::time::Instant,
+    ) -> Judged {
+        let record = self.counters.record();
+        let digest = digest(
+            &self.who,
+            &self.resource,
+            record.detail.as_deref(),
+            question,
+            &bound.exact,
+            &known.policy,
+        );
+        // What was held as the very same is still the operation that it was, and the trail has it.
+        let before = self.before.take_if(|before| before.digest == digest);
+        self.supersede();
+        let ticket = match before {
+            Some(before) => before.ticket,
+            None => {
+                let ticket = self.begin();
+                self.running.push_back((ticket, now));
+                ticket
             }
         };
-        let durable = self.durable(question, true);
-        match self.append(ticket, &known.decided, question.statement.as_ref(), durable) {
-            Err(error) => self.unaudited(ticket, question, &error),
-            Ok(receipt) => {
-                self.running.push_back((ticket, now));
-                self.wait(ticket, question, hold.clone(), waiting, receipt)
-            }
-        }
+        let statement = question.statement.clone();
+        let held = Held {
+            hold: hold.clone(),
+            session: self.id,
+            principal: self.who.principal.clone(),
+            resource: self.resource.clone(),
+            operations: question.operations.clone(),
+            digest,
+            statement: statement.as_ref().map(|s| s.text.clone()),
+            parameters: statement
+                .as_ref()
+                .map(|s| s.parameters.clone())
+                .unwrap_or_default(),
+            stands_for: bound.stands_for,
+            reason: self.reason.clone(),
+            policy: known.policy.clone(),
+            correlation: self.correlation(ticket),
+        };
+        let holding = Holding {
+            gateway: self.gateway.clone(),
+            entry: self.counters.clone(),
+            id: self.id,
+            ticket,
+            decided: known.decided.clone(),
+            durable: self.durable(question, true),
+            unaudited: unaudited(question),
+            statement,
+            held,
+            written: before.is_some(),
+        };
+        Judged::Opening(Before { ticket, digest }, Box::pin(holding.open()))
     }
 
     /// What can't be put into the trail is refused.
@@ -360,6 +491,7 @@ impl SessionScope {
     /// Refuses something that never came so far as to be a question (too large, not understood by the
     /// protocol): it is in the trail like any other refusal.
     pub fn refuse_unasked(&mut self, denial: &Denial, statement: Option<Statement>) -> Ruling {
+        self.supersede();
         let ticket = self.begin();
         let operations = Arc::new(Operations::new(Vec::new(), denial.operation.clone()));
         let policy = self.gateway.parts.policy.version();
@@ -368,55 +500,6 @@ impl SessionScope {
             tracing::error!(%error, "an audit event was lost");
         }
         self.refuse(ticket, denial)
-    }
-
-    /// Opens an approval for a message; a denial where nobody can approve.
-    fn open_approval(
-        &self,
-        ticket: u64,
-        question: &Question,
-        hold: &Hold,
-        policy: &Arc<str>,
-    ) -> Result<Waiting, Denial> {
-        self.gateway.parts.approvals.open(Held {
-            digest: digest(&self.who, &self.resource, question, policy),
-            hold: hold.clone(),
-            session: self.id,
-            principal: self.who.principal.clone(),
-            resource: self.resource.clone(),
-            operations: question.operations.clone(),
-            statement: question.statement.as_ref().map(|s| s.text.clone()),
-            policy: policy.clone(),
-            correlation: self.correlation(ticket),
-        })
-    }
-
-    fn wait(
-        &self,
-        ticket: u64,
-        question: &Question,
-        hold: Hold,
-        waiting: Waiting,
-        receipt: Receipt,
-    ) -> Judged {
-        let window = hold.wait.unwrap_or(self.gateway.parts.limits.hold);
-        let Waiting { notice, answer } = waiting;
-        let pending = Arc::new(notice.clone());
-        let unaudited = Arc::new(unaudited(question).decision(self.correlation(ticket)));
-        let ruling = async move {
-            match tokio::time::timeout(window, answer).await {
-                Ok(Ok(())) => after_audit(receipt, ticket, hold.obligations, unaudited).await,
-                Ok(Err(decision)) => Ruling::Refuse {
-                    decision: Arc::new(decision),
-                    ticket,
-                },
-                Err(_) => Ruling::Refuse {
-                    decision: pending,
-                    ticket,
-                },
-            }
-        };
-        Judged::Held(Box::new(notice), Box::pin(ruling))
     }
 
     /// Puts how an operation ended into the trail.
@@ -564,6 +647,32 @@ impl Drop for SessionScope {
     }
 }
 
+/// Gives an operation's event to the trail.
+fn append(
+    gateway: &Gateway,
+    session: SessionId,
+    ticket: u64,
+    decided: &Decided,
+    statement: Option<&Statement>,
+    durable: bool,
+) -> Result<Receipt, AuditError> {
+    let literals = gateway.parts.audit_options.literals;
+    let operation = OperationEvent {
+        session,
+        ticket,
+        decided,
+        statement: statement.map(|s| if literals { &*s.text } else { &*s.normalised }),
+        parameters: match statement {
+            Some(statement) if literals => &statement.parameters,
+            _ => &[],
+        },
+    };
+    gateway
+        .parts
+        .audit
+        .append_operation(gateway.now(), &operation, durable)
+}
+
 async fn after_audit(
     receipt: Receipt,
     ticket: u64,
@@ -589,42 +698,4 @@ fn unaudited(question: &Question) -> Denial {
         operation: question.operations.summary().to_owned(),
         hint: "the audit trail cannot be written, and nothing runs without it; try again later".to_owned(),
     }
-}
-
-/// What an approval binds: who, for whom, on what, the exact operations, text and parameters, and the policy.
-fn digest(who: &Authenticated, resource: &Resource, question: &Question, policy: &str) -> [u8; 32] {
-    use sha2::{Digest, Sha256};
-    let mut hash = Sha256::new();
-    let mut part = |bytes: &[u8]| {
-        hash.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hash.update(bytes);
-    };
-    part(who.principal.subject.as_bytes());
-    part(
-        who.principal
-            .on_behalf_of
-            .as_deref()
-            .unwrap_or_default()
-            .as_bytes(),
-    );
-    part(resource.name.as_bytes());
-    part(policy.as_bytes());
-    part(
-        serde_json::to_string(question.operations.list())
-            .unwrap_or_default()
-            .as_bytes(),
-    );
-    if let Some(statement) = &question.statement {
-        part(statement.text.as_bytes());
-        for parameter in &statement.parameters {
-            match parameter {
-                Some(text) => {
-                    part(b"1");
-                    part(text.as_bytes());
-                }
-                None => part(b"0"),
-            }
-        }
-    }
-    hash.finalize().into()
 }

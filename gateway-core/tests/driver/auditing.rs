@@ -88,17 +88,19 @@ async fn what_the_trail_cannot_take_is_refused_and_counts_as_refused() {
 
 /// An approval does not stand in for the trail.
 #[tokio::test(start_paused = true)]
-async fn what_is_approved_waits_for_its_event_too() {
+async fn what_is_held_waits_for_its_event_too() {
     for good in [true, false] {
         let world = World::new();
         world.trail.set(Mode::Pend);
         let mut wire = world.session().await;
         send(&mut wire.client, "HOLD a\n").await;
-        assert!(line(&mut wire.client).await.starts_with("HELD"));
-        world.desk.asked.lock().remove(0).send(Ok(())).unwrap();
-        silent(&mut wire.target).await;
+        // Nobody is told before the trail has it.
+        silent(&mut wire.client).await;
         if good {
             world.trail.settle(Ok(()));
+            assert!(line(&mut wire.client).await.starts_with("HELD"));
+            silent(&mut wire.target).await;
+            world.desk.asked.lock().remove(0).send(Ok(())).unwrap();
             assert_eq!(line(&mut wire.target).await, "HOLD a");
         } else {
             world.trail.settle(Err(AuditError::Closed));

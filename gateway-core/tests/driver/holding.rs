@@ -6,7 +6,7 @@ use std::time::Duration;
 use gateway_core::limits::Limits;
 use gateway_core::machine::End;
 use gateway_core::services::NobodyApproves;
-use gateway_core::verdict::{Code, Decision, Denial};
+use gateway_core::verdict::{Code, Decision, Denial, Verdict};
 
 use super::world::{Desk, PIPE, World, flood, line, rest, send, settle, silent, soon};
 
@@ -42,6 +42,94 @@ async fn a_hold_is_told_at_once_and_runs_once_when_it_is_approved_much_later() {
     assert_eq!(line(&mut wire.client).await, "a");
     assert_eq!(line(&mut wire.client).await, "b");
     assert!(line(&mut wire.client).await.starts_with("DENIED"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_approved_is_judged_again_before_it_runs() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    send(&mut wire.client, "HOLD a\nGET b\n").await;
+    line(&mut wire.client).await;
+    // Meanwhile policy has changed its mind.
+    world.rule(|line| Verdict::Deny(Denial::new(line, "not any more")));
+    world.desk.asked.lock().remove(0).send(Ok(())).unwrap();
+    let told = decision(&line(&mut wire.client).await, "DENIED");
+    assert_eq!((told.code, told.hint.as_str()), (Code::Denied, "not any more"));
+    silent(&mut wire.target).await;
+    assert_eq!(
+        world.trail.operations(),
+        ["hold HOLD a", "deny HOLD a", "deny GET b"]
+    );
+    assert_eq!(world.trail.outcomes(), 1, "what was held has its end");
+    // The approval was not used up.
+    assert_eq!(world.desk.approved.lock().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_approval_that_is_there_already_is_used_without_a_wait() {
+    let world = World::new();
+    let mut first = world.session().await;
+    send(&mut first.client, "HOLD a\n").await;
+    line(&mut first.client).await;
+    drop(first.client);
+    assert_eq!(rest(&mut first.target).await, "");
+    let digest = world.desk.held.lock()[0];
+    world.desk.approved.lock().insert(digest);
+    // The retry comes from another session.
+    let mut second = world.session().await;
+    send(&mut second.client, "HOLD a\nHOLD a\n").await;
+    assert_eq!(line(&mut second.target).await, "HOLD a");
+    send(&mut second.target, "a\n").await;
+    // Once is once: the next one waits.
+    let mut lines = [line(&mut second.client).await, line(&mut second.client).await];
+    lines.sort();
+    assert!(lines[0].starts_with("HELD") && lines[1] == "a", "{lines:?}");
+    silent(&mut second.target).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_failure_has_made_void_waits_for_nobody() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    send(&mut wire.client, "HOLD void\n").await;
+    line(&mut wire.client).await;
+    world.rule(|_| Verdict::free());
+    send(&mut wire.target, "%\n").await;
+    // It is looked at again at once, and not when people have decided.
+    assert_eq!(line(&mut wire.target).await, "HOLD void");
+    assert!(world.desk.asked.lock().remove(0).is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_gives_up_waiting_and_its_session_lives() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    assert!(!world.gateway.live().give_up(wire.id), "nothing waits yet");
+    send(&mut wire.client, "HOLD a\n").await;
+    line(&mut wire.client).await;
+    assert!(world.gateway.live().give_up(wire.id));
+    let told = decision(&line(&mut wire.client).await, "DENIED");
+    assert_eq!(told.code, Code::ApprovalPending);
+    assert!(!world.gateway.live().give_up(wire.id), "nothing waits any more");
+    silent(&mut wire.target).await;
+    send(&mut wire.client, "GET b\n").await;
+    assert_eq!(line(&mut wire.target).await, "GET b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_people_is_not_idle_and_keeps_nobody_from_stopping() {
+    let world = World::limited(|limits| {
+        limits.idle = Duration::from_secs(10);
+        limits.hold = Duration::from_secs(60);
+    });
+    let mut wire = world.session().await;
+    send(&mut wire.client, "HOLD a\n").await;
+    line(&mut wire.client).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(!world.desk.asked.lock()[0].is_closed(), "it still waits");
+    world.gateway.drain();
+    assert_eq!(line(&mut wire.client).await, "END gateway shutdown");
+    assert_eq!(rest(&mut wire.target).await, "");
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,7 +15,8 @@ use bytes::BytesMut;
 use gateway_core::adapter::{ConfigProblem, Connection, ProtocolAdapter, ServeError};
 use gateway_core::gateway::{Attempt, Gateway};
 use gateway_core::machine::{
-    End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession, Provider, Question, Stage,
+    Bound, End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession, Provider, Question,
+    Stage,
 };
 use gateway_core::meaning::Meaning;
 use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations};
@@ -168,9 +169,20 @@ impl ProtocolSession for Lines {
         Ok(())
     }
 
-    fn held(&mut self, _: &String, notice: &Decision, out: &mut Outbound) {
+    fn bound(&self, message: &String) -> Bound {
+        Bound {
+            exact: message.clone().into_bytes(),
+            stands_for: Vec::new(),
+        }
+    }
+
+    fn held(&mut self, _: &mut String, notice: &Decision, out: &mut Outbound) {
         out.to_client
             .extend_from_slice(format!("HELD {}\n", notice.to_json()).as_bytes());
+    }
+
+    fn is_void(&self, message: &String) -> bool {
+        message.ends_with("void\n") && self.target_waits
     }
 
     fn provide(&mut self, (): ()) {}

@@ -277,6 +277,7 @@ impl Walker<'_> {
             Some(NodeEnum::ColumnRef(_)) => self.is_as_is(node),
             // A part of JSON is as much of a value as its tag says; see the path of what it carries.
             _ if self.json_access(node).is_some() => self.is_as_is(node),
+            Some(NodeEnum::FuncCall(_)) => self.is_as_is(node),
             _ => super::expr::bare_or_list(node),
         }
     }

@@ -81,7 +81,7 @@ impl Walker<'_> {
             } else {
                 definitions
             };
-            self.function_columns(call, definitions, alias, &flow, &mut rows);
+            self.function_columns(call, definitions, (alias, range.ordinality), &flow, &mut rows);
         }
         if range.ordinality {
             rows.columns
@@ -98,7 +98,7 @@ impl Walker<'_> {
         &mut self,
         call: &Node,
         definitions: &[Node],
-        alias: Option<&Alias>,
+        (alias, ordinality): (Option<&Alias>, bool),
         flow: &Carries,
         rows: &mut Rows,
     ) {
@@ -169,7 +169,9 @@ impl Walker<'_> {
         if names.is_empty() {
             names.push(alias.map_or(name, |alias| alias.aliasname.as_str()).to_owned());
         }
-        for _ in names.len()..alias.map_or(0, |alias| alias.colnames.len()) {
+        // The last name is that of the number, where there is one.
+        let named = alias.map_or(0, |alias| alias.colnames.len());
+        for _ in names.len()..named.saturating_sub(usize::from(ordinality)) {
             names.push(String::new());
         }
         for name in &names {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use gateway_core::approval::{Approval, ApprovalState, ApprovalVote, Choice};
 use gateway_core::principal::{Principal, PrincipalKind};
-use gateway_core::services::{SessionFilter, Store, TokenRecord};
+use gateway_core::services::{ApprovalRoom, ApprovalStore, Inserted, SessionFilter, Store, TokenRecord};
 use gateway_core::session::{SessionId, SessionRecord};
 use jiff::Timestamp;
 
@@ -60,6 +61,108 @@ pub(crate) async fn all(store: &dyn Store) {
     tokens(store).await;
     sessions(store).await;
     orphans(store).await;
+}
+
+/// An open approval.
+pub(crate) fn approval(id: &str, digest: &str, subject: &str) -> Approval {
+    let mut principal = token("x", 0).principal;
+    principal.subject = subject.to_owned();
+    Approval {
+        id: id.to_owned(),
+        digest: digest.to_owned(),
+        state: ApprovalState::Open,
+        principal,
+        resource: "orders-db".to_owned(),
+        operation: "write public.orders".to_owned(),
+        asked: vec!["write Table orders-db/public.orders".to_owned()],
+        statement: Some("UPDATE orders SET a = $1 -- \u{202e}\0".to_owned()),
+        parameters: vec![Some("x".to_owned()), None],
+        stands_for: vec![("p".to_owned(), "SELECT 1".to_owned())],
+        reason: Some("INC-1".to_owned()),
+        groups: BTreeSet::from(["dba".to_owned()]),
+        approvers: 2,
+        rules: vec!["writers".to_owned()],
+        policy: "v1".to_owned(),
+        session: SessionId::generate(),
+        created: at(1),
+        expires: at(100),
+        votes: vec![ApprovalVote {
+            subject: "dana".to_owned(),
+            groups: BTreeSet::from(["dba".to_owned()]),
+            choice: Choice::Approve,
+            reason: None,
+            at: at(2),
+            credential: "tok".to_owned(),
+            valid_until: Some(at(50)),
+        }],
+        used_by: None,
+        note: None,
+    }
+}
+
+const ROOM: ApprovalRoom = ApprovalRoom { principal: 2, all: 3 };
+
+/// Approvals, on an empty store.
+pub(crate) async fn approvals(store: &dyn ApprovalStore) {
+    assert!(store.approval("apr_1").await.unwrap().is_none());
+    let first = approval("apr_1", "d1", "alice");
+    assert_eq!(store.insert_approval(&first, ROOM).await.unwrap(), Inserted::New);
+    let kept = store.approval("apr_1").await.unwrap().unwrap();
+    assert_eq!((&kept.approval, kept.revision), (&first, 0));
+    // A retry finds it, and can't have one of its own beside it.
+    let twin = approval("apr_2", "d1", "bob");
+    assert_eq!(
+        store.insert_approval(&twin, ROOM).await.unwrap(),
+        Inserted::Exists
+    );
+    assert_eq!(
+        store.live_approval("d1").await.unwrap().unwrap().approval.id,
+        "apr_1"
+    );
+
+    // Of two that change what they have read, one wins.
+    let approved = Approval {
+        state: ApprovalState::Approved,
+        ..first.clone()
+    };
+    let denied = Approval {
+        state: ApprovalState::Denied,
+        ..first.clone()
+    };
+    assert!(store.swap_approval(0, &approved).await.unwrap());
+    assert!(!store.swap_approval(0, &denied).await.unwrap());
+    let kept = store.approval("apr_1").await.unwrap().unwrap();
+    assert_eq!((kept.approval.state, kept.revision), (ApprovalState::Approved, 1));
+    assert!(store.open_approvals().await.unwrap().is_empty());
+
+    // Used, its digest is free for another; then it can't be given back beside that.
+    let used = Approval {
+        state: ApprovalState::Used,
+        ..first.clone()
+    };
+    assert!(store.swap_approval(1, &used).await.unwrap());
+    assert!(store.live_approval("d1").await.unwrap().is_none());
+    assert_eq!(store.insert_approval(&twin, ROOM).await.unwrap(), Inserted::New);
+    assert!(
+        !store.swap_approval(2, &approved).await.unwrap(),
+        "one live approval a digest"
+    );
+
+    // Bounded, of one subject and of all; what is over takes no room.
+    for (id, subject, wanted) in [
+        ("apr_3", "bob", Inserted::New),
+        ("apr_4", "bob", Inserted::Full),
+        ("apr_5", "alice", Inserted::New),
+        ("apr_6", "alice", Inserted::Full),
+    ] {
+        let one = approval(id, id, subject);
+        assert_eq!(store.insert_approval(&one, ROOM).await.unwrap(), wanted, "{id}");
+    }
+    assert_eq!(store.open_approvals().await.unwrap().len(), 3);
+    assert_eq!(store.approvals(2).await.unwrap().len(), 2);
+    assert_eq!(store.approvals(10).await.unwrap().len(), 4);
+    assert!(store.overdue_approvals(at(99), 10).await.unwrap().is_empty());
+    assert_eq!(store.overdue_approvals(at(100), 2).await.unwrap().len(), 2);
 }
 
 async fn tokens(store: &dyn Store) {

@@ -141,12 +141,15 @@ impl Token {
 }
 
 /// Those of the tags under which a parameter of types like these may be a token.
-pub fn hidden_for(found: &[Token], types: &[u32], hidden: &BTreeSet<String>) -> BTreeSet<String> {
+pub fn hidden_for(found: &[Token], types: &[u32], hidden: &BTreeSet<String>) -> Arc<BTreeSet<String>> {
+    if found.is_empty() {
+        return Arc::default();
+    }
     let mut kept = hidden.clone();
     for token in found.iter().filter(|token| !token.takes_declared(types)) {
         kept.remove(&token.tag);
     }
-    kept
+    Arc::new(kept)
 }
 
 /// The text with its tokens revealed, those of these tags alone; `None`: there are none.

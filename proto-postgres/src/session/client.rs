@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use gateway_core::audit::Parameter;
 use gateway_core::machine::{Fault, Outbound, Parsed};
 
+use super::exact::Exact;
 use super::names::{Portal, Space};
 use super::pending::{Expect, Pending};
 use super::{Copy, Improper, Message, Session, Wrong, encode_into};
@@ -19,7 +20,7 @@ use crate::wire::{Format, ParseError};
 /// Longest frame that the protocol has room for here: PostgreSQL's own limit of 1 GiB.
 const MAX_FRAME: usize = 1 << 30;
 /// Bytes of one parameter that are kept for the trail; the rest is counted.
-const KEPT_PARAMETER: usize = 8 * 1024;
+pub(super) const KEPT_PARAMETER: usize = 8 * 1024;
 
 fn malformed(error: &ParseError) -> Fault {
     Fault::client(format!("sent a {error}"))
@@ -213,7 +214,10 @@ impl Session {
                     self.flush(out);
                     return Ok(Parsed::Blocked);
                 }
+                let types = &parse.parameter_types;
+                let types = (!types.is_empty()).then(|| types.as_slice().into());
                 let message = Message::Parse {
+                    types,
                     name: name.into_owned(),
                     sql: sql.as_ref().into(),
                     frame: BytesMut::from(whole),
@@ -235,6 +239,7 @@ impl Session {
                 let message = Message::Execute {
                     portal: portal.into_owned(),
                     max_rows: execute.max_rows,
+                    held: false,
                     frame: BytesMut::from(whole),
                     analyzed: None,
                 };
@@ -397,11 +402,13 @@ impl Session {
             return improper(Wrong::NoStatement);
         };
         let parameters = parameters(bind);
+        let exact = Exact::of(bind, prepared.types.clone());
         if prepared.epoch != self.epoch() || self.names_may_differ() || self.structure_is_old(now) {
             let message = Message::Bind {
                 portal,
                 statement,
                 parameters,
+                exact,
                 frame: BytesMut::from(whole),
                 arrived: now,
                 refreshed: false,
@@ -409,7 +416,7 @@ impl Session {
             };
             return Ok(Parsed::Inspect { consumed, message });
         }
-        self.bound(&portal, prepared.analyzed.clone(), parameters);
+        self.bind_portal(&portal, prepared.analyzed.clone(), parameters, exact);
         if !prepared.hidden.is_empty()
             && let Some(frame) = revealed_bind(bind, &prepared.analyzed.tokens, &prepared.hidden)
         {
@@ -437,11 +444,12 @@ impl Session {
     }
 
     /// A Bind goes on: its portal stands for that now.
-    pub(crate) fn bound(
+    pub(crate) fn bind_portal(
         &mut self,
         portal: &str,
         analyzed: crate::analyzed::Analyzed,
         parameters: Vec<Parameter>,
+        exact: Exact,
     ) {
         // Where the name is taken the server refuses the message, skips what follows, and this is undone. Only the
         // server knows whether it is taken: the end of a transaction or of a savepoint frees names.
@@ -451,6 +459,7 @@ impl Session {
         let value = Portal {
             analyzed,
             parameters,
+            exact,
             rows: 0,
             run: self.run,
             epoch: self.epoch(),

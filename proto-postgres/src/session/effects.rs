@@ -25,6 +25,7 @@ impl Session {
                         &self.settings.resource,
                     );
                     let prepared = super::names::Prepared {
+                        types: None,
                         sql,
                         analyzed,
                         epoch: self.epoch(),

@@ -24,6 +24,8 @@ pub struct Epoch {
 /// A prepared statement.
 #[derive(Debug, Clone)]
 pub struct Prepared {
+    /// The types that its Parse has declared for parameters; `None`: none.
+    pub types: Option<Arc<[u32]>>,
     /// Its text.
     pub sql: Arc<str>,
     /// What it does; from when it was last asked for.
@@ -41,6 +43,8 @@ pub struct Portal {
     pub analyzed: Analyzed,
     /// Its parameters, for the trail.
     pub parameters: Vec<Parameter>,
+    /// What these do not tell of the bytes that the server got.
+    pub exact: super::exact::Exact,
     /// Rows that it has already given.
     pub rows: u64,
     /// The run of messages in which it was bound.
@@ -178,6 +182,7 @@ impl Names {
     pub fn refresh_statement(&mut self, name: &str, analyzed: Analyzed, epoch: Epoch) {
         if let Some(known) = self.statements.get_mut(name).and_then(Slot::newest_mut) {
             *known = Arc::new(Prepared {
+                types: known.types.clone(),
                 sql: known.sql.clone(),
                 analyzed,
                 epoch,
@@ -303,6 +308,7 @@ mod tests {
         let structure = crate::structure::Structure::new(gateway_sql::Catalog::default(), Arc::default());
         let state = gateway_sql::SessionState::default();
         Some(Prepared {
+            types: None,
             sql: sql.into(),
             analyzed: Analyzed::new(sql.into(), &structure, &state, "r"),
             epoch: Epoch::default(),

@@ -229,7 +229,7 @@ impl Driver {
         }
     }
 
-    fn judge(&mut self, message: Message, question: &Question) -> Result<(), End> {
+    fn judge(&mut self, mut message: Message, question: &Question) -> Result<(), End> {
         let operations: Vec<String> = question
             .operations
             .list()
@@ -276,7 +276,7 @@ impl Driver {
         if held {
             let mut notice = denial.decision("c");
             notice.code = Code::ApprovalPending;
-            self.session.held(&message, &notice, &mut self.out);
+            self.session.held(&mut message, &notice, &mut self.out);
         }
         if held {
             self.work = Work::Held(message, ruling, ticks);

@@ -175,8 +175,13 @@ impl Gateway {
         }
     }
 
-    /// Makes somebody's token.
-    pub(super) async fn person(&self, name: &'static str, group: &'static str) -> anyhow::Result<Person> {
+    /// Makes somebody's token: in `group`, and perhaps in another one.
+    pub(super) async fn person(
+        &self,
+        name: &'static str,
+        group: &'static str,
+        other: Option<&str>,
+    ) -> anyhow::Result<Person> {
         let mut person = Person {
             name,
             group,
@@ -185,7 +190,11 @@ impl Gateway {
         let new = NewToken {
             subject: person.subject(),
             kind: PrincipalKind::Human,
-            groups: vec![group.to_owned()],
+            groups: [Some(group), other]
+                .into_iter()
+                .flatten()
+                .map(str::to_owned)
+                .collect(),
             on_behalf_of: None,
             ttl: "8h".to_owned(),
             resources: vec![RESOURCE.to_owned()],
@@ -198,6 +207,14 @@ impl Gateway {
     /// Runs another command of this binary, as the operator of this gateway.
     pub(super) async fn command(&self, arguments: &[&str]) -> anyhow::Result<Outcome> {
         let mut own: Command = command(&self.binary);
+        own.args(arguments).arg("--config").arg(&self.config);
+        run(own, "", COMMAND).await
+    }
+
+    /// Runs another command of this binary, as who that token says.
+    pub(super) async fn command_as(&self, token: &str, arguments: &[&str]) -> anyhow::Result<Outcome> {
+        let mut own: Command = command(&self.binary);
+        own.env("GATEWAY_TOKEN", token);
         own.args(arguments).arg("--config").arg(&self.config);
         run(own, "", COMMAND).await
     }

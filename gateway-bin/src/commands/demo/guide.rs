@@ -11,14 +11,14 @@ pub(super) fn print(
     stage: &Stage,
     installed: &Installed,
     gateway: &Gateway,
-    people: [&Person; 2],
+    people: [&Person; 3],
     issuer: Option<&Issuer>,
 ) -> anyhow::Result<()> {
     let Gateway { port, control, .. } = gateway;
     let dir = stage.dir.display();
     let binary = gateway.binary.display();
     let ca = gateway.ca();
-    let [alice, wanda] = people;
+    let [alice, wanda, dora] = people;
     say(format!(
         "\nThe gateway listens on 127.0.0.1:{port}, in front of a private PostgreSQL {} with a small shop in it.\n\
          Metrics and health: http://127.0.0.1:{control}/metrics, /healthz, /readyz\n",
@@ -37,7 +37,14 @@ pub(super) fn print(
     connect(port, wanda)?;
     say("\n\
         \x20   UPDATE products SET stock = stock - 1 WHERE id = 7;     -- permitted\n\
-        \x20   UPDATE products SET stock = 0;                          -- refused: nothing limits it\n")?;
+        \x20   UPDATE products SET stock = 0;                          -- refused: nothing limits it\n\
+        \x20   UPDATE orders SET status = 'refunded' WHERE id = 12;    -- waits until another lead approves it:\n")?;
+    say(format!(
+        "    export GATEWAY_TOKEN={}    # dora's\n\
+         \x20   {binary} approvals list --config {dir}/gateway.toml\n\
+         \x20   {binary} approvals approve ID --config {dir}/gateway.toml\n",
+        dora.token
+    ))?;
     if let Some(issuer) = issuer {
         say(
             "Or as somebody for whom an OIDC issuer speaks; this one is for development and gives a token to whoever asks:\n",

@@ -12,6 +12,8 @@ use super::process::{Outcome, Run, command, run, signal};
 use super::say;
 use super::stage::write_private;
 
+mod held;
+
 /// For one client.
 const CLIENT: Duration = Duration::from_secs(20);
 /// How soon a statement has to end after Ctrl-C.
@@ -57,6 +59,7 @@ pub(super) struct Story<'a> {
     pub(super) gateway: &'a Gateway,
     pub(super) alice: &'a Person,
     pub(super) wanda: &'a Person,
+    pub(super) dora: &'a Person,
     /// Who has a token of the development issuer.
     pub(super) olivia: Option<Person>,
     pub(super) steps: u32,
@@ -68,6 +71,7 @@ impl Story<'_> {
         let began = Instant::now();
         self.reads().await?;
         self.writes().await?;
+        self.held().await?;
         self.vouched().await?;
         self.prepared().await?;
         self.cancel().await?;
@@ -244,11 +248,12 @@ impl Story<'_> {
             "UPDATE products SET stock = stock - 1",
             "EXECUTE find(8)",
             "SELECT pg_sleep(30)",
+            "UPDATE orders SET status = 'refunded'",
         ];
         let refused = ["DROP TABLE", "email LIKE", "UPDATE products SET stock = 0"];
-        for (texts, present) in [(permitted, true), (refused, false)] {
+        for (texts, present) in [(&permitted[..], true), (&refused[..], false)] {
             for text in texts {
-                let found = log.contains(text);
+                let found = log.contains(*text);
                 say(format!(
                     "       {} {text}",
                     if found { "there:    " } else { "not there:" }
@@ -354,6 +359,21 @@ impl Story<'_> {
     }
 
     async fn own(&self, arguments: &[&str]) -> anyhow::Result<Outcome> {
+        self.typed("$ gateway", arguments)?;
+        let outcome = self.gateway.command(arguments).await?;
+        self.shown(outcome.text.lines())?;
+        Ok(outcome)
+    }
+
+    /// A command of this binary as who somebody's token says.
+    async fn own_as(&self, who: &Person, arguments: &[&str]) -> anyhow::Result<Outcome> {
+        self.typed(&format!("{}$ gateway", who.name), arguments)?;
+        let outcome = self.gateway.command_as(&who.token, arguments).await?;
+        self.shown(outcome.text.lines())?;
+        Ok(outcome)
+    }
+
+    fn typed(&self, prompt: &str, arguments: &[&str]) -> anyhow::Result<()> {
         let words: Vec<String> = arguments
             .iter()
             .map(|word| {
@@ -364,10 +384,7 @@ impl Story<'_> {
                 }
             })
             .collect();
-        say(format!("   $ gateway {}", words.join(" ")))?;
-        let outcome = self.gateway.command(arguments).await?;
-        self.shown(outcome.text.lines())?;
-        Ok(outcome)
+        say(format!("   {prompt} {}", words.join(" ")))
     }
 
     fn title(&mut self, title: &str) -> anyhow::Result<()> {

@@ -446,6 +446,34 @@ fn row(event: Event) -> AuditRow {
             bytes: Some(bytes),
             ..base
         },
+        Event::Approval {
+            id,
+            what,
+            by,
+            resource,
+            operation,
+            approved_by,
+            reason,
+            correlation,
+            ..
+        } => AuditRow {
+            kind: "approval",
+            principal: Some(by),
+            resource: Some(resource),
+            operation: Some(operation),
+            session: correlation.and_then(|text| text.split_once('/')?.0.parse().ok()),
+            detail: Some({
+                let mut detail = format!("{id} {what}");
+                if !approved_by.is_empty() {
+                    detail.push_str(&format!(", approved by {}", approved_by.join(", ")));
+                }
+                if let Some(reason) = reason {
+                    detail.push_str(&format!(": {reason}"));
+                }
+                detail
+            }),
+            ..base
+        },
         Event::Operator { by, action, subject } => AuditRow {
             kind: "operator",
             principal: Some(by),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Judged, SessionScope};
 use crate::limits::Limits;
-use crate::machine::Question;
+use crate::machine::{Bound, Question};
 use crate::operation::Operations;
 use crate::own::{Vigil, Watched};
 use crate::resource::Resource;
@@ -16,7 +16,8 @@ impl SessionScope {
     /// the same choke point, the same trail.
     pub fn judge_on(&mut self, resource: &Arc<Resource>, question: &Question, now: Instant) -> Judged {
         let own = std::mem::replace(&mut self.resource, resource.clone());
-        let judged = self.judge(question, now);
+        // Text and parameters are all that there is to a message here.
+        let judged = self.judge(question, Bound::default, now);
         self.resource = own;
         judged
     }
