@@ -281,3 +281,43 @@ fn a_field_of_what_a_function_gives_is_no_field_of_the_row() {
     let asked: Vec<_> = statement.operations.iter().map(ToString::to_string).collect();
     assert!(asked.contains(&"call public.contact_of".to_owned()), "{asked:?}");
 }
+
+/// Equality with values that are made on the way is a guess at all of them at once.
+#[test]
+fn equality_with_generated_values_compares() {
+    let compares = |sql: &str| {
+        let compared = analyzed(sql).compared;
+        compared
+            .iter()
+            .any(|column| column.to_string() == "hr.employees.salary")
+    };
+    for sql in [
+        "SELECT 1 FROM hr.employees JOIN generate_series(1, 9) g ON salary = g",
+        "SELECT 1 FROM hr.employees e JOIN (SELECT generate_series(1, 9) AS g) x ON e.salary = x.g",
+        "SELECT (SELECT g FROM generate_series(1, 9) g WHERE g = salary) FROM hr.employees",
+        "SELECT 1 FROM hr.employees WHERE salary IN (SELECT generate_series(1, 9))",
+        "SELECT 1 FROM hr.employees WHERE salary = ANY(ARRAY(SELECT generate_series(1, 9)))",
+        "SELECT 1 FROM hr.employees, (VALUES (0), (1)) a(x), (VALUES (0), (1)) b(x) WHERE salary = a.x * 10 + b.x",
+        "SELECT 1 FROM hr.employees, orders a, orders b WHERE salary = a.id * 600 + b.id",
+        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 9) SELECT 1 FROM t JOIN hr.employees ON n = salary",
+        "SELECT 1 FROM hr.employees JOIN (SELECT g AS salary FROM generate_series(1, 9) g) x USING (salary)",
+        "SELECT 1 FROM hr.employees, LATERAL (SELECT o.id + 1 AS k FROM orders o) x WHERE salary = k",
+        "SELECT 1 FROM orders o JOIN hr.employees ON salary = (SELECT o.id + 1)",
+    ] {
+        assert!(compares(sql), "{sql}");
+    }
+    for sql in [
+        "SELECT 1 FROM hr.employees WHERE salary = 5",
+        "SELECT 1 FROM hr.employees WHERE salary IN (1, 2, $1)",
+        "SELECT 1 FROM hr.employees WHERE salary = ANY($1)",
+        "SELECT 1 FROM hr.employees WHERE salary = $1 + 1",
+        "SELECT 1 FROM hr.employees JOIN orders ON orders.id = salary",
+        "SELECT 1 FROM hr.employees JOIN (VALUES (1), (2)) v(x) ON v.x = salary",
+        "SELECT 1 FROM hr.employees JOIN unnest(ARRAY[1, 2]) u ON u = salary",
+        "SELECT 1 FROM hr.employees WHERE salary = (SELECT id FROM orders LIMIT 1)",
+        "SELECT 1 FROM hr.employees WHERE salary IN (SELECT id FROM orders)",
+        "SELECT 1 FROM hr.employees a JOIN hr.employees b USING (salary)",
+    ] {
+        assert!(!compares(sql), "{sql}");
+    }
+}

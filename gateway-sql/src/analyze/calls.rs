@@ -21,6 +21,40 @@ pub(super) enum Callee {
     User(QualifiedName),
 }
 
+/// Built-in functions that give rows, where a value is expected.
+fn gives_rows(name: &str) -> bool {
+    matches!(
+        name,
+        "generate_series"
+            | "generate_subscripts"
+            | "unnest"
+            | "regexp_matches"
+            | "regexp_split_to_table"
+            | "string_to_table"
+            | "json_array_elements"
+            | "json_array_elements_text"
+            | "json_each"
+            | "json_each_text"
+            | "json_object_keys"
+            | "json_populate_recordset"
+            | "json_to_recordset"
+            | "jsonb_array_elements"
+            | "jsonb_array_elements_text"
+            | "jsonb_each"
+            | "jsonb_each_text"
+            | "jsonb_object_keys"
+            | "jsonb_path_query"
+            | "jsonb_path_query_tz"
+            | "jsonb_populate_recordset"
+            | "jsonb_to_recordset"
+            | "ts_stat"
+            | "ts_debug"
+            | "ts_parse"
+            | "aclexplode"
+            | "random"
+    )
+}
+
 impl Walker<'_> {
     /// The functions that a name with so many arguments may stand for. Built-in ones are included if the name may reach
     /// `pg_catalog`.
@@ -115,6 +149,9 @@ impl Walker<'_> {
             Some(call.args.len() + within_group(call))
         };
         let callees = self.callees(schema, name, args);
+        // One that gives rows gives any number of values; of others' functions that is not known here.
+        self.met.generated |=
+            gives_rows(name) || callees.iter().any(|callee| matches!(callee, Callee::User(_)));
         if callees.is_empty() {
             self.unfound(call, schema, name);
         }

@@ -7,7 +7,7 @@ use pg_query::protobuf::{
 };
 
 use super::names::{qualified, text_of, type_name};
-use super::scope::{Item, Reference, Source, resolve};
+use super::scope::{Carries, Item, Reference, Source, resolve};
 use super::walker::Walker;
 
 impl Walker<'_> {
@@ -309,14 +309,21 @@ impl Walker<'_> {
         if let (true, Some(left), Some(right)) = (equality, expr.lexpr.as_deref(), expr.rexpr.as_deref()) {
             self.meet(left, right);
         }
-        for side in [expr.lexpr.as_deref(), expr.rexpr.as_deref()]
-            .into_iter()
-            .flatten()
-        {
+        let sides = [expr.lexpr.as_deref(), expr.rexpr.as_deref()].map(|side| {
+            let Some(side) = side else {
+                return (true, true, Carries::new());
+            };
             let bare = self.is_bare(side);
-            let flow = self.flow_of(|walker| walker.expr(side));
-            self.tell(equality && bare, flow);
-        }
+            let (flow, met) = self.meeting(|walker| walker.flow_of(|walker| walker.expr(side)));
+            // Equality with a value is a guess at it; with many that are made on the way it finds out which it is.
+            let query = matches!(side.node, Some(NodeEnum::SubLink(_)));
+            let one = bare || !met.column || query && !met.computed;
+            (bare, one && !met.generated, flow)
+        });
+        let [left, right] = sides;
+        let (left_one, right_one) = (left.1, right.1);
+        self.tell(equality && left.0 && right_one, left.2);
+        self.tell(equality && right.0 && left_one, right.2);
     }
 
     pub(super) fn conditions<'n>(&mut self, nodes: impl IntoIterator<Item = &'n Node>) {
@@ -363,11 +370,13 @@ impl Walker<'_> {
                 }
                 let equality = link.oper_name.is_empty() || is_equality_name(&link.oper_name);
                 let mut bare = link.testexpr.as_deref().is_none_or(|node| self.is_bare(node));
-                let flow = self.flow_of(|walker| {
-                    walker.exprs(link.testexpr.as_deref());
-                    bare &= walker.subquery_value(link.subselect.as_deref());
+                let (flow, met) = self.meeting(|walker| {
+                    walker.flow_of(|walker| {
+                        walker.exprs(link.testexpr.as_deref());
+                        bare &= walker.subquery_value(link.subselect.as_deref());
+                    })
                 });
-                self.tell(equality && bare, flow);
+                self.tell(equality && bare && !met.generated, flow);
             }
             SubLinkType::ArraySublink => self.passing(false, |walker| {
                 walker.exprs(link.testexpr.as_deref());
@@ -392,6 +401,8 @@ impl Walker<'_> {
             tracker.mirrors.extend(rows.mirrors.iter().copied());
         }
         let as_is = !rows.open && rows.columns.iter().all(|column| column.as_is);
+        self.met.generated |= rows.columns.iter().any(|column| column.generated);
+        self.met.computed |= !as_is;
         for column in rows.columns {
             self.flow.extend(column.carries);
         }

@@ -103,10 +103,22 @@ impl Walker<'_> {
         rows: &mut Rows,
     ) {
         let as_is = self.is_as_is(call);
+        // `unnest(ARRAY['a', 'b'])` is a list that is written out.
+        let listed = match call.node.as_ref() {
+            Some(NodeEnum::FuncCall(function)) => {
+                let name = qualified(&function.funcname);
+                matches!(name, Some((None | Some("pg_catalog"), "unnest")))
+                    && function.args.iter().all(super::expr::bare_or_list)
+                    && flow.is_empty()
+            }
+            _ => false,
+        };
         let mut add = |name: Option<&str>| {
             let name = name.map(str::to_owned);
-            rows.columns
-                .push(ItemColumn::derived_as_is(name, flow.clone(), as_is));
+            rows.columns.push(ItemColumn {
+                generated: !listed,
+                ..ItemColumn::derived_as_is(name, flow.clone(), as_is)
+            });
         };
         if !definitions.is_empty() {
             for definition in definitions {
@@ -230,6 +242,7 @@ impl Walker<'_> {
         });
         for column in &mut rows.columns {
             column.carries.clone_from(&flow);
+            column.generated = true;
         }
         self.bring_rows(rows, table.alias.as_ref());
     }
@@ -245,7 +258,10 @@ impl Walker<'_> {
         });
         let columns = names
             .into_iter()
-            .map(|name| ItemColumn::derived(Some(name), flow.clone()))
+            .map(|name| ItemColumn {
+                generated: true,
+                ..ItemColumn::derived(Some(name), flow.clone())
+            })
             .collect();
         self.bring_rows(
             Rows {
@@ -362,7 +378,13 @@ impl Walker<'_> {
                     }
                 }
             });
-            self.tell(as_is && !full, carries.clone());
+            let generated = left.iter().chain(&right).any(|&item| {
+                self.items.get(item).is_some_and(|item| {
+                    let mut columns = item.positions(&name).filter_map(|at| item.columns.get(at));
+                    columns.any(|column| column.generated)
+                })
+            });
+            self.tell(as_is && !full && !generated, carries.clone());
             merged.push(ItemColumn::derived_as_is(Some(name), carries, as_is));
         }
         if full {
@@ -522,12 +544,14 @@ impl Walker<'_> {
             type_name: first.type_name.clone(),
             as_is: first.as_is,
             mixed: first.mixed,
+            generated: first.generated,
             ..ItemColumn::derived(first.name.clone(), first.carries.clone())
         };
         for other in of {
             column.as_is &= other.as_is;
             // An outer join gives the value of one side or the other.
             column.mixed |= other.mixed || other.carries != column.carries;
+            column.generated |= other.generated;
             column.carries.extend(other.carries.iter().cloned());
             if other.type_name != column.type_name {
                 column.type_name.clear();

@@ -71,12 +71,16 @@ impl Walker<'_> {
             };
             for (at, value) in list.items.iter().enumerate() {
                 let as_is = self.is_as_is(value);
-                let flow = self.flow_of(|walker| walker.expr(value));
+                let (flow, met) = self.meeting(|walker| walker.flow_of(|walker| walker.expr(value)));
                 let name = Some(format!("column{}", at + 1));
-                let column = ItemColumn::derived_as_is(name, flow, as_is);
+                let column = ItemColumn {
+                    generated: met.generated || met.column && !as_is,
+                    ..ItemColumn::derived_as_is(name, flow, as_is)
+                };
                 match rows.columns.get_mut(at) {
                     Some(own) => {
                         own.as_is &= column.as_is;
+                        own.generated |= column.generated;
                         own.mixed |= own.carries != column.carries;
                         own.carries.extend(column.carries);
                     }
@@ -310,7 +314,8 @@ impl Walker<'_> {
             let as_is = target.val.as_deref().is_some_and(|value| self.is_as_is(value));
             let mixed = target.val.as_deref().is_some_and(|value| self.is_mixed(value));
             let type_name = target.val.as_deref().map(|value| self.type_of(value));
-            let flow = self.flow_of(|walker| walker.exprs(target.val.as_deref()));
+            let (flow, met) =
+                self.meeting(|walker| walker.flow_of(|walker| walker.exprs(target.val.as_deref())));
             let name = output_name(target);
             if self.is_row_star(target) {
                 rows.open = true;
@@ -318,6 +323,7 @@ impl Walker<'_> {
             rows.columns.push(ItemColumn {
                 type_name: type_name.unwrap_or_default(),
                 mixed,
+                generated: met.generated || met.column && !as_is,
                 ..ItemColumn::derived_as_is(name, flow, as_is)
             });
         }
@@ -583,6 +589,7 @@ fn merge(rows: &mut Rows, other: Rows) {
             Some(own) => {
                 own.as_is &= column.as_is;
                 own.mixed |= column.mixed || own.carries != column.carries;
+                own.generated |= column.generated;
                 own.carries.extend(column.carries);
             }
             None => rows.columns.push(column),

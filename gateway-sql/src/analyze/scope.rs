@@ -29,6 +29,9 @@ pub(super) struct ItemColumn {
     /// Some of its values come from elsewhere than others (another arm of a UNION, a default): sorted among each other,
     /// they tell where a value stands between others.
     pub(super) mixed: bool,
+    /// Its values are computed or generated, so there may be any number of any kind: equality with them is no guess at
+    /// one value, but at all.
+    pub(super) generated: bool,
 }
 
 impl ItemColumn {

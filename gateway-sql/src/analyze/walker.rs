@@ -65,6 +65,8 @@ pub(super) struct Walker<'a> {
     pub(super) read_all: bool,
     /// Whether the answer depends on the value of a literal.
     pub(super) looked: Looked,
+    /// What has been met since this was last emptied.
+    pub(super) met: Met,
     /// The plan of the statement is shown: what the server knows of the values behind a view shows in it.
     pub(super) explains: bool,
     /// What is compared decides on the order of rows: equality then tells as much as `<`.
@@ -96,6 +98,7 @@ impl<'a> Walker<'a> {
             into: Vec::new(),
             read_all: false,
             looked: Looked::default(),
+            met: Met::default(),
             explains: false,
             sorts: false,
         }
@@ -309,6 +312,8 @@ impl<'a> Walker<'a> {
                 ItemColumn {
                     real: column.clone(),
                     as_is,
+                    // What is in it can be the client's, or be made by the server.
+                    generated: carries.len() == 1,
                     ..ItemColumn::derived(Some(column.clone()), carries)
                 }
             });
@@ -412,6 +417,7 @@ impl<'a> Walker<'a> {
                 type_name: column.type_name.clone(),
                 as_is,
                 mixed: false,
+                generated: false,
             });
         }
         let mirrors = self.related(relation);
@@ -509,6 +515,8 @@ impl<'a> Walker<'a> {
         let Some(column) = item.columns.get(column).cloned() else {
             return;
         };
+        self.met.column = true;
+        self.met.generated |= column.generated;
         if let Source::System {
             schema,
             name,
@@ -613,6 +621,32 @@ pub(super) fn element_type(name: &str) -> String {
 
 pub(super) fn is_temp_schema(schema: &str) -> bool {
     schema == TEMP_SCHEMA || schema.starts_with("pg_temp_")
+}
+
+/// What an expression is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Met {
+    /// A column.
+    pub(super) column: bool,
+    /// Values of which there may be any number.
+    pub(super) generated: bool,
+    /// A subquery whose value is not a column's as it is.
+    pub(super) computed: bool,
+}
+
+impl Walker<'_> {
+    /// Walks, and tells what was met on the way.
+    pub(super) fn meeting<T>(&mut self, walk: impl FnOnce(&mut Self) -> T) -> (T, Met) {
+        let outer = std::mem::take(&mut self.met);
+        let done = walk(self);
+        let met = self.met;
+        self.met = Met {
+            column: outer.column | met.column,
+            generated: outer.generated | met.generated,
+            computed: outer.computed | met.computed,
+        };
+        (done, met)
+    }
 }
 
 /// Renames an item and its first columns.

@@ -210,6 +210,7 @@ impl Session {
         Texts {
             withholds: self.withholds(),
             touches_tags: self.touches_tags(),
+            revealed: self.texts_revealed,
             detect: running
                 .and_then(|running| running.masked()?.detect.clone())
                 .or_else(|| {

@@ -10,6 +10,9 @@ use gateway_core::mask::MaskKey;
 use super::withhold::withheld;
 use crate::wire::backend::field;
 
+/// Where in the text the error is.
+const POSITION: u8 = b'P';
+
 /// A field of an error or notice.
 type Field<'a> = (u8, Cow<'a, [u8]>);
 
@@ -19,6 +22,8 @@ pub(super) struct Texts {
     pub(super) withholds: bool,
     /// Whether what runs works on tagged data.
     pub(super) touches_tags: bool,
+    /// The server has been given texts in which tokens are revealed: a position in one says how long a value is.
+    pub(super) revealed: bool,
     /// What is looked for in them.
     pub(super) detect: Option<Arc<Detectors>>,
     /// The key of keyed masks.
@@ -34,7 +39,12 @@ impl Texts {
             None
         };
         let mut changed = kept.is_some();
-        let kept = kept.unwrap_or_else(|| fields.to_vec());
+        let mut kept = kept.unwrap_or_else(|| fields.to_vec());
+        if self.revealed {
+            let before = kept.len();
+            kept.retain(|(code, _)| *code != POSITION);
+            changed |= kept.len() < before;
+        }
         let mut shown: Vec<Field<'a>> = Vec::with_capacity(kept.len());
         for (code, text) in kept {
             let mut found = BytesMut::new();
