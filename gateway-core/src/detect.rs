@@ -57,7 +57,17 @@ impl Kind {
     /// The first one at or behind `from`.
     fn find(self, text: &[u8], from: usize) -> Option<Range<usize>> {
         match self {
-            Self::Email => words::email(text, from),
+            Self::Email => {
+                let mut from = from;
+                // What stands for an address is none.
+                loop {
+                    let found = words::email(text, from)?;
+                    if !text.get(found.clone())?.ends_with(crate::mask::token::DOMAIN) {
+                        return Some(found);
+                    }
+                    from = found.end;
+                }
+            }
             Self::Card => numbers::card(text, from),
             Self::Iban => numbers::iban(text, from),
             Self::Ssn => numbers::ssn(text, from),
@@ -208,6 +218,7 @@ mod tests {
         for text in [
             "",
             "a @ b",
+            "abc@def.token.invalid",
             "user@localhost",
             "@handle and x@",
             "4111111111111112",

@@ -385,6 +385,8 @@ pub enum Effect {
         name: String,
         /// The text after AS.
         sql: Arc<str>,
+        /// See [`crate::PreparedStatement::types`].
+        types: Arc<[String]>,
     },
     /// DEALLOCATE one, or all.
     Deallocate(Option<String>),

@@ -42,6 +42,8 @@ impl TempRelation {
 pub struct PreparedStatement {
     /// The statement's text. EXECUTE analyses it again, under the search path of that moment.
     pub sql: Arc<str>,
+    /// The types that are declared for its parameters, built-in ones by name (`_text` for an array); empty: none; `?`: another.
+    pub types: Arc<[String]>,
 }
 
 /// An open cursor or portal.
@@ -61,6 +63,8 @@ pub struct Cursor {
     pub tested: BTreeSet<ColumnId>,
     /// See [`crate::StatementAnalysis::opaque_call`].
     pub opaque_call: bool,
+    /// See [`crate::StatementAnalysis::shows_texts`].
+    pub shows_texts: bool,
     /// See [`crate::StatementAnalysis::opaque_functions`].
     pub opaque_functions: BTreeSet<OpaqueFunction>,
     /// See [`crate::StatementAnalysis::forbidden`].

@@ -206,6 +206,7 @@ impl Meaning {
             cursor.compared.extend(statement.compared.iter().cloned());
             cursor.tested.extend(statement.tested.iter().cloned());
             cursor.opaque_call |= statement.opaque_call;
+            cursor.shows_texts |= statement.shows_texts;
             cursor
                 .opaque_functions
                 .extend(statement.opaque_functions.iter().cloned());

@@ -6,7 +6,7 @@ use gateway_core::machine::{End, Fault, Outbound, Outcome, Peer};
 use gateway_core::verdict::{Code, Decision, Obligations, Ruling};
 
 use crate::analyzed::Analyzed;
-use crate::mask::reveal::{hidden_for, revealed_bind, revealed_text};
+use crate::mask::reveal::{declared, hidden_for, revealed_bind, revealed_text};
 use crate::session::names::Prepared;
 use crate::session::pending::{Effects, Expect, Pending, Running};
 use crate::session::text::ClientEncoding;
@@ -241,6 +241,7 @@ impl Session {
                 // Where the name is taken the server refuses the message, skips what follows, and this is undone.
                 // Only the server knows whether it is taken: code that runs there can have freed it.
                 let prepared = Prepared {
+                    declared: declared(types.as_deref().unwrap_or_default()),
                     hidden: hidden_for(
                         &analyzed.tokens,
                         types.as_deref().unwrap_or_default(),

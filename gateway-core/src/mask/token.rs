@@ -22,7 +22,7 @@ use crate::detect;
 /// What a token of a text begins with.
 const PREFIX: &[u8] = b"tok_";
 /// Where addresses that are tokens are.
-const DOMAIN: &[u8] = b".token.invalid";
+pub(crate) const DOMAIN: &[u8] = b".token.invalid";
 /// Longest text that gets a token; a longer one is redacted.
 const MAX_TEXT: usize = 64 << 10;
 /// Longest address that stays one: its token must fit into a name of the DNS.

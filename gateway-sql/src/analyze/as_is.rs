@@ -354,6 +354,9 @@ impl Walker<'_> {
 
     /// Whether its values come from different places.
     pub(super) fn is_mixed(&self, node: &Node) -> bool {
+        if let Some(access) = self.json_access(node) {
+            return self.is_mixed(access.of);
+        }
         match node.node.as_ref() {
             Some(NodeEnum::ColumnRef(reference)) => {
                 let Some((qualifier, name)) = super::expr::split(reference) else {

@@ -102,7 +102,8 @@ impl Walker<'_> {
         self.given_as(node, None, columns);
     }
 
-    fn given_as(&mut self, node: &Node, cast: Option<&str>, columns: &Arc<Carries>) {
+    /// The same of what becomes a value of this type first.
+    pub(super) fn given_as(&mut self, node: &Node, cast: Option<&str>, columns: &Arc<Carries>) {
         if columns.is_empty() {
             return;
         }

@@ -180,8 +180,11 @@ impl<'a> Working<'a> {
         self.code |= changes.code;
         for effect in &statement.effects {
             match effect {
-                Effect::Prepare { name, sql } => {
-                    let prepared = PreparedStatement { sql: sql.clone() };
+                Effect::Prepare { name, sql, types } => {
+                    let prepared = PreparedStatement {
+                        sql: sql.clone(),
+                        types: types.clone(),
+                    };
                     self.session.to_mut().prepared.insert(name.clone(), prepared);
                 }
                 Effect::Deallocate(Some(name)) => {

@@ -17,6 +17,19 @@ use super::walker::Walker;
 use crate::analysis::{Action, Effect, Given, Matched, OutputColumn, StatementKind};
 use crate::session::Cursor;
 
+/// The name of a built-in type that is declared as it is; `?` for any other.
+fn declared_type(node: &pg_query::protobuf::Node) -> String {
+    let name = match node.node.as_ref() {
+        Some(NodeEnum::TypeName(name)) if name.typmods.is_empty() => name,
+        _ => return "?".to_owned(),
+    };
+    match super::names::type_name(name) {
+        Some((None | Some("pg_catalog"), own)) if name.array_bounds.is_empty() => own.to_owned(),
+        Some((None | Some("pg_catalog"), own)) => format!("_{own}"),
+        _ => "?".to_owned(),
+    }
+}
+
 impl Walker<'_> {
     /// Walks one statement. `text` is its own text.
     pub(super) fn statement(&mut self, node: &NodeEnum, text: &str) {
@@ -250,6 +263,7 @@ impl Walker<'_> {
         self.out.kind = StatementKind::Prepare;
         match inner_text(text) {
             Some(sql) => self.effect(Effect::Prepare {
+                types: prepare.argtypes.iter().map(declared_type).collect(),
                 name: prepare.name.clone(),
                 sql: Arc::from(sql),
             }),
@@ -291,8 +305,10 @@ impl Walker<'_> {
                 let met: Vec<_> = inner.matched.iter().filter(of).collect();
                 // Used elsewhere as well, it is not only what meets a column.
                 let everywhere = uses.get(&number) == Some(&met.len());
+                let declared = prepared.types.get(at).map_or("", String::as_str);
+                let cast = Some(declared).filter(|declared| !declared.is_empty());
                 for matched in met.iter().filter(|matched| everywhere && matched.cast.is_none()) {
-                    self.given(argument, &matched.columns);
+                    self.given_as(argument, cast, &matched.columns);
                 }
             }
         }
@@ -330,6 +346,7 @@ impl Walker<'_> {
             tested: self.out.tested.clone(),
             opaque_call: self.out.opaque_call,
             opaque_functions: self.out.opaque_functions.clone(),
+            shows_texts: self.out.shows_texts,
             forbidden: self.out.forbidden.clone(),
         };
         self.effect(Effect::DeclareCursor {
@@ -354,6 +371,7 @@ impl Walker<'_> {
             self.out.open_result = cursor.open_result;
         }
         self.out.opaque_call |= cursor.opaque_call;
+        self.out.shows_texts |= cursor.shows_texts;
         self.out
             .opaque_functions
             .extend(cursor.opaque_functions.iter().cloned());

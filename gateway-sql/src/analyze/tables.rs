@@ -88,6 +88,7 @@ impl Walker<'_> {
             name: name_of(column),
             num,
             type_name: String::new(),
+            made_of: None,
         });
         self.changes.created.push(Relation {
             oid,
@@ -186,6 +187,10 @@ impl Walker<'_> {
             .operations
             .iter()
             .any(|operation| operation.action == Action::Temp);
+        // What a temporary view shows is not looked at when it is read.
+        if self.out.shows_texts && (over_temp || self.makes_temp(range)) {
+            self.unknown();
+        }
         self.define_new(Some(range));
         if over_temp {
             self.effect(Effect::TempChanged);

@@ -408,6 +408,16 @@ impl<'a> Walker<'a> {
             for base in own {
                 self.add_family(base, &mut carries);
             }
+            // A generated column carries what it is made of.
+            let made_of = column.made_of.as_deref().unwrap_or_default();
+            for other in &relation.columns {
+                if other.num != column.num && (made_of.contains(&other.num) || made_of.contains(&0)) {
+                    let id = relation.column_id(&other.name);
+                    self.add_family(&id, &mut carries);
+                    carries.insert(id);
+                }
+            }
+            let as_is = as_is && column.made_of.is_none();
             columns.push(ItemColumn {
                 name: Some(column.name.clone()),
                 asked: Some(relation.column_id(&column.name)),

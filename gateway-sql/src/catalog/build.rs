@@ -177,6 +177,7 @@ fn column(num: i32, name: &str, type_name: &str) -> Column {
         name: name.to_owned(),
         num,
         type_name: type_name.to_owned(),
+        made_of: None,
     }
 }
 

@@ -9,7 +9,14 @@ WITH ns AS (
   WHERE c.relkind = ANY (ARRAY['r', 'v', 'm', 'p', 'f', 'S', 'c', 'i', 'I']::pg_catalog."char"[]) /*relations*/
 ), attribute AS (
   SELECT rel.oid, pg_catalog.json_agg(pg_catalog.json_build_object(
-      'name', a.attname, 'num', a.attnum, 'type', pg_catalog.concat(tn.nspname, '.', t.typname)) ORDER BY a.attnum) AS list
+      'name', a.attname, 'num', a.attnum, 'type', pg_catalog.concat(tn.nspname, '.', t.typname),
+      'made_of', CASE WHEN a.attgenerated <> '' THEN coalesce((
+        SELECT pg_catalog.json_agg(DISTINCT d.refobjsubid) FROM pg_catalog.pg_depend d
+        LEFT JOIN pg_catalog.pg_attrdef f ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND f.oid = d.objid
+        WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = a.attrelid AND d.refobjsubid <> a.attnum
+          AND (f.adrelid = a.attrelid AND f.adnum = a.attnum
+            OR d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = a.attrelid AND d.objsubid = a.attnum)),
+        '[0]'::pg_catalog.json) END) ORDER BY a.attnum) AS list
   FROM rel JOIN pg_catalog.pg_attribute a ON a.attrelid = rel.oid
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
   WHERE a.attnum > 0 AND NOT a.attisdropped AND rel.relkind <> ALL (ARRAY['i', 'I']::pg_catalog."char"[])

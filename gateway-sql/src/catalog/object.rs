@@ -71,6 +71,9 @@ pub struct Column {
     /// Its type as `schema.name`.
     #[serde(rename = "type", default)]
     pub type_name: String,
+    /// Numbers of the columns that a generated column is made of; 0: of any. `None`: it is not generated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_of: Option<Vec<i32>>,
 }
 
 /// A relation. Its `reads` and `calls` are those of the rule that makes it a view.

@@ -140,6 +140,23 @@ impl Token {
     }
 }
 
+/// The types that a Parse declares, by name, for an EXECUTE of it.
+pub fn declared(types: &[u32]) -> Arc<[String]> {
+    let name = |oid: &u32| match oid {
+        0 | 705 => "",
+        25 => "text",
+        1043 => "varchar",
+        1009 => "_text",
+        1015 => "_varchar",
+        20 => "int8",
+        23 => "int4",
+        1700 => "numeric",
+        2950 => "uuid",
+        _ => "?",
+    };
+    types.iter().map(|oid| name(oid).to_owned()).collect()
+}
+
 /// Those of the tags under which a parameter of types like these may be a token.
 pub fn hidden_for(found: &[Token], types: &[u32], hidden: &BTreeSet<String>) -> Arc<BTreeSet<String>> {
     if found.is_empty() {

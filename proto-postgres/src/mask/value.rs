@@ -1,6 +1,7 @@
 //! How a mask looks in a value of a PostgreSQL type, in text and in binary format. Where a mask has no meaning for a type
 //! the value becomes NULL, which every type has.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
@@ -213,14 +214,32 @@ impl ColumnMask {
                 true
             }
             _ if !self.parts.is_empty() => false,
-            Class::TextArray { element } if self.binary => {
-                let detect = self.detect.as_deref();
-                binary_array(element, value, out, |item, out| detected(detect, item, key, out))
-            }
-            Class::TextArray { .. } => {
-                let detect = self.detect.as_deref();
-                let text = |item: &[u8], out: &mut BytesMut| detected(detect, item, key, out);
-                text_elements(value, out, text).is_some()
+            Class::TextArray { element } => {
+                let any = Cell::new(false);
+                let one = |item: &[u8], out: &mut BytesMut| {
+                    let found = self
+                        .detect
+                        .as_ref()
+                        .is_some_and(|detect| detect.rewrite(item, key, out));
+                    any.set(any.get() || found);
+                    if !found {
+                        out.extend_from_slice(item);
+                    }
+                    true
+                };
+                let read = if self.binary {
+                    binary_array(element, value, out, one)
+                } else {
+                    text_elements(value, out, one).is_some()
+                };
+                // Nothing found: as it was written.
+                let plain =
+                    !any.get() && (read || !self.detect.as_ref().is_some_and(|detect| detect.finds(value)));
+                if plain {
+                    out.truncate(start);
+                    out.extend_from_slice(value);
+                }
+                plain || read
             }
             // Composites, ranges, XML and the like: in text format they are texts with values in them; in binary the
             // lengths of what is in there would no longer be right.

@@ -594,6 +594,7 @@ impl Session {
             Some(prepared) => {
                 let statement = gateway_sql::PreparedStatement {
                     sql: prepared.sql.clone(),
+                    types: prepared.declared.clone(),
                 };
                 self.state.prepared.insert(name.to_owned(), statement);
             }

@@ -15,7 +15,7 @@ impl Session {
     fn apply_one(&mut self, effect: Effect) {
         let settled = self.run;
         match effect {
-            Effect::Prepare { name, sql } => {
+            Effect::Prepare { name, sql, types } => {
                 if let Some(structure) = self.structure().cloned() {
                     let analyzed = structure.cache.analyzed(
                         &sql,
@@ -30,6 +30,7 @@ impl Session {
                         analyzed,
                         epoch: self.epoch(),
                         hidden: std::sync::Arc::default(),
+                        declared: types,
                     };
                     let change = self.names.set_statement(&name, Some(prepared), settled);
                     self.names.confirm(&change);

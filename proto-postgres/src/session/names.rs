@@ -32,6 +32,8 @@ pub struct Prepared {
     pub analyzed: Analyzed,
     /// Under which structure and environment.
     pub epoch: Epoch,
+    /// The types that PREPARE has declared for parameters.
+    pub declared: Arc<[String]>,
     /// Tags of which the client sees tokens, as policy said when it was prepared.
     pub hidden: Arc<BTreeSet<String>>,
 }
@@ -187,6 +189,7 @@ impl Names {
                 analyzed,
                 epoch,
                 hidden: known.hidden.clone(),
+                declared: known.declared.clone(),
             });
         }
     }
@@ -313,6 +316,7 @@ mod tests {
             analyzed: Analyzed::new(sql.into(), &structure, &state, "r"),
             epoch: Epoch::default(),
             hidden: Arc::default(),
+            declared: Arc::default(),
         })
     }
 
