@@ -12,7 +12,7 @@ import argparse, collections, pathlib, re, signal, sys, time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import grammar, sessions, world  # noqa: E402
-from answers import bare, cells, codes, normal  # noqa: E402
+from answers import TOKEN, bare, cells, codes, normal  # noqa: E402
 from world import rig  # noqa: E402
 
 SETTINGS = ["DateStyle = 'SQL, DMY'", "DateStyle = 'German'", "bytea_output = 'escape'", "xmlbinary = 'hex'", "TimeZone = 'Asia/Tokyo'",
@@ -159,7 +159,7 @@ class Lab:
             if bad:
                 wrong.append(("code", bad[0]))
             for _, body in got:
-                for name in self.server.secrets[len(seen)].found(body)[:1]:
+                for name in self.server.secrets[len(seen)].found(TOKEN.sub(b"", body))[:1]:
                     wrong.append(("canary", f"{name}: {text([('D', body)])[:200]}"))
             seen.append(normal(got))
         if seen[0] != seen[1]:
@@ -190,7 +190,7 @@ class Lab:
             wrong.append(("code", f"{bad[0]} {text(masked)[:300]}"))
         for got, secrets in ((masked, self.server.secrets[0]), (other, self.server.secrets[1])):
             for _, body in got:
-                for name in secrets.found(body)[:1]:
+                for name in secrets.found(TOKEN.sub(b"", body))[:1]:
                     wrong.append(("canary", f"{name}: {text([(_, body)])[:200]}"))
         left, right = normal(masked), normal(other)
         if mode == "explain" and "scratch" in sql:
