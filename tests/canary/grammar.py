@@ -5,6 +5,7 @@ making its tape shorter and its numbers lower (`run.py` does), and a tape alone 
 """
 import random
 
+import parts
 from vocabulary import (AGGREGATES, EXPRESSIONS, FROM_SETS, LITERAL, NAMES, RELATIONS, SAFE, SAFE_AGGREGATES, SETS, SQL_TYPE,
                         TYPES, WINDOWS)
 
@@ -388,7 +389,14 @@ def statement(tape, only=None):
     """(mode, list of SQL texts or one query, Query, output columns or None)."""
     mode = tape.pick(MODES + MODES[:5] + MODES[-2:]) if only is None else only
     query = Query(tape)
+    if tape.chance(statement.parts):
+        query.tagged = True
+        query.features.add("parts")
+        return mode if mode != "change" else "simple", parts.statement(tape), query, None
     if mode == "change":
         return mode, query.change(), query, None
     sql, columns = query.query(tape.pick([0, 0, 1, 1, 2, 3]))
     return mode, sql, query, columns
+
+
+statement.parts = 25  # of a hundred that are about parts of JSON, tokens and what is found

@@ -12,21 +12,30 @@ import argparse, collections, pathlib, re, signal, sys, time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import grammar, sessions, world  # noqa: E402
-from answers import bare, cells, codes, normal  # noqa: E402
+from answers import TOKEN, bare, cells, codes, normal  # noqa: E402
 from world import rig  # noqa: E402
 
 SETTINGS = ["DateStyle = 'SQL, DMY'", "DateStyle = 'German'", "bytea_output = 'escape'", "xmlbinary = 'hex'", "TimeZone = 'Asia/Tokyo'",
             "IntervalStyle = 'iso_8601'", "enable_hashjoin = on", "client_encoding = 'LATIN1'", "standard_conforming_strings = on"]
 
 
+CODE = re.compile(rb"@code(\d)@" + b"_" * (world.CODE_WIDTH - 7))
+
+
+def padded(sql):
+    """Room for a token in the place of each `@code3@`, so that a frame's length stays right."""
+    return re.sub(r"@code\d@(?!_)", lambda found: found[0].ljust(world.CODE_WIDTH, "_"), sql)
+
+
 def q(sql):
+    sql = padded(sql)
     return [rig.frame("Q", rig.cstr(sql))]
 
 
 def batches(mode, sql, tape):
     """The messages that send a statement; the choices are on the tape."""
     def parse(name=""):
-        return rig.frame("P", rig.cstr(name) + rig.cstr(sql) + b"\0\0")
+        return rig.frame("P", rig.cstr(name) + rig.cstr(padded(sql)) + b"\0\0")
 
     def bind(name="", binary=False):
         return rig.frame("B", b"\0" + rig.cstr(name) + b"\0\0\0\0" + (b"\0\1\0\1" if binary else b"\0\0"))
@@ -92,7 +101,7 @@ class Lab:
         except BaseException:
             self.stop()
             raise
-        self.wires = {}
+        self.wires, self.codes = {}, {}
 
     def stop(self):
         if self.gateway:
@@ -113,6 +122,9 @@ class Lab:
     def run(self, side, messages):
         """(messages that came, what is wrong with the session or None)."""
         wire = self.wire(side)
+        if any(b"@code" in message for batch in messages for message in batch):
+            known = self.sent(side)
+            messages = [[CODE.sub(lambda found: known[int(found[1])], message) for message in batch] for batch in messages]
         try:
             got = wire.run(messages)
             if wire.closed:
@@ -123,6 +135,15 @@ class Lab:
             got = wire.got
             del self.wires[side]
             return got, "it hangs"
+
+    def sent(self, side):
+        """What this one sees as the codes: values or tokens."""
+        who = side
+        if who not in self.codes:
+            wire = self.wire(side)
+            got = wire.run([q("SELECT code FROM ev ORDER BY id")])
+            self.codes[who] = [cells(body)[0].ljust(world.CODE_WIDTH) for tag, body in got if tag == "D"]
+        return self.codes[who]
 
     def judge_session(self, steps):
         """One session on connections of its own: only what must never be seen counts."""
@@ -138,7 +159,7 @@ class Lab:
             if bad:
                 wrong.append(("code", bad[0]))
             for _, body in got:
-                for name in self.server.secrets[len(seen)].found(body)[:1]:
+                for name in self.server.secrets[len(seen)].found(TOKEN.sub(b"", body))[:1]:
                     wrong.append(("canary", f"{name}: {text([('D', body)])[:200]}"))
             seen.append(normal(got))
         if seen[0] != seen[1]:
@@ -149,7 +170,7 @@ class Lab:
     def judge(self, sql, mode, tape, query=None, columns=None):
         """(class of the outcome, [(oracle, what was seen)])."""
         messages = batches(mode, sql, tape)
-        if ("scratch" in sql or "INTO TEMP" in sql) and messages[0] != q("BEGIN"):  # what changes is undone
+        if ("scratch" in sql or "INTO TEMP" in sql or "note" in sql) and messages[0] != q("BEGIN"):  # what changes is undone
             messages = [q("BEGIN"), *messages, q("ROLLBACK")]
         direct, trouble = self.run("direct a", messages)
         if trouble or "57014" in codes(direct):
@@ -169,7 +190,7 @@ class Lab:
             wrong.append(("code", f"{bad[0]} {text(masked)[:300]}"))
         for got, secrets in ((masked, self.server.secrets[0]), (other, self.server.secrets[1])):
             for _, body in got:
-                for name in secrets.found(body)[:1]:
+                for name in secrets.found(TOKEN.sub(b"", body))[:1]:
                     wrong.append(("canary", f"{name}: {text([(_, body)])[:200]}"))
         left, right = normal(masked), normal(other)
         if mode == "explain" and "scratch" in sql:
@@ -181,6 +202,8 @@ class Lab:
             wrong.append(("inference" if left != third else "inference by order", f"A {show(first[0])}   B {show(first[1])}"))
         elif normal(masked, True) != normal(other, True):
             wrong.append(("order", "the same rows come in another order"))
+        if "@code" in sql:
+            return "refused" if refused else "masked", wrong
         known = not any(code.startswith("42") for code in codes(direct)[:1])  # else the gateway may find other words
         if mode != "explain" and known and bare(free) != bare(direct):
             kind = "refused" if "42501" in codes(free) and "42501" not in codes(direct) else "differs"
@@ -274,8 +297,10 @@ def main():
                      help="oracles whose findings do not fail the run; the orders that PostgreSQL gives to groups are such")
     ask.add_argument("--shown", type=int, default=20, help="most findings that are made smaller, per oracle")
     ask.add_argument("--verbose", action="store_true", help="what became of each written statement")
+    ask.add_argument("--parts", type=int, default=25, help="of a hundred statements about parts of JSON, tokens and what is found")
     ask.add_argument("--keep", action="store_true")
     args = ask.parse_args()
+    grammar.statement.parts = args.parts
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leave no server behind
     lab = Lab(args.gateway, args.keep)
     counts, found, broken = collections.defaultdict(collections.Counter), {}, collections.Counter()

@@ -15,6 +15,7 @@ import rig  # noqa: E402
 DATABASES = ("canary_a", "canary_b", "canary_c")
 LETTERS = "ghjkmnpqrstvwxyz"  # none of them a hexadecimal digit: digests can't look like a canary
 ROWS = 8
+CODE_WIDTH = 49  # the token of a text of twelve letters
 LABELS = ["".join(random.Random(f"label {n}").choices(LETTERS, k=11)) for n in range(ROWS)]
 
 SUITE = {
@@ -37,13 +38,26 @@ TAGS = {
     "hr.pay": ("null", ["cust.sal"]),
     "pii.when": ("year", ["cust.day", "cust.seen"]),
     "pii.key": ("hash", ["cust.tok", "cust.secret"]),
+    "pii.part": ("redact", ["ev.body$.user.mail", "ev.raw$.user.mail", "ev.body$.any.*", 'ev.body$.\\"1\\".s', 'ev.body$.\\"a.b\\"']),
+    "pii.item": ("token", ["ev.body$.items[*].x", "ev.raw$.items[*].x"]),
+    "pii.code": ("token", ["ev.code", "ev.mail", "ev.acct", "note.code"]),
 }
+
+DECLARED = """
+[[resource.detect]]
+tag = "found"
+find = ["email", "card"]
+[[resource.function]]
+name = "public.mail_at"
+tags = ["pii.mail"]
+"""
 
 POLICIES = {"canary": """
 @id("connect") permit (principal, action == Action::"connect", resource == Resource::"canary-db");
 @id("read") permit (principal, action in [Action::"read", Action::"temp"], resource in Resource::"canary-db");
 @id("write") permit (principal, action in [Action::"write", Action::"write-unbounded"],
-                     resource == Table::"canary-db/public.scratch");
+                     resource) when { resource in [Table::"canary-db/public.scratch", Table::"canary-db/public.note"] };
+@id("call") permit (principal, action == Action::"call", resource == Function::"canary-db/public.mail_at");
 @id("open") permit (principal in Group::"open", action == Action::"unmask", resource);
 """}
 
@@ -62,6 +76,13 @@ CREATE TABLE visits_2 PARTITION OF visits FOR VALUES FROM (4) TO (100);
 CREATE TABLE scratch (id int PRIMARY KEY, label text NOT NULL, email text UNIQUE, n int CHECK (n < 1000),
   CHECK (email <> label));
 CREATE TABLE free (id int PRIMARY KEY, label text, n int, at timestamptz, j jsonb, list text[]);
+CREATE TABLE ev (id int PRIMARY KEY, page text, body jsonb, raw json, code text, mail text, acct text);
+CREATE TABLE note (id int PRIMARY KEY, mark text, code text, doc jsonb);
+CREATE TABLE memo (id int, t text, v varchar(90), dm phone, j json, jb jsonb, ta text[], tt text[], x xml, ct contact, cts contact[],
+  num numeric, big bigint);
+CREATE FUNCTION mail_at(who int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT email FROM cust WHERE id = who); END $$;
+CREATE VIEW v_ev AS SELECT id, body -> 'user' AS u, body -> 'items' AS items, raw -> 'user' AS r, body -> 'any' AS other,
+  body ->> 'page' AS page, body -> 'user' ->> 'name' AS name, body #>> '{{user,mail}}' AS m FROM ev;
 CREATE VIEW v_contact AS SELECT id, email AS mail, name, tel, region FROM cust;
 CREATE VIEW v_label AS SELECT id, name || ' <' || mail || '>' AS label, mail FROM v_contact;
 CREATE VIEW v_free AS SELECT id, name, grp, region FROM cust;
@@ -179,6 +200,35 @@ class Secrets:
                   phone, label, word("secret")]
         return [None if n == 7 and at % 3 == 0 and at else v for at, v in enumerate(values)]
 
+    def parts(self, n, q):
+        """The rows of the tables of parts, tokens and of what detectors find. Here a secret is as long in each database."""
+        side = self.side
+
+        def word(kind, tail=""):
+            secret = made(side, kind, n, lambda dice, _: "".join(dice.choices(LETTERS, k=12)))
+            return self.text(secret + tail, secret)
+
+        def number(kind, count):
+            return self.number(made(side, kind, n, lambda dice, _: "".join(dice.choices("123456789", k=count))))
+
+        item = word("item")
+        body = (f'{{"user": {{"mail": "{word("part")}", "name": "N{n}"}}, "items": [{{"x": "{item}", "n": {n}}}, {{"x": "{item}"}}], '
+                f'"any": {{"q": "{word("any")}", "r": "{word("more")}"}}, "1": {{"s": "{word("one")}"}}, "a.b": "{word("dot")}", "page": "/p{n}"}}')
+        raw = (f'{{"user": {{"m\\u0061il": "{word("raw")}", "mail": "{word("raw2")}"}}, "page": "r", "items": [{{"n": 1, "x": "{word("raw3")}"}}]}}')
+        code = word("code")
+        account = number("account", 15)
+        account += str(next(d for d in range(10) if luhn(account + str(d))))
+        yield (f"INSERT INTO ev VALUES ({n}, '/p{n}', {q(body)}, {q(raw)}, {q(code)}, {q(word('address', '@mail.test'))}, {q(account)})")
+        if n < 3:
+            yield f"INSERT INTO note VALUES ({n}, 'mark {n}', {q(word('code'))}, '{{}}')"
+        mail, card = word("found", "@mail.test"), number("card", 15)
+        card += str(next(d for d in range(10) if luhn("4" + card[1:] + str(d))))
+        card = "4" + card[1:]
+        self.number(card)
+        yield (f"INSERT INTO memo VALUES ({n}, 'to {mail} or {card}', '{mail}', '{mail}', '{{\"k\": \"{mail}\", \"{mail}\": 1, \"n\": {card}, \"e\": \"{mail.replace('@', chr(92) + 'u0040')}\"}}', "
+               f"'{{\"k\": [\"{mail}\", {card}]}}', ARRAY['a', NULL, '{mail}', '\"q\" {mail}'], ARRAY['{mail}', '{card}'], '<a b=\"{mail}\">{mail}</a>', "
+               f"ROW('{mail}', 1), ARRAY[ROW('{mail}', 1)::contact], {card}, {card})")
+
     def found(self, raw):
         """What of the secrets these bytes show."""
         low, hits = lower(raw), []
@@ -204,9 +254,16 @@ class Secrets:
             yield f"INSERT INTO visits (id, page, email) VALUES ({n}, '/p/{n % 3}', {q(self.rows[n * 3 % ROWS][0])})"
             if n in (0, 2, 3):
                 yield f"INSERT INTO scratch VALUES ({n}, 'label {n}', {q(values[0])}, {n * 10})"
+            yield from self.parts(n, q)
         yield "REFRESH MATERIALIZED VIEW mv"
         yield "REFRESH MATERIALIZED VIEW mv_part"
         yield "ANALYZE"
+
+
+def luhn(digits):
+    """Whether Luhn's sum holds."""
+    turned = [int(d) * (1 + at % 2) for at, d in enumerate(reversed(digits))]
+    return sum(n - 9 if n > 9 else n for n in turned) % 10 == 0
 
 
 def lower(raw):
@@ -260,6 +317,7 @@ def gateway(server, binary, keep=False):
     for tag, (mask, columns) in TAGS.items():
         listed = ", ".join(f'"public.{column}"' for column in columns)
         text += f'\n[[resource.tag]]\ntag = "{tag}"\ncolumns = [{listed}]\nmask = "{mask}"\n'
+    text += DECLARED
     return common.Gateway(binary, "postgres", text, POLICIES, keep).start()
 
 
