@@ -191,7 +191,7 @@ mod tests {
             ("a@b.de,c@d.de", "[redacted],[redacted]"),
             ("card 4929 1234 5670 0038 ok", "card [redacted] ok"),
             ("4111-1111-1111-1111", "[redacted]"),
-            ("ids 12 4111111111111111 34", "ids 12 [redacted] 34"),
+            ("ids 12, 4111111111111111, 34", "ids 12, [redacted], 34"),
             ("pay DE89 3704 0044 0532 0130 00 now", "pay [redacted] now"),
             ("GB82WEST12345698765432.", "[redacted]."),
             ("ssn 917-46-0001;", "ssn [redacted];"),

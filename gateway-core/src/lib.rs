@@ -18,7 +18,7 @@
 //! use std::time::Instant;
 //!
 //! use gateway_core::machine::{
-//!     End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession, Question, Stage,
+//!     Bound, End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession, Question, Stage,
 //! };
 //! use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations};
 //! use gateway_core::verdict::{Decision, Denial, Obligations, Ruling};

@@ -28,7 +28,10 @@ fn asked(catalog: &Catalog, sql: &str) -> (String, bool) {
     };
     let analysis = analyze(sql, catalog, &session);
     let operations = analysis.operations().map(ToString::to_string).collect::<Vec<_>>();
-    let everything = analysis.statements.iter().any(|statement| statement.opaque_call);
+    let everything = analysis
+        .statements
+        .iter()
+        .any(|statement| statement.opaque_call || !statement.opaque_functions.is_empty());
     (operations.join("; "), everything)
 }
 

@@ -92,11 +92,12 @@ fn compare(sql: &str, other: &str) -> (bool, bool) {
     (true, shared)
 }
 
-/// All of an analysis but where in the text it is.
+/// All of an analysis but where in the text it is, and what the literals are that meet columns.
 fn meaning(analysis: Analysis) -> String {
     let placeless = |statement: StatementAnalysis| StatementAnalysis {
         location: 0,
         len: 0,
+        matched: Vec::new(),
         ..statement
     };
     let statements: Vec<_> = analysis.statements.into_iter().map(placeless).collect();

@@ -191,27 +191,22 @@ impl ColumnMask {
                     json::rewrite(text, &self.parts, self.detect.as_deref(), key, out).is_ok()
                 })
             }
-            // `->>` gives a text, which is JSON where it is no plain string.
+            // `->>` gives a text, which is JSON where it is no plain string; in JSON what is looked for may be escaped.
             Class::Text => {
-                let mut room = BytesMut::new();
-                let text = match value.iter().find(|byte| !byte.is_ascii_whitespace()) {
-                    Some(b'{' | b'[') if !self.parts.is_empty() => {
-                        match json::rewrite(value, &self.parts, None, key, &mut room) {
-                            Ok(()) => &room[..],
-                            // A string that only begins so has no members.
-                            Err(json::NotJson) => REDACTED.as_bytes(),
-                        }
-                    }
-                    _ => value,
-                };
-                let detected = self
-                    .detect
-                    .as_ref()
-                    .is_some_and(|detect| detect.rewrite(text, key, out));
-                if !detected {
-                    out.extend_from_slice(text);
+                let detect = self.detect.as_deref();
+                let first = value.iter().find(|byte| !byte.is_ascii_whitespace());
+                let escapes = detect.is_some() && value.windows(2).any(|two| two == b"\\u");
+                let looked = matches!(first, Some(b'{' | b'[')) && (escapes || !self.parts.is_empty());
+                if looked && json::rewrite(value, &self.parts, detect, key, out).is_ok() {
+                    return true;
                 }
-                true
+                out.truncate(start);
+                if looked && !self.parts.is_empty() {
+                    // A string that only begins so has no members.
+                    out.extend_from_slice(REDACTED.as_bytes());
+                    return true;
+                }
+                detected(detect, value, key, out)
             }
             _ if !self.parts.is_empty() => false,
             Class::TextArray { element } => {
