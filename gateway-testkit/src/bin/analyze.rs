@@ -110,7 +110,7 @@ fn one(statement: &StatementAnalysis, catalog: &Catalog) -> Value {
         "beneath_views": texts(&beneath_views(statement, catalog)),
         "unknown": statement.operations.iter().any(|operation| operation.action == Action::Unknown),
         "unresolved": statement.unresolved,
-        "opaque": statement.opaque_call,
+        "opaque": statement.opaque_call || !statement.opaque_functions.is_empty(),
         "forbidden": statement.forbidden,
         "syntax_error": statement.syntax_error,
     })
