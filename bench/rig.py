@@ -71,7 +71,7 @@ class Postgres:
                      ["psql", "-qc", "CREATE UNLOGGED TABLE copied (LIKE pgbench_accounts)"],
                      ["psql", "-qc", "CREATE TABLE people AS SELECT n AS id, 'person.' || n || '@example.test' AS email, "
                       "'Person ' || n AS name, jsonb_build_object('mail', 'p' || n || '@example.test', 'n', n) AS doc "
-                      f"FROM generate_series(1, {self.scale * 100_000}) n; VACUUM ANALYZE people"]):
+                      f"FROM generate_series(1, {self.scale * 100_000}) n", "-c", "VACUUM ANALYZE people"]):
             subprocess.run(argv, env=env, check=True, capture_output=True)
 
     def stop(self):
