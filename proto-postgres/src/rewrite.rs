@@ -241,7 +241,7 @@ impl Session {
                 // Where the name is taken the server refuses the message, skips what follows, and this is undone.
                 // Only the server knows whether it is taken: code that runs there can have freed it.
                 let prepared = Prepared {
-                    declared: declared(types.as_deref().unwrap_or_default()),
+                    declared: types.as_deref().map(declared),
                     hidden: hidden_for(
                         &analyzed.tokens,
                         types.as_deref().unwrap_or_default(),
@@ -271,8 +271,11 @@ impl Session {
                 analyzed: Some(analyzed),
                 ..
             } => {
-                let hidden = self.names.statement(&statement).map(|known| known.hidden.clone());
-                let revealed = hidden.filter(|hidden| !hidden.is_empty()).and_then(|hidden| {
+                let hidden = self
+                    .names
+                    .statement(&statement)
+                    .and_then(|known| known.hidden.clone());
+                let revealed = hidden.and_then(|hidden| {
                     let body = frame.get(crate::wire::frame::HEADER_LEN..)?;
                     revealed_bind(&Bind::parse(body).ok()?, &analyzed.tokens, &hidden)
                 });

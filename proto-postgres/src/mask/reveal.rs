@@ -157,16 +157,20 @@ pub fn declared(types: &[u32]) -> Arc<[String]> {
     types.iter().map(|oid| name(oid).to_owned()).collect()
 }
 
-/// Those of the tags under which a parameter of types like these may be a token.
-pub fn hidden_for(found: &[Token], types: &[u32], hidden: &BTreeSet<String>) -> Arc<BTreeSet<String>> {
+/// Those of the tags under which a parameter of types like these may be a token; `None`: none.
+pub fn hidden_for(
+    found: &[Token],
+    types: &[u32],
+    hidden: &BTreeSet<String>,
+) -> Option<Arc<BTreeSet<String>>> {
     if found.is_empty() {
-        return Arc::default();
+        return None;
     }
     let mut kept = hidden.clone();
     for token in found.iter().filter(|token| !token.takes_declared(types)) {
         kept.remove(&token.tag);
     }
-    Arc::new(kept)
+    (!kept.is_empty()).then(|| Arc::new(kept))
 }
 
 /// The text with its tokens revealed, those of these tags alone; `None`: there are none.

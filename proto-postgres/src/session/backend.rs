@@ -594,7 +594,7 @@ impl Session {
             Some(prepared) => {
                 let statement = gateway_sql::PreparedStatement {
                     sql: prepared.sql.clone(),
-                    types: prepared.declared.clone(),
+                    types: prepared.declared.clone().unwrap_or_default(),
                 };
                 self.state.prepared.insert(name.to_owned(), statement);
             }

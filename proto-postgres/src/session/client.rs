@@ -417,8 +417,8 @@ impl Session {
             return Ok(Parsed::Inspect { consumed, message });
         }
         self.bind_portal(&portal, prepared.analyzed.clone(), parameters, exact);
-        if !prepared.hidden.is_empty()
-            && let Some(frame) = revealed_bind(bind, &prepared.analyzed.tokens, &prepared.hidden)
+        if let Some(hidden) = &prepared.hidden
+            && let Some(frame) = revealed_bind(bind, &prepared.analyzed.tokens, hidden)
         {
             Self::forward(&frame, out);
             return Ok(Parsed::Consumed(consumed));

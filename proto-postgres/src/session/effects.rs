@@ -29,8 +29,8 @@ impl Session {
                         sql,
                         analyzed,
                         epoch: self.epoch(),
-                        hidden: std::sync::Arc::default(),
-                        declared: types,
+                        hidden: None,
+                        declared: Some(types),
                     };
                     let change = self.names.set_statement(&name, Some(prepared), settled);
                     self.names.confirm(&change);

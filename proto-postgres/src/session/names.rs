@@ -32,10 +32,10 @@ pub struct Prepared {
     pub analyzed: Analyzed,
     /// Under which structure and environment.
     pub epoch: Epoch,
-    /// The types that PREPARE has declared for parameters.
-    pub declared: Arc<[String]>,
+    /// The types that are declared for its parameters, by name; `None`: none.
+    pub declared: Option<Arc<[String]>>,
     /// Tags of which the client sees tokens, as policy said when it was prepared.
-    pub hidden: Arc<BTreeSet<String>>,
+    pub hidden: Option<Arc<BTreeSet<String>>>,
 }
 
 /// A portal: a statement with its parameters.
@@ -315,8 +315,8 @@ mod tests {
             sql: sql.into(),
             analyzed: Analyzed::new(sql.into(), &structure, &state, "r"),
             epoch: Epoch::default(),
-            hidden: Arc::default(),
-            declared: Arc::default(),
+            hidden: None,
+            declared: None,
         })
     }
 
