@@ -1,9 +1,11 @@
-//! The bodies of the fuzz targets live with the tests of `proto-postgres`, `gateway-sql` and `gateway-bin`, which replay the
-//! corpora with any toolchain. Here is what those can't have: an allocator that counts.
+//! The bodies of the fuzz targets live with the tests of `gateway-core`, `proto-postgres`, `gateway-sql` and `gateway-bin`,
+//! which replay the corpora with any toolchain. Here is what those can't have: an allocator that counts.
 #![allow(dead_code, reason = "the pair tests use what the targets do not")]
 
 #[path = "../../gateway-bin/tests/config_text/mod.rs"]
 pub mod config_text;
+#[path = "../../gateway-core/tests/masks/mod.rs"]
+pub mod masks;
 pub mod memory;
 #[path = "../../proto-postgres/tests/pair/mod.rs"]
 mod pair;

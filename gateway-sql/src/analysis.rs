@@ -1,10 +1,14 @@
 //! The answer: operations, reads and effects of each statement of one message.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::catalog::QualifiedName;
+use crate::column_set::ColumnSet;
 use crate::session::{Cursor, TempRelation};
 
 /// What is asked of a policy, one word of the contract each.
@@ -56,15 +60,8 @@ impl fmt::Display for Action {
 /// What an action is asked on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Object {
-    /// One column.
-    Column {
-        /// Its schema.
-        schema: String,
-        /// Its table or view.
-        table: String,
-        /// Its name.
-        column: String,
-    },
+    /// One column, whole.
+    Column(ColumnId),
     /// A table, view, sequence or other relation.
     Table {
         /// Its schema.
@@ -87,12 +84,8 @@ impl fmt::Display for Object {
     /// The id as policies write it, without the resource; `resource` for the resource itself.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Object::Column {
-                schema,
-                table,
-                column,
-            } => {
-                write!(f, "{}.{}.{}", part(schema), part(table), part(column))
+            Object::Column(id) => {
+                write!(f, "{}.{}.{}", part(&id.schema), part(&id.table), part(&id.column))
             }
             Object::Table { schema, name } | Object::Function { schema, name } => {
                 write!(f, "{}.{}", part(schema), part(name))
@@ -104,10 +97,20 @@ impl fmt::Display for Object {
 
 /// A name as it stands in an id: in double quotes if it contains `.`, `/` or `"`.
 fn part(name: &str) -> String {
-    if name.contains(['.', '/', '"']) {
-        format!("\"{name}\"")
-    } else {
-        name.to_owned()
+    let mut text = String::with_capacity(name.len() + 2);
+    push_name(&mut text, name);
+    text
+}
+
+/// The same, appended to a text.
+pub(crate) fn push_name(text: &mut String, name: &str) {
+    let quote = name.bytes().any(|byte| matches!(byte, b'.' | b'/' | b'"'));
+    if quote {
+        text.push('"');
+    }
+    text.push_str(name);
+    if quote {
+        text.push('"');
     }
 }
 
@@ -139,8 +142,15 @@ pub enum JsonStep {
 
 /// A column by its names, or a part of the JSON values in it. Columns of the session's temporary relations have the
 /// schema `pg_temp`; what a function returns whose body is not understood is the column `()` of a table of its name.
+///
+/// Its parts are those of [`ColumnName`]; a copy costs a reference.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+#[serde(from = "ColumnName", into = "ColumnName")]
+pub struct ColumnId(Arc<ColumnName>);
+
+/// What a [`ColumnId`] is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-pub struct ColumnId {
+pub struct ColumnName {
     /// Schema of the relation.
     pub schema: String,
     /// Name of the relation.
@@ -152,6 +162,63 @@ pub struct ColumnId {
     pub path: Vec<JsonStep>,
 }
 
+impl Deref for ColumnId {
+    type Target = ColumnName;
+
+    fn deref(&self) -> &ColumnName {
+        &self.0
+    }
+}
+
+impl From<ColumnName> for ColumnId {
+    fn from(name: ColumnName) -> Self {
+        ColumnId(Arc::new(name))
+    }
+}
+
+impl From<ColumnId> for ColumnName {
+    fn from(id: ColumnId) -> Self {
+        Arc::unwrap_or_clone(id.0)
+    }
+}
+
+// Copies of one id are told to be equal by where they are; most that are compared are such.
+impl PartialEq for ColumnId {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || *self.0 == *other.0
+    }
+}
+
+impl Eq for ColumnId {}
+
+impl PartialOrd for ColumnId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ColumnId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) {
+            Ordering::Equal
+        } else {
+            self.0.cmp(&other.0)
+        }
+    }
+}
+
+impl Hash for ColumnId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl fmt::Debug for ColumnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl ColumnId {
     /// The longest path that is followed; what lies deeper counts as all of what is there.
     const MAX_PATH: usize = 32;
@@ -160,12 +227,12 @@ impl ColumnId {
 
     /// A whole column.
     pub fn new(schema: impl Into<String>, table: impl Into<String>, column: impl Into<String>) -> Self {
-        ColumnId {
+        ColumnId::from(ColumnName {
             schema: schema.into(),
             table: table.into(),
             column: column.into(),
             path: Vec::new(),
-        }
+        })
     }
 
     /// What a function returns.
@@ -176,6 +243,9 @@ impl ColumnId {
     /// The column that it is a part of.
     #[must_use]
     pub fn whole(&self) -> Self {
+        if self.path.is_empty() {
+            return self.clone();
+        }
         Self::new(self.schema.clone(), self.table.clone(), self.column.clone())
     }
 
@@ -183,7 +253,10 @@ impl ColumnId {
     #[must_use]
     pub(crate) fn part(mut self, steps: &[JsonStep]) -> Self {
         let room = Self::MAX_PATH.saturating_sub(self.path.len());
-        self.path.extend(steps.iter().take(room).cloned());
+        if room > 0 && !steps.is_empty() {
+            let name = Arc::make_mut(&mut self.0);
+            name.path.extend(steps.iter().take(room).cloned());
+        }
         self
     }
 }
@@ -216,7 +289,7 @@ pub struct OutputColumn {
     /// Its name, where the text tells it.
     pub name: Option<String>,
     /// Every column whose value it may carry, base columns of views, parents and partitions included.
-    pub carries: BTreeSet<ColumnId>,
+    pub carries: ColumnSet,
     /// Whether its values are those of base columns as they stand there, not something made of them; or it carries none.
     pub as_is: bool,
     /// Its type as `schema.name`, where it is the value of a column; else empty.
@@ -253,7 +326,7 @@ pub struct Matched {
     /// The type that it is cast to, without schema; `None`: it stands there as it is.
     pub cast: Option<String>,
     /// The columns.
-    pub columns: Arc<BTreeSet<ColumnId>>,
+    pub columns: ColumnSet,
 }
 
 /// A function that is called and whose body is not understood.
@@ -301,7 +374,7 @@ pub struct Assignment {
     /// The column.
     pub target: ColumnId,
     /// Every column whose value it may get.
-    pub carries: BTreeSet<ColumnId>,
+    pub carries: ColumnSet,
     /// Whether it gets these values as they are; see [`OutputColumn::as_is`].
     pub as_is: bool,
 }
@@ -416,7 +489,7 @@ pub enum Effect {
         /// Its name.
         name: String,
         /// What the rows may carry.
-        carries: BTreeSet<ColumnId>,
+        carries: ColumnSet,
     },
     /// Temporary relations were made, changed or dropped: read them from the server again.
     TempChanged,
@@ -453,7 +526,7 @@ pub struct StatementAnalysis {
     pub summary: String,
     /// Every column that is read, base columns of views included, and the same column of parents and descendants: for
     /// looking up tags. Wider than the `read` operations.
-    pub reads: BTreeSet<ColumnId>,
+    pub reads: ColumnSet,
     /// Columns of the result and what each may carry. Empty where there is no result, or an open one. What an opaque call
     /// returns is not in here.
     pub outputs: Vec<OutputColumn>,
@@ -465,9 +538,9 @@ pub struct StatementAnalysis {
     pub copy_form: Option<CopyForm>,
     /// Columns whose values steer the statement otherwise than as output: ranges, patterns, order, min and max,
     /// expressions in conditions, arguments of what may fail, give rows or tell others.
-    pub compared: BTreeSet<ColumnId>,
+    pub compared: ColumnSet,
     /// Columns of which no more is used than whether they are NULL, how many there are, and which whole values are equal.
-    pub tested: BTreeSet<ColumnId>,
+    pub tested: ColumnSet,
     /// Literals and parameters that meet columns' values. What a literal's value is holds for this text alone, whatever
     /// [`StatementAnalysis::literals_matter`] says.
     pub matched: Vec<Matched>,
@@ -503,13 +576,13 @@ impl StatementAnalysis {
         StatementAnalysis {
             operations: Vec::new(),
             summary: String::new(),
-            reads: BTreeSet::new(),
+            reads: ColumnSet::new(),
             outputs: Vec::new(),
             open_result: false,
             of_session: false,
             copy_form: None,
-            compared: BTreeSet::new(),
-            tested: BTreeSet::new(),
+            compared: ColumnSet::new(),
+            tested: ColumnSet::new(),
             matched: Vec::new(),
             shows_texts: false,
             assignments: Vec::new(),
@@ -546,9 +619,9 @@ impl StatementAnalysis {
         }
         self.operations
             .sort_by_key(|operation| operation.action == Action::Read);
-        self.reads.extend(other.reads.iter().cloned());
-        self.compared.extend(other.compared.iter().cloned());
-        self.tested.extend(other.tested.iter().cloned());
+        self.reads.add(&other.reads);
+        self.compared.add(&other.compared);
+        self.tested.add(&other.tested);
         self.assignments.extend(other.assignments.iter().cloned());
         self.shows_texts |= other.shows_texts;
         for matched in &other.matched {
@@ -558,7 +631,7 @@ impl StatementAnalysis {
         }
         if self.outputs.len() == other.outputs.len() {
             for (own, output) in self.outputs.iter_mut().zip(&other.outputs) {
-                own.carries.extend(output.carries.iter().cloned());
+                own.carries.add(&output.carries);
                 own.as_is &= output.as_is;
             }
         } else {

@@ -20,6 +20,7 @@ mod message;
 mod names;
 mod normalise;
 mod query;
+mod relation;
 mod scope;
 mod settings;
 mod statement;
@@ -28,6 +29,7 @@ mod tables;
 mod walker;
 
 pub use normalise::{normalise, parameter_uses, replace_literals};
+pub(crate) use relation::Brought;
 pub(crate) use summary::clip;
 
 use crate::analysis::{Analysis, Operation, StatementAnalysis, StatementKind};

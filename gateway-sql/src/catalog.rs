@@ -6,9 +6,9 @@ mod object;
 mod query;
 mod stamps;
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 pub use build::CatalogBuilder;
 pub use document::CatalogError;
@@ -18,9 +18,11 @@ pub use object::{Cast, Column, Function, Operator, QualifiedName, Relation, Rela
 pub use query::{catalog_query, stamps_query};
 pub use stamps::{Outdated, OutdatedObjects, Stamps};
 
+use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::ColumnId;
+use crate::analyze::Brought;
+use crate::column_set::ColumnSet;
 
 type ByName<T> = HashMap<String, HashMap<String, T>>;
 
@@ -43,6 +45,8 @@ pub struct Catalog {
     casts: Vec<Cast>,
     types: ByName<Arc<UserType>>,
     stamps: Option<Arc<Stamps>>,
+    /// What naming each of `relations` brings, worked out when one is first named.
+    brought: Vec<OnceLock<Arc<Brought>>>,
 }
 
 impl From<Document> for Catalog {
@@ -73,6 +77,7 @@ impl From<Document> for Catalog {
             }
         }
         catalog.relations = document.relations;
+        catalog.brought = catalog.relations.iter().map(|_| OnceLock::new()).collect();
         // Parts of the answer are of different moments: which one the name stands for is not certain.
         for at in doubtful {
             if let Some(relation) = catalog.relations.get_mut(at) {
@@ -177,6 +182,16 @@ impl Catalog {
             .map(Arc::as_ref)
     }
 
+    /// Where it is kept what naming the relation brings; `None` if the relation is not this catalog's.
+    pub(crate) fn brought(&self, relation: &Relation) -> Option<&OnceLock<Arc<Brought>>> {
+        let &at = self.by_oid.get(&relation.oid)?;
+        let own = self.relations.get(at)?;
+        if !std::ptr::eq(own.as_ref(), relation) {
+            return None;
+        }
+        self.brought.get(at)
+    }
+
     /// The relation with that oid.
     pub fn relation_by_oid(&self, oid: i64) -> Option<&Relation> {
         let relation = self.by_oid.get(&oid).and_then(|&at| self.relations.get(at));
@@ -240,7 +255,7 @@ impl Catalog {
 
     /// What a view depends on through all views beneath it: base columns, and functions called. Relations of the system
     /// are not followed.
-    pub fn view_reads(&self, view: &Relation) -> (BTreeSet<ColumnId>, BTreeSet<QualifiedName>) {
+    pub fn view_reads(&self, view: &Relation) -> (ColumnSet, BTreeSet<QualifiedName>) {
         let (mut columns, mut calls) = (BTreeSet::new(), BTreeSet::new());
         let (mut seen, mut todo) = (BTreeSet::from([view.oid]), vec![view]);
         while let Some(relation) = todo.pop() {
@@ -257,6 +272,6 @@ impl Catalog {
                 }
             }
         }
-        (columns, calls)
+        (columns.into(), calls)
     }
 }

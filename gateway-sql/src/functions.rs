@@ -5,8 +5,9 @@
 //! from 12 to 18. `other.txt` is the rest of `pg_proc`: known, and not harmless. `columns.txt` has the names of OUT
 //! columns.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
+
+use foldhash::{HashMap, HashSet};
 
 use crate::analysis::Action;
 

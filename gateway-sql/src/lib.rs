@@ -82,6 +82,7 @@
 mod analysis;
 mod analyze;
 mod catalog;
+mod column_set;
 mod functions;
 mod nesting;
 mod protected;
@@ -89,7 +90,7 @@ mod session;
 mod shape;
 
 pub use analysis::{
-    Action, Analysis, Assignment, ColumnId, CopyForm, Effect, Given, JsonStep, Matched, Object,
+    Action, Analysis, Assignment, ColumnId, ColumnName, CopyForm, Effect, Given, JsonStep, Matched, Object,
     OpaqueFunction, Operation, OutputColumn, StatementAnalysis, StatementKind,
 };
 pub use analyze::{
@@ -99,6 +100,7 @@ pub use catalog::{
     Cast, Catalog, CatalogBuilder, CatalogError, Column, Function, Operator, Outdated, OutdatedObjects,
     QualifiedName, Relation, RelationKind, Stamps, UserType, catalog_query, stamps_query,
 };
+pub use column_set::ColumnSet;
 pub use functions::is_harmless_builtin;
 pub use session::{Cursor, PreparedStatement, SessionState, TempPast, TempRelation};
 pub use shape::shape;

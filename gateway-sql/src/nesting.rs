@@ -105,7 +105,6 @@ fn end_of_comment(bytes: &[u8], from: usize) -> usize {
 /// Strings end at the next quote: doubled and escaped quotes make more tokens, never fewer. A backslash-escaped quote
 /// can make the rest of the text look like a string; so a string counts as one token for each of its commas too.
 fn end_of_token(bytes: &[u8], from: usize) -> usize {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80 || byte == b'.';
     match bytes.get(from) {
         Some(b'"') => end_of_quote(bytes, from, b'"'),
         Some(b'\'') => {
@@ -121,15 +120,34 @@ fn end_of_token(bytes: &[u8], from: usize) -> usize {
         }
         Some(b'$') => end_of_dollar(bytes, from),
         // A word that may introduce an escape string ends before its quote.
-        Some(&byte) if word(byte) => {
-            let mut at = from;
-            while bytes.get(at).is_some_and(|&byte| word(byte) || byte == b'$') {
-                at += 1;
-            }
-            at
+        Some(&byte) if is_word(byte) => {
+            let rest = bytes.get(from..).unwrap_or_default();
+            let more = rest.iter().position(|&byte| !is_word(byte) && byte != b'$');
+            from + more.unwrap_or(rest.len())
         }
         _ => from + 1,
     }
+}
+
+/// Bytes of words, and what is between numbers.
+const WORD: [bool; 256] = {
+    let mut word = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        let of_word = byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80 || byte == b'.';
+        #[allow(clippy::indexing_slicing, reason = "every byte is an index")]
+        {
+            word[byte as usize] = of_word;
+        }
+        if byte == u8::MAX {
+            break word;
+        }
+        byte += 1;
+    }
+};
+
+fn is_word(byte: u8) -> bool {
+    WORD.get(usize::from(byte)).is_some_and(|&word| word)
 }
 
 fn end_of_quote(bytes: &[u8], from: usize, quote: u8) -> usize {

@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::analysis::{ColumnId, OpaqueFunction, Operation, OutputColumn};
+use crate::analysis::{OpaqueFunction, Operation, OutputColumn};
 use crate::catalog::RelationKind;
+use crate::column_set::ColumnSet;
 
 /// A relation in the session's own temporary schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,9 +15,9 @@ pub struct TempRelation {
     /// Table, view, sequence.
     pub kind: RelationKind,
     /// What each column may carry, by name; a column that is absent carries what `carries` says.
-    pub column_carries: HashMap<String, BTreeSet<ColumnId>>,
+    pub column_carries: HashMap<String, ColumnSet>,
     /// What every column may carry, since rows were written into it from elsewhere.
-    pub carries: BTreeSet<ColumnId>,
+    pub carries: ColumnSet,
     /// Columns whose values are those of base columns as they are.
     pub as_is: BTreeSet<String>,
     /// What reading it asks besides `temp` (a temporary view reads on).
@@ -30,7 +31,7 @@ impl TempRelation {
             columns: columns.iter().map(|&name| name.to_owned()).collect(),
             kind: RelationKind::Table,
             column_carries: HashMap::new(),
-            carries: BTreeSet::new(),
+            carries: ColumnSet::new(),
             as_is: BTreeSet::new(),
             operations: Vec::new(),
         }
@@ -52,15 +53,15 @@ pub struct Cursor {
     /// What its query asks; FETCH asks it again.
     pub operations: Vec<Operation>,
     /// What its query reads.
-    pub reads: BTreeSet<ColumnId>,
+    pub reads: ColumnSet,
     /// Columns of its rows.
     pub outputs: Vec<OutputColumn>,
     /// See [`crate::StatementAnalysis::open_result`].
     pub open_result: bool,
     /// See [`crate::StatementAnalysis::compared`].
-    pub compared: BTreeSet<ColumnId>,
+    pub compared: ColumnSet,
     /// See [`crate::StatementAnalysis::tested`].
-    pub tested: BTreeSet<ColumnId>,
+    pub tested: ColumnSet,
     /// See [`crate::StatementAnalysis::opaque_call`].
     pub opaque_call: bool,
     /// See [`crate::StatementAnalysis::shows_texts`].
@@ -112,7 +113,7 @@ impl Default for SessionState {
 /// All that the relations of one name have carried and asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TempPast {
-    carries: BTreeSet<ColumnId>,
+    carries: ColumnSet,
     operations: Vec<Operation>,
 }
 
@@ -132,7 +133,7 @@ impl SessionState {
         let shared = self.temp_past.get("").cloned().unwrap_or_default();
         let past = self.temp_past(name);
         let before = (past.carries.clone(), past.operations.clone());
-        past.carries.extend(relation.carries.iter().cloned());
+        past.carries.add(&relation.carries);
         past.carries
             .extend(relation.column_carries.values().flatten().cloned());
         for operation in &relation.operations {
@@ -142,7 +143,7 @@ impl SessionState {
         }
         for (carries, operations) in [before, (shared.carries, shared.operations)] {
             if !carries.is_empty() {
-                relation.carries.extend(carries);
+                relation.carries.add(&carries);
                 relation.as_is.clear();
             }
             for operation in operations {
@@ -155,10 +156,10 @@ impl SessionState {
     }
 
     /// Rows that carry these columns were written into a temporary relation.
-    pub fn temp_written(&mut self, name: &str, carries: &BTreeSet<ColumnId>) {
-        self.temp_past(name).carries.extend(carries.iter().cloned());
+    pub fn temp_written(&mut self, name: &str, carries: &ColumnSet) {
+        self.temp_past(name).carries.add(carries);
         if let Some(relation) = self.temp.get_mut(name) {
-            relation.carries.extend(carries.iter().cloned());
+            relation.carries.add(carries);
         }
     }
 

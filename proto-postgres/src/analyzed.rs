@@ -251,10 +251,10 @@ pub fn translate(operation: &sql::Operation, resource: &str, database: &str) -> 
         function @ sql::Object::Function { .. } => {
             Object::new(EntityRef::new("Function", format!("{resource}/{function}")))
         }
-        column @ sql::Object::Column { schema, table, .. } => {
+        column @ sql::Object::Column(id) => {
             let table = sql::Object::Table {
-                schema: schema.clone(),
-                name: table.clone(),
+                schema: id.schema.clone(),
+                name: id.table.clone(),
             };
             Object::within(
                 EntityRef::new("Column", format!("{resource}/{column}")),

@@ -409,8 +409,9 @@ mod tests {
             predicates: Predicates::default(),
         };
         let place = |steps: &[&str]| {
-            let mut column = ColumnId::new("public", "events", "payload");
+            let mut column = gateway_sql::ColumnName::from(ColumnId::new("public", "events", "payload"));
             column.path = steps.iter().map(|&key| JsonStep::Key(key.to_owned())).collect();
+            let column = ColumnId::from(column);
             rule.place(&column).map(|place| match place {
                 Place::Whole => "whole".to_owned(),
                 Place::Within(steps) => format!("within {}", steps.len()),

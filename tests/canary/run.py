@@ -222,6 +222,10 @@ class Lab:
                 if not column[2] and [r[at:at + 1] for r in rows[0]] != [r[at:at + 1] for r in rows[1]]:
                     wrong.append(("untagged masked", f"column {column[0]}"))
                     break
+        compared = ("unmasked differs", "untagged differs", "untagged masked", "shape")
+        if any(oracle in compared for oracle, _ in wrong) and bare(self.run("direct a", messages)[0]) != bare(direct):
+            # Groups without an order come as a plan gives them, and statistics that are gathered meanwhile change it.
+            wrong = [(oracle, said) for oracle, said in wrong if oracle not in compared]
         kind = ("refused" if refused else "error" if codes(direct) else "free" if bare(masked) == bare(direct) else "masked")
         return kind, wrong
 

@@ -221,7 +221,7 @@ impl Walker<'_> {
         }
     }
 
-    fn is_value_of_columns(&self, reference: &Reference) -> bool {
+    pub(super) fn is_value_of_columns(&self, reference: &Reference) -> bool {
         match reference {
             Reference::Columns(hits) => hits.iter().all(|(item, column)| {
                 self.items
@@ -245,7 +245,11 @@ impl Walker<'_> {
         let Some((qualifier, name)) = super::expr::split(reference) else {
             return String::new();
         };
-        let Reference::Columns(hits) = resolve(&self.items, &self.scopes, qualifier, name) else {
+        self.type_of_columns(&resolve(&self.items, &self.scopes, qualifier, name))
+    }
+
+    pub(super) fn type_of_columns(&self, reference: &Reference) -> String {
+        let Reference::Columns(hits) = reference else {
             return String::new();
         };
         let mut types = hits.iter().filter_map(|(item, column)| {
@@ -285,9 +289,9 @@ impl Walker<'_> {
     /// Notes what was tested: `bare`, by equality of whole values or for NULL, which shows no part of a value.
     pub(super) fn tell(&mut self, bare: bool, flow: super::scope::Carries) {
         if bare && !self.sorts {
-            self.out.tested.extend(flow);
+            self.out.tested.add(&flow);
         } else {
-            self.out.compared.extend(flow);
+            self.out.compared.add(&flow);
         }
     }
 
@@ -362,14 +366,7 @@ impl Walker<'_> {
                 let Some((qualifier, name)) = super::expr::split(reference) else {
                     return true;
                 };
-                match resolve(&self.items, &self.scopes, qualifier, name) {
-                    Reference::Columns(hits) => hits.iter().any(|(item, column)| {
-                        let column = self.items.get(*item).and_then(|item| item.columns.get(*column));
-                        column.is_none_or(|column| column.mixed)
-                    }),
-                    Reference::System(_) => false,
-                    _ => true,
-                }
+                self.is_mixed_value(&resolve(&self.items, &self.scopes, qualifier, name))
             }
             Some(NodeEnum::AIndirection(indirection)) => indirection
                 .arg
@@ -380,6 +377,17 @@ impl Walker<'_> {
             }
             Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_none_or(|arg| self.is_mixed(arg)),
             _ => !is_fixed(node),
+        }
+    }
+
+    pub(super) fn is_mixed_value(&self, reference: &Reference) -> bool {
+        match reference {
+            Reference::Columns(hits) => hits.iter().any(|(item, column)| {
+                let column = self.items.get(*item).and_then(|item| item.columns.get(*column));
+                column.is_none_or(|column| column.mixed)
+            }),
+            Reference::System(_) => false,
+            _ => true,
         }
     }
 

@@ -124,18 +124,18 @@ impl Walker<'_> {
         if access.is_some() {
             // It does no more than that.
         } else if extreme || call.agg_within_group || !self.is_total_call(call, schema, name) {
-            self.out.compared.extend(flow.iter().cloned());
+            self.out.compared.add(&flow);
         }
         if silent {
             self.tell(bare, flow);
         } else {
-            self.flow.extend(flow);
+            self.flow.add(&flow);
         }
         if call.agg_within_group {
             // The sorted values are what the aggregate returns.
             let flow = self.flow_of(|walker| walker.exprs(&call.agg_order));
-            self.out.compared.extend(flow.iter().cloned());
-            self.flow.extend(flow);
+            self.out.compared.add(&flow);
+            self.flow.add(&flow);
         } else {
             self.steering(&call.agg_order);
         }
@@ -422,12 +422,16 @@ impl Walker<'_> {
     pub(super) fn finish_casts(&mut self) {
         let (mut functions, mut doubtful) = (Vec::new(), false);
         for cast in self.catalog.casts() {
-            let source = format!("{}.{}", cast.source.schema, cast.source.name);
-            let target = format!("{}.{}", cast.target.schema, cast.target.name);
             let json = matches!(cast.target.name.as_str(), "json" | "jsonb");
-            let reached = cast.context != "e" || json || self.casts.contains(&target);
-            let touched = cast.source.schema == "pg_catalog" || self.types.contains(&element_type(&source));
-            if reached && touched {
+            let id = |name: &QualifiedName| format!("{}.{}", name.schema, name.name);
+            let reached = cast.context != "e"
+                || json
+                || !self.casts.is_empty() && self.casts.contains(&id(&cast.target));
+            let touched = || {
+                cast.source.schema == "pg_catalog"
+                    || !self.types.is_empty() && self.types.contains(&element_type(&id(&cast.source)))
+            };
+            if reached && touched() {
                 if cast.unreadable.is_some() {
                     doubtful = true;
                 } else {

@@ -264,15 +264,7 @@ impl Walker<'_> {
                         })
                         .unwrap_or_default();
                     for id in bases {
-                        let (schema, table, column) = (id.schema, id.table, id.column);
-                        self.ask(
-                            Action::Read,
-                            crate::Object::Column {
-                                schema,
-                                table,
-                                column,
-                            },
-                        );
+                        self.ask(Action::Read, crate::Object::Column(id));
                     }
                 }
             }
@@ -452,9 +444,9 @@ impl Walker<'_> {
     fn moves(&mut self, range: &RangeVar, column: Option<&str>) {
         if let Named::Relation(relation) = self.named(range) {
             let item = self.item_of(relation);
-            for moved in item.columns {
+            for moved in item.columns.iter() {
                 if column.is_none() || moved.name.as_deref() == column {
-                    self.out.reads.extend(moved.carries);
+                    self.out.reads.add(&moved.carries);
                 }
             }
         }
@@ -471,16 +463,16 @@ impl Walker<'_> {
                     // An ALTER may use a column that it adds.
                     open = self.working.is_altered(relation);
                     let item = self.item_of(relation);
-                    item.columns
-                        .into_iter()
-                        .map(|column| (column.name, column.carries))
+                    let columns = item.columns.iter();
+                    columns
+                        .map(|column| (column.name.clone(), column.carries.clone()))
                         .collect()
                 }
                 Named::Temp(name) => {
                     let item = self.temp_item(&name);
-                    item.columns
-                        .into_iter()
-                        .map(|column| (column.name, column.carries))
+                    let columns = item.columns.iter();
+                    columns
+                        .map(|column| (column.name.clone(), column.carries.clone()))
                         .collect()
                 }
                 Named::Missing { .. } => {
@@ -496,7 +488,7 @@ impl Walker<'_> {
             let name = range.relname.clone();
             self.with_definition(columns, open, |walker| {
                 if let Some(item) = walker.items.last_mut() {
-                    item.names.push((None, name));
+                    item.names.push((None, name.as_str().into()));
                 }
                 walk(walker);
             });
@@ -559,9 +551,13 @@ impl Walker<'_> {
             return;
         };
         if let Named::Temp(child) = self.named(child) {
-            let columns = self.temp_item(&child).columns.into_iter();
-            let carries: Carries = columns.flat_map(|column| column.carries).collect();
-            self.out.reads.extend(carries.iter().cloned());
+            let item = self.temp_item(&child);
+            let carries: Carries = item
+                .columns
+                .iter()
+                .flat_map(|column| column.carries.iter().cloned())
+                .collect();
+            self.out.reads.add(&carries);
             if let Named::Temp(name) = self.named(parent) {
                 self.effect(Effect::TempWritten { name, carries });
             }

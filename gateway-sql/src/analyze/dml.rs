@@ -1,6 +1,7 @@
 //! INSERT, UPDATE, DELETE, MERGE.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
@@ -77,12 +78,14 @@ impl Walker<'_> {
                 let Some((_, table)) = item.names.last() else {
                     return;
                 };
-                let table = self.temp_name(target).unwrap_or_else(|| table.clone());
+                let table = self
+                    .temp_name(target)
+                    .unwrap_or_else(|| table.as_ref().to_owned());
                 self.effect(Effect::TempWritten { name: table, carries });
                 return;
             }
             Source::Relation { schema, name } | Source::System { schema, name, .. } => {
-                ColumnId::new(schema.clone(), name.clone(), column)
+                ColumnId::new(schema.as_ref(), name.as_ref(), column)
             }
             Source::Derived => return,
         };
@@ -203,25 +206,27 @@ impl Walker<'_> {
             .get(target)
             .map(|item| item.columns.clone())
             .unwrap_or_default();
-        let columns = columns.into_iter().map(|column| {
+        let columns = columns.iter().map(|column| {
             let at = written.iter().position(|name| *name == column.real);
             let given = at.and_then(|at| source.columns.get(at)).filter(|_| !source.open);
-            let mut carries = column.carries;
+            let mut carries = column.carries.clone();
             match given {
-                Some(given) => carries.extend(given.carries.iter().cloned()),
-                None => carries.extend(all.iter().cloned()),
+                Some(given) => carries.add(&given.carries),
+                None => carries.add(&all),
             }
             let as_is = given.map_or(all.is_empty(), |given| given.as_is);
-            ItemColumn::derived_as_is(column.name, carries, as_is)
+            ItemColumn::derived_as_is(column.name.clone(), carries, as_is)
         });
+        let columns = Arc::new(columns.collect());
         let open = self.items.get(target).is_some_and(|item| item.open);
         let excluded = self.push_item(Item {
-            names: vec![(None, "excluded".to_owned())],
+            names: vec![(None, "excluded".into())],
             source: Source::Derived,
-            columns: columns.collect(),
+            columns,
             open,
             used: true,
-            mirrors: source.mirrors.clone(),
+            read: 0,
+            mirrors: Arc::new(source.mirrors.clone()),
         });
         // Unqualified names mean the table; `excluded` is one scope out so that it does not shadow it.
         self.scopes.insert(
@@ -276,7 +281,8 @@ impl Walker<'_> {
             }
         }
         if let Some(item) = self.items.get_mut(target) {
-            item.names.extend(names.into_iter().map(|name| (None, name)));
+            item.names
+                .extend(names.into_iter().map(|name| (None, name.as_str().into())));
         }
         self.targets(&clause.exprs)
     }

@@ -93,8 +93,8 @@ impl Walker<'_> {
             NodeEnum::CoalesceExpr(expr) => self.exprs(&expr.args),
             NodeEnum::MinMaxExpr(expr) => {
                 let flow = self.flow_of(|walker| walker.exprs(&expr.args));
-                self.out.compared.extend(flow.iter().cloned());
-                self.flow.extend(flow);
+                self.out.compared.add(&flow);
+                self.flow.add(&flow);
             }
             NodeEnum::AArrayExpr(expr) => {
                 // Arrays in arrays must be of one length.
@@ -226,7 +226,7 @@ impl Walker<'_> {
     /// Expressions that do not reach the output but order or select it.
     pub(super) fn steering<'n>(&mut self, nodes: impl IntoIterator<Item = &'n Node>) {
         let flow = self.flow_of(|walker| walker.exprs(nodes));
-        self.out.compared.extend(flow);
+        self.out.compared.add(&flow);
     }
 
     /// Remembers that something becomes a value of this type.
@@ -242,8 +242,10 @@ impl Walker<'_> {
                 self.types.insert(format!("{schema}.{name}"));
             }
             None => {
+                // Built-in types matter only to casts that users have made.
+                let made = !self.catalog.casts().is_empty();
                 for schema in &self.working.session.search_path {
-                    if schema == "pg_catalog" || self.catalog.user_type(schema, name).is_some() {
+                    if made && schema == "pg_catalog" || self.catalog.user_type(schema, name).is_some() {
                         self.casts.insert(format!("{schema}.{name}"));
                         self.types.insert(format!("{schema}.{name}"));
                     }
@@ -281,8 +283,8 @@ impl Walker<'_> {
                     walker.exprs(expr.lexpr.as_deref());
                     walker.exprs(expr.rexpr.as_deref());
                 });
-                self.out.compared.extend(flow.iter().cloned());
-                self.flow.extend(flow);
+                self.out.compared.add(&flow);
+                self.flow.add(&flow);
             }
             AExprKind::Undefined => self.unknown(),
             _ => self.comparison(expr),
@@ -350,7 +352,7 @@ impl Walker<'_> {
             Some(NodeEnum::BooleanTest(test)) => walker.conditions(test.arg.as_deref()),
             _ => {
                 let flow = walker.flow_of(|walker| walker.expr_node(node));
-                walker.out.compared.extend(flow);
+                walker.out.compared.add(&flow);
             }
         });
     }
@@ -404,7 +406,7 @@ impl Walker<'_> {
         self.met.generated |= rows.columns.iter().any(|column| column.generated);
         self.met.computed |= !as_is;
         for column in rows.columns {
-            self.flow.extend(column.carries);
+            self.flow.add(&column.carries);
         }
         as_is
     }
@@ -417,8 +419,8 @@ impl Walker<'_> {
             return;
         }
         let flow = self.flow_of(walk);
-        self.out.compared.extend(flow.iter().cloned());
-        self.flow.extend(flow);
+        self.out.compared.add(&flow);
+        self.flow.add(&flow);
     }
 
     fn indirection(&mut self, indirection: &pg_query::protobuf::AIndirection) {
@@ -484,22 +486,28 @@ impl Walker<'_> {
         self.reference(None, name);
     }
 
-    fn reference(&mut self, qualifier: Option<(Option<&str>, &str)>, name: &str) {
-        match resolve(&self.items, &self.scopes, qualifier, name) {
+    fn reference(&mut self, qualifier: Option<Qualifier<'_>>, name: &str) {
+        let found = resolve(&self.items, &self.scopes, qualifier, name);
+        self.referred(&found, qualifier, name);
+    }
+
+    /// Reads what a name refers to.
+    pub(super) fn referred(&mut self, found: &Reference, qualifier: Option<Qualifier<'_>>, name: &str) {
+        match found {
             Reference::Columns(hits) => {
-                for (item, column) in hits {
+                for &(item, column) in hits {
                     self.read_column(item, column);
                 }
             }
             Reference::Whole(item) => {
-                self.read_whole(item);
+                self.read_whole(*item);
                 if qualifier.is_some() {
                     self.out.unresolved |= self.callees(None, name, Some(1)).is_empty();
                     self.field_or_function(name);
                 }
             }
             Reference::System(items) => {
-                for item in items {
+                for &item in items {
                     let relation = |item: &Item| matches!(item.source, Source::Relation { .. });
                     if self.items.get(item).is_some_and(relation) {
                         self.read_table(item);
@@ -508,20 +516,15 @@ impl Walker<'_> {
             }
             Reference::Open(items) => {
                 self.out.unresolved = true;
-                for item in items {
+                for &item in items {
                     self.read_whole(item);
                 }
                 self.read_scopes();
             }
             Reference::Nothing => {
-                let output = self
-                    .scopes
-                    .iter()
-                    .rev()
-                    .find_map(|scope| scope.outputs.get(name))
-                    .cloned();
+                let output = self.scopes.iter().rev().find_map(|scope| scope.output(name));
                 match output {
-                    Some(output) if qualifier.is_none() => self.flow.extend(output.carries),
+                    Some(output) if qualifier.is_none() => self.flow.add(&output.carries),
                     _ => self.lost(),
                 }
             }
@@ -576,11 +579,14 @@ pub(super) type Qualifier<'n> = (Option<&'n str>, &'n str);
 
 /// Splits a reference into qualifier and column; a database name is dropped.
 pub(super) fn split(reference: &ColumnRef) -> Option<(Option<Qualifier<'_>>, &str)> {
-    let texts: Vec<&str> = reference.fields.iter().map(text_of).collect::<Option<_>>()?;
-    match texts.as_slice() {
-        [name] => Some((None, name)),
-        [item, name] => Some((Some((None, item)), name)),
-        [schema, item, name] | [_, schema, item, name] => Some((Some((Some(schema), item)), name)),
+    match reference.fields.as_slice() {
+        [name] => Some((None, text_of(name)?)),
+        [item, name] => Some((Some((None, text_of(item)?)), text_of(name)?)),
+        [schema, item, name] => Some((Some((Some(text_of(schema)?), text_of(item)?)), text_of(name)?)),
+        [database, schema, item, name] => {
+            text_of(database)?;
+            Some((Some((Some(text_of(schema)?), text_of(item)?)), text_of(name)?))
+        }
         _ => None,
     }
 }

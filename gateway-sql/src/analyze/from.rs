@@ -1,5 +1,7 @@
 //! Items of a FROM clause.
 
+use std::sync::Arc;
+
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
     Alias, JoinExpr, JoinType, Node, RangeFunction, RangeTableFunc, RangeTableSample, RangeVar,
@@ -7,7 +9,7 @@ use pg_query::protobuf::{
 
 use super::calls::Callee;
 use super::names::{qualified, text_of};
-use super::scope::{Carries, Item, ItemColumn, Rows, Source};
+use super::scope::{Carries, Item, ItemColumn, Place, Places, Rows, Source};
 use super::walker::Walker;
 use crate::analysis::Action;
 use crate::functions::out_columns;
@@ -339,7 +341,7 @@ impl Walker<'_> {
                 let columns = items
                     .iter()
                     .filter_map(|&at| walker.items.get(at))
-                    .flat_map(|item| &item.columns);
+                    .flat_map(|item| item.columns.iter());
                 columns.filter_map(|column| column.name.clone()).collect()
             };
             let right_names = names(self, &right);
@@ -421,17 +423,16 @@ impl Walker<'_> {
         };
         scope.merged = true;
         let of = |at: &(usize, usize)| items.get(at.0).and_then(|item| item.columns.get(at.1));
-        let named = |place: &Vec<(usize, usize)>, name: &str| {
-            let column = place.first().and_then(of);
+        let named = |place: &Place, name: &str| {
+            let column = of(&place.first);
             column.is_some_and(|column| column.name.as_deref() == Some(name))
         };
         let open = |item: &usize| items.get(*item).is_none_or(|item| item.open);
-        let mut right = scope
-            .places_of_star
-            .split_off(middle.min(scope.places_of_star.len()));
-        let mut left = scope
-            .places_of_star
-            .split_off(first.min(scope.places_of_star.len()));
+        let mut split = |at: usize| {
+            let runs = scope.places_of_star.split_off(at.min(scope.places_of_star.len()));
+            Place::all(&runs, items)
+        };
+        let (mut right, mut left) = (split(middle), split(first));
         scope.misplaced |= scope.items.iter().any(open);
         for name in shared {
             let places = [&mut left, &mut right].map(|side| {
@@ -440,26 +441,24 @@ impl Walker<'_> {
             });
             match places {
                 [Some(mut one), Some(other)] => {
-                    one.extend(other);
-                    scope.places_of_star.push(one);
+                    one.more.extend(other.columns());
+                    scope.places_of_star.push(Places::One(one));
                 }
                 // The server refuses it, or knows a column that is not known here.
                 _ => scope.misplaced = true,
             }
         }
-        scope.places_of_star.append(&mut left);
-        scope.places_of_star.append(&mut right);
+        scope
+            .places_of_star
+            .extend(left.into_iter().chain(right).map(Places::One));
     }
 
     /// `(a JOIN b ...) AS j`: the alias hides the names inside, and its columns are those of the join, renamed.
     fn alias_join(&mut self, start: usize, first_place: usize, alias: &Alias) {
         let Some(scope) = self.scopes.last() else { return };
         let inner = scope.items.get(start..).unwrap_or_default().to_vec();
-        let places = scope
-            .places_of_star
-            .get(first_place..)
-            .unwrap_or_default()
-            .to_vec();
+        let runs = scope.places_of_star.get(first_place..).unwrap_or_default();
+        let places = Place::all(runs, &self.items);
         let open = scope.misplaced
             || inner
                 .iter()
@@ -467,7 +466,7 @@ impl Walker<'_> {
         if alias.colnames.is_empty() && (open || !scope.merged) {
             for at in inner {
                 if let Some(item) = self.items.get_mut(at) {
-                    item.names = vec![(None, alias.aliasname.clone())];
+                    item.names = vec![(None, alias.aliasname.as_str().into())];
                 }
             }
             return;
@@ -493,8 +492,8 @@ impl Walker<'_> {
         for place in &places {
             let mut column = self.column_at(place);
             let of = place
-                .iter()
-                .filter_map(|&(item, column)| self.items.get(item)?.columns.get(column));
+                .columns()
+                .filter_map(|(item, column)| self.items.get(item)?.columns.get(column));
             for one in of {
                 column.bases.extend(one.asked.iter().chain(&one.bases).cloned());
             }
@@ -520,7 +519,7 @@ impl Walker<'_> {
             if let Some(item) = self.items.get_mut(item) {
                 item.names.clear();
                 // An unqualified name is one of the alias's columns.
-                for column in &mut item.columns {
+                for column in Arc::make_mut(&mut item.columns) {
                     column.name = None;
                 }
             }
@@ -533,10 +532,10 @@ impl Walker<'_> {
     }
 
     /// The column of a result that has a value of one of these at its place.
-    pub(super) fn column_at(&self, place: &[(usize, usize)]) -> ItemColumn {
+    pub(super) fn column_at(&self, place: &Place) -> ItemColumn {
         let mut of = place
-            .iter()
-            .filter_map(|&(item, column)| self.items.get(item)?.columns.get(column));
+            .columns()
+            .filter_map(|(item, column)| self.items.get(item)?.columns.get(column));
         let Some(first) = of.next() else {
             return ItemColumn::default();
         };
@@ -552,7 +551,7 @@ impl Walker<'_> {
             // An outer join gives the value of one side or the other.
             column.mixed |= other.mixed || other.carries != column.carries;
             column.generated |= other.generated;
-            column.carries.extend(other.carries.iter().cloned());
+            column.carries.add(&other.carries);
             if other.type_name != column.type_name {
                 column.type_name.clear();
             }

@@ -105,7 +105,7 @@ impl Walker<'_> {
             let parts = flow.into_iter().map(|column| column.part(&access.steps));
             self.flow.extend(parts.collect::<Carries>());
         } else {
-            self.flow.extend(flow);
+            self.flow.add(&flow);
         }
     }
 

@@ -1,7 +1,5 @@
 //! Literals and parameters that meet the values of columns: compared for equality with one, or written into one.
 
-use std::sync::Arc;
-
 use pg_query::NodeEnum;
 use pg_query::protobuf::{Node, a_const};
 
@@ -32,7 +30,7 @@ impl Walker<'_> {
                 for (value, column) in [(right, left), (left, right)] {
                     if self.is_given(value) && !super::as_is::is_fixed(column) && self.is_as_is(column) {
                         let columns = self.flow_of(|walker| walker.expr(column));
-                        self.given(value, &Arc::new(columns));
+                        self.given(value, &columns);
                     }
                 }
             }
@@ -40,11 +38,11 @@ impl Walker<'_> {
     }
 
     /// What a column of the written relation is known by.
-    fn columns_written(&self, target: usize, column: &str) -> Arc<Carries> {
+    fn columns_written(&self, target: usize, column: &str) -> Carries {
         let item = self.items.get(target);
-        let columns = item.into_iter().flat_map(|item| &item.columns);
+        let columns = item.into_iter().flat_map(|item| item.columns.iter());
         let named = columns.filter(|known| known.real == column);
-        Arc::new(named.flat_map(|column| column.carries.iter().cloned()).collect())
+        named.flat_map(|column| column.carries.iter().cloned()).collect()
     }
 
     /// A value is written into a column.
@@ -98,12 +96,12 @@ impl Walker<'_> {
     }
 
     /// Notes what is given in there as meeting these columns.
-    pub(super) fn given(&mut self, node: &Node, columns: &Arc<Carries>) {
+    pub(super) fn given(&mut self, node: &Node, columns: &Carries) {
         self.given_as(node, None, columns);
     }
 
     /// The same of what becomes a value of this type first.
-    pub(super) fn given_as(&mut self, node: &Node, cast: Option<&str>, columns: &Arc<Carries>) {
+    pub(super) fn given_as(&mut self, node: &Node, cast: Option<&str>, columns: &Carries) {
         if columns.is_empty() {
             return;
         }
@@ -157,7 +155,7 @@ impl Walker<'_> {
         }
     }
 
-    fn match_value(&mut self, value: Given, cast: Option<&str>, columns: &Arc<Carries>) {
+    fn match_value(&mut self, value: Given, cast: Option<&str>, columns: &Carries) {
         self.out.matched.push(Matched {
             value,
             cast: cast.map(str::to_owned),

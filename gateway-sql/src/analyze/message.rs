@@ -65,6 +65,9 @@ impl<'a> Working<'a> {
         schema: &str,
         name: &str,
     ) -> Option<&'c Relation> {
+        if self.created.is_empty() {
+            return catalog.relation(schema, name);
+        }
         let created = self.created.get(&(schema.to_owned(), name.to_owned()));
         created.or_else(|| catalog.relation(schema, name))
     }
@@ -125,7 +128,7 @@ impl<'a> Working<'a> {
     }
 
     pub(super) fn has_function(&self, schema: &str, name: &str) -> bool {
-        self.functions.contains(&(schema.to_owned(), name.to_owned()))
+        !self.functions.is_empty() && self.functions.contains(&(schema.to_owned(), name.to_owned()))
     }
 
     pub(super) fn created_count(&self) -> usize {
@@ -315,7 +318,8 @@ fn analyze_here(sql: &str, catalog: &Catalog, session: &SessionState, nested: us
     // The states that the session may be in: a transaction's end, inside the message, may undo what came before.
     let mut states = vec![start.clone()];
     let mut analysis = Analysis::default();
-    for raw in &statements {
+    for (at, raw) in statements.iter().enumerate() {
+        let last = at + 1 == statements.len();
         let location = usize::try_from(raw.stmt_location).unwrap_or(0);
         let len = match usize::try_from(raw.stmt_len) {
             Ok(len) if len > 0 => len,
@@ -326,8 +330,10 @@ fn analyze_here(sql: &str, catalog: &Catalog, session: &SessionState, nested: us
         let mut undone: Vec<Working<'_>> = Vec::new();
         for working in &mut states {
             let (statement, changes) = analyze_statement(raw, text, catalog, working);
-            working.apply(&statement, changes, catalog);
-            undone.extend(working.undone(&statement, &start));
+            if !last {
+                working.apply(&statement, changes, catalog);
+                undone.extend(working.undone(&statement, &start));
+            }
             match &mut all {
                 Some(all) => all.merge(&statement),
                 None => all = Some(statement),

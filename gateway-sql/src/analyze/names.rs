@@ -11,17 +11,15 @@ pub(super) fn text_of(node: &Node) -> Option<&str> {
     }
 }
 
-/// The texts of a list of String nodes; `None` if one is something else.
-pub(super) fn texts_of(nodes: &[Node]) -> Option<Vec<&str>> {
-    nodes.iter().map(text_of).collect()
-}
-
 /// Splits a qualified name into schema and name; a database before them is dropped.
 pub(super) fn qualified(nodes: &[Node]) -> Option<(Option<&str>, &str)> {
-    let texts = texts_of(nodes)?;
-    match texts.as_slice() {
-        [name] => Some((None, name)),
-        [schema, name] | [_, schema, name] => Some((Some(schema), name)),
+    match nodes {
+        [name] => Some((None, text_of(name)?)),
+        [schema, name] => Some((Some(text_of(schema)?), text_of(name)?)),
+        [database, schema, name] => {
+            text_of(database)?;
+            Some((Some(text_of(schema)?), text_of(name)?))
+        }
         _ => None,
     }
 }

@@ -1,7 +1,9 @@
 //! SELECT: WITH, FROM, set operations, and the rows that come out.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use foldhash::HashMap;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
     AExprKind, Alias, CommonTableExpr, Node, ResTarget, SelectStmt, SetOperation, WithClause,
@@ -9,7 +11,7 @@ use pg_query::protobuf::{
 
 use super::constants::{integer_constant, string_constant};
 use super::names::{output_name, qualified, text_of};
-use super::scope::{Carries, Item, ItemColumn, Output, Rows, Scope, Source};
+use super::scope::{Carries, Item, ItemColumn, Output, Place, Reference, Rows, Scope, Source, resolve};
 use super::walker::{Named, Walker, apply_alias};
 
 /// Rounds for what a recursive query's columns carry to settle, before all count as carrying all.
@@ -56,9 +58,7 @@ impl Walker<'_> {
         if !(select.all && select.op() == SetOperation::SetopUnion) {
             self.told_apart(&rows);
         }
-        self.scopes.push(Scope::of_output(&rows));
-        self.tail(select);
-        self.scopes.pop();
+        self.tail_of(select, &rows);
         rows
     }
 
@@ -82,16 +82,25 @@ impl Walker<'_> {
                         own.as_is &= column.as_is;
                         own.generated |= column.generated;
                         own.mixed |= own.carries != column.carries;
-                        own.carries.extend(column.carries);
+                        own.carries.add(&column.carries);
                     }
                     None => rows.columns.push(column),
                 }
             }
         }
-        self.scopes.push(Scope::of_output(&rows));
+        self.tail_of(select, &rows);
+        rows
+    }
+
+    /// The same where only the output has names.
+    fn tail_of(&mut self, select: &SelectStmt, rows: &Rows) {
+        let mut scope = Scope::default();
+        if !select.sort_clause.is_empty() {
+            scope.outputs = outputs_of(rows);
+        }
+        self.scopes.push(scope);
         self.tail(select);
         self.scopes.pop();
-        rows
     }
 
     fn plain_select(&mut self, select: &SelectStmt) -> Rows {
@@ -104,10 +113,17 @@ impl Walker<'_> {
         let outer_setting = std::mem::replace(&mut self.one_setting, setting);
         let mut rows = self.targets(&select.target_list);
         self.one_setting = outer_setting;
-        if let Some(scope) = self.scopes.last_mut() {
-            let output = Scope::of_output(&rows);
-            scope.outputs = output.outputs;
-            scope.places = output.places;
+        // Nothing else finds a column of the result by its name or place.
+        let named = [
+            &select.group_clause,
+            &select.distinct_clause,
+            &select.window_clause,
+            &select.sort_clause,
+        ];
+        if let Some(scope) = self.scopes.last_mut()
+            && (named.iter().any(|clause| !clause.is_empty()) || select.having_clause.is_some())
+        {
+            scope.outputs = outputs_of(&rows);
         }
         for node in select.group_clause.iter().chain(&select.distinct_clause) {
             if node.node.is_none() {
@@ -135,7 +151,9 @@ impl Walker<'_> {
                 _ => self.unknown(),
             }
         }
-        rows.mirrors = self.mirrors(select.where_clause.as_deref(), &select.from_clause);
+        if !self.only_reads {
+            rows.mirrors = self.mirrors(select.where_clause.as_deref(), &select.from_clause);
+        }
         self.leave_scope();
         rows
     }
@@ -160,7 +178,7 @@ impl Walker<'_> {
                     walker.output_or_expr(node, true);
                 }
             });
-            self.out.compared.extend(flow);
+            self.out.compared.add(&flow);
             if !sort.use_op.is_empty() {
                 self.operator(&sort.use_op);
             }
@@ -252,13 +270,9 @@ impl Walker<'_> {
             && let Some(NodeEnum::ColumnRef(reference)) = node.node.as_ref()
             && let [name] = reference.fields.as_slice()
             && let Some(name) = text_of(name)
-            && let Some(output) = self
-                .scopes
-                .last()
-                .and_then(|scope| scope.outputs.get(name))
-                .cloned()
+            && let Some(output) = self.scopes.last().and_then(|scope| scope.output(name))
         {
-            self.flow.extend(output.carries);
+            self.flow.add(&output.carries);
             return output.alone;
         }
         if let Some(NodeEnum::AConst(constant)) = node.node.as_ref() {
@@ -267,11 +281,11 @@ impl Walker<'_> {
             let places = self
                 .scopes
                 .last()
-                .map(|scope| scope.places.as_slice())
+                .map(|scope| scope.outputs.as_slice())
                 .unwrap_or_default();
             let output = place.and_then(|place| places.get(place.checked_sub(1)?)).cloned();
             let output = output.unwrap_or_default();
-            self.flow.extend(output.carries);
+            self.flow.add(&output.carries);
             return output.alone;
         }
         self.expr(node);
@@ -298,17 +312,21 @@ impl Walker<'_> {
                     let columns = |item: &usize| {
                         let count = self.items.get(*item).map_or(0, |item| item.columns.len());
                         let item = *item;
-                        (0..count).map(move |column| vec![(item, column)])
+                        (0..count).map(move |column| Place::of(item, column))
                     };
                     star.iter().flat_map(columns).collect()
                 } else {
                     misplaced |= scope.is_some_and(|scope| scope.misplaced);
                     scope
-                        .map(|scope| scope.places_of_star.clone())
+                        .map(|scope| Place::all(&scope.places_of_star, &self.items))
                         .unwrap_or_default()
                 };
                 rows.columns
                     .extend(places.iter().map(|place| self.column_at(place)));
+                continue;
+            }
+            if let Some(column) = self.bare_target(target) {
+                rows.columns.push(column);
                 continue;
             }
             let as_is = target.val.as_deref().is_some_and(|value| self.is_as_is(value));
@@ -344,6 +362,30 @@ impl Walker<'_> {
         rows
     }
 
+    /// A target that is no more than a name, which is looked up once.
+    fn bare_target(&mut self, target: &ResTarget) -> Option<ItemColumn> {
+        let Some(NodeEnum::ColumnRef(reference)) = target.val.as_deref()?.node.as_ref() else {
+            return None;
+        };
+        let (qualifier, name) = super::expr::split(reference)?;
+        let found = resolve(&self.items, &self.scopes, qualifier, name);
+        if !matches!(found, Reference::Columns(_)) {
+            return None;
+        }
+        let as_is = self.is_value_of_columns(&found);
+        let mixed = self.is_mixed_value(&found);
+        let type_name = self.type_of_columns(&found);
+        let (flow, met) = self.meeting(|walker| {
+            walker.flow_of(|walker| walker.deeper(|walker| walker.referred(&found, qualifier, name)))
+        });
+        Some(ItemColumn {
+            type_name,
+            mixed,
+            generated: met.generated || met.column && !as_is,
+            ..ItemColumn::derived_as_is(output_name(target), flow, as_is)
+        })
+    }
+
     /// The items that a `*` stands for, and whether it has a qualifier.
     pub(super) fn star(&mut self, target: &ResTarget) -> Option<(Vec<usize>, bool)> {
         let Some(NodeEnum::ColumnRef(reference)) = target.val.as_deref()?.node.as_ref() else {
@@ -370,7 +412,7 @@ impl Walker<'_> {
     pub(super) fn with(&mut self, with: Option<&WithClause>) -> usize {
         let before = self.ctes.len();
         let Some(with) = with else { return before };
-        self.ctes.push(HashMap::new());
+        self.ctes.push(HashMap::default());
         // WITH RECURSIVE lets a query name a later one: then a first round only learns what each carries.
         let rounds = if with.recursive && with.ctes.len() > 1 {
             with.ctes.len().min(ROUNDS)
@@ -428,6 +470,11 @@ impl Walker<'_> {
         let mut rows = match query {
             NodeEnum::SelectStmt(select) if recursive => self.recursive(cte, select),
             NodeEnum::SelectStmt(select) => self.select(select),
+            // The server takes one only at the top.
+            _ if self.only_reads => {
+                self.unknown();
+                Rows::default()
+            }
             NodeEnum::InsertStmt(insert) => self.insert(insert),
             NodeEnum::UpdateStmt(update) => self.update(update),
             NodeEnum::DeleteStmt(delete) => self.delete(delete),
@@ -501,12 +548,13 @@ impl Walker<'_> {
     /// Makes a FROM item of rows.
     pub(super) fn derived_item(&mut self, rows: Rows, name: Option<&str>) -> usize {
         self.push_item(Item {
-            names: name.map(|name| (None, name.to_owned())).into_iter().collect(),
+            names: name.map(|name| (None, name.into())).into_iter().collect(),
             source: Source::Derived,
-            columns: rows.columns,
+            columns: Arc::new(rows.columns),
             open: rows.open,
             used: true,
-            mirrors: rows.mirrors,
+            read: 0,
+            mirrors: Arc::new(rows.mirrors),
         })
     }
 
@@ -538,33 +586,20 @@ impl Walker<'_> {
             let limited = condition.is_some_and(|condition| self.limits(condition, item))
                 || from.iter().any(|node| self.join_limits(node, item));
             if !limited {
-                mirrors.extend(own);
+                mirrors.extend(own.iter().copied());
             }
         }
         mirrors
     }
 }
 
-impl Scope {
-    /// A scope in which only the output has names.
-    fn of_output(rows: &Rows) -> Self {
-        let mut scope = Scope::default();
-        for column in &rows.columns {
-            let name = column.name.clone().unwrap_or_else(|| "?column?".to_owned());
-            let output = Output {
-                carries: column.carries.clone(),
-                alone: column.as_is && !column.mixed,
-            };
-            let named = scope.outputs.entry(name).or_insert_with(|| Output {
-                alone: true,
-                ..Output::default()
-            });
-            named.carries.extend(output.carries.iter().cloned());
-            named.alone &= output.alone;
-            scope.places.push(output);
-        }
-        scope
-    }
+fn outputs_of(rows: &Rows) -> Vec<Output> {
+    let output = |column: &ItemColumn| Output {
+        name: column.name.clone(),
+        carries: column.carries.clone(),
+        alone: column.as_is && !column.mixed,
+    };
+    rows.columns.iter().map(output).collect()
 }
 
 fn carries_of(frame: &HashMap<String, Rows>) -> HashMap<String, Vec<(Carries, bool)>> {
@@ -590,7 +625,7 @@ fn merge(rows: &mut Rows, other: Rows) {
                 own.as_is &= column.as_is;
                 own.mixed |= column.mixed || own.carries != column.carries;
                 own.generated |= column.generated;
-                own.carries.extend(column.carries);
+                own.carries.add(&column.carries);
             }
             None => rows.columns.push(column),
         }

@@ -1,16 +1,18 @@
 //! FROM items, scopes, and what a name in an expression refers to.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::analysis::ColumnId;
+use crate::column_set::ColumnSet;
 use crate::protected::Guard;
 
 /// A set of columns that a value may carry.
-pub(super) type Carries = BTreeSet<ColumnId>;
+pub(crate) type Carries = ColumnSet;
 
 /// A column of a FROM item.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ItemColumn {
+pub(crate) struct ItemColumn {
     /// The name it is visible by; `None` if it can't be told.
     pub(super) name: Option<String>,
     /// The column that a policy is asked about; none for derived, temporary and system columns.
@@ -55,6 +57,8 @@ impl ItemColumn {
 /// What an output column carries, for clauses that name it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Output {
+    /// Its name, where it can be told.
+    pub(super) name: Option<String>,
     pub(super) carries: Carries,
     /// Its values are those of columns as they are, and of the same ones.
     pub(super) alone: bool,
@@ -64,11 +68,11 @@ pub(super) struct Output {
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     /// A relation of the database.
-    Relation { schema: String, name: String },
+    Relation { schema: Arc<str>, name: Arc<str> },
     /// A relation of the system, free unless guarded.
     System {
-        schema: String,
-        name: String,
+        schema: Arc<str>,
+        name: Arc<str>,
         guard: Option<Guard>,
     },
     /// A temporary relation.
@@ -81,22 +85,25 @@ pub(super) enum Source {
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     /// Qualifiers it answers to: its alias, or its schema and name.
-    pub(super) names: Vec<(Option<String>, String)>,
+    pub(super) names: Vec<(Option<Arc<str>>, Arc<str>)>,
     pub(super) source: Source,
-    pub(super) columns: Vec<ItemColumn>,
+    /// Shared with all items of the relation, until one is renamed.
+    pub(super) columns: Arc<Vec<ItemColumn>>,
     /// It may have columns that are not listed.
     pub(super) open: bool,
     /// A column of it was named.
     pub(super) used: bool,
+    /// Which of its first columns have been read: what reading one asks is asked once.
+    pub(super) read: u64,
     /// Relations all of whose rows it may stand for: no predicate limits them.
-    pub(super) mirrors: BTreeSet<i64>,
+    pub(super) mirrors: Arc<BTreeSet<i64>>,
 }
 
 impl Item {
     pub(super) fn answers_to(&self, schema: Option<&str>, name: &str) -> bool {
         self.names
             .iter()
-            .any(|(own_schema, own)| own == name && (schema.is_none() || own_schema.as_deref() == schema))
+            .any(|(own_schema, own)| **own == *name && (schema.is_none() || own_schema.as_deref() == schema))
     }
 
     pub(super) fn positions<'s>(&'s self, name: &'s str) -> impl Iterator<Item = usize> + 's {
@@ -106,21 +113,77 @@ impl Item {
     }
 }
 
+/// A place of `*`: the column that a value there is of (item and place in it), or one of several.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) first: (usize, usize),
+    pub(super) more: Vec<(usize, usize)>,
+}
+
+/// A run of places of `*`.
+#[derive(Clone, Debug)]
+pub(super) enum Places {
+    /// All columns of an item, in order.
+    Item(usize),
+    /// One.
+    One(Place),
+}
+
+impl Place {
+    /// The places that these runs are.
+    pub(super) fn all(runs: &[Places], items: &[Item]) -> Vec<Place> {
+        let mut places = Vec::new();
+        for run in runs {
+            match run {
+                Places::Item(at) => {
+                    let count = items.get(*at).map_or(0, |item| item.columns.len());
+                    places.extend((0..count).map(|column| Place::of(*at, column)));
+                }
+                Places::One(place) => places.push(place.clone()),
+            }
+        }
+        places
+    }
+
+    pub(super) fn of(item: usize, column: usize) -> Self {
+        Place {
+            first: (item, column),
+            more: Vec::new(),
+        }
+    }
+
+    pub(super) fn columns(&self) -> impl Iterator<Item = (usize, usize)> {
+        std::iter::once(self.first).chain(self.more.iter().copied())
+    }
+}
+
 /// Items of one FROM clause, by their place in the walker's list.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scope {
     pub(super) items: Vec<usize>,
-    /// Names of the output, which ORDER BY and GROUP BY may use.
-    pub(super) outputs: HashMap<String, Output>,
-    /// The same by place, for ORDER BY 1.
-    pub(super) places: Vec<Output>,
+    /// Columns of the output, which ORDER BY and GROUP BY may use by name or place.
+    pub(super) outputs: Vec<Output>,
     /// What `*` stands for, place by place: the columns (item and place in it) that a value there may be of. A join makes
     /// one of two columns (USING, NATURAL), which stand first.
-    pub(super) places_of_star: Vec<Vec<(usize, usize)>>,
+    pub(super) places_of_star: Vec<Places>,
     /// A join of which not all columns are known makes one of two columns: which places there are can't be told.
     pub(super) misplaced: bool,
     /// A join in it has made one of two columns.
     pub(super) merged: bool,
+}
+
+impl Scope {
+    /// The columns of the output that have this name, as one.
+    pub(super) fn output(&self, name: &str) -> Option<Output> {
+        let known = |output: &&Output| output.name.as_deref().unwrap_or("?column?") == name;
+        let mut named = self.outputs.iter().filter(known);
+        let mut all = named.next()?.clone();
+        for other in named {
+            all.carries.add(&other.carries);
+            all.alone &= other.alone;
+        }
+        Some(all)
+    }
 }
 
 /// The rows of a subquery.

@@ -30,6 +30,17 @@ fn declared_type(node: &pg_query::protobuf::Node) -> String {
     }
 }
 
+/// Whether no query of the WITH of a SELECT writes. The server takes one that does nowhere else.
+fn only_reads(select: &pg_query::protobuf::SelectStmt) -> bool {
+    let ctes = select.with_clause.iter().flat_map(|with| &with.ctes);
+    let queries = ctes.map(|node| match node.node.as_ref() {
+        Some(NodeEnum::CommonTableExpr(cte)) => cte.ctequery.as_deref(),
+        _ => None,
+    });
+    let mut queries = queries.map(|query| query.and_then(|query| query.node.as_ref()));
+    queries.all(|query| matches!(query, Some(NodeEnum::SelectStmt(_)))) && select.locking_clause.is_empty()
+}
+
 impl Walker<'_> {
     /// Walks one statement. `text` is its own text.
     pub(super) fn statement(&mut self, node: &NodeEnum, text: &str) {
@@ -113,6 +124,7 @@ impl Walker<'_> {
 
     /// A query as a statement, with its result.
     fn top_query(&mut self, node: &NodeEnum) {
+        self.only_reads = matches!(node, NodeEnum::SelectStmt(select) if only_reads(select));
         let (kind, rows) = self.query(node);
         self.out.kind = kind;
         let into = std::mem::take(&mut self.into);
@@ -290,11 +302,11 @@ impl Walker<'_> {
             return;
         };
         self.ask_all(&inner.operations);
-        self.out.reads.extend(inner.reads.iter().cloned());
+        self.out.reads.add(&inner.reads);
         self.out.outputs.clone_from(&inner.outputs);
         self.out.open_result |= inner.open_result;
-        self.out.compared.extend(inner.compared.iter().cloned());
-        self.out.tested.extend(inner.tested.iter().cloned());
+        self.out.compared.add(&inner.compared);
+        self.out.tested.add(&inner.tested);
         self.out.assignments.extend(inner.assignments.iter().cloned());
         self.out.shows_texts |= inner.shows_texts;
         if !inner.matched.is_empty() {
@@ -363,9 +375,9 @@ impl Walker<'_> {
             return;
         };
         self.ask_all(&cursor.operations);
-        self.out.reads.extend(cursor.reads.iter().cloned());
-        self.out.compared.extend(cursor.compared.iter().cloned());
-        self.out.tested.extend(cursor.tested.iter().cloned());
+        self.out.reads.add(&cursor.reads);
+        self.out.compared.add(&cursor.compared);
+        self.out.tested.add(&cursor.tested);
         if !fetch.ismove {
             self.out.outputs.clone_from(&cursor.outputs);
             self.out.open_result = cursor.open_result;

@@ -57,7 +57,7 @@ impl Walker<'_> {
                     .iter()
                     .map(|column| (name_of(column), column.carries.clone()))
                     .collect::<HashMap<_, _>>(),
-                carries: BTreeSet::new(),
+                carries: Carries::new(),
                 as_is: columns
                     .iter()
                     .filter(|column| column.as_is && !column.mixed)
@@ -291,7 +291,7 @@ impl Walker<'_> {
         };
         let item = self.derived_item(rows, Some("new"));
         if let Some(item) = self.items.get_mut(item) {
-            item.names.push((None, "old".to_owned()));
+            item.names.push((None, "old".into()));
         }
         self.scopes.push(Scope {
             items: vec![item],

@@ -1,16 +1,18 @@
 //! The state of one statement's analysis: what was asked so far, and how names become relations.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use foldhash::{HashMap, HashSet};
 use pg_query::protobuf::{Alias, RangeVar};
 
 use super::constants::Looked;
 use super::limit::Tracker;
 use super::message::{Changes, Working};
 use super::names::text_of;
-use super::scope::{Carries, Item, ItemColumn, Rows, Scope, Source};
+use super::scope::{Carries, Item, ItemColumn, Places, Rows, Scope, Source};
 use crate::analysis::{Action, ColumnId, Effect, Object, Operation, StatementAnalysis, StatementKind};
-use crate::catalog::{Catalog, Relation, RelationKind, is_system_schema};
+use crate::catalog::{Catalog, Relation, is_system_schema};
 use crate::protected::guard;
 
 /// Deepest nesting that is walked.
@@ -18,8 +20,8 @@ const MAX_WALK: usize = 600;
 /// Most nodes that are visited for one statement, beside twice its length in bytes: judging a condition visits
 /// subqueries again.
 const MAX_VISITS: usize = 200_000;
-/// Most views within views.
-const MAX_VIEWS: usize = 20;
+/// So many operations are looked through one by one.
+const FEW: usize = 24;
 
 /// Schema of temporary relations in column ids.
 pub(super) const TEMP_SCHEMA: &str = "pg_temp";
@@ -71,6 +73,8 @@ pub(super) struct Walker<'a> {
     pub(super) explains: bool,
     /// What is compared decides on the order of rows: equality then tells as much as `<`.
     pub(super) sorts: bool,
+    /// The statement only reads: which relations the rows of its queries stand for is never asked.
+    pub(super) only_reads: bool,
 }
 
 impl<'a> Walker<'a> {
@@ -79,7 +83,7 @@ impl<'a> Walker<'a> {
             catalog,
             working,
             out: StatementAnalysis::new(kind),
-            seen: HashSet::new(),
+            seen: HashSet::default(),
             items: Vec::new(),
             scopes: Vec::new(),
             ctes: Vec::new(),
@@ -101,6 +105,7 @@ impl<'a> Walker<'a> {
             met: Met::default(),
             explains: false,
             sorts: false,
+            only_reads: false,
         }
     }
 
@@ -111,8 +116,17 @@ impl<'a> Walker<'a> {
 
     pub(super) fn ask(&mut self, action: Action, object: Object) {
         let operation = Operation { action, object };
-        if self.seen.insert(operation.clone()) {
-            self.out.operations.push(operation);
+        let asked = &mut self.out.operations;
+        let known = if asked.len() < FEW {
+            asked.contains(&operation)
+        } else {
+            if self.seen.is_empty() {
+                self.seen.extend(asked.iter().cloned());
+            }
+            !self.seen.insert(operation.clone())
+        };
+        if !known {
+            asked.push(operation);
         }
     }
 
@@ -265,17 +279,21 @@ impl<'a> Walker<'a> {
                 }
                 // It may be a temporary one by another name.
                 for temp in self.working.session.temp.values() {
-                    carries.extend(temp.carries.iter().cloned());
+                    carries.add(&temp.carries);
                     carries.extend(temp.column_carries.values().flatten().cloned());
                 }
-                self.out.reads.extend(carries);
+                self.out.reads.add(&carries);
                 Item {
-                    names: vec![(Some(schema.clone()), name.clone())],
-                    source: Source::Relation { schema, name },
-                    columns: Vec::new(),
+                    names: vec![(Some(schema.as_str().into()), name.as_str().into())],
+                    source: Source::Relation {
+                        schema: schema.into(),
+                        name: name.into(),
+                    },
+                    columns: Arc::default(),
                     open: true,
                     used: false,
-                    mirrors: BTreeSet::new(),
+                    read: 0,
+                    mirrors: Arc::default(),
                 }
             }
         };
@@ -290,12 +308,9 @@ impl<'a> Walker<'a> {
 
     /// Puts an item into the innermost scope.
     pub(super) fn bring(&mut self, at: usize) {
-        let count = self.items.get(at).map_or(0, |item| item.columns.len());
         if let Some(scope) = self.scopes.last_mut() {
             scope.items.push(at);
-            scope
-                .places_of_star
-                .extend((0..count).map(|column| vec![(at, column)]));
+            scope.places_of_star.push(Places::Item(at));
         }
     }
 
@@ -322,183 +337,17 @@ impl<'a> Walker<'a> {
         let (columns, operations): (Vec<ItemColumn>, _) = columns.unwrap_or_default();
         self.ask_all(&operations);
         Item {
-            names: vec![(Some(TEMP_SCHEMA.to_owned()), name.to_owned())],
+            names: vec![(Some(TEMP_SCHEMA.into()), name.into())],
             source: Source::Temp,
-            columns,
+            columns: Arc::new(columns),
             open: false,
             used: true,
-            mirrors: BTreeSet::new(),
+            read: 0,
+            mirrors: Arc::default(),
         }
     }
 
-    pub(super) fn item_of(&mut self, relation: &'a Relation) -> Item {
-        let (schema, name) = (relation.schema.clone(), relation.name.clone());
-        let texts = ["pg_prepared_statements", "pg_cursors", "pg_stat_activity"];
-        self.out.shows_texts |= relation.is_system() && texts.contains(&name.as_str());
-        let names = vec![(Some(schema.clone()), name.clone())];
-        if relation.is_system() || guard(&schema, &name).is_some() {
-            self.guarded_table(&schema, &name);
-            let columns = relation.columns.iter().map(|column| ItemColumn {
-                name: Some(column.name.clone()),
-                real: column.name.clone(),
-                as_is: true,
-                ..ItemColumn::default()
-            });
-            let source = Source::System {
-                guard: guard(&schema, &name),
-                schema,
-                name,
-            };
-            return Item {
-                names,
-                source,
-                columns: columns.collect(),
-                open: false,
-                used: true,
-                mirrors: BTreeSet::new(),
-            };
-        }
-        if relation.kind == RelationKind::Foreign {
-            self.ask_resource(Action::File);
-        }
-        let (bases, calls) = self.catalog.view_reads(relation);
-        for call in &calls {
-            self.call_by_name(&call.schema, &call.name);
-        }
-        if self.explains {
-            self.out.reads.extend(bases.iter().cloned());
-        }
-        let lineage = if relation.reads.is_empty() {
-            None
-        } else {
-            self.view_lineage(relation)
-        };
-        let family = self.catalog.family(relation);
-        let unreadable = family.iter().any(|other| other.unreadable.is_some());
-        if unreadable {
-            self.of_unknown_meaning();
-        }
-        // A base that is a foreign table or guarded asks what it would ask by itself.
-        for base in self.working.bases(self.catalog, relation) {
-            if base.kind == RelationKind::Foreign {
-                self.ask_resource(Action::File);
-            }
-            if base.unreadable.is_some() {
-                self.of_unknown_meaning();
-            }
-            self.guard_base(base, &bases);
-        }
-        let mut columns = Vec::with_capacity(relation.columns.len());
-        for (at, column) in relation.columns.iter().enumerate() {
-            let known = lineage.and_then(|lineage| lineage.get(at));
-            let own = known.map_or(&bases, |(carries, _)| carries);
-            // A table's own values are as they are, and a view's where its definition says so.
-            let as_is = relation.reads.is_empty() || known.is_some_and(|(_, as_is)| *as_is);
-            let mut carries = own.clone();
-            // A part of a column is read by reading the column.
-            let asked: Carries = own
-                .iter()
-                .map(ColumnId::whole)
-                .filter(|id| bases.contains(id))
-                .collect();
-            carries.insert(relation.column_id(&column.name));
-            for other in family.iter().filter(|other| other.has_column(&column.name)) {
-                carries.insert(other.column_id(&column.name));
-            }
-            for base in own {
-                self.add_family(base, &mut carries);
-            }
-            // A generated column carries what it is made of.
-            let made_of = column.made_of.as_deref().unwrap_or_default();
-            for other in &relation.columns {
-                if other.num != column.num && (made_of.contains(&other.num) || made_of.contains(&0)) {
-                    let id = relation.column_id(&other.name);
-                    self.add_family(&id, &mut carries);
-                    carries.insert(id);
-                }
-            }
-            let as_is = as_is && column.made_of.is_none();
-            columns.push(ItemColumn {
-                name: Some(column.name.clone()),
-                asked: Some(relation.column_id(&column.name)),
-                real: column.name.clone(),
-                carries,
-                bases: asked,
-                type_name: column.type_name.clone(),
-                as_is,
-                mixed: false,
-                generated: false,
-            });
-        }
-        let mirrors = self.related(relation);
-        Item {
-            names,
-            source: Source::Relation { schema, name },
-            columns,
-            open: self.working.is_altered(relation) || relation.unreadable.is_some(),
-            used: false,
-            mirrors,
-        }
-    }
-
-    fn add_family(&self, base: &ColumnId, carries: &mut Carries) {
-        let Some(relation) = self.catalog.relation(&base.schema, &base.table) else {
-            return;
-        };
-        for other in self
-            .catalog
-            .family(relation)
-            .iter()
-            .filter(|other| other.has_column(&base.column))
-        {
-            carries.insert(other.column_id(&base.column).part(&base.path));
-        }
-    }
-
-    fn guard_base(&mut self, base: &Relation, reads: &Carries) {
-        let Some(guard) = guard(&base.schema, &base.name) else {
-            return;
-        };
-        let shown = |column: &&str| {
-            reads
-                .iter()
-                .any(|id| id.schema == base.schema && id.table == base.name && id.column == **column)
-        };
-        if guard.columns.is_empty() || guard.columns.iter().any(shown) {
-            self.ask_table(Action::Read, &base.schema, &base.name);
-            self.forbid(guard.reason);
-        }
-    }
-
-    /// Relations whose rows may be rows of this one: itself, its family, and what a view stands on.
-    pub(super) fn related(&self, relation: &Relation) -> BTreeSet<i64> {
-        let mut related = BTreeSet::from([relation.oid]);
-        let mut bases = self.working.bases(self.catalog, relation);
-        bases.push(relation);
-        for base in bases {
-            related.insert(base.oid);
-            related.extend(self.catalog.family(base).iter().map(|other| other.oid));
-        }
-        related
-    }
-
-    /// What each column of a view may carry, from its definition; computed once and kept in the catalog.
-    fn view_lineage(&mut self, relation: &'a Relation) -> Option<&'a Vec<(Carries, bool)>> {
-        if let Some(known) = relation.lineage.get() {
-            return Some(known);
-        }
-        let definition = relation.definition.as_deref()?;
-        if self.views >= MAX_VIEWS {
-            return None;
-        }
-        let lineage = super::message::lineage_of(definition, self.catalog, self.views + 1)?;
-        if lineage.len() != relation.columns.len() {
-            return None;
-        }
-        Some(relation.lineage.get_or_init(|| lineage))
-    }
-
-    fn guarded_table(&mut self, schema: &str, name: &str) {
+    pub(super) fn guarded_table(&mut self, schema: &str, name: &str) {
         if let Some(guard) = guard(schema, name)
             && guard.columns.is_empty()
         {
@@ -522,11 +371,22 @@ impl<'a> Walker<'a> {
         let Some(item) = self.items.get_mut(item) else {
             return;
         };
-        let Some(column) = item.columns.get(column).cloned() else {
+        let columns = item.columns.clone();
+        let bit = u32::try_from(column)
+            .ok()
+            .and_then(|column| 1_u64.checked_shl(column))
+            .unwrap_or(0);
+        let again = item.read & bit != 0;
+        item.read |= bit;
+        let Some(column) = columns.get(column) else {
             return;
         };
         self.met.column = true;
         self.met.generated |= column.generated;
+        self.flow.add(&column.carries);
+        if again {
+            return;
+        }
         if let Source::System {
             schema,
             name,
@@ -540,22 +400,13 @@ impl<'a> Walker<'a> {
         }
         for id in column.asked.iter().chain(&column.bases) {
             if !is_system_schema(&id.schema) {
-                let (schema, table) = (id.schema.clone(), id.table.clone());
-                self.ask(
-                    Action::Read,
-                    Object::Column {
-                        schema,
-                        table,
-                        column: id.column.clone(),
-                    },
-                );
+                self.ask(Action::Read, Object::Column(id.clone()));
             }
         }
         if !column.type_name.is_empty() && !column.type_name.starts_with("pg_catalog.") {
             self.types.insert(element_type(&column.type_name));
         }
-        self.out.reads.extend(column.carries.iter().cloned());
-        self.flow.extend(column.carries);
+        self.out.reads.add(&column.carries);
     }
 
     /// Reads every column of an item.
@@ -605,7 +456,7 @@ impl<'a> Walker<'a> {
                 }
             });
             for output in &mut self.out.outputs {
-                output.carries.extend(flow.iter().cloned());
+                output.carries.add(&flow);
                 output.as_is = false;
             }
         }
@@ -662,8 +513,11 @@ impl Walker<'_> {
 /// Renames an item and its first columns.
 pub(super) fn apply_alias(item: &mut Item, alias: Option<&Alias>) {
     let Some(alias) = alias else { return };
-    item.names = vec![(None, alias.aliasname.clone())];
-    for (column, name) in item.columns.iter_mut().zip(&alias.colnames) {
+    item.names = vec![(None, alias.aliasname.as_str().into())];
+    if alias.colnames.is_empty() {
+        return;
+    }
+    for (column, name) in Arc::make_mut(&mut item.columns).iter_mut().zip(&alias.colnames) {
         column.name = text_of(name).map(str::to_owned);
     }
 }

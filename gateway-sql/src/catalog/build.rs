@@ -208,7 +208,7 @@ fn define(view: &mut Relation, select: &StatementAnalysis) {
         .iter()
         .filter_map(|operation| match &operation.object {
             Object::Function { schema, name } => Some((schema.clone(), name.clone()).into()),
-            Object::Column { .. } | Object::Table { .. } | Object::Resource => None,
+            Object::Column(_) | Object::Table { .. } | Object::Resource => None,
         })
         .collect();
 }

@@ -1,11 +1,11 @@
 //! The objects of a database as values.
 
-use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::ColumnId;
+use crate::column_set::ColumnSet;
 
 /// What a relation is, by `pg_class.relkind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -115,7 +115,7 @@ pub struct Relation {
     pub unreadable: Option<String>,
     /// What each column of a view may carry, and whether as it is, made from `definition` when first asked for.
     #[serde(skip)]
-    pub(crate) lineage: OnceLock<Vec<(BTreeSet<ColumnId>, bool)>>,
+    pub(crate) lineage: OnceLock<Vec<(ColumnSet, bool)>>,
 }
 
 impl Relation {

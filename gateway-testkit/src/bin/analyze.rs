@@ -121,7 +121,7 @@ fn tables(statement: &StatementAnalysis) -> BTreeSet<(&str, &str)> {
     let objects = statement.operations.iter().map(|operation| &operation.object);
     objects
         .filter_map(|object| match object {
-            Object::Column { schema, table, .. } => Some((schema.as_str(), table.as_str())),
+            Object::Column(id) => Some((id.schema.as_str(), id.table.as_str())),
             Object::Table { schema, name } => Some((schema.as_str(), name.as_str())),
             Object::Function { .. } | Object::Resource => None,
         })

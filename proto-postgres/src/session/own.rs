@@ -209,7 +209,7 @@ impl Session {
                     columns,
                     kind,
                     column_carries: HashMap::new(),
-                    carries: self.all_tagged(),
+                    carries: self.all_tagged().into(),
                     as_is: std::collections::BTreeSet::new(),
                     operations: Vec::new(),
                 },
