@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use gateway_control::api::Said;
 use gateway_control::approvals::ApprovalView;
 use gateway_core::approval::{ApprovalState, Choice};
 use gateway_core::secret::Secret;
@@ -15,7 +16,6 @@ use super::{must_exist, variable};
 use crate::assemble;
 use crate::cli::{ApprovalsCommand, Decide, Global, Output};
 use crate::config::{Config, Raw};
-use crate::control::Said;
 use crate::control::client::Client;
 
 /// Where the answer comes from.

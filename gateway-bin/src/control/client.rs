@@ -179,7 +179,7 @@ impl Client {
             return Ok(body);
         }
         let told = serde_json::from_slice::<Value>(&body).ok();
-        match told.as_ref().and_then(|told| told.get("error")?.as_str()) {
+        match told.as_ref().and_then(|told| told.get("detail")?.as_str()) {
             Some(error) => bail!("{error}"),
             None if status == StatusCode::NOT_FOUND => bail!("the gateway that runs does not know this"),
             None => bail!("the gateway answers {status}"),
