@@ -1,12 +1,14 @@
 //! `/api/v1/whoami` and `/api/v1/resources`: who one is, and what one can reach.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use gateway_core::operation::Action;
+use gateway_core::resource::Resource;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +18,6 @@ use super::extract::Args;
 use super::page::{limit, page, strange_cursor};
 use super::{Api, Problem};
 use crate::asked::ADMINISTER;
-use gateway_core::resource::Resource;
 
 /// Who asks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -85,6 +86,9 @@ pub struct ResourceView {
     /// The port of the gateway where its clients connect; null: nothing listens for its protocol.
     #[serde(default)]
     pub port: Option<u16>,
+    /// The address of the gateway that they must use, where it listens for them on one alone.
+    #[serde(default)]
+    pub host: Option<IpAddr>,
     /// The target's address; for those who may `administer` it.
     #[serde(default)]
     pub address: Option<String>,
@@ -131,12 +135,11 @@ pub(super) async fn resources(
         if !administered && !connects.of(&name) {
             continue;
         }
-        let listening = api.0.listening.get();
+        let listening = api.0.listening.get().and_then(|all| all.get(&resource.protocol));
         let adapter = api.0.parts.adapters.adapter(&resource.protocol).ok();
         items.push(ResourceView {
-            port: listening
-                .and_then(|all| all.get(&resource.protocol))
-                .map(std::net::SocketAddr::port),
+            port: listening.map(SocketAddr::port),
+            host: listening.map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()),
             place: adapter.and_then(|adapter| adapter.place(&resource)),
             address: (administered && !resource.address.is_empty()).then(|| resource.address.clone()),
             protocol: resource.protocol.clone(),
