@@ -15,7 +15,7 @@ use gateway_core::credentials::StaticCredentials;
 use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::listener::Listener;
 use gateway_core::machine::End;
-use gateway_core::policy::Watcher;
+use gateway_core::policy::{PolicyEngine, Watcher};
 use gateway_core::services::{ApprovalRoom, Authenticator, Policy, Store};
 use gateway_core::tls::ServerTls;
 use gateway_identity::oidc::OidcAuthenticator;
@@ -143,18 +143,11 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         tls.clone(),
         oidc,
     ));
-    let api = Api::new(api::Parts {
-        gateway: gateway.clone(),
-        approvals: approvals.clone(),
-        policies: policy.clone(),
-        adapters: config.registry.clone(),
-        audit_dir: Config::audit_dir(&config.data_dir),
-        live: live.clone(),
-        host: Arc::new(Process {
-            audit: audit.clone(),
-            metrics: metrics.clone(),
-        }),
-    });
+    let process = Process {
+        audit: audit.clone(),
+        metrics: metrics.clone(),
+    };
+    let api = api(&config, &gateway, &approvals, &policy, &live, process);
     let host = Arc::new(HostState {
         gateway: gateway.clone(),
         reloader: reloader.clone(),
@@ -201,6 +194,26 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     drop(socket);
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The REST API over all of it.
+fn api(
+    config: &Config,
+    gateway: &Arc<Gateway>,
+    approvals: &ApprovalDesk,
+    policies: &Arc<PolicyEngine>,
+    live: &Arc<Live>,
+    process: Process,
+) -> Api {
+    Api::new(api::Parts {
+        gateway: gateway.clone(),
+        approvals: approvals.clone(),
+        policies: policies.clone(),
+        adapters: config.registry.clone(),
+        audit_dir: Config::audit_dir(&config.data_dir),
+        live: live.clone(),
+        host: Arc::new(process),
+    })
 }
 
 /// Opens the audit trail for this process alone.

@@ -33,7 +33,7 @@ class Api:
         except urllib.error.HTTPError as error:
             text, status, headers = error.read().decode(), error.code, error.headers
             check(headers["content-type"] == "application/problem+json", path, headers["content-type"], text)
-        return status, json.loads(text) if text[:1] in "[{" else text, headers
+        return status, json.loads(text) if text.startswith(("[", "{")) else text, headers
 
     def sessions(self, who):
         return self.ask("/api/v1/sessions?filter=live", who)[1]
@@ -55,7 +55,7 @@ class Api:
                         name = line[7:]
                     elif line.startswith("data: "):
                         events.append((name, json.loads(line[6:])))
-            events.append(("closed", None))
+            events.append(("closed", True))
 
         threading.Thread(target=read, daemon=True).start()
         try:
@@ -159,7 +159,7 @@ def test_who_watches_and_does_not_read_slows_nobody(w):
 
 def test_a_stream_ends_with_its_token_and_with_its_permission(w):
     with api(w) as a:
-        a.w.wire("reader")
+        wire = a.w.wire("reader")
         session = a.sessions("olga")[0]["id"]
         a.tokens["brief"] = a.w.gateway.token("brief@corp.test", groups=["operators"], ttl="4s")
         path = f"/api/v1/sessions/{session}/events"
@@ -171,6 +171,7 @@ def test_a_stream_ends_with_its_token_and_with_its_permission(w):
             policies.write_text(policies.read_text().replace('Action::"session-watch",', ""))
             a.w.hang_up()
             check(seen(olga, "end", seconds=15)["code"] == "denied")
+        check(query(wire, "SELECT 1")[1] == [])
 
 
 def test_approvals_are_told_to_those_who_may_decide(w):

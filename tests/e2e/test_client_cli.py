@@ -1,5 +1,5 @@
 """The command line as people use it elsewhere: login, whoami, resources, connect, sessions, the trail."""
-import contextlib, json, os, pathlib, subprocess, tempfile, threading, time
+import contextlib, json, os, pathlib, subprocess, tempfile, threading
 
 from harness import check, eventually, query
 from test_api import CONTROL
@@ -174,7 +174,7 @@ def test_sessions_are_listed_shown_watched_and_killed_from_elsewhere(w):
 def test_who_may_not_is_told_so(w):
     with person(w, "lou@corp.test", ["lookers"]) as p:
         p.login()
-        p.w.wire("reader")
+        wire = p.w.wire("reader")
         session = json.loads(p.run("sessions", "list", "--output", "json").stdout)[0]["id"]
         for command in [("sessions", "watch", session), ("sessions", "kill", session),
                         ("policy", "explain", "--as", "x", "--resource", "orders-db", "SELECT 1")]:
@@ -182,4 +182,5 @@ def test_who_may_not_is_told_so(w):
             check(told.returncode == 1 and "orders-db" in told.stderr, told)
         shown = p.run("sessions", "show", session)
         check("alice@corp.test" in shown.stdout and "not for you" in shown.stderr, shown)
+        check(query(wire, "SELECT 1")[1] == [], "it lives on")
         check("approver" in p.w.gateway.cli("approvals", "approve", "apr_1").stderr)

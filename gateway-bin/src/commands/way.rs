@@ -63,7 +63,7 @@ pub(super) async fn way(global: &Global) -> anyhow::Result<Way> {
     match running {
         Some(client) => Ok(Way::Running(client.with_token(token))),
         None if token.is_some() => bail!(
-            "no gateway runs on the data directory `{}`, so nobody can tell who the token is",
+            "GATEWAY_TOKEN is set, and no gateway runs on the data directory `{}`, so nobody can tell who the token is",
             data_dir.display()
         ),
         None => {

@@ -16,6 +16,12 @@ use super::routes::ROUTES;
 pub struct Problem {
     status: StatusCode,
     detail: String,
+    /// What few problems have.
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct More {
     /// A stable word, where the status does not say it all.
     code: Option<&'static str>,
     /// The `@id` of the policy that forbids.
@@ -48,11 +54,7 @@ impl Problem {
         Self {
             status,
             detail: detail.into(),
-            code: None,
-            rule: None,
-            operation: None,
-            retry_after: None,
-            allow: None,
+            more: None,
         }
     }
 
@@ -88,33 +90,43 @@ impl Problem {
 
     /// Too much of it.
     pub(super) fn too_many(detail: impl Into<String>, retry_after: u64) -> Self {
-        Self {
+        let more = More {
             retry_after: Some(retry_after),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
-        }
+            ..More::default()
+        };
+        Self::new(StatusCode::TOO_MANY_REQUESTS, detail).with(more)
     }
 
     /// Policy refuses `operation`.
     pub(super) fn denied(operation: String, rule: Option<String>, detail: impl Into<String>) -> Self {
-        Self {
+        let more = More {
             code: Some("denied"),
             rule,
             operation: Some(operation),
-            ..Self::forbidden(detail)
+            ..More::default()
+        };
+        Self::forbidden(detail).with(more)
+    }
+
+    fn with(self, more: More) -> Self {
+        Self {
+            more: Some(Box::new(more)),
+            ..self
         }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let more = self.more.as_deref();
         let body = Body {
             kind: "about:blank",
             title: Cow::Borrowed(self.status.canonical_reason().unwrap_or("Problem")),
             status: self.status.as_u16(),
             detail: &self.detail,
-            code: self.code,
-            operation: self.operation.as_deref(),
-            rule: self.rule.as_deref(),
+            code: more.and_then(|more| more.code),
+            operation: more.and_then(|more| more.operation.as_deref()),
+            rule: more.and_then(|more| more.rule.as_deref()),
         };
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
@@ -125,10 +137,11 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = more.and_then(|more| more.retry_after) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allow) = self.allow.and_then(|list| HeaderValue::try_from(list).ok()) {
+        let allow = more.and_then(|more| more.allow.as_deref());
+        if let Some(allow) = allow.and_then(|list| HeaderValue::from_str(list).ok()) {
             headers.insert(header::ALLOW, allow);
         }
         response
@@ -166,13 +179,11 @@ pub(super) async fn not_allowed(method: Method, uri: Uri) -> Problem {
     }
     methods.sort_unstable();
     let list = methods.join(", ");
-    Problem {
-        allow: Some(list.clone()),
-        ..Problem::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            format!("this path does not take {method}; it takes {list}"),
-        )
-    }
+    let detail = format!("this path does not take {method}; it takes {list}");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).with(More {
+        allow: Some(list),
+        ..More::default()
+    })
 }
 
 /// Whether `path` is of the form of a route.
