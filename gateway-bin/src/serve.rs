@@ -143,16 +143,8 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         tls.clone(),
         oidc,
     ));
-    let process = Process {
-        audit: audit.clone(),
-        metrics: metrics.clone(),
-    };
-    let api = api(&config, &gateway, &approvals, &policy, &live, process);
-    let host = Arc::new(HostState {
-        gateway: gateway.clone(),
-        reloader: reloader.clone(),
-    });
-    let (socket, listeners) = Listeners::bind(&config, &gateway, &tls, &api, host).await?;
+    let api = api(&config, &gateway, &approvals, &policy, &live, &audit, &metrics);
+    let (socket, listeners) = Listeners::bind(&config, &gateway, &tls, &api, &reloader).await?;
     gateway
         .record(&Event::Started {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -203,8 +195,13 @@ fn api(
     approvals: &ApprovalDesk,
     policies: &Arc<PolicyEngine>,
     live: &Arc<Live>,
-    process: Process,
+    audit: &Arc<WatchedLog>,
+    metrics: &PrometheusHandle,
 ) -> Api {
+    let process = Process {
+        audit: audit.clone(),
+        metrics: metrics.clone(),
+    };
     Api::new(api::Parts {
         gateway: gateway.clone(),
         approvals: approvals.clone(),
@@ -264,7 +261,7 @@ impl Listeners {
         gateway: &Arc<Gateway>,
         tls: &Arc<ServerTls>,
         api: &Api,
-        host: Arc<HostState>,
+        reloader: &Arc<Reloader>,
     ) -> anyhow::Result<(Socket, Self)> {
         let path = Config::socket(&config.data_dir);
         let (socket, unix) = Socket::bind(path.clone()).await?;
@@ -294,7 +291,11 @@ impl Listeners {
             }
             None => None,
         };
-        let unix = control::Unix::new(unix, api, host);
+        let host = HostState {
+            gateway: gateway.clone(),
+            reloader: reloader.clone(),
+        };
+        let unix = control::Unix::new(unix, api, Arc::new(host));
         Ok((socket, Self { clients, tcp, unix }))
     }
 }

@@ -23,9 +23,7 @@ use gateway_core::policy::{PolicyEngine, Vocabulary};
 use gateway_core::principal::{Authenticated, Principal, PrincipalKind};
 use gateway_core::resource::Resource;
 use gateway_core::secret::Secret;
-use gateway_core::services::{
-    ApprovalRoom, Approvals, AuthError, Authenticator, Held, Opened, Policy, Provable,
-};
+use gateway_core::services::{ApprovalRoom, Approvals, AuthError, Authenticator, Held, Opened, Provable};
 use gateway_core::session::SessionId;
 use gateway_core::tls::TlsRequire;
 use gateway_core::verdict::{Hold, Obligations};
