@@ -83,6 +83,7 @@ stage check "every crate packages by itself" cargo package --workspace --no-veri
 stage tests "instructions of the hot paths" python3 bench/instructions.py --binary "$CARGO_TARGET_DIR/ci/examples/hot_path"
 stage check "links of the book" python3 scripts/check-docs.py
 stage tests "end to end" "$python" tests/e2e/run.py --gateway "$gateway"
+stage tests "the API against its description" "$python" tests/api/run.py --gateway "$gateway"
 stage tests "cases: postgres" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
     --expect allow deny mask hold
 stage tests "cases: attacks and uses of every class" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \

@@ -79,6 +79,24 @@ pub(crate) enum Command {
     /// Make, list and revoke the gateway's own tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Keep a token and the gateway's address for the commands that act as a person
+    Login(Login),
+    /// Forget them
+    Logout,
+    /// Say who the gateway takes one for
+    Whoami {
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// List the resources that one may connect to
+    Resources {
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Run a resource's usual client, or another command, with everything set
+    Connect(Connect),
     /// List, look at and decide what waits for people
     #[command(subcommand)]
     Approvals(ApprovalsCommand),
@@ -115,6 +133,33 @@ pub(crate) enum ConfigCommand {
         #[arg(long, value_enum, default_value = "toml")]
         output: ConfigOutput,
     },
+}
+
+/// `gateway login`.
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// Take a token: asked for on a terminal, else read from standard input
+    #[arg(long)]
+    pub(crate) token: bool,
+    /// The gateway's control address, such as https://gw.example:6080
+    #[arg(long, env = "GATEWAY_URL", value_name = "URL")]
+    pub(crate) url: String,
+    /// The certificates (PEM) that the gateway's own is signed by, such as the ca.crt of its data directory; none: the system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// `gateway connect`.
+#[derive(Debug, Args)]
+pub(crate) struct Connect {
+    /// On what
+    pub(crate) resource: String,
+    /// Why; policies may ask for it, approvers see it
+    #[arg(long, value_name = "R")]
+    pub(crate) reason: Option<String>,
+    /// Options of the usual client, or another command that takes the same settings
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 /// `gateway token`.
@@ -209,7 +254,7 @@ pub(crate) enum SessionsCommand {
         #[arg(long, value_enum, default_value = "table")]
         output: Output,
     },
-    /// Show one session
+    /// Show one session, and what was tried in it
     Show {
         /// Its id
         id: String,
@@ -217,10 +262,21 @@ pub(crate) enum SessionsCommand {
         #[arg(long, value_enum, default_value = "table")]
         output: Output,
     },
+    /// Follow a session that runs, until it ends
+    Watch {
+        /// Its id
+        id: String,
+        /// How: lines for people, or one JSON object a line
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
     /// End a session that runs
     Kill {
         /// Its id
         id: String,
+        /// Why; kept in the trail
+        #[arg(long, value_name = "R")]
+        reason: Option<String>,
     },
 }
 

@@ -3,11 +3,15 @@
 mod approvals;
 mod audit;
 mod config;
+mod connect;
 mod demo;
+mod login;
+mod people;
 mod policy;
 mod sessions;
 mod tables;
 mod token;
+mod way;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,6 +30,11 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(demo) => demo::run(global, demo).await,
         Command::Config(command) => config::run(global, &command),
         Command::Token(command) => token::run(global, command).await,
+        Command::Login(what) => login::login(what).await,
+        Command::Logout => login::logout(),
+        Command::Whoami { output } => people::whoami(global, output).await,
+        Command::Resources { output } => people::resources(global, output).await,
+        Command::Connect(what) => connect::run(global, what).await,
         Command::Approvals(command) => approvals::run(global, command).await,
         Command::Sessions(command) => sessions::run(global, command).await,
         Command::Audit(command) => audit::run(global, command).await,
@@ -38,17 +47,17 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The data directory, for commands that act as the operator on the host.
+/// The data directory, for what only the operator on the host may do.
 fn operator_on(global: &Global) -> anyhow::Result<PathBuf> {
-    if std::env::var_os("GATEWAY_TOKEN").is_some_and(|token| !token.is_empty()) {
+    if variable("GATEWAY_TOKEN").is_some() {
         bail!(
-            "GATEWAY_TOKEN is set, so this command would act as who the token says; acting by token is not \
-             supported yet. Unset it to act as the operator of this host"
+            "GATEWAY_TOKEN is set, so this command would act as who the token says, and only the operator of the \
+             gateway's host may do this. Unset it to act as the operator of this host"
         );
     }
     match Raw::read(global) {
-        Err(error) if std::env::var_os("GATEWAY_URL").is_some() => Err(error.context(
-            "acting over GATEWAY_URL is not supported yet: run this where the gateway runs, with its configuration",
+        Err(error) if variable("GATEWAY_URL").is_some() => Err(error.context(
+            "only the operator of the gateway's host may do this: run it where the gateway runs, with its configuration",
         )),
         raw => raw?.data_dir(),
     }

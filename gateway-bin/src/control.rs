@@ -1,41 +1,43 @@
-//! The control plane: health, readiness and metrics on TCP; on the Unix socket in the data directory also what an
-//! operator on the host may do.
+//! The doors of the control plane: TCP, and the Unix socket in the data directory, where an operator on the host comes in.
 //!
 //! ```text
-//!   TCP (loopback: HTTP or TLS, told by the first byte; else TLS) ──▶ /healthz /readyz /metrics,
-//!                                                                       and by token /api/v1/approvals
-//!   data_dir/control.sock (0600: its callers are the operator)    ──▶ the same, and /api/v1/...
+//!   TCP (loopback: HTTP or TLS, told by the first byte; else TLS) ──▶ gateway_control::api, by token
+//!   data_dir/control.sock (0600: its callers are the operator)    ──▶ the same, and host.rs: tokens, reload
 //! ```
 
-mod api;
-mod approvals;
 pub(crate) mod client;
-mod health;
+mod host;
 mod server;
 mod socket;
+mod stalled;
 
 use std::sync::Arc;
 
-use gateway_control::approvals::ApprovalDesk;
-use gateway_core::gateway::Gateway;
+use async_trait::async_trait;
+use gateway_control::api::Host;
+use gateway_core::audit::AuditError;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::reload::Reloader;
 use crate::trail::WatchedLog;
-pub(crate) use approvals::Said;
+pub(crate) use host::HostState;
 pub(crate) use server::{Tcp, Unix};
 pub(crate) use socket::{Socket, answers};
 
-/// What the control plane's handlers need.
-pub(crate) struct State {
-    /// The pipeline.
-    pub(crate) gateway: Arc<Gateway>,
-    /// Where held operations wait for people.
-    pub(crate) approvals: ApprovalDesk,
+/// This process, as the API sees it.
+pub(crate) struct Process {
     /// The audit trail.
     pub(crate) audit: Arc<WatchedLog>,
-    /// Puts changed files in force.
-    pub(crate) reloader: Arc<Reloader>,
     /// The metrics.
     pub(crate) metrics: PrometheusHandle,
+}
+
+#[async_trait]
+impl Host for Process {
+    async fn audit_ready(&self) -> Result<(), AuditError> {
+        self.audit.ready().await
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.render()
+    }
 }

@@ -44,12 +44,6 @@ pub(crate) enum Refusal {
     Wrong(String),
     /// There is no such thing.
     Absent(String),
-    /// Nobody has shown who it is.
-    Unknown(String),
-    /// Who it is may not.
-    Forbidden(String),
-    /// It is another state by now.
-    Conflict(String),
     /// The trail or the store can't be written.
     Unavailable(String),
 }
@@ -57,12 +51,7 @@ pub(crate) enum Refusal {
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Wrong(text)
-            | Self::Absent(text)
-            | Self::Unknown(text)
-            | Self::Forbidden(text)
-            | Self::Conflict(text)
-            | Self::Unavailable(text) => f.write_str(text),
+            Self::Wrong(text) | Self::Absent(text) | Self::Unavailable(text) => f.write_str(text),
         }
     }
 }

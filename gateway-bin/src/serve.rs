@@ -1,18 +1,21 @@
 //! `gateway serve`: from a configuration to listeners, and back down in order.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use gateway_control::api::{self, Api};
 use gateway_control::approvals::{self, ApprovalDesk};
+use gateway_control::live::{Live, Tapped};
 use gateway_core::audit::Event;
 use gateway_core::audit::log::{AuditLog, AuditOpenError, Exported};
 use gateway_core::credentials::StaticCredentials;
 use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::listener::Listener;
 use gateway_core::machine::End;
-use gateway_core::policy::Watcher;
+use gateway_core::policy::{PolicyEngine, Watcher};
 use gateway_core::services::{ApprovalRoom, Authenticator, Policy, Store};
 use gateway_core::tls::ServerTls;
 use gateway_identity::oidc::OidcAuthenticator;
@@ -26,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Global;
 use crate::config::Config;
-use crate::control::{self, Socket, State};
+use crate::control::{self, HostState, Process, Socket};
 use crate::export::Exports;
 use crate::reload::Reloader;
 use crate::trail::WatchedLog;
@@ -95,9 +98,12 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         assemble::mock_key(&config.data_dir)?,
     );
     let authenticator: Arc<dyn Authenticator> = Arc::new(Authenticators::new(tokens, oidc.clone()));
+    // What happens in sessions and to approvals is also told to those who watch.
+    let live = Arc::new(Live::default());
+    let tapped = Arc::new(Tapped::new(audit.clone(), live.clone()));
     let approvals = ApprovalDesk::new(approvals::Parts {
         store: store.clone(),
-        audit: audit.clone(),
+        audit: tapped.clone(),
         authenticator: authenticator.clone(),
         policy: policy.clone(),
         url: config.link(),
@@ -110,7 +116,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     let gateway = Gateway::new(
         Parts {
             policy: policy.clone(),
-            audit: audit.clone(),
+            audit: tapped,
             authenticator,
             credentials: Arc::new(StaticCredentials),
             approvals: Arc::new(approvals.clone()),
@@ -137,14 +143,8 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         tls.clone(),
         oidc,
     ));
-    let state = Arc::new(State {
-        gateway: gateway.clone(),
-        approvals: approvals.clone(),
-        audit: audit.clone(),
-        reloader: reloader.clone(),
-        metrics: metrics.clone(),
-    });
-    let (socket, listeners) = Listeners::bind(&config, &gateway, &tls, &state).await?;
+    let api = api(&config, &gateway, &approvals, &policy, &live, &audit, &metrics);
+    let (socket, listeners) = Listeners::bind(&config, &gateway, &tls, &api, &reloader).await?;
     gateway
         .record(&Event::Started {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -176,6 +176,8 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         tracing::warn!(sessions = gateway.live().len(), "a second signal: ending at once");
         return Ok(ExitCode::FAILURE);
     }
+    // Streams would outlast the last request.
+    live.close();
     running.finish().await;
     gateway.record(&Event::Stopped {}).await?;
     tokio::task::spawn_blocking(move || audit.close())
@@ -184,6 +186,31 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     drop(socket);
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The REST API over all of it.
+fn api(
+    config: &Config,
+    gateway: &Arc<Gateway>,
+    approvals: &ApprovalDesk,
+    policies: &Arc<PolicyEngine>,
+    live: &Arc<Live>,
+    audit: &Arc<WatchedLog>,
+    metrics: &PrometheusHandle,
+) -> Api {
+    let process = Process {
+        audit: audit.clone(),
+        metrics: metrics.clone(),
+    };
+    Api::new(api::Parts {
+        gateway: gateway.clone(),
+        approvals: approvals.clone(),
+        policies: policies.clone(),
+        adapters: config.registry.clone(),
+        audit_dir: Config::audit_dir(&config.data_dir),
+        live: live.clone(),
+        host: Arc::new(process),
+    })
 }
 
 /// Opens the audit trail for this process alone.
@@ -233,25 +260,30 @@ impl Listeners {
         config: &Config,
         gateway: &Arc<Gateway>,
         tls: &Arc<ServerTls>,
-        state: &Arc<State>,
+        api: &Api,
+        reloader: &Arc<Reloader>,
     ) -> anyhow::Result<(Socket, Self)> {
         let path = Config::socket(&config.data_dir);
         let (socket, unix) = Socket::bind(path.clone()).await?;
         tracing::info!(path = %path.display(), "control socket");
         let half_open = Arc::new(Semaphore::new(config.limits.half_open));
         let mut clients = Vec::new();
+        let mut addresses = BTreeMap::new();
         for (protocol, address) in &config.listen.adapters {
             let adapter = config.registry.adapter(protocol)?.clone();
             let listener = Listener::bind(*address, adapter, gateway.clone(), tls.clone(), half_open.clone())
                 .await
                 .with_context(|| format!("`listen.{protocol}`: {address} cannot be listened on"))?
                 .behind(config.listen.proxies.clone());
-            tracing::info!(protocol, address = %listener.address()?, "listening");
+            let address = listener.address()?;
+            tracing::info!(protocol, %address, "listening");
+            addresses.insert(protocol.clone(), address);
             clients.push(listener);
         }
+        api.listens(addresses);
         let tcp = match config.listen.control {
             Some(address) => {
-                let tcp = control::Tcp::bind(address, tls.clone(), config.tls.require, state.clone())
+                let tcp = control::Tcp::bind(address, tls.clone(), config.tls.require, api)
                     .await
                     .with_context(|| format!("`listen.control`: {address} cannot be listened on"))?;
                 tracing::info!(address = %tcp.address()?, "control plane listening");
@@ -259,7 +291,11 @@ impl Listeners {
             }
             None => None,
         };
-        let unix = control::Unix::new(unix, state.clone());
+        let host = HostState {
+            gateway: gateway.clone(),
+            reloader: reloader.clone(),
+        };
+        let unix = control::Unix::new(unix, api, Arc::new(host));
         Ok((socket, Self { clients, tcp, unix }))
     }
 }

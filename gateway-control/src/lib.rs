@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+pub mod api;
 pub mod approvals;
+mod asked;
 #[cfg(feature = "database")]
 pub mod database;
+pub mod live;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::gateway::Gateway;
 use crate::meaning::Meaning;
 use crate::policy::SchemaPart;
 use crate::resource::Resource;
+use crate::secret::Secret;
 use crate::tls::{ServerTls, TlsRequire};
 use crate::transport::Transport;
 
@@ -44,8 +46,68 @@ pub trait ProtocolAdapter: Send + Sync {
         offline: bool,
     ) -> Result<Meaning, ConfigProblem>;
 
+    /// Where in the resource a session is that asks for no place (the database that it is pinned to), for clients that must
+    /// name one.
+    fn place(&self, _resource: &Resource) -> Option<String> {
+        None
+    }
+
+    /// How the protocol's usual client is run against a resource, with everything set; for `gateway connect`. An adapter
+    /// that says nothing here has no client that can be run.
+    fn native_client(&self, _reach: &Reach<'_>) -> Result<NativeClient, ConfigProblem> {
+        Err(ConfigProblem(format!(
+            "this build knows no client for `{}`; connect with a client of your own",
+            self.protocol()
+        )))
+    }
+
     /// Serves one connection to its end.
     async fn serve(self: Arc<Self>, connection: Connection) -> Result<(), ServeError>;
+}
+
+/// The way to a resource, as a client on another machine knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach<'a> {
+    /// The resource.
+    pub resource: &'a str,
+    /// Where in it, as [`ProtocolAdapter::place`] tells it.
+    pub place: Option<&'a str>,
+    /// The gateway's host.
+    pub host: &'a str,
+    /// The port of the adapter's listener there.
+    pub port: u16,
+    /// What proves who asks.
+    pub secret: &'a Secret,
+    /// The certificates that the gateway's own is signed by; `None`: it is not known which.
+    pub roots: Option<&'a Path>,
+    /// Why, as the person said.
+    pub reason: Option<&'a str>,
+    /// What was typed behind `--`: options of the usual client, or another command that takes the same settings.
+    pub command: &'a [String],
+}
+
+impl Reach<'_> {
+    /// Whether the gateway is on this host, where a secret may travel without TLS.
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost"
+            || self
+                .host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|ip| ip.to_canonical().is_loopback())
+    }
+}
+
+/// A client that is to be run. No shell reads any of it.
+#[derive(Debug, Clone)]
+pub struct NativeClient {
+    /// The program.
+    pub program: String,
+    /// Its arguments; never a secret, which others on the host could read here.
+    pub arguments: Vec<String>,
+    /// Variables that are set for it.
+    pub environment: Vec<(&'static str, Secret)>,
+    /// Variables of the caller that it must not see, because they would lead it elsewhere.
+    pub without: &'static [&'static str],
 }
 
 /// A wrong setting: what is wrong, and what to write instead.
@@ -113,7 +175,7 @@ impl Connection {
 }
 
 /// The adapters of a build, by protocol.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Registry {
     adapters: BTreeMap<&'static str, Arc<dyn ProtocolAdapter>>,
 }

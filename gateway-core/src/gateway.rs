@@ -259,6 +259,15 @@ impl Gateway {
         }
     }
 
+    /// Whether what was shown by [`Self::authenticate`] still holds, for what goes on longer than one request. An `Err` says
+    /// that it could not be asked.
+    pub async fn still_holds(&self, who: &Authenticated) -> Result<bool, AuthError> {
+        if who.expires.is_some_and(|expires| expires <= self.now()) {
+            return Ok(false);
+        }
+        self.parts.authenticator.still_valid(&who.credential_id).await
+    }
+
     fn not_authenticated(&self, attempt: &Attempt, error: &AuthError) -> LoginRefusal {
         self.refuse_login(attempt, None, &error.to_string());
         match error {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use gateway_core::adapter::{ConfigProblem, Connection, ProtocolAdapter, ServeError};
+use gateway_core::adapter::{ConfigProblem, Connection, NativeClient, ProtocolAdapter, Reach, ServeError};
 use gateway_core::gateway::{Attempt, Gateway, LoginRefusal, SessionScope};
 use gateway_core::machine::{Outbound, Provider};
 use gateway_core::mask::MaskKey;
@@ -264,6 +264,14 @@ impl ProtocolAdapter for PostgresAdapter {
             )));
         }
         TagIndex::of(resource).map(|_| ())
+    }
+
+    fn place(&self, resource: &Resource) -> Option<String> {
+        ResourceSettings::of(resource).ok()?.database
+    }
+
+    fn native_client(&self, reach: &Reach<'_>) -> Result<NativeClient, ConfigProblem> {
+        Ok(crate::psql::client(reach))
     }
 
     async fn meaning(

@@ -24,6 +24,7 @@ mod inspect;
 pub mod login;
 pub mod mask;
 mod meaning;
+mod psql;
 mod rewrite;
 pub mod session;
 pub mod structure;

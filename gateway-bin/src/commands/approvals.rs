@@ -1,72 +1,37 @@
-//! `gateway approvals`: as who a token says, here or at `GATEWAY_URL`; without one the operator on the host looks.
+//! `gateway approvals`: who decides is who a token says, or the stored login; without one the operator on the host looks.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use gateway_control::api::Said;
 use gateway_control::approvals::ApprovalView;
 use gateway_core::approval::{ApprovalState, Choice};
-use gateway_core::secret::Secret;
 use gateway_core::services::ApprovalStore;
 
 use super::sessions::seconds;
 use super::tables::{list as joined, or_dash, plain, print, print_fields};
-use super::{must_exist, variable};
+use super::way::{Way, person, way};
 use crate::assemble;
 use crate::cli::{ApprovalsCommand, Decide, Global, Output};
-use crate::config::{Config, Raw};
-use crate::control::Said;
-use crate::control::client::Client;
-
-/// Where the answer comes from.
-enum Source {
-    /// A gateway.
-    Running(Client),
-    /// The store of a data directory on which none runs: to look at, not to decide.
-    Store(PathBuf),
-}
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: ApprovalsCommand) -> anyhow::Result<ExitCode> {
-    let token = variable("GATEWAY_TOKEN").map(Secret::new);
     match command {
-        ApprovalsCommand::List { limit, output } => list(source(global, token).await?, limit, output).await?,
-        ApprovalsCommand::Show { id, output } => show(source(global, token).await?, id, output).await?,
-        ApprovalsCommand::Approve(decision) => decide(global, token, decision, Choice::Approve).await?,
-        ApprovalsCommand::Deny(decision) => decide(global, token, decision, Choice::Deny).await?,
+        ApprovalsCommand::List { limit, output } => list(way(global).await?, limit, output).await?,
+        ApprovalsCommand::Show { id, output } => show(way(global).await?, id, output).await?,
+        ApprovalsCommand::Approve(decision) => decide(global, decision, Choice::Approve).await?,
+        ApprovalsCommand::Deny(decision) => decide(global, decision, Choice::Deny).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn source(global: &Global, token: Option<Secret>) -> anyhow::Result<Source> {
-    if let (Some(url), Some(token)) = (variable("GATEWAY_URL"), token.clone()) {
-        return Ok(Source::Running(Client::at(&url, token)?));
-    }
-    let data_dir = match Raw::read(global) {
-        Err(error) if variable("GATEWAY_URL").is_some() => {
-            return Err(
-                error.context("GATEWAY_URL is set and GATEWAY_TOKEN is not: set it, to act as who it says")
-            );
+async fn list(way: Way, limit: u32, output: Output) -> anyhow::Result<()> {
+    let approvals: Vec<ApprovalView> = match way {
+        Way::Running(client) => {
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            client.list("/api/v1/approvals", limit).await?
         }
-        raw => raw?.data_dir()?,
-    };
-    match Client::find(Config::socket(&data_dir)).await? {
-        Some(client) => Ok(Source::Running(client.with_token(token))),
-        None if token.is_some() => bail!(
-            "no gateway runs on the data directory `{}`, so nobody can tell who the token is",
-            data_dir.display()
-        ),
-        None => {
-            must_exist(&data_dir)?;
-            Ok(Source::Store(data_dir))
-        }
-    }
-}
-
-async fn list(source: Source, limit: u32, output: Output) -> anyhow::Result<()> {
-    let approvals: Vec<ApprovalView> = match source {
-        Source::Running(client) => client.get(&format!("/api/v1/approvals?limit={limit}")).await?,
-        Source::Store(data_dir) => {
+        Way::Data(data_dir) => {
             let store = assemble::store(&data_dir).await?;
             let now = jiff::Timestamp::now();
             let found = store.approvals(limit.min(1000)).await?.into_iter();
@@ -129,11 +94,11 @@ fn checked(id: &str) -> anyhow::Result<&str> {
     Ok(id)
 }
 
-async fn show(source: Source, id: String, output: Output) -> anyhow::Result<()> {
+async fn show(way: Way, id: String, output: Output) -> anyhow::Result<()> {
     let id = checked(&id)?;
-    let approval: ApprovalView = match source {
-        Source::Running(client) => client.get(&format!("/api/v1/approvals/{id}")).await?,
-        Source::Store(data_dir) => {
+    let approval: ApprovalView = match way {
+        Way::Running(client) => client.get(&format!("/api/v1/approvals/{id}")).await?,
+        Way::Data(data_dir) => {
             let store = assemble::store(&data_dir).await?;
             let found = store.approval(id).await?;
             let mut approval = found
@@ -218,19 +183,11 @@ fn print_lines(text: &str) {
     }
 }
 
-async fn decide(
-    global: &Global,
-    token: Option<Secret>,
-    decision: Decide,
-    choice: Choice,
-) -> anyhow::Result<()> {
+async fn decide(global: &Global, decision: Decide, choice: Choice) -> anyhow::Result<()> {
     let id = checked(&decision.id)?;
-    if token.is_none() {
-        bail!("an approver is always who a token says: set GATEWAY_TOKEN to a token of your own");
-    }
-    let Source::Running(client) = source(global, token).await? else {
-        bail!("no gateway runs, so nothing can be decided");
-    };
+    let client = person(global).await?.context(
+        "an approver is always who a token says: set GATEWAY_TOKEN to a token of your own, or `gateway login --token`",
+    )?;
     let word = match choice {
         Choice::Approve => "approve",
         Choice::Deny => "deny",

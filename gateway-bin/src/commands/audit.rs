@@ -1,4 +1,5 @@
-//! `gateway audit`: reads the trail's files, whether a gateway writes them or not.
+//! `gateway audit`: on the host from the trail's files, whether a gateway writes them or not; a search elsewhere through
+//! the API.
 
 mod export;
 mod key;
@@ -7,15 +8,17 @@ mod prove;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use gateway_core::audit::read::{AuditRow, Query, search};
+use gateway_core::audit::read::{Query, search};
 use gateway_core::limits::duration;
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::sessions::seconds;
 use super::tables::{list as joined, or_dash, plain, print};
-use super::{must_exist, operator_on};
+use super::way::{Way, way};
 use crate::cli::{AuditCommand, AuditSearch, Global, Output};
 use crate::config::Config;
+use crate::control::client::encoded;
 
 /// Longest text in a cell, in characters; `--output json` has all of it.
 const CELL: usize = 120;
@@ -23,7 +26,7 @@ const CELL: usize = 120;
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: AuditCommand) -> anyhow::Result<ExitCode> {
     match command {
-        AuditCommand::Search(what) => find(global, *what),
+        AuditCommand::Search(what) => find(global, *what).await,
         AuditCommand::Verify {
             anchor,
             public_key,
@@ -34,9 +37,7 @@ pub(super) async fn run(global: &Global, command: AuditCommand) -> anyhow::Resul
     }
 }
 
-fn find(global: &Global, what: AuditSearch) -> anyhow::Result<ExitCode> {
-    let data_dir = operator_on(global)?;
-    must_exist(&data_dir)?;
+async fn find(global: &Global, what: AuditSearch) -> anyhow::Result<ExitCode> {
     let now = Timestamp::now();
     let session = what
         .session
@@ -56,8 +57,28 @@ fn find(global: &Global, what: AuditSearch) -> anyhow::Result<ExitCode> {
         text: what.text,
         limit: Some(what.limit),
     };
+    let rows = rows(way(global).await?, &query).await?;
+    match what.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&rows)?),
+        Output::Table => print_rows(&rows),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a search finds: by the operator in the files, by anybody else through the API.
+async fn rows(way: Way, query: &Query) -> anyhow::Result<Vec<Value>> {
+    let data_dir = match way {
+        Way::Running(client) => match client.data_dir() {
+            Some(data_dir) => data_dir,
+            None => {
+                let limit = query.limit.unwrap_or(usize::MAX);
+                return client.newest(&target(query), limit).await;
+            }
+        },
+        Way::Data(data_dir) => data_dir,
+    };
     let dir = Config::audit_dir(&data_dir);
-    let found = search(&dir, &query)
+    let found = search(&dir, query)
         .with_context(|| format!("the audit trail in `{}` cannot be read", dir.display()))?;
     if found.unreadable > 0 {
         eprintln!(
@@ -65,45 +86,86 @@ fn find(global: &Global, what: AuditSearch) -> anyhow::Result<ExitCode> {
             found.unreadable
         );
     }
-    match what.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&found.rows)?),
-        Output::Table => {
-            let head = [
-                "at",
-                "kind",
-                "verdict",
-                "principal",
-                "resource",
-                "what",
-                "rows",
-                "rules",
-            ];
-            let rows = found.rows.into_iter().map(row).collect();
-            print(&head, rows, "nothing was found");
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+    let rows = found.rows.iter().map(serde_json::to_value);
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn row(row: AuditRow) -> Vec<String> {
-    let principal = match (row.principal, row.on_behalf_of) {
+/// The search as a request.
+fn target(query: &Query) -> String {
+    let mut target = "/api/v1/audit?".to_owned();
+    let pairs = [
+        ("session", query.session.map(|id| id.to_string())),
+        ("principal", query.principal.clone()),
+        ("resource", query.resource.clone()),
+        ("since", query.since.map(|at| at.to_string())),
+        ("until", query.until.map(|at| at.to_string())),
+        ("verdict", query.verdict.clone()),
+        ("kind", query.kind.clone()),
+        ("text", query.text.clone()),
+    ];
+    for (name, value) in pairs {
+        if let Some(value) = value {
+            target.push_str(&format!("{name}={}&", encoded(&value)));
+        }
+    }
+    target.pop();
+    target
+}
+
+/// A table of events, for people.
+pub(super) fn print_rows(rows: &[Value]) {
+    let head = [
+        "at",
+        "kind",
+        "verdict",
+        "principal",
+        "resource",
+        "what",
+        "rows",
+        "rules",
+    ];
+    print(&head, rows.iter().map(row).collect(), "nothing was found");
+}
+
+/// A text of an event.
+pub(super) fn text<'a>(row: &'a Value, name: &str) -> Option<&'a str> {
+    row.get(name)?.as_str()
+}
+
+fn row(row: &Value) -> Vec<String> {
+    let principal = match (text(row, "principal"), text(row, "on_behalf_of")) {
         (Some(subject), Some(other)) => format!("{subject} for {other}"),
         (subject, _) => or_dash(subject),
     };
-    let what = row.statement.or(row.operation).or(row.detail).or(row.error);
+    let rules: Vec<String> = row
+        .get("rules")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|rule| Some(rule.as_str()?.to_owned()))
+        .collect();
+    let at = text(row, "at").and_then(|at| at.parse().ok());
     vec![
-        seconds(row.at),
-        row.kind.to_owned(),
-        or_dash(row.verdict),
+        or_dash(at.map(seconds)),
+        or_dash(text(row, "kind")),
+        or_dash(text(row, "verdict")),
         principal,
-        or_dash(row.resource),
-        or_dash(what.map(|text| cut(&text))),
-        or_dash(row.rows),
-        joined(&row.rules),
+        or_dash(text(row, "resource")),
+        or_dash(what(row).map(cut)),
+        or_dash(row.get("rows")),
+        joined(&rules),
     ]
 }
 
-fn cut(text: &str) -> String {
+/// What an event is about, in one text.
+pub(super) fn what(row: &Value) -> Option<&str> {
+    ["statement", "operation", "detail", "error"]
+        .into_iter()
+        .find_map(|name| text(row, name))
+}
+
+/// Short enough for a table.
+pub(super) fn cut(text: &str) -> String {
     let mut characters = text.chars();
     let mut start: String = characters.by_ref().take(CELL).collect();
     if characters.next().is_some() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
+use gateway_control::api::ExplainRequest;
 use gateway_core::audit::{AuditError, AuditSink, Event, Receipt};
 use gateway_core::credentials::StaticCredentials;
 use gateway_core::gateway::{Gateway, Parts};
@@ -23,20 +24,71 @@ use gateway_core::services::{
 };
 use gateway_core::session::{SessionId, SessionRecord};
 use jiff::Timestamp;
+use serde_json::Value;
 
-use super::tables::plain;
+use super::audit::text;
+use super::tables::{or_dash, plain, print};
+use super::variable;
+use super::way::{Way, way};
 use crate::cli::{Explain, Global, Output, PolicyCommand};
 use crate::config::Config;
+use crate::control::client::Client;
 use crate::{assemble, own};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: PolicyCommand) -> anyhow::Result<ExitCode> {
-    let config = Config::load(global)?;
     match command {
-        PolicyCommand::Check => check(&config),
-        PolicyCommand::Test { file, offline } => test(config, &file, offline).await,
-        PolicyCommand::Explain(what) => explain(config, what).await,
+        PolicyCommand::Check => check(&Config::load(global)?),
+        PolicyCommand::Test { file, offline } => test(Config::load(global)?, &file, offline).await,
+        // On the host from its files, also those that are not in force yet; elsewhere the gateway is asked.
+        PolicyCommand::Explain(what) if global.config.exists() && variable("GATEWAY_TOKEN").is_none() => {
+            explain(Config::load(global)?, what).await
+        }
+        PolicyCommand::Explain(what) => match way(global).await? {
+            Way::Running(client) => ask(&client, what).await,
+            Way::Data(_) => explain(Config::load(global)?, what).await,
+        },
     }
+}
+
+/// The explanation of a gateway elsewhere.
+async fn ask(client: &Client, what: Explain) -> anyhow::Result<ExitCode> {
+    let asked = ExplainRequest {
+        subject: what.subject,
+        kind: Some(what.kind),
+        groups: what.groups,
+        on_behalf_of: what.on_behalf_of,
+        resource: what.resource,
+        place: what.database,
+        statement: what.statement,
+        offline: what.offline,
+    };
+    let told: Value = client.post("/api/v1/policy/explain", &asked).await?;
+    if what.output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&told)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{}", plain(text(&told, "verdict").unwrap_or("-")));
+    let operations = told.get("operations").and_then(Value::as_array);
+    let rows = operations.into_iter().flatten().map(|operation| {
+        let policies = operation.get("policies").and_then(Value::as_array);
+        let policies: Vec<String> = policies
+            .into_iter()
+            .flatten()
+            .filter_map(|policy| text(policy, "id").map(str::to_owned))
+            .collect();
+        let missing = operation.pointer("/missing/message").and_then(Value::as_str);
+        vec![
+            or_dash(text(operation, "verdict")),
+            or_dash(text(operation, "action")),
+            or_dash(text(operation, "object")),
+            super::tables::list(&policies),
+            or_dash(missing),
+        ]
+    });
+    let head = ["verdict", "action", "object", "policies", "missing"];
+    print(&head, rows.collect(), "it asks for nothing");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn check(config: &Config) -> anyhow::Result<ExitCode> {

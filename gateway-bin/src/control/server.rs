@@ -4,11 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::StatusCode;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Router};
+use axum::Router;
+use gateway_control::api::{Api, Door, through};
 use gateway_core::listener::prepare;
 use gateway_core::tls::{ServerTls, TlsRequire};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,8 +15,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::approvals::{self, From};
-use super::{State, api, health};
+use super::host::{self, HostState};
+use super::stalled::Unstalled;
 
 /// Connections at the same time, on each of the two.
 const CONNECTIONS: usize = 256;
@@ -27,10 +24,6 @@ const CONNECTIONS: usize = 256;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For the head of a request; an idle connection is closed after it, too.
 const HEAD: Duration = Duration::from_secs(15);
-/// For a whole request.
-const REQUEST: Duration = Duration::from_secs(60);
-/// Largest body of a request.
-const BODY: usize = 64 * 1024;
 /// Largest head of a request.
 const HEAD_BYTES: usize = 32 * 1024;
 /// The wait after a failed accept.
@@ -53,13 +46,13 @@ impl Tcp {
         address: SocketAddr,
         tls: Arc<ServerTls>,
         require: TlsRequire,
-        state: Arc<State>,
+        api: &Api,
     ) -> std::io::Result<Self> {
         Ok(Self {
             listener: TcpListener::bind(address).await?,
             tls,
             require,
-            router: bounded(health::routes().merge(approvals::routes()), state),
+            router: api.router(Router::new()),
             room: Arc::new(Semaphore::new(CONNECTIONS)),
         })
     }
@@ -90,7 +83,7 @@ impl Tcp {
             };
             prepare(&tcp);
             let clear = self.require == TlsRequire::Remote && peer.ip().to_canonical().is_loopback();
-            let router = self.router.clone().layer(Extension(From::Net(peer)));
+            let router = through(&self.router, Door::Net(peer));
             let (tls, stop) = (self.tls.clone(), stop.clone());
             tokio::spawn(async move {
                 secure(tcp, tls, clear, router, stop).await;
@@ -136,13 +129,10 @@ pub(crate) struct Unix {
 
 impl Unix {
     /// Takes a bound socket.
-    pub(crate) fn new(listener: UnixListener, state: Arc<State>) -> Self {
+    pub(crate) fn new(listener: UnixListener, api: &Api, state: Arc<HostState>) -> Self {
         Self {
             listener,
-            router: bounded(
-                health::routes().merge(api::routes()).merge(approvals::routes()),
-                state,
-            ),
+            router: api.router(host::routes(state)),
             room: Arc::new(Semaphore::new(CONNECTIONS)),
         }
     }
@@ -160,7 +150,7 @@ impl Unix {
                     let Ok(permit) = self.room.clone().try_acquire_owned() else {
                         continue;
                     };
-                    let router = self.router.clone().layer(Extension(From::Host));
+                    let router = through(&self.router, Door::Host);
                     let stop = stop.clone();
                     tokio::spawn(async move {
                         serve(stream, router, stop).await;
@@ -176,20 +166,6 @@ impl Unix {
     }
 }
 
-fn bounded(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
-    routes
-        .with_state(state)
-        .layer(DefaultBodyLimit::max(BODY))
-        .layer(middleware::from_fn(in_time))
-}
-
-async fn in_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),
-    }
-}
-
 /// Serves one connection; on `stop` the request that runs is finished.
 async fn serve<S>(stream: S, router: Router, stop: CancellationToken)
 where
@@ -199,7 +175,10 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(
+            TokioIo::new(Unstalled::new(stream)),
+            TowerToHyperService::new(router),
+        );
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -15,9 +15,18 @@ fn it_is_healthy_ready_and_measured_until_it_stops() {
     assert_eq!(running.get("/readyz"), Some((200, "ready\n".to_owned())));
     let (status, body) = running.get("/metrics").unwrap();
     assert!(status == 200 && body.contains("# TYPE"), "{body}");
-    // The operator's routes are the socket's alone.
-    for path in ["/api/v1/tokens", "/api/v1/sessions?filter=live&limit=1", "/"] {
-        assert_eq!(running.get(path).map(|(status, _)| status), Some(404), "{path}");
+    // The operator's routes are the socket's alone, and without a token nobody is told anything.
+    for (path, status) in [
+        ("/api/v1/tokens", 404),
+        ("/api/v1/reload", 404),
+        ("/api/v1/sessions?filter=live&limit=1", 401),
+        ("/", 404),
+    ] {
+        assert_eq!(
+            running.get(path).map(|(status, _)| status),
+            Some(status),
+            "{path}"
+        );
     }
     let socket = std::fs::metadata(rig.path("data/control.sock")).unwrap();
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);

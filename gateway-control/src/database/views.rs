@@ -3,46 +3,23 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use gateway_core::audit::read::{AuditRow, Query, search_with};
-use gateway_core::gateway::{Gateway, SessionScope};
-use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations, truncate};
+use gateway_core::gateway::SessionScope;
+use gateway_core::operation::{Action, truncate};
 use gateway_core::own::GATEWAY;
 use gateway_core::policy::ListedPolicy;
-use gateway_core::resource::Resource;
 use gateway_core::session::SessionRecord;
 
 use super::command::View;
 use super::table::{Cell, Column, Kind, Row, TEXT_BYTES};
+pub(super) use crate::asked::{ADMINISTER, KILL, SEARCH, VIEW, asks, deciding};
 
 /// The most rows that one command shows.
 pub(super) const ROWS: usize = 10_000;
 /// So many events are shown where no limit is given, and the most that a limit may ask for.
 pub(super) const EVENTS: usize = 100;
 pub(super) const EVENTS_MOST: usize = 1_000;
-
-/// `session-view`.
-pub(super) const VIEW: Action = Action::new("session-view");
-/// `session-kill`.
-pub(super) const KILL: Action = Action::new("session-kill");
-/// `audit-search`.
-pub(super) const SEARCH: Action = Action::new("audit-search");
-/// `administer`.
-pub(super) const ADMINISTER: Action = Action::new("administer");
-
-/// `action` on the resource itself.
-pub(super) fn asks(action: Action, resource: &str) -> Arc<Operations> {
-    let summary = format!("{action} {resource}");
-    let operation = Operation::new(action, Object::new(EntityRef::resource(resource)));
-    Arc::new(Operations::new(vec![operation], summary))
-}
-
-/// The resource that decides over what belongs to the resource of that name. What belongs to none of the configuration
-/// (any more) is the gateway's own.
-pub(super) fn deciding(gateway: &Gateway, own: &Arc<Resource>, name: &str) -> Arc<Resource> {
-    gateway.resource(name).unwrap_or_else(|| own.clone())
-}
 
 /// Asks policy about resources, each once.
 pub(super) struct Sight<'a> {

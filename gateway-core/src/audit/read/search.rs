@@ -102,6 +102,11 @@ pub struct AuditRow {
 }
 
 impl AuditRow {
+    /// An event as a row that is not in the trail yet, so without a number.
+    pub fn of_event(at: Timestamp, event: Event) -> Self {
+        Self { at, ..row(event) }
+    }
+
     /// A record as a row, without its outcome; `None` where this version does not know the event.
     pub fn of(record: &TrailRecord<'_>) -> Option<Self> {
         let event = serde_json::from_str(record.event).ok()?;

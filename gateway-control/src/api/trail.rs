@@ -1,0 +1,179 @@
+//! `/api/v1/audit` and `/api/v1/sessions/{id}/transcript`: the audit trail, as far as one may search it.
+
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::Response;
+use gateway_core::audit::read::{AuditRow, Query, search_with};
+use gateway_core::operation::truncate;
+use gateway_core::own::GATEWAY;
+use gateway_core::session::SessionId;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::caller::Caller;
+use super::extract::{Args, Id};
+use super::page::{answer, limit, strange_cursor};
+use super::{Api, Problem, sessions};
+use crate::asked::SEARCH;
+
+/// Longest statement of an event, and longest of its other texts, in bytes; the trail has all of it.
+const STATEMENT: usize = 16 * 1024;
+const TEXT: usize = 1024;
+/// Parameters of an event that are shown.
+const PARAMETERS: usize = 32;
+/// Bytes of texts in one answer; what is older comes with the next page.
+const ANSWER: usize = 8 << 20;
+
+/// What to look for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    session: Option<SessionId>,
+    principal: Option<String>,
+    resource: Option<String>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    verdict: Option<String>,
+    kind: Option<String>,
+    text: Option<String>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// The newest events that the caller may see, newest last; the next page has older ones.
+pub(super) async fn search(
+    State(api): State<Api>,
+    caller: Caller,
+    uri: Uri,
+    Args(asked): Args<Asked>,
+) -> Result<Response, Problem> {
+    let what = format!("{}?{}", uri.path(), uri.query().unwrap_or_default());
+    api.note(&caller, "audit search", what, None).await?;
+    find(&api, &caller, &uri, asked).await
+}
+
+/// Which part of a transcript.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Part {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// What was tried in a session, and what became of it.
+pub(super) async fn transcript(
+    State(api): State<Api>,
+    caller: Caller,
+    uri: Uri,
+    Id(id): Id,
+    Args(part): Args<Part>,
+) -> Result<Response, Problem> {
+    let id = sessions::parse(&id)?;
+    let record = api.visible(&caller, id).await?;
+    api.demand(&caller, SEARCH, &record.resource, None)?;
+    api.note(&caller, "session transcript", id.to_string(), None)
+        .await?;
+    let asked = Asked {
+        session: Some(id),
+        limit: part.limit,
+        cursor: part.cursor,
+        ..Asked::default()
+    };
+    find(&api, &caller, &uri, asked).await
+}
+
+async fn find(api: &Api, caller: &Caller, uri: &Uri, asked: Asked) -> Result<Response, Problem> {
+    let limit = limit(asked.limit)?;
+    let before: u64 = match asked.cursor {
+        Some(text) => text.parse().map_err(|_| strange_cursor())?,
+        None => u64::MAX,
+    };
+    if asked
+        .verdict
+        .as_deref()
+        .is_some_and(|word| !["allow", "deny", "hold"].contains(&word))
+    {
+        return Err(Problem::wrong("`verdict` is allow, deny or hold"));
+    }
+    let query = Query {
+        session: asked.session,
+        principal: asked.principal,
+        resource: asked.resource,
+        since: asked.since,
+        until: asked.until,
+        verdict: asked.verdict,
+        kind: asked.kind,
+        text: asked.text,
+        // One more tells whether there is more.
+        limit: Some(limit.saturating_add(1)),
+    };
+    // Searches read the whole trail: few at a time. The permit lasts as long as the search, also where nobody waits.
+    let permit = api.0.searches.clone().acquire_owned().await;
+    let permit = permit.map_err(|_| Problem::unavailable("the gateway stops"))?;
+    let (api, caller) = (api.clone(), caller.clone());
+    let found = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let mut sight = super::authority::Sight::new(&api, &caller, SEARCH);
+        let mut keep = |row: &mut AuditRow| {
+            if row.seq >= before || !sight.of(row.resource.as_deref().unwrap_or(GATEWAY)) {
+                return false;
+            }
+            cut(row);
+            true
+        };
+        search_with(&api.0.parts.audit_dir, &query, &mut keep)
+    });
+    let mut rows = match found.await {
+        Ok(Ok(found)) => found.rows,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the audit trail can't be searched");
+            return Err(Problem::unavailable(
+                "the audit trail can't be read; the gateway's log says why",
+            ));
+        }
+        Err(error) => {
+            tracing::error!(%error, "a search of the audit trail broke");
+            return Err(Problem::unavailable(
+                "the search broke; the gateway's log says why",
+            ));
+        }
+    };
+    let mut more = rows.len() > limit;
+    // From the newest back, as many as fit.
+    let (mut bytes, mut fit) = (0_usize, 0_usize);
+    for row in rows.iter().rev().take(limit) {
+        bytes = bytes.saturating_add(size(row));
+        if bytes > ANSWER && fit > 0 {
+            more = true;
+            break;
+        }
+        fit = fit.saturating_add(1);
+    }
+    let rows = rows.split_off(rows.len().saturating_sub(fit));
+    let next = rows.first().filter(|_| more).map(|row| row.seq.to_string());
+    Ok(answer(uri, &rows, next))
+}
+
+fn cut(row: &mut AuditRow) {
+    row.parameters.truncate(PARAMETERS);
+    if let Some(statement) = &mut row.statement {
+        truncate(statement, STATEMENT);
+        statement.shrink_to_fit();
+    }
+    let texts = [&mut row.operation, &mut row.detail, &mut row.error];
+    for text in texts.into_iter().chain(row.parameters.iter_mut()).flatten() {
+        truncate(text, TEXT);
+        text.shrink_to_fit();
+    }
+}
+
+fn size(row: &AuditRow) -> usize {
+    let texts = [&row.statement, &row.operation, &row.detail, &row.error];
+    let bytes: usize = texts
+        .into_iter()
+        .chain(&row.parameters)
+        .flatten()
+        .map(String::len)
+        .sum();
+    bytes.saturating_add(200)
+}
