@@ -17,6 +17,7 @@ use anyhow::bail;
 use crate::cli::{Cli, Command, Global};
 use crate::config::Raw;
 use crate::serve::serve;
+use crate::store::Place;
 
 /// Runs a command.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -40,6 +41,15 @@ fn variable(name: &str) -> Option<String> {
 
 /// The data directory, for commands that act as the operator on the host.
 fn operator_on(global: &Global) -> anyhow::Result<PathBuf> {
+    operator(global)?.data_dir()
+}
+
+/// The data directory and the store, for the same.
+fn operator_place(global: &Global) -> anyhow::Result<Place> {
+    operator(global)?.place()
+}
+
+fn operator(global: &Global) -> anyhow::Result<Raw> {
     if std::env::var_os("GATEWAY_TOKEN").is_some_and(|token| !token.is_empty()) {
         bail!(
             "GATEWAY_TOKEN is set, so this command would act as who the token says; acting by token is not \
@@ -50,7 +60,7 @@ fn operator_on(global: &Global) -> anyhow::Result<PathBuf> {
         Err(error) if std::env::var_os("GATEWAY_URL").is_some() => Err(error.context(
             "acting over GATEWAY_URL is not supported yet: run this where the gateway runs, with its configuration",
         )),
-        raw => raw?.data_dir(),
+        raw => raw,
     }
 }
 

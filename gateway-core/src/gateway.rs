@@ -344,6 +344,7 @@ impl Gateway {
             refused: 0,
             rows: 0,
             bytes: 0,
+            node: None,
         };
         let Some(counters) = self
             .live

@@ -1,29 +1,27 @@
 //! `gateway approvals`: as who a token says, here or at `GATEWAY_URL`; without one the operator on the host looks.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use gateway_control::approvals::ApprovalView;
 use gateway_core::approval::{ApprovalState, Choice};
 use gateway_core::secret::Secret;
-use gateway_core::services::ApprovalStore;
 
 use super::sessions::seconds;
 use super::tables::{list as joined, or_dash, plain, print, print_fields};
 use super::{must_exist, variable};
-use crate::assemble;
 use crate::cli::{ApprovalsCommand, Decide, Global, Output};
 use crate::config::{Config, Raw};
 use crate::control::Said;
 use crate::control::client::Client;
+use crate::store::{OpenStore, Place};
 
 /// Where the answer comes from.
 enum Source {
     /// A gateway.
     Running(Client),
-    /// The store of a data directory on which none runs: to look at, not to decide.
-    Store(PathBuf),
+    /// The store of a gateway that does not run: to look at, not to decide.
+    Store(Place),
 }
 
 /// Runs the command.
@@ -42,23 +40,23 @@ async fn source(global: &Global, token: Option<Secret>) -> anyhow::Result<Source
     if let (Some(url), Some(token)) = (variable("GATEWAY_URL"), token.clone()) {
         return Ok(Source::Running(Client::at(&url, token)?));
     }
-    let data_dir = match Raw::read(global) {
+    let place = match Raw::read(global) {
         Err(error) if variable("GATEWAY_URL").is_some() => {
             return Err(
                 error.context("GATEWAY_URL is set and GATEWAY_TOKEN is not: set it, to act as who it says")
             );
         }
-        raw => raw?.data_dir()?,
+        raw => raw?.place()?,
     };
-    match Client::find(Config::socket(&data_dir)).await? {
+    match Client::find(Config::socket(&place.data_dir)).await? {
         Some(client) => Ok(Source::Running(client.with_token(token))),
         None if token.is_some() => bail!(
             "no gateway runs on the data directory `{}`, so nobody can tell who the token is",
-            data_dir.display()
+            place.data_dir.display()
         ),
         None => {
-            must_exist(&data_dir)?;
-            Ok(Source::Store(data_dir))
+            must_exist(&place.data_dir)?;
+            Ok(Source::Store(place))
         }
     }
 }
@@ -66,8 +64,8 @@ async fn source(global: &Global, token: Option<Secret>) -> anyhow::Result<Source
 async fn list(source: Source, limit: u32, output: Output) -> anyhow::Result<()> {
     let approvals: Vec<ApprovalView> = match source {
         Source::Running(client) => client.get(&format!("/api/v1/approvals?limit={limit}")).await?,
-        Source::Store(data_dir) => {
-            let store = assemble::store(&data_dir).await?;
+        Source::Store(place) => {
+            let store = OpenStore::open(&place).await?.approvals();
             let now = jiff::Timestamp::now();
             let found = store.approvals(limit.min(1000)).await?.into_iter();
             found
@@ -133,8 +131,8 @@ async fn show(source: Source, id: String, output: Output) -> anyhow::Result<()> 
     let id = checked(&id)?;
     let approval: ApprovalView = match source {
         Source::Running(client) => client.get(&format!("/api/v1/approvals/{id}")).await?,
-        Source::Store(data_dir) => {
-            let store = assemble::store(&data_dir).await?;
+        Source::Store(place) => {
+            let store = OpenStore::open(&place).await?.approvals();
             let found = store.approval(id).await?;
             let mut approval = found
                 .with_context(|| format!("there is no approval `{id}`"))?

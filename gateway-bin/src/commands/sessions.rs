@@ -1,24 +1,23 @@
 //! `gateway sessions`.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use gateway_core::services::{SessionFilter, Store};
+use gateway_core::services::SessionFilter;
 use gateway_core::session::{SessionId, SessionRecord};
 
 use super::tables::{or_dash, plain, print, print_fields};
-use super::{must_exist, operator_on};
-use crate::assemble;
+use super::{must_exist, operator_place};
 use crate::cli::{Global, Output, SessionsCommand};
 use crate::config::Config;
 use crate::control::client::Client;
+use crate::store::{OpenStore, Place, StoreKind};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: SessionsCommand) -> anyhow::Result<ExitCode> {
-    let data_dir = operator_on(global)?;
-    must_exist(&data_dir)?;
-    let running = Client::find(Config::socket(&data_dir)).await?;
+    let place = operator_place(global)?;
+    must_exist(&place.data_dir)?;
+    let running = Client::find(Config::socket(&place.data_dir)).await?;
     match command {
         SessionsCommand::List { live, limit, output } => {
             let filter = if live {
@@ -26,15 +25,15 @@ pub(super) async fn run(global: &Global, command: SessionsCommand) -> anyhow::Re
             } else {
                 SessionFilter::Recent
             };
-            list(&data_dir, running, filter, limit, output).await?;
+            list(&place, running, filter, limit, output).await?;
         }
-        SessionsCommand::Show { id, output } => show(&data_dir, running, parse(&id)?, output).await?,
+        SessionsCommand::Show { id, output } => show(&place, running, parse(&id)?, output).await?,
         SessionsCommand::Kill { id } => {
             let id = parse(&id)?;
             let Some(client) = running else {
                 bail!(
-                    "no gateway runs on the data directory `{}`, so no session does",
-                    data_dir.display()
+                    "no gateway runs on the data directory `{}`: end a session where one runs",
+                    place.data_dir.display()
                 );
             };
             client.delete(&format!("/api/v1/sessions/{id}")).await?;
@@ -50,7 +49,7 @@ fn parse(id: &str) -> anyhow::Result<SessionId> {
 }
 
 async fn list(
-    data_dir: &Path,
+    place: &Place,
     running: Option<Client>,
     filter: SessionFilter,
     limit: u32,
@@ -66,18 +65,25 @@ async fn list(
                 .get(&format!("/api/v1/sessions?filter={word}&limit={limit}"))
                 .await?
         }
-        // What has no end in the store was cut; the next start says so there.
-        None if filter == SessionFilter::Live => Vec::new(),
-        None => assemble::store(data_dir).await?.sessions(filter, limit).await?,
+        // What has no end in the store of one gateway was cut; the next start says so there.
+        None if filter == SessionFilter::Live && matches!(place.store, StoreKind::Sqlite) => Vec::new(),
+        None => {
+            OpenStore::open(place)
+                .await?
+                .records()
+                .sessions(filter, limit)
+                .await?
+        }
     };
     if output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&sessions)?);
         return Ok(());
     }
+    let shared = sessions.iter().any(|session| session.node.is_some());
     let rows = sessions
         .into_iter()
         .map(|session| {
-            vec![
+            let mut row = vec![
                 session.id.to_string(),
                 session.principal.subject,
                 session.resource,
@@ -88,10 +94,14 @@ async fn list(
                 session.refused.to_string(),
                 session.rows.to_string(),
                 or_dash(session.reason),
-            ]
+            ];
+            if shared {
+                row.push(or_dash(session.node));
+            }
+            row
         })
         .collect();
-    let head = [
+    let mut head = vec![
         "id",
         "principal",
         "resource",
@@ -103,14 +113,17 @@ async fn list(
         "rows",
         "reason",
     ];
+    if shared {
+        head.push("gateway");
+    }
     print(&head, rows, "there are no sessions");
     Ok(())
 }
 
-async fn show(data_dir: &Path, running: Option<Client>, id: SessionId, output: Output) -> anyhow::Result<()> {
+async fn show(place: &Place, running: Option<Client>, id: SessionId, output: Output) -> anyhow::Result<()> {
     let session: SessionRecord = match running {
         Some(client) => client.get(&format!("/api/v1/sessions/{id}")).await?,
-        None => match assemble::store(data_dir).await?.session(id).await? {
+        None => match OpenStore::open(place).await?.records().session(id).await? {
             Some(session) => session,
             None => bail!("there is no session `{id}`"),
         },
@@ -133,6 +146,7 @@ async fn show(data_dir: &Path, running: Option<Client>, id: SessionId, output: O
         ("started", session.started.to_string()),
         ("ended", or_dash(session.ended)),
         ("reason", or_dash(session.reason)),
+        ("gateway", or_dash(session.node)),
         ("operations", session.operations.to_string()),
         ("refused", session.refused.to_string()),
         ("rows", session.rows.to_string()),

@@ -87,7 +87,8 @@ async fn sessions(
     let stored = state.gateway.store().sessions(which.filter, limit).await?;
     let mut all: BTreeMap<SessionId, SessionRecord> = stored.into_iter().map(|one| (one.id, one)).collect();
     for live in state.gateway.live().list() {
-        all.insert(live.id, live);
+        let node = all.get(&live.id).and_then(|stored| stored.node.clone());
+        all.insert(live.id, SessionRecord { node, ..live });
     }
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     Ok(Json(all.into_values().rev().take(limit).collect()))
@@ -118,11 +119,21 @@ async fn kill_session(
 ) -> Result<StatusCode, Refusal> {
     let id = parse(&id)?;
     let absent = || Refusal::Absent(format!("no session `{id}` runs"));
-    let record = state.gateway.live().session(id).ok_or_else(absent)?;
+    let store = state.gateway.store();
+    let record = match state.gateway.live().session(id) {
+        Some(live) => live,
+        None => {
+            let stored = store.session(id).await?;
+            stored.filter(|one| one.ended.is_none()).ok_or_else(absent)?
+        }
+    };
     let subject = format!("{id} of {} on {}", record.principal.subject, record.resource);
     operator::note(trail(&state), "session kill", subject).await?;
     if state.gateway.live().end(id, End::Killed) {
         Ok(StatusCode::NO_CONTENT)
+    } else if store.end_elsewhere(id).await? {
+        // The gateway on which it runs ends it.
+        Ok(StatusCode::ACCEPTED)
     } else {
         Err(absent())
     }
