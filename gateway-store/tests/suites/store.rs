@@ -184,7 +184,7 @@ where
 /// does; of all that ask for the same there is one; and no more are kept than there is room for.
 pub(crate) async fn races<S: ApprovalStore + 'static>(stores: &[Arc<S>]) {
     const TRIES: usize = 24;
-    let of = |n: usize| stores[n % stores.len()].clone();
+    let of = |n: usize| stores.get(n % stores.len()).unwrap().clone();
     let room = ApprovalRoom {
         principal: 100,
         all: 100,
@@ -215,9 +215,7 @@ pub(crate) async fn races<S: ApprovalStore + 'static>(stores: &[Arc<S>]) {
             let (store, id) = (of(n), approved.id.clone());
             async move {
                 let kept = store.approval(&id).await.unwrap().unwrap();
-                let Some(next) = kept.approval.claim(&format!("s/{n}"), at(3), |_| true) else {
-                    return None;
-                };
+                let next = kept.approval.claim(&format!("s/{n}"), at(3), |_| true)?;
                 let won = store.swap_approval(kept.revision, &next).await.unwrap();
                 won.then(|| next.used_by.unwrap())
             }
