@@ -17,7 +17,7 @@ use std::time::Duration;
 use gateway_core::services::{ApprovalStore, Store, StoreError};
 use gateway_core::session::SessionRecord;
 use gateway_store::{NotJoined, PostgresStore, StoreUrl, Told};
-use gateway_testkit::{PostgresOptions, PostgresServer};
+use gateway_testkit::{PostgresOptions, PostgresServer, ServerCertificate};
 use suite::{approval, at, at_once, session, token};
 
 /// A database of its own on a server, and its address.
@@ -286,6 +286,70 @@ async fn a_start_that_fails_says_what_to_do_and_never_the_password() {
             "{text}: {error}"
         );
     }
+}
+
+/// A private authority, and a certificate of it for `localhost`.
+fn authority() -> (String, ServerCertificate) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut of_ca = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    of_ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = of_ca.self_signed(&key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(of_ca, key);
+    let own = rcgen::KeyPair::generate().unwrap();
+    let leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&own, &issuer).unwrap().pem();
+    let shown = ServerCertificate {
+        certificate: leaf,
+        key: own.serialize_pem(),
+    };
+    (certificate, shown)
+}
+
+#[tokio::test]
+async fn over_tls_it_is_verified_who_the_server_is_and_nothing_goes_without() {
+    let (ca, certificate) = authority();
+    let (other, _) = authority();
+    let server = PostgresServer::start(&PostgresOptions {
+        tls: Some(certificate),
+        ..PostgresOptions::default()
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (ca, other) = (file("ca.crt", &ca), file("other.crt", &other));
+    let (user, password, port) = (PostgresServer::USER, PostgresServer::PASSWORD, server.port());
+    let open = async |host: &str, more: &str| {
+        let text = format!("postgres://{user}:{password}@{host}:{port}/postgres?{more}");
+        PostgresStore::open(&text.parse().unwrap()).await
+    };
+    for good in [
+        format!("sslmode=verify-full&sslrootcert={ca}"),
+        format!("sslmode=verify-ca&sslrootcert={ca}"),
+        "sslmode=require".to_owned(),
+    ] {
+        let store = open("localhost", &good).await.unwrap();
+        store.tokens().await.unwrap();
+    }
+    open("127.0.0.1", &format!("sslmode=verify-ca&sslrootcert={ca}"))
+        .await
+        .unwrap();
+    for (host, bad) in [
+        ("localhost", "sslmode=verify-full".to_owned()),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={other}")),
+        ("localhost", format!("sslmode=verify-ca&sslrootcert={other}")),
+        // The certificate is not for this name.
+        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={ca}")),
+    ] {
+        let error = open(host, &bad).await.unwrap_err().to_string();
+        assert!(
+            error.contains("TLS") && error.contains("sslrootcert"),
+            "{bad}: {error}"
+        );
+    }
+    open("localhost", "sslmode=disable").await.unwrap_err();
 }
 
 #[tokio::test]

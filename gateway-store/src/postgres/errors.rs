@@ -24,16 +24,22 @@ pub(super) fn opening(url: &StoreUrl, error: &sqlx::Error) -> StoreError {
             "PostgreSQL at `{place}` has no room for another connection; each gateway needs up to 10: raise \
              max_connections"
         ),
+        // A certificate that is not good is an error of reading to `sqlx`.
+        (_, sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => tls(place, error),
+        (_, sqlx::Error::Tls(error)) => tls(place, error),
         (_, sqlx::Error::Io(error)) => format!(
             "PostgreSQL at `{place}` can't be reached: {error}; see that it runs, and that `store.url` names it"
-        ),
-        (_, sqlx::Error::Tls(error)) => format!(
-            "TLS with PostgreSQL at `{place}` fails: {error}; `sslrootcert=/path/ca.crt` in `store.url` names a private \
-             CA, `sslmode` says what is verified"
         ),
         _ => format!("PostgreSQL at `{place}` can't be used: {error}"),
     };
     StoreError::Database(what)
+}
+
+fn tls(place: &str, error: &impl std::fmt::Display) -> String {
+    format!(
+        "TLS with PostgreSQL at `{place}` fails: {error}; `sslrootcert=/path/ca.crt` in `store.url` names a private CA, \
+         `sslmode` says what is verified"
+    )
 }
 
 /// Why a statement gave nothing. A value that is no text, or a page that is broken, is what is stored; all else is the
