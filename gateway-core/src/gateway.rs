@@ -24,6 +24,7 @@ use crate::session::{SessionId, SessionRecord};
 use crate::tls::TlsRequire;
 use crate::verdict::Verdict;
 
+mod everywhere;
 mod live;
 mod memo;
 mod prove;

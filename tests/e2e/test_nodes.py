@@ -3,10 +3,16 @@ import contextlib, json, os, shutil, signal, time, urllib.error, urllib.request
 
 import rig
 from harness import check, ending, eventually, query
-from test_approvals import POLICIES, UPDATE, Office, finish, send
+from test_approvals import PEOPLE, POLICIES, UPDATE, Office, finish, send
 
 PASSWORD = "store-Heron-2210"
 DEAD = 15  # documented: without a heartbeat for so long a gateway is gone
+
+
+PEOPLE["admin"] = ("wes@corp.test", ["admins"], None)
+POLICIES = dict(POLICIES, admins="""
+@id("admins") permit (principal in Group::"admins", action in [Action::"session-view", Action::"session-kill"], resource);
+""")
 
 
 class Pair:
@@ -32,6 +38,7 @@ class Pair:
 
 def reset(w):
     w.admin("UPDATE orders SET status = 'open', note = 'order no ' || id WHERE id <= 20")
+    w.admin("DELETE FROM orders_log")
 
 
 def lend_keys(own, other):
@@ -190,6 +197,15 @@ def test_sessions_of_all_gateways_are_listed_and_ended_from_any(w):
         ended = eventually(lambda: target not in p.running(p.b) and json.loads(
             p.b.w.gateway.cli("sessions", "show", target, "--output", "json").stdout), "its end is listed")
         check("killed" in ended["reason"] or "operator" in ended["reason"], ended)
+        # The operators' database reaches as far.
+        admin = rig.Wire(p.b.w.port, 30).login("wes@gateway", p.b.token("admin"), "gateway", None)
+        waits = p.a.wire("wanda")
+        there = eventually(lambda: p.session_on(p.a), "it is listed")
+        lines, codes = query(admin, "SHOW SESSIONS")
+        check(codes == [] and any(there in line for line in lines), lines, admin.errors)
+        check(query(admin, f"KILL '{there}'")[1] == [], admin.errors)
+        check(ending(waits, 5) == "57P01")
+        check(query(admin, f"KILL '{target}'")[1] == ["42704"], admin.errors)
         again = p.b.w.gateway.cli("sessions", "kill", target)
         check(again.returncode != 0 and "no session" in again.stderr, again.stderr)
         # The statement of a session that waits for people ends with it.

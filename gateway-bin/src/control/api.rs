@@ -119,21 +119,11 @@ async fn kill_session(
 ) -> Result<StatusCode, Refusal> {
     let id = parse(&id)?;
     let absent = || Refusal::Absent(format!("no session `{id}` runs"));
-    let store = state.gateway.store();
-    let record = match state.gateway.live().session(id) {
-        Some(live) => live,
-        None => {
-            let stored = store.session(id).await?;
-            stored.filter(|one| one.ended.is_none()).ok_or_else(absent)?
-        }
-    };
+    let record = state.gateway.running_session(id).await?.ok_or_else(absent)?;
     let subject = format!("{id} of {} on {}", record.principal.subject, record.resource);
     operator::note(trail(&state), "session kill", subject).await?;
-    if state.gateway.live().end(id, End::Killed) {
+    if state.gateway.end_session(id, End::Killed).await? {
         Ok(StatusCode::NO_CONTENT)
-    } else if store.end_elsewhere(id).await? {
-        // The gateway on which it runs ends it.
-        Ok(StatusCode::ACCEPTED)
     } else {
         Err(absent())
     }
