@@ -9,7 +9,7 @@ use gateway_core::mask::MaskKey;
 use gateway_core::policy::{PolicyEngine, Vocabulary};
 use gateway_identity::MockKey;
 use gateway_identity::oidc::CheckedIssuers;
-use gateway_store::SqliteStore;
+use sha2::Digest as _;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
@@ -68,11 +68,6 @@ pub(crate) fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the store in the data directory.
-pub(crate) async fn store(data_dir: &Path) -> anyhow::Result<Arc<SqliteStore>> {
-    Ok(Arc::new(SqliteStore::open(Config::store(data_dir)).await?))
-}
-
 /// What verifiers of unknown tokens are derived from: `data_dir/scram.key`, made at the first start.
 pub(crate) fn mock_key(data_dir: &Path) -> anyhow::Result<MockKey> {
     let bytes = kept_key(data_dir, "scram.key")?;
@@ -83,6 +78,19 @@ pub(crate) fn mock_key(data_dir: &Path) -> anyhow::Result<MockKey> {
 pub(crate) fn mask_key(data_dir: &Path) -> anyhow::Result<MaskKey> {
     let bytes = kept_key(data_dir, "mask.key")?;
     Ok(MaskKey::new(&bytes))
+}
+
+/// A fingerprint of what all gateways of a shared store must have in common: with other mask keys a value would have another
+/// token on each, and with other verifiers of unknown tokens two gateways would tell these from known ones. It tells
+/// nothing of the keys.
+pub(crate) fn fingerprint(data_dir: &Path) -> anyhow::Result<String> {
+    let mut hash = sha2::Sha256::new();
+    for name in ["mask.key", "scram.key"] {
+        hash.update(name);
+        hash.update(kept_key(data_dir, name)?.as_slice());
+    }
+    let bytes = hash.finalize();
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A secret of 32 random bytes in a file of its owner's alone, which is made where there is none.

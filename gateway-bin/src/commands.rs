@@ -21,6 +21,7 @@ use anyhow::bail;
 use crate::cli::{Cli, Command, Global};
 use crate::config::Raw;
 use crate::serve::serve;
+use crate::store::Place;
 
 /// Runs a command.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -49,6 +50,15 @@ fn variable(name: &str) -> Option<String> {
 
 /// The data directory, for what only the operator on the host may do.
 fn operator_on(global: &Global) -> anyhow::Result<PathBuf> {
+    operator(global)?.data_dir()
+}
+
+/// The data directory and the store, for the same.
+fn operator_place(global: &Global) -> anyhow::Result<Place> {
+    operator(global)?.place()
+}
+
+fn operator(global: &Global) -> anyhow::Result<Raw> {
     if variable("GATEWAY_TOKEN").is_some() {
         bail!(
             "GATEWAY_TOKEN is set, so this command would act as who the token says, and only the operator of the \
@@ -59,7 +69,7 @@ fn operator_on(global: &Global) -> anyhow::Result<PathBuf> {
         Err(error) if variable("GATEWAY_URL").is_some() => Err(error.context(
             "only the operator of the gateway's host may do this: run it where the gateway runs, with its configuration",
         )),
-        raw => raw?.data_dir(),
+        raw => raw,
     }
 }
 

@@ -26,6 +26,7 @@ use serde_json::{Map, Value};
 
 use crate::adapters;
 use crate::cli::Global;
+use crate::store::{Place, StoreKind};
 use audit::AuditSection;
 use keys::{join, refuse_endless, refuse_unknown, unknown, with_suggestion};
 pub(crate) use read::Raw;
@@ -77,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) listen: Listen,
     /// `[tls]`.
     pub(crate) tls: TlsConfig,
+    /// `[store]`.
+    pub(crate) store: StoreKind,
     /// `[policy] dir`.
     pub(crate) policy_dir: PathBuf,
     /// `[audit]`.
@@ -153,7 +156,7 @@ impl Config {
         let data_dir = checker.path("data_dir", values.remove("data_dir"));
         let listen = checker.listen(values.remove("listen"));
         let tls = checker.tls(values.remove("tls"));
-        checker.store(values.remove("store"));
+        let store = checker.store(values.remove("store"));
         let oidc = checker.identity(values.remove("identity"));
         let policy_dir = checker.policy(values.remove("policy"));
         let audit = checker.audit(values.remove("audit"));
@@ -166,6 +169,7 @@ impl Config {
                 data_dir,
                 listen,
                 tls,
+                store,
                 policy_dir,
                 audit,
                 limits,
@@ -175,6 +179,14 @@ impl Config {
                 sections,
             }),
             _ => Err(problems),
+        }
+    }
+
+    /// What is kept, and where.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            data_dir: self.data_dir.clone(),
+            store: self.store.clone(),
         }
     }
 
@@ -390,20 +402,16 @@ impl Checker<'_> {
         tls
     }
 
-    fn store(&mut self, value: Option<Value>) {
+    fn store(&mut self, value: Option<Value>) -> StoreKind {
         let mut table = self.table("store", value);
         refuse_unknown("store", &mut table, &["url"], &mut self.problems);
-        match self.text("store.url", table.remove("url")).as_deref() {
-            None | Some("sqlite") => {}
-            // The address may hold a password: it is not repeated.
-            Some(url) if url.starts_with("postgres") => {
-                self.push(
-                    "store.url",
-                    "a PostgreSQL store is not supported yet; use `sqlite`",
-                );
-            }
-            Some(_) => self.push("store.url", "no such store; use `sqlite`"),
-        }
+        let text = self.text("store.url", table.remove("url"));
+        text.and_then(|text| {
+            StoreKind::parse(&text)
+                .map_err(|what| self.push("store.url", what))
+                .ok()
+        })
+        .unwrap_or_default()
     }
 
     fn identity(&mut self, value: Option<Value>) -> Vec<OidcSettings> {

@@ -14,10 +14,12 @@ mod commands;
 pub mod config;
 mod control;
 mod export;
+mod node;
 mod operator;
 mod own;
 mod reload;
 mod serve;
+mod store;
 mod systemd;
 mod trail;
 

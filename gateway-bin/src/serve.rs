@@ -16,7 +16,7 @@ use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::listener::Listener;
 use gateway_core::machine::End;
 use gateway_core::policy::{PolicyEngine, Watcher};
-use gateway_core::services::{ApprovalRoom, Authenticator, Policy, Store};
+use gateway_core::services::{ApprovalRoom, Authenticator, Policy};
 use gateway_core::tls::ServerTls;
 use gateway_identity::oidc::OidcAuthenticator;
 use gateway_identity::{Authenticators, TokenAuthenticator};
@@ -31,7 +31,9 @@ use crate::cli::Global;
 use crate::config::Config;
 use crate::control::{self, HostState, Process, Socket};
 use crate::export::Exports;
+use crate::node::Node;
 use crate::reload::Reloader;
+use crate::store::OpenStore;
 use crate::trail::WatchedLog;
 use crate::{assemble, own, systemd, trail};
 
@@ -80,20 +82,12 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     assemble::make_data_dir(&config.data_dir)?;
     let exports = Exports::new(&config);
     let audit = Arc::new(WatchedLog::new(open_audit(&config, exports.exported()).await?));
-    let store = assemble::store(&config.data_dir).await?;
-    let cut = store
-        .close_orphans(Timestamp::now(), "the gateway stopped without ending it")
-        .await?;
-    store.prune(KEPT_SESSIONS).await?;
-    store.prune_approvals(KEPT_APPROVALS).await?;
-    if cut > 0 {
-        tracing::warn!(sessions = cut, "sessions were cut when the gateway last stopped");
-    }
+    let (store, node) = open_store(&config).await?;
     let tls = Arc::new(ServerTls::open(config.tls.clone(), &config.data_dir)?);
     let oidc = Arc::new(OidcAuthenticator::new(Timestamp::now));
     oidc.trust(issuers);
     let tokens = TokenAuthenticator::new(
-        store.clone(),
+        store.records(),
         Timestamp::now,
         assemble::mock_key(&config.data_dir)?,
     );
@@ -102,7 +96,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     let live = Arc::new(Live::default());
     let tapped = Arc::new(Tapped::new(audit.clone(), live.clone()));
     let approvals = ApprovalDesk::new(approvals::Parts {
-        store: store.clone(),
+        store: store.approvals(),
         audit: tapped.clone(),
         authenticator: authenticator.clone(),
         policy: policy.clone(),
@@ -120,7 +114,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
             authenticator,
             credentials: Arc::new(StaticCredentials),
             approvals: Arc::new(approvals.clone()),
-            store,
+            store: store.records(),
             limits: config.limits.clone(),
             audit_options: config.audit.options(),
             tls_require: config.tls.require,
@@ -152,6 +146,11 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         })
         .await?;
     let mut running = Running::start(listeners, &reloader, metrics);
+    if let Some(node) = &node {
+        running
+            .helpers
+            .spawn(node.clone().run(gateway.clone(), approvals.clone()));
+    }
     running.helpers.spawn(approvals.watch());
     exports.start(&mut running.helpers, &audit);
     tracing::info!(
@@ -179,6 +178,9 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     // Streams would outlast the last request.
     live.close();
     running.finish().await;
+    if let Some(node) = &node {
+        node.leave().await;
+    }
     gateway.record(&Event::Stopped {}).await?;
     tokio::task::spawn_blocking(move || audit.close())
         .await
@@ -211,6 +213,26 @@ fn api(
         live: live.clone(),
         host: Arc::new(process),
     })
+/// Opens the store, as one of the gateways that share it where several do; sessions that this one left without an end get
+/// one.
+async fn open_store(config: &Config) -> anyhow::Result<(OpenStore, Option<Arc<Node>>)> {
+    let mut store = OpenStore::open(&config.place()).await?;
+    let mut node = None;
+    if let OpenStore::Postgres(shared) = &store {
+        let keys = assemble::fingerprint(&config.data_dir)?;
+        let joined = Arc::new(Node::join(shared, &config.data_dir, keys).await?);
+        store = OpenStore::Postgres(joined.store().clone());
+        node = Some(joined);
+    }
+    let cut = store
+        .records()
+        .close_orphans(Timestamp::now(), "the gateway stopped without ending it")
+        .await?;
+    store.prune(KEPT_SESSIONS, KEPT_APPROVALS).await?;
+    if cut > 0 {
+        tracing::warn!(sessions = cut, "sessions were cut when the gateway last stopped");
+    }
+    Ok((store, node))
 }
 
 /// Opens the audit trail for this process alone.

@@ -91,6 +91,16 @@ impl ApprovalDesk {
         }))
     }
 
+    /// Somebody else has changed the approval of that id: whoever waits for it looks. Nothing is believed.
+    pub fn wake(&self, id: &str) {
+        self.0.waiters.wake(id);
+    }
+
+    /// Whoever waits looks.
+    pub fn wake_all(&self) {
+        self.0.waiters.wake_all();
+    }
+
     /// Looks from time to time whether something has changed that nobody told of: deadlines, policies, and approvals that
     /// other processes decided. Never ends.
     pub async fn watch(self) {

@@ -24,6 +24,7 @@ use crate::session::{SessionId, SessionRecord};
 use crate::tls::TlsRequire;
 use crate::verdict::Verdict;
 
+mod everywhere;
 mod live;
 mod memo;
 mod prove;
@@ -353,6 +354,7 @@ impl Gateway {
             refused: 0,
             rows: 0,
             bytes: 0,
+            node: None,
         };
         let Some(counters) = self
             .live

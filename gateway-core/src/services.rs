@@ -320,8 +320,15 @@ pub trait Store: Send + Sync {
     async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError>;
     /// At most `limit` sessions, newest first.
     async fn sessions(&self, filter: SessionFilter, limit: u32) -> Result<Vec<SessionRecord>, StoreError>;
-    /// Marks every session without an end as ended at `at` (they were cut by a crash); returns how many.
+    /// At a start: marks this gateway's sessions without an end as ended at `at` (they were cut by a crash), and those of
+    /// no gateway; returns how many. Where several gateways share the store, those of the others go on.
     async fn close_orphans(&self, at: Timestamp, reason: &str) -> Result<u64, StoreError>;
+    /// Asks the other gateway on which a session runs to end it; `false`: it runs on none. A store of one gateway alone
+    /// need not know others.
+    async fn end_elsewhere(&self, id: SessionId) -> Result<bool, StoreError> {
+        let _ = id;
+        Ok(false)
+    }
 }
 
 /// Why the store could not answer.

@@ -69,4 +69,7 @@ pub struct SessionRecord {
     pub rows: u64,
     /// Bytes sent to the client.
     pub bytes: u64,
+    /// The gateway on which it runs, where several share a store; the store knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }

@@ -4,11 +4,11 @@ use std::fmt::Display;
 
 use gateway_core::approval::Approval;
 use gateway_core::services::{KeptApproval, StoreError, TokenRecord};
-use gateway_core::session::SessionRecord;
+use gateway_core::session::{SessionId, SessionRecord};
 use jiff::Timestamp;
 use serde_json::Value;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Decode, Row, Sqlite, Type};
+
+use crate::database::Columns;
 
 /// A time as it is kept: nanoseconds since 1970. Years 1678 to 2262.
 pub(crate) fn nanoseconds(at: Timestamp) -> Result<i64, StoreError> {
@@ -23,14 +23,14 @@ pub(crate) fn counter(value: u64) -> i64 {
 
 /// A row that is read column by column.
 struct Reader<'a> {
-    row: &'a SqliteRow,
+    row: &'a dyn Columns,
     /// What the row is, for messages.
     what: String,
 }
 
 impl<'a> Reader<'a> {
-    fn new(row: &'a SqliteRow, kind: &str) -> Self {
-        let id: String = row.try_get("id").unwrap_or_default();
+    fn new(row: &'a dyn Columns, kind: &str) -> Self {
+        let id = row.text("id").ok().flatten().unwrap_or_default();
         Self {
             row,
             what: format!("{kind} `{id}`"),
@@ -41,35 +41,53 @@ impl<'a> Reader<'a> {
         StoreError::Corrupt(format!("{}, column `{column}`: {why}", self.what))
     }
 
-    fn get<T: Decode<'a, Sqlite> + Type<Sqlite>>(&self, column: &str) -> Result<T, StoreError> {
-        self.row.try_get(column).map_err(|e| self.corrupt(column, e))
+    fn text_or_none(&self, column: &str) -> Result<Option<&'a str>, StoreError> {
+        self.row.text(column).map_err(|why| self.corrupt(column, why))
+    }
+
+    fn text(&self, column: &str) -> Result<&'a str, StoreError> {
+        self.text_or_none(column)?
+            .ok_or_else(|| self.corrupt(column, "null"))
+    }
+
+    fn owned(&self, column: &str) -> Result<String, StoreError> {
+        self.text(column).map(str::to_owned)
+    }
+
+    fn owned_or_none(&self, column: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.text_or_none(column)?.map(str::to_owned))
+    }
+
+    fn integer_or_none(&self, column: &str) -> Result<Option<i64>, StoreError> {
+        self.row.integer(column).map_err(|why| self.corrupt(column, why))
+    }
+
+    fn integer(&self, column: &str) -> Result<i64, StoreError> {
+        self.integer_or_none(column)?
+            .ok_or_else(|| self.corrupt(column, "null"))
     }
 
     fn time(&self, column: &str) -> Result<Timestamp, StoreError> {
-        let nanoseconds: i64 = self.get(column)?;
+        let nanoseconds = self.integer(column)?;
         Timestamp::from_nanosecond(nanoseconds.into()).map_err(|e| self.corrupt(column, e))
     }
 
     fn time_or_none(&self, column: &str) -> Result<Option<Timestamp>, StoreError> {
-        let nanoseconds: Option<i64> = self.get(column)?;
-        nanoseconds
+        self.integer_or_none(column)?
             .map(|ns| Timestamp::from_nanosecond(ns.into()).map_err(|e| self.corrupt(column, e)))
             .transpose()
     }
 
     fn counter(&self, column: &str) -> Result<u64, StoreError> {
-        let value: i64 = self.get(column)?;
-        u64::try_from(value).map_err(|e| self.corrupt(column, e))
+        u64::try_from(self.integer(column)?).map_err(|e| self.corrupt(column, e))
     }
 
     fn parsed<T: std::str::FromStr<Err: Display>>(&self, column: &str) -> Result<T, StoreError> {
-        let text: &str = self.get(column)?;
-        text.parse().map_err(|e| self.corrupt(column, e))
+        self.text(column)?.parse().map_err(|e| self.corrupt(column, e))
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, column: &str) -> Result<T, StoreError> {
-        let text: &str = self.get(column)?;
-        serde_json::from_str(text).map_err(|e| self.corrupt(column, e))
+        serde_json::from_str(self.text(column)?).map_err(|e| self.corrupt(column, e))
     }
 }
 
@@ -79,13 +97,13 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> 
 }
 
 /// A row of `tokens`.
-pub(crate) fn token(row: &SqliteRow) -> Result<TokenRecord, StoreError> {
+pub(crate) fn token(row: &dyn Columns) -> Result<TokenRecord, StoreError> {
     let row = Reader::new(row, "token");
-    let limited: Option<&str> = row.get("resources")?;
+    let limited = row.text_or_none("resources")?;
     Ok(TokenRecord {
-        id: row.get("id")?,
-        hash: row.get("hash")?,
-        scram: row.get("scram")?,
+        id: row.owned("id")?,
+        hash: row.owned("hash")?,
+        scram: row.owned("scram")?,
         principal: row.json("principal")?,
         // Never `None` for what can't be read: that would lift the limit. JSON `null` is no limit that was kept.
         resources: match limited {
@@ -102,35 +120,46 @@ pub(crate) fn token(row: &SqliteRow) -> Result<TokenRecord, StoreError> {
 }
 
 /// A row of `approvals`. What it is looked for by and what it says must agree: else it was touched.
-pub(crate) fn approval(row: &SqliteRow) -> Result<KeptApproval, StoreError> {
+pub(crate) fn approval(row: &dyn Columns) -> Result<KeptApproval, StoreError> {
     let row = Reader::new(row, "approval");
     let approval: Approval = row.json("record")?;
-    let (id, digest, state): (&str, &str, &str) = (row.get("id")?, row.get("digest")?, row.get("state")?);
+    let (id, digest, state): (&str, &str, &str) = (row.text("id")?, row.text("digest")?, row.text("state")?);
     if approval.id != id || approval.digest != digest || approval.state.as_str() != state {
         return Err(row.corrupt("record", "it is not the one that its row says"));
     }
     Ok(KeptApproval {
         approval,
-        revision: row.get("revision")?,
+        revision: row.integer("revision")?,
     })
 }
 
 /// A row of `sessions`.
-pub(crate) fn session(row: &SqliteRow) -> Result<SessionRecord, StoreError> {
+pub(crate) fn session(row: &dyn Columns) -> Result<SessionRecord, StoreError> {
     let row = Reader::new(row, "session");
     Ok(SessionRecord {
         id: row.parsed("id")?,
         principal: row.json("principal")?,
-        resource: row.get("resource")?,
-        protocol: row.get("protocol")?,
-        detail: row.get("detail")?,
+        resource: row.owned("resource")?,
+        protocol: row.owned("protocol")?,
+        detail: row.owned_or_none("detail")?,
         peer: row.parsed("peer")?,
         started: row.time("started")?,
         ended: row.time_or_none("ended")?,
-        reason: row.get("reason")?,
+        reason: row.owned_or_none("reason")?,
         operations: row.counter("operations")?,
         refused: row.counter("refused")?,
         rows: row.counter("row_count")?,
         bytes: row.counter("byte_count")?,
+        node: row.owned_or_none("node")?,
     })
+}
+
+/// A column of ids.
+pub(crate) fn id(row: &dyn Columns, kind: &str) -> Result<String, StoreError> {
+    Reader::new(row, kind).owned("id")
+}
+
+/// A session's id alone.
+pub(crate) fn session_id(row: &dyn Columns) -> Result<SessionId, StoreError> {
+    Reader::new(row, "session").parsed("id")
 }

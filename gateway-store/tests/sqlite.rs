@@ -16,7 +16,7 @@ use std::sync::Arc;
 use gateway_core::services::{ApprovalStore, SessionFilter, Store, StoreError};
 use gateway_core::session::SessionRecord;
 use gateway_store::SqliteStore;
-use suite::{at, session, token};
+use suite::{at, at_once, session, token};
 
 async fn execute(path: &Path, statement: &'static str) {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
@@ -61,9 +61,9 @@ async fn several_processes_may_have_it_open() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("gateway.db");
     // All at once, also the migration; each with a pool of its own, as another process has.
-    let opened = futures(8, |_| SqliteStore::open(path.clone())).await;
+    let opened = at_once(8, |_| SqliteStore::open(path.clone())).await;
     let stores: Vec<Arc<SqliteStore>> = opened.into_iter().map(|s| Arc::new(s.unwrap())).collect();
-    let written = futures(80, |n| {
+    let written = at_once(80, |n| {
         let store = Arc::clone(&stores[n % 8]);
         async move { store.insert_token(&token(&format!("t{n}"), 1)).await }
     })
@@ -74,6 +74,15 @@ async fn several_processes_may_have_it_open() {
     }
     assert!(stores[0].revoke_token("t7", at(3)).await.unwrap());
     assert!(!stores[1].revoke_token("t7", at(4)).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_all_that_race_for_an_approval_one_uses_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.db");
+    let opened = at_once(4, |_| SqliteStore::open(path.clone())).await;
+    let stores: Vec<Arc<SqliteStore>> = opened.into_iter().map(|store| Arc::new(store.unwrap())).collect();
+    suite::races(&stores).await;
 }
 
 /// Not a test: what [`another_process_writes_while_this_one_does`] starts.
@@ -112,19 +121,6 @@ async fn another_process_writes_while_this_one_does() {
     let tokens = store.tokens().await.unwrap();
     assert_eq!(tokens.iter().filter(|t| t.id.starts_with("child")).count(), 50);
     assert_eq!(tokens.len(), 50 + usize::try_from(mine).unwrap());
-}
-
-/// Runs `count` tasks at once.
-async fn futures<F>(count: usize, make: impl Fn(usize) -> F) -> Vec<F::Output>
-where
-    F: Future<Output: Send + 'static> + Send + 'static,
-{
-    let tasks: Vec<_> = (0..count).map(|n| tokio::spawn(make(n))).collect();
-    let mut results = Vec::new();
-    for task in tasks {
-        results.push(task.await.unwrap());
-    }
-    results
 }
 
 #[tokio::test]

@@ -94,17 +94,30 @@ impl PostgresServer {
             dir,
         };
         server.make(options);
-        let log = server.path("server.log");
-        server.run(
+        server.resume();
+        server
+    }
+
+    /// Starts a cluster that was halted.
+    pub fn resume(&self) {
+        let log = self.path("server.log");
+        self.run(
             "pg_ctl",
-            &["-D", &server.data(), "-l", &log, "-w", "-t", "60", "start"],
+            &["-D", &self.data(), "-l", &log, "-w", "-t", "60", "start"],
         );
         assert!(
-            wait_for_port(server.port, Duration::from_secs(10), || true),
+            wait_for_port(self.port, Duration::from_secs(10), || true),
             "PostgreSQL does not listen:\n{}",
             std::fs::read_to_string(&log).unwrap_or_default()
         );
-        server
+    }
+
+    /// Stops it, ending all sessions; what it has stays.
+    pub fn halt(&self) {
+        self.run(
+            "pg_ctl",
+            &["-D", &self.data(), "-m", "fast", "-w", "-t", "60", "stop"],
+        );
     }
 
     fn make(&self, options: &PostgresOptions) {

@@ -6,13 +6,12 @@ use anyhow::{Context, bail};
 use gateway_control::api::Said;
 use gateway_control::approvals::ApprovalView;
 use gateway_core::approval::{ApprovalState, Choice};
-use gateway_core::services::ApprovalStore;
 
 use super::sessions::seconds;
 use super::tables::{list as joined, or_dash, plain, print, print_fields};
 use super::way::{Way, person, way};
-use crate::assemble;
 use crate::cli::{ApprovalsCommand, Decide, Global, Output};
+use crate::store::OpenStore;
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: ApprovalsCommand) -> anyhow::Result<ExitCode> {
@@ -31,8 +30,8 @@ async fn list(way: Way, limit: u32, output: Output) -> anyhow::Result<()> {
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             client.list("/api/v1/approvals", limit).await?
         }
-        Way::Data(data_dir) => {
-            let store = assemble::store(&data_dir).await?;
+        Way::Data(place) => {
+            let store = OpenStore::open(&place).await?.approvals();
             let now = jiff::Timestamp::now();
             let found = store.approvals(limit.min(1000)).await?.into_iter();
             found
@@ -98,8 +97,8 @@ async fn show(way: Way, id: String, output: Output) -> anyhow::Result<()> {
     let id = checked(&id)?;
     let approval: ApprovalView = match way {
         Way::Running(client) => client.get(&format!("/api/v1/approvals/{id}")).await?,
-        Way::Data(data_dir) => {
-            let store = assemble::store(&data_dir).await?;
+        Way::Data(place) => {
+            let store = OpenStore::open(&place).await?.approvals();
             let found = store.approval(id).await?;
             let mut approval = found
                 .with_context(|| format!("there is no approval `{id}`"))?

@@ -75,7 +75,7 @@ async fn rows(way: Way, query: &Query) -> anyhow::Result<Vec<Value>> {
                 return client.newest(&target(query), limit).await;
             }
         },
-        Way::Data(data_dir) => data_dir,
+        Way::Data(place) => place.data_dir,
     };
     let dir = Config::audit_dir(&data_dir);
     let found = search(&dir, query)

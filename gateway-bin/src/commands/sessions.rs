@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use gateway_core::audit::read::{Query, search};
-use gateway_core::services::{SessionFilter, Store};
+use gateway_core::services::SessionFilter;
 use gateway_core::session::{SessionId, SessionRecord};
 use serde::Serialize;
 use serde_json::Value;
@@ -12,10 +12,10 @@ use serde_json::Value;
 use super::audit::{text, what};
 use super::tables::{or_dash, plain, print, print_fields};
 use super::way::{Way, way};
-use crate::assemble;
 use crate::cli::{Global, Output, SessionsCommand};
 use crate::config::Config;
 use crate::control::client::{Client, Told, encoded};
+use crate::store::{OpenStore, StoreKind};
 
 /// Events of a transcript.
 const TRANSCRIPT: usize = 1000;
@@ -52,9 +52,9 @@ pub(super) async fn run(global: &Global, command: SessionsCommand) -> anyhow::Re
 fn running(way: Way) -> anyhow::Result<Client> {
     match way {
         Way::Running(client) => Ok(client),
-        Way::Data(data_dir) => bail!(
+        Way::Data(place) => bail!(
             "no gateway runs on the data directory `{}`, so no session does",
-            data_dir.display()
+            place.data_dir.display()
         ),
     }
 }
@@ -76,18 +76,27 @@ async fn list(way: Way, filter: SessionFilter, limit: u32, output: Output) -> an
                 .list(&format!("/api/v1/sessions?filter={word}"), limit)
                 .await?
         }
-        // What has no end in the store was cut; the next start says so there.
-        Way::Data(_) if filter == SessionFilter::Live => Vec::new(),
-        Way::Data(data_dir) => assemble::store(&data_dir).await?.sessions(filter, limit).await?,
+        // What has no end in the store of one gateway was cut; the next start says so there.
+        Way::Data(place) if filter == SessionFilter::Live && matches!(place.store, StoreKind::Sqlite) => {
+            Vec::new()
+        }
+        Way::Data(place) => {
+            OpenStore::open(&place)
+                .await?
+                .records()
+                .sessions(filter, limit)
+                .await?
+        }
     };
     if output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&sessions)?);
         return Ok(());
     }
+    let shared = sessions.iter().any(|session| session.node.is_some());
     let rows = sessions
         .into_iter()
         .map(|session| {
-            vec![
+            let mut row = vec![
                 session.id.to_string(),
                 session.principal.subject,
                 session.resource,
@@ -98,10 +107,14 @@ async fn list(way: Way, filter: SessionFilter, limit: u32, output: Output) -> an
                 session.refused.to_string(),
                 session.rows.to_string(),
                 or_dash(session.reason),
-            ]
+            ];
+            if shared {
+                row.push(or_dash(session.node));
+            }
+            row
         })
         .collect();
-    let head = [
+    let mut head = vec![
         "id",
         "principal",
         "resource",
@@ -113,6 +126,9 @@ async fn list(way: Way, filter: SessionFilter, limit: u32, output: Output) -> an
         "rows",
         "reason",
     ];
+    if shared {
+        head.push("gateway");
+    }
     print(&head, rows, "there are no sessions");
     Ok(())
 }
@@ -141,14 +157,14 @@ async fn show(way: Way, id: SessionId, output: Output) -> anyhow::Result<()> {
             };
             (session, transcript)
         }
-        Way::Data(data_dir) => match assemble::store(&data_dir).await?.session(id).await? {
+        Way::Data(place) => match OpenStore::open(&place).await?.records().session(id).await? {
             Some(session) => {
                 let query = Query {
                     session: Some(id),
                     limit: Some(TRANSCRIPT),
                     ..Query::default()
                 };
-                let found = search(&Config::audit_dir(&data_dir), &query)?;
+                let found = search(&Config::audit_dir(&place.data_dir), &query)?;
                 let rows = found.rows.iter().map(serde_json::to_value);
                 (session, Some(rows.collect::<Result<_, _>>()?))
             }
@@ -177,6 +193,7 @@ async fn show(way: Way, id: SessionId, output: Output) -> anyhow::Result<()> {
         ("started", session.started.to_string()),
         ("ended", or_dash(session.ended)),
         ("reason", or_dash(session.reason)),
+        ("gateway", or_dash(session.node)),
         ("operations", session.operations.to_string()),
         ("refused", session.refused.to_string()),
         ("rows", session.rows.to_string()),

@@ -1,6 +1,5 @@
 //! `gateway token`: through the gateway that runs, or on its data directory.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,26 +8,27 @@ use gateway_core::audit::log::{AuditLogOptions, AuditOpenError};
 use gateway_core::services::Store;
 
 use super::tables::{list as joined, or_dash, plain, print};
-use super::{must_exist, operator_on};
+use super::{must_exist, operator_place};
 use crate::cli::{CreateToken, Global, Output, TokenCommand};
 use crate::config::Config;
 use crate::control::client::Client;
 use crate::operator::{self, ListedToken, MadeToken, NewToken, OwnTrail, Trail};
+use crate::store::{OpenStore, Place};
 use crate::{assemble, trail};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: TokenCommand) -> anyhow::Result<ExitCode> {
-    let data_dir = operator_on(global)?;
-    let running = Client::find(Config::socket(&data_dir)).await?;
+    let place = operator_place(global)?;
+    let running = Client::find(Config::socket(&place.data_dir)).await?;
     match command {
-        TokenCommand::Create(new) => create(&data_dir, running, new).await?,
-        TokenCommand::List { output } => list(&data_dir, running, output).await?,
-        TokenCommand::Revoke { id } => revoke(&data_dir, running, &id).await?,
+        TokenCommand::Create(new) => create(&place, running, new).await?,
+        TokenCommand::List { output } => list(&place, running, output).await?,
+        TokenCommand::Revoke { id } => revoke(&place, running, &id).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn create(data_dir: &Path, running: Option<Client>, new: CreateToken) -> anyhow::Result<()> {
+async fn create(place: &Place, running: Option<Client>, new: CreateToken) -> anyhow::Result<()> {
     let new = NewToken {
         subject: new.subject,
         kind: new.kind,
@@ -41,8 +41,8 @@ async fn create(data_dir: &Path, running: Option<Client>, new: CreateToken) -> a
         Some(client) => client.post("/api/v1/tokens", &new).await?,
         None => {
             // Before the gateway's first start, too.
-            assemble::make_data_dir(data_dir)?;
-            let (store, trail) = open(data_dir).await?;
+            assemble::make_data_dir(&place.data_dir)?;
+            let (store, trail) = open(place).await?;
             operator::create_token(store.as_ref(), trail.as_deref(), new).await?
         }
     };
@@ -54,12 +54,12 @@ async fn create(data_dir: &Path, running: Option<Client>, new: CreateToken) -> a
     Ok(())
 }
 
-async fn list(data_dir: &Path, running: Option<Client>, output: Output) -> anyhow::Result<()> {
+async fn list(place: &Place, running: Option<Client>, output: Output) -> anyhow::Result<()> {
     let tokens: Vec<ListedToken> = match running {
         Some(client) => client.get("/api/v1/tokens").await?,
         None => {
-            must_exist(data_dir)?;
-            let store = assemble::store(data_dir).await?;
+            must_exist(&place.data_dir)?;
+            let store = OpenStore::open(place).await?.records();
             operator::tokens(store.as_ref()).await?
         }
     };
@@ -96,7 +96,7 @@ async fn list(data_dir: &Path, running: Option<Client>, output: Output) -> anyho
     Ok(())
 }
 
-async fn revoke(data_dir: &Path, running: Option<Client>, id: &str) -> anyhow::Result<()> {
+async fn revoke(place: &Place, running: Option<Client>, id: &str) -> anyhow::Result<()> {
     if !gateway_identity::Token::is_id(id) {
         bail!(
             "`{}` is no token's id; an id has 12 letters and digits, see `gateway token list`",
@@ -106,8 +106,8 @@ async fn revoke(data_dir: &Path, running: Option<Client>, id: &str) -> anyhow::R
     match running {
         Some(client) => client.delete(&format!("/api/v1/tokens/{id}")).await?,
         None => {
-            must_exist(data_dir)?;
-            let (store, trail) = open(data_dir).await?;
+            must_exist(&place.data_dir)?;
+            let (store, trail) = open(place).await?;
             operator::revoke_token(store.as_ref(), trail.as_deref(), id).await?;
         }
     }
@@ -115,9 +115,9 @@ async fn revoke(data_dir: &Path, running: Option<Client>, id: &str) -> anyhow::R
     Ok(())
 }
 
-/// The store and the trail of a data directory on which no gateway answers.
-async fn open(data_dir: &Path) -> anyhow::Result<(Arc<dyn Store>, Option<Box<dyn Trail>>)> {
-    let dir = data_dir.to_owned();
+/// The store, and the trail of a data directory on which no gateway answers.
+async fn open(place: &Place) -> anyhow::Result<(Arc<dyn Store>, Option<Box<dyn Trail>>)> {
+    let dir = place.data_dir.clone();
     let opened =
         tokio::task::spawn_blocking(move || trail::open(&dir, AuditLogOptions::default(), None)).await?;
     let trail: Option<Box<dyn Trail>> = match opened {
@@ -128,5 +128,5 @@ async fn open(data_dir: &Path) -> anyhow::Result<(Arc<dyn Store>, Option<Box<dyn
         }
         Err(error) => return Err(error.into()),
     };
-    Ok((assemble::store(data_dir).await?, trail))
+    Ok((OpenStore::open(place).await?.records(), trail))
 }

@@ -11,13 +11,14 @@ use super::{must_exist, variable};
 use crate::cli::Global;
 use crate::config::{Config, Raw};
 use crate::control::client::{Client, is_loopback};
+use crate::store::Place;
 
 /// Where the answer comes from.
 pub(super) enum Way {
     /// A gateway.
     Running(Client),
-    /// The data directory of one that does not run: to look at, as its operator.
-    Data(PathBuf),
+    /// What is kept by one that does not run: to look at, as its operator.
+    Data(Place),
 }
 
 /// As who is set; else, where the configuration is at hand, the operator on the host; else by the stored login.
@@ -51,8 +52,8 @@ pub(super) async fn way(global: &Global) -> anyhow::Result<Way> {
             };
         }
     };
-    let data_dir = raw.data_dir()?;
-    let running = match Client::find(Config::socket(&data_dir)).await {
+    let place = raw.place()?;
+    let running = match Client::find(Config::socket(&place.data_dir)).await {
         Ok(running) => running,
         // Who may not open the socket is not the operator.
         Err(error) => match stored? {
@@ -64,11 +65,11 @@ pub(super) async fn way(global: &Global) -> anyhow::Result<Way> {
         Some(client) => Ok(Way::Running(client.with_token(token))),
         None if token.is_some() => bail!(
             "GATEWAY_TOKEN is set, and no gateway runs on the data directory `{}`, so nobody can tell who the token is",
-            data_dir.display()
+            place.data_dir.display()
         ),
         None => {
-            must_exist(&data_dir)?;
-            Ok(Way::Data(data_dir))
+            must_exist(&place.data_dir)?;
+            Ok(Way::Data(place))
         }
     }
 }

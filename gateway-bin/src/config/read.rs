@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::audit::AuditSection;
 use crate::cli::Global;
+use crate::store::{Place, StoreKind};
 
 /// The longest configuration file: some ten thousand resources.
 const MAX_FILE: u64 = 4 << 20;
@@ -98,6 +99,26 @@ impl Raw {
             Some(Value::String(dir)) if !dir.is_empty() => Ok(self.resolve(dir)),
             _ => bail!("`data_dir` must be a path"),
         }
+    }
+
+    /// The data directory and the store; all that commands need which only touch what is kept.
+    pub(crate) fn place(&self) -> anyhow::Result<Place> {
+        let store = match self.values.get("store") {
+            None => StoreKind::default(),
+            Some(Value::Object(table)) if table.keys().all(|key| key == "url") => match table.get("url") {
+                None => StoreKind::default(),
+                Some(Value::String(text)) => match StoreKind::parse(text) {
+                    Ok(kind) => kind,
+                    Err(what) => bail!("`store.url`: {what}"),
+                },
+                Some(_) => bail!("`store.url`: must be a text that is not empty"),
+            },
+            Some(_) => bail!("`store` must be a table with the key `url` alone"),
+        };
+        Ok(Place {
+            data_dir: self.data_dir()?,
+            store,
+        })
     }
 
     /// The environment variable that a key came from, if one did.

@@ -29,7 +29,6 @@ impl Config {
             "data_dir": self.data_dir,
             "listen": listen,
             "tls": self.tls,
-            "store": { "url": "sqlite" },
             "policy": { "dir": self.policy_dir },
             "audit": self.audit,
             "limits": self.limits,
@@ -44,6 +43,10 @@ impl Config {
             tree.extend(self.sections.clone());
         }
         hide(&mut tree);
+        if let Value::Object(tree) = &mut tree {
+            // It hides its password itself, and nothing else.
+            tree.insert("store".to_owned(), json!({ "url": self.store.shown() }));
+        }
         tree
     }
 

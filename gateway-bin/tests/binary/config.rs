@@ -46,8 +46,16 @@ const FAULTS: &[(&str, &[&str])] = &[
     ("[tls]\ncert = \"a.crt\"\n", &["`tls`", "go together"]),
     ("[tls]\nrequire = \"never\"\n", &["`tls.require`", "always"]),
     (
-        "[store]\nurl = \"postgres://u:zeppelin@h/db\"\n",
-        &["`store.url`", "not supported yet"],
+        "[store]\nurl = \"postgres://u:zeppelin@h\"\n",
+        &["`store.url`", "database's name is missing"],
+    ),
+    (
+        "[store]\nurl = \"postgres://u:zeppelin@h/db?sslmode=prefer\"\n",
+        &["`store.url`", "falls back"],
+    ),
+    (
+        "[store]\nurl = \"mysql://u:zeppelin@h/db\"\n",
+        &["`store.url`", "postgres://"],
     ),
     (
         "[[identity.oidc]]\nname = \"corp\"\n",
@@ -223,6 +231,22 @@ fn the_environment_overrides_the_file_and_flags_override_both() {
     let shown = rig.run_with(&show, &[("GATEWAY_LIMITS__SESSIONS", "7")]).ok();
     let tree: serde_json::Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(tree["limits"]["sessions"], 7);
+    // An address of a store is shown, its password is not; of one that is wrong nothing is repeated.
+    let store = |url| [("GATEWAY_STORE__URL", url)];
+    let shown = rig.run_with(
+        &show,
+        &store("postgres://gw:zep%40pelin@db.corp/gw?sslmode=verify-ca"),
+    );
+    let tree: serde_json::Value = serde_json::from_str(&shown.ok()).unwrap();
+    assert_eq!(
+        tree["store"]["url"],
+        "postgres://gw:(hidden)@db.corp/gw?sslmode=verify-ca"
+    );
+    let told = rig.run_with(&show, &store("postgres://gw:zeppelin/gw")).refused();
+    assert!(
+        told.contains("GATEWAY_STORE__URL") && !told.contains("zeppelin"),
+        "{told}"
+    );
     let variables = [("GATEWAY_DATA_DIR", "elsewhere")];
     let shown = rig.run_with(&show, &variables).ok();
     assert!(shown.contains(rig.path("elsewhere").to_str().unwrap()), "{shown}");

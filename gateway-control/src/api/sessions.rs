@@ -47,7 +47,8 @@ pub(super) async fn list(
     let stored = api.gateway().store().sessions(filter, LOOKED_AT).await?;
     let mut all: BTreeMap<SessionId, SessionRecord> = stored.into_iter().map(|one| (one.id, one)).collect();
     for live in api.gateway().live().list() {
-        all.insert(live.id, live);
+        let node = all.get(&live.id).and_then(|stored| stored.node.clone());
+        all.insert(live.id, SessionRecord { node, ..live });
     }
     let mut sight = Sight::new(&api, &caller, VIEW);
     let items: Vec<SessionRecord> = all
@@ -107,7 +108,7 @@ pub(super) async fn kill(
 ) -> Result<StatusCode, Problem> {
     let id = parse(&id)?;
     let over = || Problem::absent(format!("no session `{id}` runs that you may see"));
-    let record = api.gateway().live().session(id).ok_or_else(over)?;
+    let record = api.gateway().running_session(id).await?.ok_or_else(over)?;
     if !api.may(&caller, VIEW, &record.resource) {
         return Err(over());
     }
@@ -115,7 +116,7 @@ pub(super) async fn kill(
     api.demand(&caller, KILL, &record.resource, reason)?;
     let subject = format!("{id} of {} on {}", record.principal.subject, record.resource);
     api.note(&caller, "session kill", subject, reason).await?;
-    if api.gateway().live().end(id, End::Killed) {
+    if api.gateway().end_session(id, End::Killed).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(over())

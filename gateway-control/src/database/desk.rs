@@ -92,7 +92,11 @@ impl Desk {
                 (own, operations, Act::Show(*view, limit))
             }
             Command::Kill(id) => {
-                let Some((id, resource)) = value(id).and_then(|id| self.visible(&id)) else {
+                let visible = match value(id) {
+                    Some(id) => self.visible(&id).await,
+                    None => None,
+                };
+                let Some((id, resource)) = visible else {
                     return Err(self.no_session(statement, bound));
                 };
                 let operations = views::asks(KILL, &resource.name);
@@ -156,10 +160,17 @@ impl Desk {
     }
 
     /// The running session of that id, where this principal may see it, and the resource that decides over it.
-    fn visible(&self, id: &str) -> Option<(SessionId, Arc<Resource>)> {
+    async fn visible(&self, id: &str) -> Option<(SessionId, Arc<Resource>)> {
         let id: SessionId = id.parse().ok()?;
+        let gateway = self.scope.lock().gateway().clone();
+        let record = match gateway.running_session(id).await {
+            Ok(found) => found?,
+            Err(error) => {
+                tracing::warn!(%error, "the sessions of other gateways cannot be looked at");
+                return None;
+            }
+        };
         let scope = self.scope.lock();
-        let record = scope.gateway().live().session(id)?;
         let seen = Sight::new(&scope, VIEW).of(&record.resource);
         let resource = views::deciding(scope.gateway(), &self.inner.resource, &record.resource);
         seen.then_some((id, resource))
@@ -264,11 +275,18 @@ impl Desk {
         let (columns, rows) = match act {
             Act::Plain(answer) => return Ok(answer),
             Act::Kill(id) => {
-                let ended = self.scope.lock().gateway().live().end(id, End::Killed);
-                return if ended {
-                    Ok(Answer::Done("KILL"))
-                } else {
-                    Err(told::error("42704", "the session has just ended", ""))
+                let gateway = self.scope.lock().gateway().clone();
+                return match gateway.end_session(id, End::Killed).await {
+                    Ok(true) => Ok(Answer::Done("KILL")),
+                    Ok(false) => Err(told::error("42704", "the session has just ended", "")),
+                    Err(error) => {
+                        tracing::warn!(%error, "a session on another gateway cannot be ended");
+                        Err(told::error(
+                            "58000",
+                            "the gateways' store cannot be asked now",
+                            "",
+                        ))
+                    }
                 };
             }
             Act::Rows(columns, rows) => (columns, rows),
@@ -283,7 +301,12 @@ impl Desk {
 
     async fn rows(&self, view: View, limit: usize) -> PgWireResult<Vec<Row>> {
         Ok(match view {
-            View::Sessions => views::sessions(&self.scope.lock(), limit),
+            View::Sessions => {
+                let gateway = self.scope.lock().gateway().clone();
+                let most = u32::try_from(views::ROWS).unwrap_or(u32::MAX);
+                let all = gateway.running_sessions(most).await;
+                views::sessions(&self.scope.lock(), all, limit)
+            }
             View::Resources => views::resources(&self.scope.lock(), limit),
             View::Policies => views::policies((self.inner.sources.policies)(), limit),
             View::Metrics => views::metrics(&(self.inner.sources.metrics)(), limit),

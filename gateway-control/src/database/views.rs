@@ -69,6 +69,7 @@ pub(super) fn columns(view: View) -> Vec<Column> {
             ("refused", Int),
             ("rows", Int),
             ("bytes", Int),
+            ("gateway", Text),
         ],
         View::Resources => &[
             ("name", Text),
@@ -108,9 +109,8 @@ pub(super) fn columns(view: View) -> Vec<Column> {
 }
 
 /// `SHOW SESSIONS`: those that run, oldest first.
-pub(super) fn sessions(scope: &SessionScope, limit: usize) -> Vec<Row> {
+pub(super) fn sessions(scope: &SessionScope, all: Vec<SessionRecord>, limit: usize) -> Vec<Row> {
     let mut sight = Sight::new(scope, VIEW);
-    let all = scope.gateway().live().list();
     all.into_iter()
         .filter(|record| sight.of(&record.resource))
         .take(limit)
@@ -133,6 +133,7 @@ fn session(record: SessionRecord) -> Row {
         Cell::count(record.refused),
         Cell::count(record.rows),
         Cell::count(record.bytes),
+        Cell::option(record.node),
     ]
 }
 

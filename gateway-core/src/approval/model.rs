@@ -1,4 +1,5 @@
-//! Every interleaving of people, clients, the clock and crashes, on the transitions and a swap that one of two wins.
+//! Every interleaving of people, clients, the clock and crashes, on the transitions and a swap that one of two wins; on one
+//! gateway, and on two that share a store and of which one is lost.
 //!
 //! Each actor takes two steps to change an approval, as the gateway does: it reads, and it swaps. Between the two any
 //! other may act. All reachable states are visited; in each the promises must hold.
@@ -151,16 +152,12 @@ impl World {
             push(&|w| w.revoked = true);
         }
         if self.crashes < 1 {
-            push(&|w| {
-                w.crashes += 1;
-                w.hands = [None, None];
-                for copy in &mut w.copies {
-                    if let Copy::Claimed(place) = *copy {
-                        w.cut[place] += 1;
-                    }
-                    *copy = Copy::Away;
-                }
-            });
+            // The gateway, with all that it does; or one of two that share a store, with what is done on it, while the
+            // other goes on with the same approvals.
+            push(&|w| w.crash(&[0, 1]));
+            for node in 0..2 {
+                push(&|w| w.crash(&[node]));
+            }
         }
         // The sweep races like any other swap; what it reads and what it finds differ in no new way.
         if self.late {
@@ -216,6 +213,18 @@ impl World {
             }
         }
         all
+    }
+
+    /// These nodes are gone. Each has one copy of the operation and one person's hand.
+    fn crash(&mut self, nodes: &[usize]) {
+        self.crashes += 1;
+        for node in nodes {
+            self.hands[*node] = None;
+            if let Copy::Claimed(place) = self.copies[*node] {
+                self.cut[place] += 1;
+            }
+            self.copies[*node] = Copy::Away;
+        }
     }
 
     fn act(&mut self, hand: usize, place: usize, revision: u32) {

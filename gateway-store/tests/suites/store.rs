@@ -1,6 +1,7 @@
 //! What every store must do, whatever it is built on: functions over `&dyn Store`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use gateway_core::approval::{Approval, ApprovalState, ApprovalVote, Choice};
 use gateway_core::principal::{Principal, PrincipalKind};
@@ -49,6 +50,7 @@ pub(crate) fn session(started: i64) -> SessionRecord {
         refused: 2,
         rows: 3,
         bytes: 1 << 40,
+        node: None,
     }
 }
 
@@ -163,6 +165,82 @@ pub(crate) async fn approvals(store: &dyn ApprovalStore) {
     assert_eq!(store.approvals(10).await.unwrap().len(), 4);
     assert!(store.overdue_approvals(at(99), 10).await.unwrap().is_empty());
     assert_eq!(store.overdue_approvals(at(100), 2).await.unwrap().len(), 2);
+}
+
+/// Runs `count` tasks at once.
+pub(crate) async fn at_once<F>(count: usize, make: impl Fn(usize) -> F) -> Vec<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    let tasks: Vec<_> = (0..count).map(|n| tokio::spawn(make(n))).collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.unwrap());
+    }
+    results
+}
+
+/// Several gateways race, each with connections of its own, on an empty store: of all that try to use one approval one
+/// does; of all that ask for the same there is one; and no more are kept than there is room for.
+pub(crate) async fn races<S: ApprovalStore + 'static>(stores: &[Arc<S>]) {
+    const TRIES: usize = 24;
+    let of = |n: usize| stores.get(n % stores.len()).unwrap().clone();
+    let room = ApprovalRoom {
+        principal: 100,
+        all: 100,
+    };
+    for round in 0..10 {
+        let digest = format!("race{round}");
+        let opened = at_once(TRIES, |n| {
+            let (store, digest) = (of(n), digest.clone());
+            async move {
+                let one = Approval {
+                    approvers: 1,
+                    ..approval(&format!("apr_race{round}x{n}"), &digest, "alice")
+                };
+                store.insert_approval(&one, room).await.unwrap()
+            }
+        })
+        .await;
+        let new = opened.iter().filter(|opened| **opened == Inserted::New).count();
+        assert_eq!(new, 1, "{digest}: {opened:?}");
+        let live = of(round).live_approval(&digest).await.unwrap().unwrap();
+        let approved = Approval {
+            state: ApprovalState::Approved,
+            ..live.approval
+        };
+        assert!(of(round).swap_approval(live.revision, &approved).await.unwrap());
+        // As a claim does: read, and swap for what was read.
+        let used = at_once(TRIES, |n| {
+            let (store, id) = (of(n), approved.id.clone());
+            async move {
+                let kept = store.approval(&id).await.unwrap().unwrap();
+                let next = kept.approval.claim(&format!("s/{n}"), at(3), |_| true)?;
+                let won = store.swap_approval(kept.revision, &next).await.unwrap();
+                won.then(|| next.used_by.unwrap())
+            }
+        })
+        .await;
+        let winners: Vec<_> = used.into_iter().flatten().collect();
+        assert_eq!(winners.len(), 1, "{digest} is used by {winners:?}");
+        let kept = of(1).approval(&approved.id).await.unwrap().unwrap();
+        assert_eq!(kept.approval.used_by.as_ref(), winners.first());
+    }
+    let few = ApprovalRoom { principal: 3, all: 5 };
+    let opened = at_once(TRIES, |n| {
+        let store = of(n);
+        async move {
+            let one = approval(
+                &format!("apr_room{n}"),
+                &format!("room{n}"),
+                &format!("subject{}", n % 3),
+            );
+            store.insert_approval(&one, few).await.unwrap()
+        }
+    })
+    .await;
+    let new = opened.iter().filter(|opened| **opened == Inserted::New).count();
+    assert_eq!(new, 5, "{opened:?}");
 }
 
 async fn tokens(store: &dyn Store) {

@@ -1,0 +1,105 @@
+//! The store as the configuration says: a file in the data directory, or a server that several gateways share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gateway_core::services::{ApprovalStore, Store, StoreError};
+use gateway_store::{PostgresStore, SqliteStore, StoreUrl};
+
+use crate::config::Config;
+
+/// `[store] url`.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum StoreKind {
+    /// A file in the data directory.
+    #[default]
+    Sqlite,
+    /// A PostgreSQL server.
+    Postgres(Box<StoreUrl>),
+}
+
+impl StoreKind {
+    /// Reads the word or the address; what is wrong with it is told without repeating it, since it may hold a password.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text == "sqlite" {
+            return Ok(Self::Sqlite);
+        }
+        if !text.starts_with("postgres") {
+            return Err(
+                "no such store; write `sqlite`, or the address of a PostgreSQL database: `postgres://...`"
+                    .to_owned(),
+            );
+        }
+        let url = text.parse::<StoreUrl>().map_err(|error| error.to_string())?;
+        Ok(Self::Postgres(Box::new(url)))
+    }
+
+    /// As it is shown, without a password.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Sqlite => "sqlite".to_owned(),
+            Self::Postgres(url) => url.to_string(),
+        }
+    }
+}
+
+/// All that commands need which only touch what is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// `data_dir`.
+    pub(crate) data_dir: PathBuf,
+    /// `[store]`.
+    pub(crate) store: StoreKind,
+}
+
+/// A store that is open.
+#[derive(Clone)]
+pub(crate) enum OpenStore {
+    /// Of this gateway alone.
+    Sqlite(Arc<SqliteStore>),
+    /// Shared.
+    Postgres(Arc<PostgresStore>),
+}
+
+impl OpenStore {
+    /// Opens it; where several gateways share it, not yet as one of them.
+    pub(crate) async fn open(place: &Place) -> Result<Self, StoreError> {
+        Ok(match &place.store {
+            StoreKind::Sqlite => {
+                Self::Sqlite(Arc::new(SqliteStore::open(Config::store(&place.data_dir)).await?))
+            }
+            StoreKind::Postgres(url) => Self::Postgres(Arc::new(PostgresStore::open(url).await?)),
+        })
+    }
+
+    /// Tokens and sessions.
+    pub(crate) fn records(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Postgres(store) => store.clone(),
+        }
+    }
+
+    /// Approvals.
+    pub(crate) fn approvals(&self) -> Arc<dyn ApprovalStore> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Postgres(store) => store.clone(),
+        }
+    }
+
+    /// Forgets what is long over.
+    pub(crate) async fn prune(&self, sessions: u32, approvals: u32) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => {
+                store.prune(sessions).await?;
+                store.prune_approvals(approvals).await?;
+            }
+            Self::Postgres(store) => {
+                store.prune(sessions).await?;
+                store.prune_approvals(approvals).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! The store on a database, whichever it is.
+
+use async_trait::async_trait;
+use gateway_core::services::{SessionFilter, Store, StoreError, TokenRecord};
+use gateway_core::session::{SessionId, SessionRecord};
+use jiff::Timestamp;
+
+use crate::database::{Columns, Database, Topic, Value, values};
+use crate::row;
+
+mod approvals;
+
+/// Tokens, sessions and approvals in a database `D`. Cheap to clone where `D` is.
+#[derive(Debug, Clone)]
+pub struct SqlStore<D> {
+    pub(crate) database: D,
+}
+
+impl<D: Database> SqlStore<D> {
+    /// Forgets ended sessions but the `keep` that ended last; returns how many were forgotten.
+    pub async fn prune(&self, keep: u32) -> Result<u64, StoreError> {
+        self.execute(
+            "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE ended IS NOT NULL \
+             ORDER BY ended DESC, id DESC LIMIT 9223372036854775807 OFFSET $1)",
+            values![keep],
+        )
+        .await
+    }
+
+    pub(crate) async fn execute(&self, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+        Ok(self.database.execute(sql, values).await?)
+    }
+
+    /// All rows of a query, each read by `read`.
+    pub(crate) async fn all<T>(
+        &self,
+        sql: &'static str,
+        values: Vec<Value>,
+        read: impl Fn(&dyn Columns) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let found = self.database.rows(sql, values).await?;
+        found.iter().map(|found| read(found)).collect()
+    }
+
+    /// The one row of a query that finds at most one.
+    pub(crate) async fn one<T>(
+        &self,
+        sql: &'static str,
+        values: Vec<Value>,
+        read: impl Fn(&dyn Columns) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let found = self.database.rows(sql, values).await?;
+        found.first().map(|found| read(found)).transpose()
+    }
+}
+
+#[async_trait]
+impl<D: Database> Store for SqlStore<D> {
+    async fn insert_token(&self, token: &TokenRecord) -> Result<(), StoreError> {
+        let values = values![
+            &token.id,
+            &token.hash,
+            &token.scram,
+            row::json(&token.principal)?,
+            token.resources.as_ref().map(row::json).transpose()?,
+            row::nanoseconds(token.created)?,
+            row::nanoseconds(token.expires)?,
+            token.revoked.map(row::nanoseconds).transpose()?,
+        ];
+        self.execute(
+            "INSERT INTO tokens (id, hash, scram, principal, resources, created, expires, revoked) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            values,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn token(&self, id: &str) -> Result<Option<TokenRecord>, StoreError> {
+        self.one("SELECT * FROM tokens WHERE id = $1", values![id], row::token)
+            .await
+    }
+
+    async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
+        let sql = "SELECT * FROM tokens ORDER BY created DESC, id DESC";
+        self.all(sql, Vec::new(), row::token).await
+    }
+
+    async fn revoke_token(&self, id: &str, at: Timestamp) -> Result<bool, StoreError> {
+        let sql = "UPDATE tokens SET revoked = $1 WHERE id = $2 AND revoked IS NULL";
+        Ok(self.execute(sql, values![row::nanoseconds(at)?, id]).await? > 0)
+    }
+
+    async fn put_session(&self, session: &SessionRecord) -> Result<(), StoreError> {
+        let values = values![
+            session.id.to_string(),
+            row::json(&session.principal)?,
+            &session.resource,
+            &session.protocol,
+            session.detail.clone(),
+            session.peer.to_string(),
+            row::nanoseconds(session.started)?,
+            session.ended.map(row::nanoseconds).transpose()?,
+            session.reason.clone(),
+            row::counter(session.operations),
+            row::counter(session.refused),
+            row::counter(session.rows),
+            row::counter(session.bytes),
+            self.database.node().map(str::to_owned),
+        ];
+        // An end stays: a state of before that comes late does not make a session run again. But an end that others only
+        // presumed, because its gateway gave no sign of life, gives way to what that gateway says.
+        self.execute(
+            "INSERT INTO sessions (id, principal, resource, protocol, detail, peer, started, ended, reason, \
+             operations, refused, row_count, byte_count, node) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
+             ON CONFLICT (id) DO UPDATE SET principal = excluded.principal, resource = excluded.resource, \
+             protocol = excluded.protocol, detail = excluded.detail, peer = excluded.peer, \
+             started = excluded.started, ended = excluded.ended, reason = excluded.reason, \
+             operations = excluded.operations, refused = excluded.refused, \
+             row_count = excluded.row_count, byte_count = excluded.byte_count, \
+             node = excluded.node, presumed = 0 \
+             WHERE sessions.ended IS NULL OR excluded.ended IS NOT NULL OR sessions.presumed = 1",
+            values,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        let sql = "SELECT * FROM sessions WHERE id = $1";
+        self.one(sql, values![id.to_string()], row::session).await
+    }
+
+    async fn sessions(&self, filter: SessionFilter, limit: u32) -> Result<Vec<SessionRecord>, StoreError> {
+        let sql = match filter {
+            SessionFilter::Live => {
+                "SELECT * FROM sessions WHERE ended IS NULL ORDER BY started DESC, id DESC LIMIT $1"
+            }
+            SessionFilter::Recent => "SELECT * FROM sessions ORDER BY started DESC, id DESC LIMIT $1",
+        };
+        self.all(sql, values![limit], row::session).await
+    }
+
+    async fn close_orphans(&self, at: Timestamp, reason: &str) -> Result<u64, StoreError> {
+        // Where one gateway has the store alone, there are no nodes.
+        self.execute(
+            "UPDATE sessions SET ended = $1, reason = $2, presumed = 1 WHERE ended IS NULL \
+             AND (node = $3 OR NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.id = sessions.node))",
+            values![
+                row::nanoseconds(at)?,
+                reason,
+                self.database.node().map(str::to_owned)
+            ],
+        )
+        .await
+    }
+
+    async fn end_elsewhere(&self, id: SessionId) -> Result<bool, StoreError> {
+        let Some(own) = self.database.node() else {
+            return Ok(false);
+        };
+        let id = id.to_string();
+        let sql = "INSERT INTO session_ends (session, node) SELECT id, node FROM sessions \
+                   WHERE id = $1 AND ended IS NULL AND node <> $2 \
+                   ON CONFLICT (session) DO UPDATE SET node = excluded.node";
+        if self.execute(sql, values![&id, own]).await? == 0 {
+            return Ok(false);
+        }
+        let sql = "SELECT node AS id FROM session_ends WHERE session = $1";
+        let read = |found: &dyn Columns| row::id(found, "session end");
+        if let Some(node) = self.one(sql, values![&id], read).await? {
+            self.database.tell(Topic::SessionEnd, &node).await;
+        }
+        Ok(true)
+    }
+}
