@@ -97,6 +97,9 @@ pub(crate) enum Command {
     },
     /// Run a resource's usual client, or another command, with everything set
     Connect(Connect),
+    /// Ask for access for a time, list it, take it back
+    #[command(subcommand)]
+    Access(AccessCommand),
     /// List, look at and decide what waits for people
     #[command(subcommand)]
     Approvals(ApprovalsCommand),
@@ -201,6 +204,49 @@ pub(crate) struct CreateToken {
     /// A resource that it is good for; may be given several times; none: all
     #[arg(long = "resource", value_name = "R")]
     pub(crate) resources: Vec<String>,
+}
+
+/// `gateway access`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccessCommand {
+    /// Ask for access, as who GATEWAY_TOKEN says; others decide it by `gateway approvals`
+    Request(Ask),
+    /// List what was asked for, newest first
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 200)]
+        limit: u32,
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Take access back, or a request for it
+    Revoke {
+        /// Its id
+        id: String,
+        /// Why; kept with it
+        #[arg(long, value_name = "R")]
+        reason: Option<String>,
+    },
+}
+
+/// What access is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct Ask {
+    /// The resource
+    pub(crate) resource: String,
+    /// For how long, from the approval on: 90s, 30m, 4h
+    #[arg(long = "for", value_name = "TIME")]
+    pub(crate) lasting: String,
+    /// Why
+    #[arg(long, value_name = "R")]
+    pub(crate) reason: String,
+    /// An action; may be given several times; none: all that the policies give
+    #[arg(long = "action", value_name = "A")]
+    pub(crate) actions: Vec<String>,
+    /// Something in the resource, such as `public.payments`; none: the resource itself
+    #[arg(long, value_name = "NAME")]
+    pub(crate) on: Option<String>,
 }
 
 /// `gateway approvals`.

@@ -1,5 +1,6 @@
 //! The commands: each reads what it needs of the configuration, does one thing, and prints.
 
+mod access;
 mod approvals;
 mod audit;
 mod config;
@@ -36,6 +37,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Whoami { output } => people::whoami(global, output).await,
         Command::Resources { output } => people::resources(global, output).await,
         Command::Connect(what) => connect::run(global, what).await,
+        Command::Access(command) => access::run(global, command).await,
         Command::Approvals(command) => approvals::run(global, command).await,
         Command::Sessions(command) => sessions::run(global, command).await,
         Command::Audit(command) => audit::run(global, command).await,

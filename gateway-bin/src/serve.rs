@@ -100,6 +100,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         audit: tapped.clone(),
         authenticator: authenticator.clone(),
         policy: policy.clone(),
+        grants: Some(policy.clone()),
         url: config.link(),
         room: ApprovalRoom {
             principal: config.limits.approvals_per_principal,
@@ -151,6 +152,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
             .helpers
             .spawn(node.clone().run(gateway.clone(), approvals.clone()));
     }
+    running.helpers.spawn(approvals.clone().keep_grants());
     running.helpers.spawn(approvals.watch());
     exports.start(&mut running.helpers, &audit);
     tracing::info!(

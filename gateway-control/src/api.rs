@@ -10,6 +10,7 @@
 //! `session-view`, `session-watch`, `session-kill`, `audit-search` and `administer` on the resource, `connect` for what is
 //! listed; approvals by membership in their groups.
 
+mod access;
 mod approvals;
 mod authority;
 mod brake;

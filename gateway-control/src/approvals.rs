@@ -10,6 +10,7 @@
 //! The store is what counts: an approval outlives sessions and the gateway itself. A waiter is told within the process
 //! as soon as somebody has decided, and looks by itself from time to time.
 
+mod access;
 mod claim;
 mod decide;
 mod view;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use gateway_core::approval::{Approval, ApprovalState};
 use gateway_core::audit::{AuditError, AuditSink, Event};
+use gateway_core::policy::PolicyEngine;
 use gateway_core::services::{
     Answer, ApprovalRoom, ApprovalStore, Approvals, Authenticator, Held, Inserted, KeptApproval, Opened,
     Policy, StoreError, Waiting,
@@ -28,6 +30,7 @@ use gateway_core::services::{
 use gateway_core::verdict::{ApprovalRef, Code, Decision, Denial};
 use jiff::Timestamp;
 
+pub use access::{AccessRequest, GrantState, GrantView, NoAccess};
 pub use decide::NotDecided;
 pub use view::{ApprovalView, DecisionView};
 use waiters::Waiters;
@@ -59,6 +62,8 @@ pub struct Parts {
     pub authenticator: Arc<dyn Authenticator>,
     /// Whose version an approval is bound to.
     pub policy: Arc<dyn Policy>,
+    /// Where grants of access are put into force; none: nobody can ask for any.
+    pub grants: Option<Arc<PolicyEngine>>,
     /// What links begin with.
     pub url: String,
     /// How many may be live.
@@ -244,6 +249,7 @@ impl Inner {
             votes: Vec::new(),
             used_by: None,
             note: None,
+            grant: None,
         }
     }
 

@@ -87,6 +87,7 @@ async fn world() -> World {
         audit: trail.clone(),
         authenticator: tokens.clone(),
         policy: Arc::new(PolicyFn::new("v1", |_, _, _| Verdict::free())),
+        grants: None,
         url: "https://gw".to_owned(),
         room: ApprovalRoom {
             principal: 50,

@@ -13,11 +13,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Parameter;
+use crate::policy::Terms;
 use crate::principal::{Authenticated, Principal, PrincipalKind};
 use crate::session::SessionId;
 
@@ -133,7 +135,7 @@ pub struct Approval {
     pub rules: Vec<String>,
     /// The version of the policies that hold it.
     pub policy: String,
-    /// The session that opened it.
+    /// The session that opened it; of a request for access an id of its own.
     pub session: SessionId,
     /// When that was.
     pub created: Timestamp,
@@ -145,9 +147,12 @@ pub struct Approval {
     /// The operation that it was used for: `session/number`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_by: Option<String>,
-    /// Why it expired, where that is not the deadline.
+    /// Why it is over, where that is not the deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// What it gives, where it is a request for access and not a held operation: approved, it is in force until `expires`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Terms>,
 }
 
 /// Why a person may not decide an approval.
@@ -261,6 +266,10 @@ impl Approval {
             Choice::Approve if next.is_carried(|_| true) => ApprovalState::Approved,
             Choice::Approve => ApprovalState::Open,
         };
+        if let (ApprovalState::Approved, Some(terms)) = (next.state, &next.grant) {
+            let lasting = Duration::from_secs(terms.seconds);
+            next.expires = now.checked_add(lasting).unwrap_or(now);
+        }
         Ok(next)
     }
 
@@ -300,7 +309,7 @@ impl Approval {
     /// What is to be kept where an approved one is claimed for the operation `by`. With votes that do not `count` any
     /// more it expires instead. `None`: there is nothing to claim.
     pub fn claim(&self, by: &str, now: Timestamp, count: impl Fn(&ApprovalVote) -> bool) -> Option<Self> {
-        if self.state_at(now) != ApprovalState::Approved {
+        if self.state_at(now) != ApprovalState::Approved || self.grant.is_some() {
             return None;
         }
         let mut next = self.clone();
@@ -312,6 +321,19 @@ impl Approval {
             next.note = Some("what showed who approved it has ended or was revoked".to_owned());
         }
         Some(next)
+    }
+
+    /// What is to be kept where access, or a request for it, is taken back; `None`: it is none, or it is over.
+    pub fn revoke(&self, by: &str, reason: Option<&str>, now: Timestamp) -> Option<Self> {
+        if self.grant.is_none() || !self.state_at(now).is_live() {
+            return None;
+        }
+        let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        Some(Self {
+            state: ApprovalState::Denied,
+            note: Some(format!("revoked by {by}{why}")),
+            ..self.clone()
+        })
     }
 
     /// What is to be kept where `by`, which had claimed it, surely was not forwarded; `None`: it was not claimed by that.

@@ -25,6 +25,7 @@ use crate::tls::TlsRequire;
 use crate::verdict::Verdict;
 
 mod everywhere;
+mod granted;
 mod live;
 mod memo;
 mod prove;
@@ -365,6 +366,9 @@ impl Gateway {
                 "the gateway has no room for another session; try again later",
             ));
         };
+        if granted::by_a_grant(&rules) {
+            counters.granted.note(None, &who.principal, &resource, &operations);
+        }
         let started = Event::SessionStarted {
             session: id,
             principal: who.principal.clone(),

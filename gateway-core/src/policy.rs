@@ -53,6 +53,7 @@ mod engine;
 mod errors;
 mod expect;
 mod explain;
+mod grants;
 mod index;
 mod listing;
 mod load;
@@ -67,6 +68,7 @@ pub use engine::{PolicyEngine, ReloadOutcome};
 pub use errors::{PolicyError, PolicyErrors};
 pub use expect::{ExpectationError, Report, Statements, TestOutcome, run_tests};
 pub use explain::{Explanation, Missing, OperationExplanation, PolicyFault, PolicyNote};
+pub use grants::{Asked, Grant, MOST as MOST_GRANTS, NoOffer, Offer, SHORTEST as SHORTEST_GRANT, Terms};
 pub use listing::ListedPolicy;
 pub use vocabulary::{
     ActionPart, Attribute, AttributeType, EntityType, SchemaPart, Vocabulary, VocabularyError,

@@ -29,8 +29,14 @@ pub trait Policy: Send + Sync {
     /// Names the set of policies in force (a digest); changes with every reload that changed anything.
     fn version(&self) -> Arc<str>;
 
-    /// Whether a verdict holds for as long as [`Self::version`] stays the same, so that a session need not ask again for
-    /// the same operations. Without a word to the contrary each message is asked anew.
+    /// Another number whenever what is decided may be another: with every reload, and as grants begin and end, which
+    /// changes no version.
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    /// Whether a verdict holds for as long as [`Self::version`] and [`Self::generation`] stay the same, so that a session
+    /// need not ask again for the same operations. Without a word to the contrary each message is asked anew.
     fn holds_for_its_version(&self) -> bool {
         false
     }
@@ -268,6 +274,8 @@ pub trait ApprovalStore: Send + Sync {
     async fn approvals(&self, limit: u32) -> Result<Vec<Approval>, StoreError>;
     /// Ids of those that are open.
     async fn open_approvals(&self) -> Result<Vec<String>, StoreError>;
+    /// At most `limit` requests for access that are approved and not over, oldest first.
+    async fn granted_approvals(&self, now: Timestamp, limit: u32) -> Result<Vec<Approval>, StoreError>;
     /// At most `limit` live ones whose deadline has passed.
     async fn overdue_approvals(&self, now: Timestamp, limit: u32) -> Result<Vec<KeptApproval>, StoreError>;
 }

@@ -15,6 +15,9 @@ mod decisions;
 #[path = "policy/expectations.rs"]
 mod expectations;
 #[cfg(test)]
+#[path = "policy/grants.rs"]
+mod grants;
+#[cfg(test)]
 #[path = "policy/loading.rs"]
 mod loading;
 #[cfg(test)]

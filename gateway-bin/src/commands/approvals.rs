@@ -80,7 +80,7 @@ async fn list(way: Way, limit: u32, output: Output) -> anyhow::Result<()> {
 }
 
 /// An id goes into the path of a request.
-fn checked(id: &str) -> anyhow::Result<&str> {
+pub(super) fn checked(id: &str) -> anyhow::Result<&str> {
     let good = id.strip_prefix("apr_").is_some_and(|rest| {
         !rest.is_empty() && rest.len() <= 60 && rest.bytes().all(|b| b.is_ascii_alphanumeric())
     });

@@ -8,7 +8,7 @@ use gateway_core::services::StoreError;
 use super::{ApprovalDesk, TRIES, event};
 
 /// Longest reason of an approver, in bytes.
-const REASON_BYTES: usize = 500;
+pub(super) const REASON_BYTES: usize = 500;
 
 /// Why nothing was decided.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +102,9 @@ impl ApprovalDesk {
             };
             let said = event(&next, what, &who.principal.subject, reason.as_deref(), None);
             let written = inner.record(&said).await;
+            if next.grant.is_some() {
+                inner.refresh_grants().await;
+            }
             // Whoever waits is told all the same: nothing runs before the trail has that it was used, and by whom approved.
             inner.waiters.wake(id);
             return match written {

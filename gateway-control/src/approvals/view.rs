@@ -1,6 +1,6 @@
 //! An approval as the API shows it.
 
-use gateway_core::approval::{Approval, ApprovalState, Choice};
+use gateway_core::approval::{Approval, ApprovalState, ApprovalVote, Choice};
 use gateway_core::audit::Parameter;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -92,15 +92,21 @@ impl ApprovalView {
     }
 }
 
-impl From<Approval> for ApprovalView {
-    fn from(approval: Approval) -> Self {
-        let decisions = approval.votes.into_iter().map(|vote| DecisionView {
+impl From<ApprovalVote> for DecisionView {
+    fn from(vote: ApprovalVote) -> Self {
+        Self {
             by: vote.subject,
             groups: vote.groups.into_iter().collect(),
             decision: vote.choice,
             reason: vote.reason,
             at: vote.at,
-        });
+        }
+    }
+}
+
+impl From<Approval> for ApprovalView {
+    fn from(approval: Approval) -> Self {
+        let decisions = approval.votes.into_iter().map(DecisionView::from);
         Self {
             decisions: decisions.collect(),
             id: approval.id,

@@ -109,6 +109,19 @@ const CASES: &[Case] = &[
         body: Some("{}"),
         ..case("POST", "/api/v1/approvals/{id}/deny", &[("dba", 200)], 403)
     },
+    case("GET", "/api/v1/access", &[], 200),
+    // The policies give it to those who connect to `db` alone.
+    Case {
+        body: Some(r#"{"resource": "db", "seconds": 60, "reason": "INC-1"}"#),
+        ..case("POST", "/api/v1/access", &[("staff", 200)], 403)
+    },
+    // Whoever asked takes it back, and who decides it.
+    case(
+        "DELETE",
+        "/api/v1/access/{id}",
+        &[("dba", 200), ("staff", 200)],
+        404,
+    ),
     case("GET", "/api/v1/audit", &[], 200),
     Case {
         body: Some(r#"{"subject": "staff", "resource": "db"}"#),
@@ -123,7 +136,9 @@ const CASES: &[Case] = &[
 
 /// The path with a fresh thing in the place of its id: what one caller does must not answer the next one.
 async fn fill(world: &World, path: &str) -> String {
-    let id = if path.contains("/sessions/") {
+    let id = if path.contains("/access/") {
+        world.access().await
+    } else if path.contains("/sessions/") {
         world.session().await.to_string()
     } else if path.contains("{id}") {
         world.approval().await
@@ -279,10 +294,12 @@ async fn the_operator_comes_in_by_the_hosts_door_alone_and_approves_nothing() {
             .status()
             .as_u16();
         let decides = route.path.ends_with("/approve") || route.path.ends_with("/deny");
+        let asks = (route.method, route.path) == ("POST", "/api/v1/access");
         let explains = route.path.ends_with("/explain");
         match (decides, explains) {
             (true, _) => assert_eq!(host, 401, "{path}"),
             (_, true) => assert_eq!(host, 422, "{path}: without a subject"),
+            _ if asks => assert_eq!(host, 422, "{path}: without a resource"),
             _ => assert!([200, 204].contains(&host), "{path} {host}"),
         }
         assert_eq!(

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
 use gateway_control::api::{self, Api, Door, Host};
-use gateway_control::approvals::{self, ApprovalDesk};
+use gateway_control::approvals::{self, AccessRequest, ApprovalDesk};
 use gateway_control::live::{Live, Tapped};
 use gateway_core::adapter::Registry;
 use gateway_core::audit::log::{AuditLog, AuditLogOptions};
@@ -47,6 +47,9 @@ permit (principal in Group::"reasoners", action in [Action::"session-kill"], res
 @id("audit") permit (principal in Group::"auditors", action in [Action::"session-view", Action::"audit-search"],
     resource == Resource::"db");
 @id("admin") permit (principal in Group::"admins", action == Action::"administer", resource == Resource::"db");
+@id("ask-kill") @approve("dba") @longest("1h")
+permit (principal == ?principal, action == Action::"session-kill", resource in ?resource)
+when { principal in Group::"staff" };
 @id("root") permit (principal in Group::"root", action, resource);
 "#;
 
@@ -159,6 +162,7 @@ impl World {
             audit: trail.clone(),
             authenticator: tokens.clone(),
             policy: engine.clone(),
+            grants: Some(engine.clone()),
             url: "https://gw".to_owned(),
             room: ApprovalRoom {
                 principal: 250,
@@ -267,6 +271,25 @@ impl World {
             Ok(Opened::Waiting(waiting)) => waiting.notice.approval.unwrap().id,
             _ => panic!("nothing was opened"),
         }
+    }
+
+    /// A request for access of `staff` to `db`, another one each time.
+    pub(crate) async fn access(&self) -> String {
+        let seconds = {
+            let mut digests = self.digests.lock();
+            *digests += 1;
+            u64::from(*digests)
+        };
+        let request = AccessRequest {
+            resource: "db".to_owned(),
+            seconds,
+            reason: "INC-1".to_owned(),
+            actions: BTreeSet::new(),
+            on: None,
+        };
+        let who = self.tokens.authenticate(&Secret::new("staff")).await.unwrap();
+        let asked = self.desk.ask_access(&who, &resource("db"), request).await;
+        asked.unwrap().id
     }
 
     pub(crate) async fn send(&self, door: Door, request: Request<Body>) -> Response<Body> {

@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::RwLock;
 
+use super::granted::Granted;
 use super::{Control, Counters};
 use crate::machine::End;
+use crate::services::Policy;
 use crate::session::{SessionId, SessionRecord};
 
 /// One running session.
@@ -18,6 +20,8 @@ pub(super) struct Entry {
     credential: Arc<str>,
     pub(super) counters: Counters,
     pub(super) control: Control,
+    /// What of it stands on grants.
+    pub(super) granted: Granted,
 }
 
 impl Entry {
@@ -52,6 +56,7 @@ impl LiveSessions {
             credential: credential.into(),
             counters: Counters::default(),
             control: Control::default(),
+            granted: Granted::default(),
         });
         sessions.insert(id, entry.clone());
         Some(entry)
@@ -122,6 +127,14 @@ impl LiveSessions {
             .cloned()
             .collect();
         for entry in entries {
+            entry.control.end(End::Expired);
+        }
+    }
+
+    /// Tells the sessions to end of which something stood on a grant, and is not permitted any more.
+    pub(super) fn end_ungranted(&self, policy: &dyn Policy) {
+        let entries: Vec<_> = self.sessions.read().values().cloned().collect();
+        for entry in entries.iter().filter(|entry| !entry.granted.stands(policy)) {
             entry.control.end(End::Expired);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::granted::by_a_grant;
 use crate::audit::Decided;
 use crate::operation::Operations;
 use crate::principal::Principal;
@@ -20,6 +21,8 @@ pub(super) struct Known {
     pub(super) decided: Arc<Decided>,
     /// The policies that decided it.
     pub(super) policy: Arc<str>,
+    /// A grant is among the rules that permit it.
+    pub(super) granted: bool,
     /// Keep the addresses, which are the key, from being used for others.
     operations: Arc<Operations>,
     resource: Arc<Resource>,
@@ -31,7 +34,7 @@ pub(super) struct Known {
 pub(super) struct Memo {
     /// Empty, or [`PLACES`] long.
     known: Vec<Option<Known>>,
-    policy: Option<Arc<str>>,
+    policy: Option<(Arc<str>, u64)>,
 }
 
 impl Memo {
@@ -43,11 +46,15 @@ impl Memo {
         resource: &Arc<Resource>,
         operations: &Arc<Operations>,
     ) -> Known {
+        // The generation first: one that is older than the version only makes the next message ask again.
+        let mut generation = policy.generation();
         let mut version = policy.version();
-        let same = |known: &Arc<str>| Arc::ptr_eq(known, &version) || *known == version;
+        let same = |known: &(Arc<str>, u64)| {
+            known.1 == generation && (Arc::ptr_eq(&known.0, &version) || known.0 == version)
+        };
         if !self.policy.as_ref().is_some_and(same) {
             self.known.clear();
-            self.policy = Some(version.clone());
+            self.policy = Some((version.clone(), generation));
         }
         // Allocations are aligned to at least 16 bytes.
         let place = (Arc::as_ptr(operations).addr() >> 4) % PLACES;
@@ -61,13 +68,13 @@ impl Memo {
         let verdict = loop {
             let verdict = policy.decide(principal, resource, operations);
             // A reload in between must not put one version's name on the other's decision.
-            let after = policy.version();
-            if Arc::ptr_eq(&after, &version) || after == version {
+            let (after, then) = (policy.version(), policy.generation());
+            if then == generation && (Arc::ptr_eq(&after, &version) || after == version) {
                 break verdict;
             }
             self.known.clear();
-            self.policy = Some(after.clone());
-            version = after;
+            self.policy = Some((after.clone(), then));
+            (version, generation) = (after, then);
         };
         let known = Known {
             decided: Arc::new(Decided::new(
@@ -77,6 +84,7 @@ impl Memo {
                 &verdict,
                 &version,
             )),
+            granted: matches!(&verdict, Verdict::Allow { rules, .. } if by_a_grant(rules)),
             verdict: Arc::new(verdict),
             policy: version,
             operations: operations.clone(),

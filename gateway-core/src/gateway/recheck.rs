@@ -1,4 +1,5 @@
-//! What proved an identity is checked again while its sessions run: once for all sessions of one credential.
+//! What sessions stand on is checked again while they run: what proved an identity, once for all sessions of one
+//! credential, and what a grant has permitted, whenever other policies or grants are in force.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
@@ -11,6 +12,8 @@ use super::Gateway;
 
 /// How often.
 const RECHECK: Duration = Duration::from_secs(2);
+/// How often it is looked whether other policies are in force.
+const GRANTS: Duration = Duration::from_millis(500);
 
 impl Gateway {
     /// Begins to check, with the first session; goes on as long as the gateway is there.
@@ -40,9 +43,20 @@ impl Gateway {
 }
 
 async fn run(gateway: Weak<Gateway>) {
+    let mut generation = None;
+    let mut checked = tokio::time::Instant::now();
     loop {
-        tokio::time::sleep(RECHECK).await;
+        tokio::time::sleep(GRANTS).await;
         let Some(gateway) = gateway.upgrade() else { return };
-        gateway.recheck().await;
+        let policy = &*gateway.parts.policy;
+        let now = Some(policy.generation());
+        if generation != now {
+            generation = now;
+            gateway.live.end_ungranted(policy);
+        }
+        if checked.elapsed() >= RECHECK {
+            checked = tokio::time::Instant::now();
+            gateway.recheck().await;
+        }
     }
 }

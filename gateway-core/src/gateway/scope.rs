@@ -309,7 +309,7 @@ impl SessionScope {
                 self.deny_without_reason(question, rules, &known.policy)
             }
             Verdict::Allow { obligations, .. } => {
-                self.allow(question, obligations.clone(), &known.decided, now)
+                self.allow(question, obligations.clone(), &known, now)
             }
             Verdict::Deny(denial) => {
                 let ticket = self.begin();
@@ -364,15 +364,19 @@ impl SessionScope {
         &mut self,
         question: &Question,
         obligations: Obligations,
-        decided: &Decided,
+        known: &Known,
         now: std::time::Instant,
     ) -> Judged {
         let ticket = self.begin();
         let durable = self.durable(question, false);
-        match self.append(ticket, decided, question.statement.as_ref(), durable) {
+        match self.append(ticket, &known.decided, question.statement.as_ref(), durable) {
             Err(error) => self.unaudited(ticket, question, &error),
             Ok(receipt) => {
                 self.running.push_back((ticket, now));
+                if known.granted {
+                    let granted = &self.counters.granted;
+                    granted.note(Some(ticket), &self.who.principal, &self.resource, &question.operations);
+                }
                 match receipt {
                     Receipt::Taken => Judged::Now(Ruling::Run { obligations, ticket }),
                     pending => {
@@ -544,6 +548,7 @@ impl SessionScope {
 
     /// An operation has ended: since when it ran. They mostly end in order.
     fn ended(&mut self, ticket: u64) -> Option<std::time::Instant> {
+        self.counters.granted.over(ticket);
         let place = self.running.iter().position(|(running, _)| *running == ticket)?;
         self.running.remove(place).map(|(_, since)| since)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The annotations that policies may carry.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "id",
     "approve",
     "approvers",
@@ -13,6 +13,7 @@ const KNOWN: [&str; 8] = [
     "rows",
     "timeout",
     "reason",
+    "longest",
 ];
 /// Those that say more of an `@approve`.
 const OF_APPROVE: [&str; 3] = ["approvers", "expires", "wait"];
@@ -30,6 +31,8 @@ pub(super) struct Annotations {
     pub(super) rows: Option<u64>,
     pub(super) timeout: Option<Duration>,
     pub(super) reason_required: bool,
+    /// How long what a template grants may last.
+    pub(super) longest: Option<Duration>,
 }
 
 /// `@approve` and what says more of it.
@@ -117,6 +120,7 @@ pub(super) fn read(
     );
     let required = |text: &str| (text == "required").then_some(());
     let reason = reader.value("reason", required, "the one word @reason(\"required\")");
+    let longest = reader.value("longest", duration, "a duration: @longest(\"4h\"); s, m, h or d");
     let annotations = Annotations {
         approve: approve.map(|group| Approve {
             group,
@@ -127,6 +131,7 @@ pub(super) fn read(
         rows,
         timeout,
         reason_required: reason.is_some(),
+        longest,
     };
     (id, annotations, reader.faults)
 }

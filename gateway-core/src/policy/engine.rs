@@ -2,15 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::cache::{Caches, Who};
 use super::combine::combine;
 use super::errors::{PolicyError, PolicyErrors};
+use super::grants::Grant;
 use super::index::{Bucket, Index, collapses};
-use super::load::{Rules, load, on_deep_stack};
+use super::load::{Rule, Rules, load, on_deep_stack};
 use super::request::{Outcome, chain, evaluate};
 use super::vocabulary::Vocabulary;
 use crate::operation::{EntityRef, Operation, Operations};
@@ -26,7 +29,7 @@ pub struct PolicyEngine {
     vocabulary: Arc<Vocabulary>,
     current: ArcSwap<InForce>,
     /// Held while reloading, so that an older set never replaces a newer one.
-    reloading: Mutex<()>,
+    pub(super) reloading: Mutex<()>,
 }
 
 /// What a reload did.
@@ -45,10 +48,21 @@ pub struct ReloadOutcome {
 /// One set of policies with all that is derived from it.
 #[derive(Debug)]
 pub(super) struct InForce {
+    /// Those of the files first, then what grants make of the templates.
     pub(super) rules: Rules,
+    /// How many are of the files.
+    pub(super) written: usize,
+    pub(super) grants: Vec<Grant>,
+    /// When the first of the grants ends.
+    pub(super) next_end: Option<Timestamp>,
     index: Index,
     caches: Caches,
+    /// Another one for every set that was ever in force.
+    generation: u64,
 }
+
+/// How many sets have been made.
+static SETS: AtomicU64 = AtomicU64::new(0);
 
 impl InForce {
     fn load(dir: &Path, vocabulary: &Vocabulary) -> Result<Self, PolicyErrors> {
@@ -68,9 +82,37 @@ impl InForce {
             }])
         })?;
         Ok(Self {
+            written: rules.list.len(),
             rules,
+            grants: Vec::new(),
+            next_end: None,
             index,
             caches: Caches::new(),
+            generation: SETS.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+
+    /// The same policies of the files, with these of grants behind them.
+    pub(super) fn again(
+        &self,
+        list: Vec<Rule>,
+        grants: Vec<Grant>,
+        next_end: Option<Timestamp>,
+    ) -> Result<Self, String> {
+        let index = Index::new(&list)?;
+        Ok(Self {
+            rules: Rules {
+                list,
+                templates: self.rules.templates.clone(),
+                version: self.rules.version.clone(),
+                warnings: self.rules.warnings.clone(),
+            },
+            written: self.written,
+            grants,
+            next_end,
+            index,
+            caches: Caches::new(),
+            generation: SETS.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -78,7 +120,7 @@ impl InForce {
         ReloadOutcome {
             changed: true,
             version: Arc::clone(&self.rules.version),
-            policies: self.rules.list.len(),
+            policies: self.written,
             warnings: self.rules.warnings.clone(),
         }
     }
@@ -115,6 +157,13 @@ impl PolicyEngine {
         let mut outcome = next.outcome();
         let current = self.current.load();
         outcome.changed = current.rules.version != next.rules.version;
+        let next = match next.with_grants(current.grants.clone()) {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(%error, "the grants are not in force after the reload");
+                next
+            }
+        };
         // Files may have moved while no policy changed: places and order are swapped in all the same.
         self.current.store(Arc::new(next));
         Ok(outcome)
@@ -137,7 +186,21 @@ impl PolicyEngine {
 
     /// How many policies are in force.
     pub fn policies(&self) -> usize {
-        self.current.load().rules.list.len()
+        self.current.load().written
+    }
+
+    pub(super) fn put_in_force(&self, next: InForce) {
+        self.current.store(Arc::new(next));
+    }
+
+    /// The set in force, less what is over by now.
+    fn now_in_force(&self) -> arc_swap::Guard<Arc<InForce>> {
+        let set = self.current.load();
+        if set.next_end.is_some_and(|end| end <= Timestamp::now()) {
+            self.end_grants(Timestamp::now());
+            return self.current.load();
+        }
+        set
     }
 
     pub(super) fn in_force(&self) -> Arc<InForce> {
@@ -158,7 +221,7 @@ impl PolicyEngine {
         }
     }
 
-    fn evaluate_at(
+    pub(super) fn evaluate_at(
         &self,
         who: Who<'_>,
         operation: &Operation,
@@ -236,7 +299,7 @@ impl Policy for PolicyEngine {
         if operations.is_free() {
             return Verdict::free();
         }
-        let set = self.current.load();
+        let set = self.now_in_force();
         let who = Who { principal, resource };
         if let Some(verdict) = set.caches.message(who, operations) {
             return verdict.as_ref().clone();
@@ -254,6 +317,10 @@ impl Policy for PolicyEngine {
 
     fn version(&self) -> Arc<str> {
         Arc::clone(&self.current.load().rules.version)
+    }
+
+    fn generation(&self) -> u64 {
+        self.now_in_force().generation
     }
 
     fn holds_for_its_version(&self) -> bool {

@@ -101,6 +101,7 @@ impl PolicyEngine {
         resource: &Arc<Resource>,
         operations: &Arc<Operations>,
     ) -> Explanation {
+        self.end_grants(jiff::Timestamp::now());
         let set = self.in_force();
         let rules = &set.rules.list;
         let mut strictest = Word::Allow;

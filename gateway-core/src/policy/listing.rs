@@ -22,6 +22,7 @@ pub struct ListedPolicy {
 impl PolicyEngine {
     /// All policies in force, in the order of their files.
     pub fn list(&self) -> Vec<ListedPolicy> {
+        self.end_grants(jiff::Timestamp::now());
         let set = self.in_force();
         set.rules
             .list

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::annotations::{self, Annotations, nearest};
 use super::errors::{PolicyError, PolicyErrors};
+use super::grants::Template;
 use super::scan::{Lines, Scan, Statement, scan};
 use super::vocabulary::Vocabulary;
 
@@ -23,7 +24,7 @@ const FILE_BYTES: u64 = 1 << 20;
 const POLICIES: usize = 10_000;
 
 /// One policy in force.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Rule {
     /// Its `@id`.
     pub(super) id: String,
@@ -41,6 +42,8 @@ pub(super) struct Rule {
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) list: Vec<Rule>,
+    /// Policies with slots, which grants fill in.
+    pub(super) templates: Vec<Template>,
     pub(super) version: Arc<str>,
     pub(super) warnings: Vec<String>,
 }
@@ -64,7 +67,14 @@ struct Draft {
     id: Option<String>,
     annotations: Annotations,
     written: BTreeMap<String, String>,
-    policy: Policy,
+    policy: Written,
+}
+
+/// What stands there.
+enum Written {
+    Policy(Policy),
+    /// With slots.
+    Template(cedar_policy::Template),
 }
 
 /// Stack for loading, of which only what is used is ever real: Cedar recurses along expressions.
@@ -125,20 +135,33 @@ pub(super) fn load(dir: &Path, vocabulary: &Vocabulary) -> Result<Rules, PolicyE
     let version = loader.version();
     let Loader { files, drafts, .. } = loader;
     let count = drafts.len();
-    let list = drafts.into_iter().filter_map(|draft| {
-        let file = files.get(draft.file)?;
+    let (mut list, mut templates) = (Vec::new(), Vec::new());
+    for draft in drafts {
+        let (Some(file), Some(id)) = (files.get(draft.file), draft.id) else {
+            continue;
+        };
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-        Some(Rule {
-            id: draft.id?,
-            forbid: draft.policy.effect() == Effect::Forbid,
-            place: format!("{name}:{}", file.position(draft.at.start).0),
-            annotations: draft.annotations,
-            written: draft.written,
-            policy: draft.policy,
-        })
-    });
-    let list: Vec<Rule> = list.collect();
-    if list.len() != count {
+        let place = format!("{name}:{}", file.position(draft.at.start).0);
+        match draft.policy {
+            Written::Policy(policy) => list.push(Rule {
+                id,
+                forbid: policy.effect() == Effect::Forbid,
+                place,
+                annotations: draft.annotations,
+                written: draft.written,
+                // Its id within Cedar is its index among those that are policies.
+                policy: policy.new_id(PolicyId::new(list.len().to_string())),
+            }),
+            Written::Template(template) => {
+                let form = template.to_json().map_err(|e| e.to_string());
+                let read = form.and_then(|form| {
+                    Template::read(id, place, draft.annotations, form).map_err(|(message, _)| message)
+                });
+                templates.extend(read);
+            }
+        }
+    }
+    if list.len().saturating_add(templates.len()) != count {
         // Cedar names policies by their index here: were one left out, others would be taken for it.
         let (file, message) = (dir.to_owned(), "a policy was lost while loading".to_owned());
         return Err(PolicyErrors(vec![PolicyError {
@@ -151,6 +174,7 @@ pub(super) fn load(dir: &Path, vocabulary: &Vocabulary) -> Result<Rules, PolicyE
     }
     Ok(Rules {
         list,
+        templates,
         version,
         warnings,
     })
@@ -263,35 +287,51 @@ impl Loader {
         }
         for (number, at) in scan.statements.iter().enumerate() {
             let id = PolicyId::new(format!("policy{number}"));
-            match set.policy(&id) {
-                Some(policy) => self.policy(file, &scan, *at, policy),
-                None => {
-                    let help = "write the principal or resource in place of `?principal` or `?resource`";
-                    self.fault(file, at.start, "templates can't be used", Some(help.to_owned()));
-                }
+            match (set.policy(&id), set.template(&id)) {
+                (Some(policy), _) => self.policy(file, &scan, *at, Written::Policy(policy.clone())),
+                (None, Some(template)) => self.policy(file, &scan, *at, Written::Template(template.clone())),
+                (None, None) => self.fault(file, at.start, "the policy was not found again", None),
             }
         }
     }
 
-    fn policy(&mut self, file: usize, scan: &Scan, at: Statement, policy: &Policy) {
+    fn policy(&mut self, file: usize, scan: &Scan, at: Statement, policy: Written) {
         if self.drafts.len() >= POLICIES {
             if self.drafts.len() == POLICIES {
                 self.fault(file, at.start, format!("more than {POLICIES} policies"), None);
             }
             return;
         }
-        let mut written: BTreeMap<String, String> = policy
-            .annotations()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        let forbid = policy.effect() == Effect::Forbid;
-        let (id, annotations, faults) = annotations::read(&written, forbid);
+        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let (mut written, effect): (BTreeMap<String, String>, Effect) = match &policy {
+            Written::Policy(policy) => (policy.annotations().map(pair).collect(), policy.effect()),
+            Written::Template(template) => (template.annotations().map(pair).collect(), template.effect()),
+        };
+        let (id, annotations, faults) = annotations::read(&written, effect == Effect::Forbid);
+        if annotations.longest.is_some() && matches!(policy, Written::Policy(_)) {
+            let byte = scan.annotation(at, "longest");
+            let help = "write `principal == ?principal` and `resource in ?resource`, or remove it";
+            let message = "`@longest` says how long a grant may last, and this policy has no slots";
+            self.fault(file, byte, message, Some(help.to_owned()));
+        }
         for fault in faults {
             let byte = scan.annotation(at, &fault.annotation);
             self.fault(file, byte, fault.message, Some(fault.help));
         }
         written.remove("id");
-        let policy = policy.new_id(PolicyId::new(self.drafts.len().to_string()));
+        let name = PolicyId::new(self.drafts.len().to_string());
+        let policy = match policy {
+            Written::Policy(policy) => Written::Policy(policy.new_id(name)),
+            Written::Template(template) => {
+                if let Ok(form) = template.to_json()
+                    && let Err((message, help)) =
+                        Template::read(String::new(), String::new(), annotations.clone(), form)
+                {
+                    self.fault(file, at.start, message, Some(help));
+                }
+                Written::Template(template.new_id(name))
+            }
+        };
         self.drafts.push(Draft {
             file,
             at,
@@ -331,7 +371,11 @@ impl Loader {
         let mut set = PolicySet::new();
         for draft in &self.drafts {
             // Ids within Cedar are indices, so none is double.
-            if let Err(error) = set.add(draft.policy.clone()) {
+            let added = match &draft.policy {
+                Written::Policy(policy) => set.add(policy.clone()),
+                Written::Template(template) => set.add_template(template.clone()),
+            };
+            if let Err(error) = added {
                 let (file, byte) = (draft.file, draft.at.start);
                 self.fault(file, byte, error.to_string(), None);
                 return Vec::new();

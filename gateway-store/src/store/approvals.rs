@@ -75,9 +75,15 @@ impl<D: Database> ApprovalStore for SqlStore<D> {
     }
 
     async fn swap_approval(&self, revision: i64, next: &Approval) -> Result<bool, StoreError> {
-        let values = values![next.state.as_str(), row::json(next)?, &next.id, revision];
-        let sql = "UPDATE approvals SET state = $1, record = $2, revision = revision + 1 \
-                   WHERE id = $3 AND revision = $4";
+        let values = values![
+            next.state.as_str(),
+            row::json(next)?,
+            row::nanoseconds(next.expires)?,
+            &next.id,
+            revision
+        ];
+        let sql = "UPDATE approvals SET state = $1, record = $2, expires = $3, revision = revision + 1 \
+                   WHERE id = $4 AND revision = $5";
         match self.database.execute(sql, values).await {
             Ok(0) => return Ok(false),
             Ok(_) => {}
@@ -106,6 +112,14 @@ impl<D: Database> ApprovalStore for SqlStore<D> {
         let sql = "SELECT id FROM approvals WHERE state = 'open'";
         let read = |found: &dyn Columns| row::id(found, "approval");
         self.all(sql, Vec::new(), read).await
+    }
+
+    async fn granted_approvals(&self, now: Timestamp, limit: u32) -> Result<Vec<Approval>, StoreError> {
+        let sql = "SELECT * FROM approvals WHERE state = 'approved' AND expires > $1 ORDER BY created, id LIMIT $2";
+        let read = |found: &dyn Columns| row::approval(found).map(|kept| kept.approval);
+        let mut found = self.all(sql, values![row::nanoseconds(now)?, limit], read).await?;
+        found.retain(|approval| approval.grant.is_some());
+        Ok(found)
     }
 
     async fn overdue_approvals(&self, now: Timestamp, limit: u32) -> Result<Vec<KeptApproval>, StoreError> {
@@ -199,6 +213,7 @@ mod tests {
             votes: Vec::new(),
             used_by: None,
             note: None,
+            grant: None,
         };
         let room = ApprovalRoom { principal: 1, all: 1 };
         assert_eq!(store.insert_approval(&one, room).await.unwrap(), Inserted::New);

@@ -99,6 +99,7 @@ pub(crate) fn approval(id: &str, digest: &str, subject: &str) -> Approval {
         }],
         used_by: None,
         note: None,
+        grant: None,
     }
 }
 

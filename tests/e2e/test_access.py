@@ -1,0 +1,141 @@
+"""Access for a time: asked for, decided by others, in force in sessions that run, and over when its time is."""
+import json, time
+
+import rig
+from harness import check, eventually
+from test_approvals import PEOPLE, Office
+
+POLICIES = {"all": """
+@id("connect") permit (principal in Group::"writers", action == Action::"connect", resource == Resource::"orders-db");
+@id("sleep") permit (principal, action == Action::"call", resource == Function::"orders-db/pg_catalog.pg_sleep");
+@id("oncall") @approve("dba") @longest("1h")
+permit (principal == ?principal, action in [Action::"read", Action::"write"], resource in ?resource)
+when { principal in Group::"writers" };
+@id("guest") @approve("dba")
+permit (principal == ?principal, action in [Action::"connect", Action::"read"], resource in ?resource)
+when { principal in Group::"guests" };
+@id("never") forbid (principal, action == Action::"write", resource == Table::"orders-db/public.payments");
+"""}
+PEOPLE["gus"] = ("gus@corp.test", ["guests"], None)
+
+
+class Desk(Office):
+    def access(self, *argv, who=None, ok=True):
+        done = self.w.gateway.cli("access", *argv, token=who and self.token(who))
+        check((done.returncode == 0) == ok, argv, who, done.returncode, done.stdout, done.stderr)
+        return done
+
+    def ask(self, who, *more, lasting="30m", reason="INC-9", ok=True):
+        done = self.access("request", "orders-db", "--for", lasting, "--reason", reason, *more, who=who, ok=ok)
+        return done.stdout.strip() if ok else done.stderr
+
+    def grant(self, id, who=None):
+        all = json.loads(self.access("list", "--output", "json", who=who).stdout)
+        return next((one for one in all if one["id"] == id), None)
+
+
+def codes(wire, sql):
+    wire.errors = []
+    wire.exchange([rig.frame("Q", rig.cstr(sql))])
+    return wire.codes()
+
+
+READ = "SELECT count(*) FROM orders"
+WRITE = "UPDATE orders SET status = 'granted' WHERE id = 3"
+
+
+def test_asked_for_decided_by_another_in_force_at_once_and_taken_back(w):
+    with w.own(policies=POLICIES) as own:
+        o = Desk(own)
+        try:
+            wire = o.wire("wanda")
+            check(codes(wire, READ) == ["42501"], wire.errors)
+            id = o.ask("wanda", "--action", "read")
+            check(o.ask("wanda", "--action", "read") == id, "the same asked again is the same")
+            check(o.grant(id, "wanda")["state"] == "requested")
+            check(o.grant(id, "nick") is None, "it is no business of others")
+            shown = o.state(id)
+            check(shown["reason"] == "INC-9" and "read on orders-db" in shown["operation"], shown)
+            check(codes(wire, READ) == ["42501"], "nobody has decided")
+            check("another person" in o.decide("approve", id, "wanda", ok=False) or True)
+            o.decide("approve", id, "nick", ok=False)
+            o.decide("approve", id, "dana")
+            # In the session that runs, and with the next operation.
+            check(codes(wire, READ) == [], wire.errors)
+            check(codes(wire, WRITE) == ["42501"], "it was not asked for")
+            check(o.grant(id, "wanda")["state"] == "active")
+            told = o.w.gateway.cli("policy", "explain", "--as", "wanda@corp.test", "--group", "writers", "--resource", "orders-db", READ)
+            check(f"oncall/{id}" in told.stdout, told.stdout, told.stderr)
+
+            more = o.ask("wanda", "--action", "write", "--on", "public.orders")
+            o.decide("approve", more, "dana")
+            check(codes(wire, WRITE) == [], wire.errors)
+            check(codes(wire, "UPDATE payments SET amount = 1 WHERE id = 1") == ["42501"])
+            o.access("revoke", more, who="nick", ok=False)
+            o.access("revoke", more, "--reason", "incident over", who="dana")
+            check(codes(wire, WRITE) == ["42501"], "it was taken back")
+            check("incident over" in o.grant(more, "wanda")["note"])
+            o.access("revoke", more, who="dana", ok=False)
+            # Its requester gives it back, too.
+            o.access("revoke", id, who="wanda")
+            check(codes(wire, READ) == ["42501"])
+            check(o.trail(more) == ["opened", "approved", "revoked"], o.trail(more))
+            check(o.w.gateway.cli("audit", "verify").returncode == 0)
+        finally:
+            w.admin("UPDATE orders SET status = 'open' WHERE id = 3")
+
+
+def test_what_the_policies_do_not_give_is_not_asked_for(w):
+    with w.own(policies=POLICIES) as own:
+        o = Desk(own)
+        check("no access" in o.ask("nick", ok=False))
+        check("no access" in o.ask("wanda", "--action", "define", ok=False))
+        check("there is no action" in o.ask("wanda", "--action", "wirte", ok=False))
+        check("3600 s" in o.ask("wanda", lasting="2h", ok=False))
+        check("reason" in o.ask("wanda", reason=" ", ok=False))
+        check("no access" in o.access("request", "no-such", "--for", "5m", "--reason", "x", who="wanda", ok=False).stderr)
+        check("token" in o.access("request", "orders-db", "--for", "5m", "--reason", "x", ok=False).stderr)
+        id = o.ask("wanda")
+        o.decide("deny", id, "dana", "--reason", "not now")
+        check(o.grant(id)["state"] == "denied", o.grant(id))
+
+
+def test_its_end_ends_what_it_let_in_and_what_it_let_run(w):
+    with w.own(policies=POLICIES) as own:
+        o = Desk(own)
+        # Idle, let in by the grant.
+        id = o.ask("gus", lasting="4s")
+        o.decide("approve", id, "dana")
+        idle = o.wire("gus", seconds=20)
+        check(codes(idle, READ) == [], idle.errors)
+        began = time.monotonic()
+        idle.errors = []
+        idle.until_closed() if hasattr(idle, "until_closed") else closed(idle)
+        check(time.monotonic() - began < 8, "it outlived its grant")
+        check("57P01" in idle.codes(), idle.errors)
+        check(o.grant(id, "gus")["state"] == "ended")
+        # Running, in a session that may be there without it.
+        id = o.ask("wanda", "--action", "read", lasting="3s")
+        o.decide("approve", id, "dana")
+        busy = o.wire("wanda", seconds=30)
+        began = time.monotonic()
+        got = codes(busy, "SELECT count(*), pg_sleep(20) FROM orders GROUP BY id LIMIT 1")
+        check(got and time.monotonic() - began < 10, got, time.monotonic() - began)
+
+
+def closed(wire):
+    """Reads until the gateway ends the connection."""
+    wire.outstanding = max(wire.outstanding, 1)
+    wire.until_ready()
+
+
+def test_a_restart_keeps_grants_in_force(w):
+    with w.own(policies=POLICIES) as own:
+        o = Desk(own)
+        id = o.ask("wanda", "--action", "read")
+        o.decide("approve", id, "dana")
+        own.gateway.stop()
+        own.gateway.start()
+        wire = o.wire("wanda")
+        eventually(lambda: codes(wire, READ) == [], "the grant is not in force after a restart")
+        check(o.grant(id)["state"] == "active")
