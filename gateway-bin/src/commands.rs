@@ -10,7 +10,7 @@ mod login;
 mod people;
 mod policy;
 mod sessions;
-mod tables;
+pub(crate) mod tables;
 mod token;
 mod way;
 

@@ -215,6 +215,8 @@ fn api(
         live: live.clone(),
         host: Arc::new(process),
     })
+}
+
 /// Opens the store, as one of the gateways that share it where several do; sessions that this one left without an end get
 /// one.
 async fn open_store(config: &Config) -> anyhow::Result<(OpenStore, Option<Arc<Node>>)> {

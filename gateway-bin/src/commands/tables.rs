@@ -28,7 +28,7 @@ pub(super) fn print_fields(fields: &[(&str, String)]) {
 }
 
 /// A text that moves no cursor: what clients sent may stand in it.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() || is_format(character) {

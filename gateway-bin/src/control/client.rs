@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
+use crate::commands::tables::plain;
 use crate::export::sink::{self, Remote};
 
 /// For one request and its answer.
@@ -311,8 +312,9 @@ impl Client {
         let told = serde_json::from_slice::<Value>(&body).ok();
         let text = |name: &str| Some(told.as_ref()?.get(name)?.as_str()?.to_owned());
         match (text("detail"), text("operation")) {
-            (Some(detail), Some(operation)) => Told(status, format!("{operation}: {detail}")).into(),
-            (Some(detail), None) => Told(status, detail).into(),
+            // It is shown on a terminal, and whoever answers there need not be a gateway.
+            (Some(detail), Some(operation)) => Told(status, plain(&format!("{operation}: {detail}"))).into(),
+            (Some(detail), None) => Told(status, plain(&detail)).into(),
             (None, _) => anyhow::anyhow!("the gateway answers {status}"),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -16,6 +17,8 @@ const FAILURES_SECOND: f64 = 0.5;
 const REQUESTS: f64 = 200.0;
 /// So many a second come back.
 const REQUESTS_SECOND: f64 = 50.0;
+/// Searches of one principal that run or wait: each reads the whole trail.
+const SEARCHES_OF_ONE: usize = 2;
 /// Peers, principals and tokens that are remembered.
 const REMEMBERED: usize = 4096;
 
@@ -24,6 +27,8 @@ const REMEMBERED: usize = 4096;
 pub(super) struct Brakes {
     failures: Buckets<Peer>,
     requests: Buckets<String>,
+    /// How many searches of a principal run or wait.
+    searches: Arc<Mutex<HashMap<String, usize>>>,
     /// Hashes of tokens that were good: a peer that fails does not lock out who comes from the same address.
     good: Mutex<HashMap<[u8; 32], ()>>,
 }
@@ -83,10 +88,42 @@ impl Brakes {
         good.insert(hash(token), ());
     }
 
+    /// Begins a search of a principal; `None`: as many as one may have at a time run or wait already.
+    pub(super) fn search(&self, subject: &str) -> Option<Searching> {
+        let mut all = self.searches.lock();
+        let count = all.entry(subject.to_owned()).or_default();
+        if *count >= SEARCHES_OF_ONE {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        Some(Searching {
+            subject: subject.to_owned(),
+            all: self.searches.clone(),
+        })
+    }
+
     /// Whether a principal may ask now; else after how many seconds.
     pub(super) fn request(&self, subject: &str) -> Result<(), u64> {
         self.requests
             .take(subject.to_owned(), REQUESTS, REQUESTS_SECOND, Instant::now())
+    }
+}
+
+/// A search that runs or waits; it is over when this is dropped.
+pub(super) struct Searching {
+    subject: String,
+    all: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Drop for Searching {
+    fn drop(&mut self) {
+        let mut all = self.all.lock();
+        if let Some(count) = all.get_mut(&self.subject) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                all.remove(&self.subject);
+            }
+        }
     }
 }
 
@@ -188,6 +225,18 @@ mod tests {
         let later = start + Duration::from_secs(5);
         assert_eq!(buckets.take(REMEMBERED, 2.0, 1.0, later), Ok(()));
         assert_eq!(buckets.levels.lock().len(), 1);
+    }
+
+    #[test]
+    fn one_principal_does_not_take_all_searches() {
+        let brakes = Brakes::default();
+        let (first, second) = (brakes.search("ann").unwrap(), brakes.search("ann").unwrap());
+        assert!(brakes.search("ann").is_none());
+        assert!(brakes.search("bob").is_some());
+        drop(first);
+        assert!(brakes.search("ann").is_some());
+        drop(second);
+        assert!(brakes.searches.lock().is_empty());
     }
 
     #[test]

@@ -107,12 +107,17 @@ async fn find(api: &Api, caller: &Caller, uri: &Uri, asked: Asked) -> Result<Res
         // One more tells whether there is more.
         limit: Some(limit.saturating_add(1)),
     };
+    if !api.may_anywhere(caller, &SEARCH) {
+        return Ok(answer::<AuditRow>(uri, &[], None));
+    }
+    let busy = || Problem::too_many("other searches of yours run; wait for them", 1);
+    let searching = api.0.brakes.search(caller.name()).ok_or_else(busy)?;
     // Searches read the whole trail: few at a time. The permit lasts as long as the search, also where nobody waits.
     let permit = api.0.searches.clone().acquire_owned().await;
     let permit = permit.map_err(|_| Problem::unavailable("the gateway stops"))?;
     let (api, caller) = (api.clone(), caller.clone());
     let found = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
+        let _running = (permit, searching);
         let mut sight = super::authority::Sight::new(&api, &caller, SEARCH);
         let mut keep = |row: &mut AuditRow| {
             if row.seq >= before || !sight.of(row.resource.as_deref().unwrap_or(GATEWAY)) {
