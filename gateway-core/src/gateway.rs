@@ -367,7 +367,9 @@ impl Gateway {
             ));
         };
         if granted::by_a_grant(&rules) {
-            counters.granted.note(None, &who.principal, &resource, &operations);
+            counters
+                .granted
+                .note(None, &who.principal, &resource, &operations);
         }
         let started = Event::SessionStarted {
             session: id,

@@ -83,7 +83,11 @@ async fn list(client: &Client, limit: u32, output: Output) -> anyhow::Result<()>
                 one.principal,
                 or_dash(one.on_behalf_of),
                 one.object,
-                if one.actions.is_empty() { "all of it".to_owned() } else { joined(&one.actions) },
+                if one.actions.is_empty() {
+                    "all of it".to_owned()
+                } else {
+                    joined(&one.actions)
+                },
                 one.template,
                 joined(&one.group),
                 seconds(one.expires),

@@ -30,7 +30,10 @@ pub(super) async fn list(
     Args(which): Args<Which>,
 ) -> Result<Response, Problem> {
     let limit = limit(which.limit)?;
-    let strange = |id: &String| !id.strip_prefix("apr_").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric()));
+    let strange = |id: &String| {
+        !id.strip_prefix("apr_")
+            .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric()))
+    };
     if which.cursor.as_ref().is_some_and(strange) {
         return Err(strange_cursor());
     }
@@ -69,13 +72,19 @@ pub(super) async fn request(
             "access is asked for by who a token says: set GATEWAY_TOKEN to a token of your own",
         ));
     };
-    let absent = || Problem::forbidden(NoOffer::Nothing(format!("anything on `{}`", request.resource)).to_string());
+    let absent =
+        || Problem::forbidden(NoOffer::Nothing(format!("anything on `{}`", request.resource)).to_string());
     // Which resources there are is told to nobody who may not have them.
     let resource = api.gateway().resource(&request.resource).ok_or_else(absent)?;
     if !who.covers(&resource.name) {
         return Err(absent());
     }
-    let asked = api.0.parts.approvals.ask_access(who, &resource, request.clone()).await;
+    let asked = api
+        .0
+        .parts
+        .approvals
+        .ask_access(who, &resource, request.clone())
+        .await;
     asked.map(Json).map_err(|error| {
         tracing::info!(subject = who.principal.subject, resource = resource.name, %error, "no access was asked for");
         problem("", error)
@@ -99,6 +108,11 @@ pub(super) async fn revoke(
     let mut reason = why.reason.unwrap_or_default();
     truncate(&mut reason, 500);
     let reason = Some(reason.trim()).filter(|reason| !reason.is_empty());
-    let revoked = api.0.parts.approvals.revoke_access(caller.person(), &id, reason).await;
+    let revoked = api
+        .0
+        .parts
+        .approvals
+        .revoke_access(caller.person(), &id, reason)
+        .await;
     revoked.map(Json).map_err(|error| problem(&id, error))
 }

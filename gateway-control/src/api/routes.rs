@@ -89,9 +89,7 @@ pub const ROUTES: &[Route] = &[
     }),
     route("GET", "/api/v1/access", Token, || get(access::list)),
     route("POST", "/api/v1/access", Token, || post(access::request)),
-    route("DELETE", "/api/v1/access/{id}", Group, || {
-        delete(access::revoke)
-    }),
+    route("DELETE", "/api/v1/access/{id}", Group, || delete(access::revoke)),
     route("GET", "/api/v1/audit", Token, || get(trail::search)),
     route("POST", "/api/v1/policy/explain", Actions(&["administer"]), || {
         post(policy::explain)

@@ -193,9 +193,15 @@ impl ApprovalDesk {
         let mut reason = request.reason.trim().to_owned();
         truncate(&mut reason, REASON_BYTES);
         if reason.is_empty() {
-            return Err(NoAccess::Unreadable("say why: access is given for a reason".to_owned()));
+            return Err(NoAccess::Unreadable(
+                "say why: access is given for a reason".to_owned(),
+            ));
         }
-        if request.on.as_ref().is_some_and(|on| on.len() > ON_BYTES || on.chars().any(char::is_control)) {
+        if request
+            .on
+            .as_ref()
+            .is_some_and(|on| on.len() > ON_BYTES || on.chars().any(char::is_control))
+        {
             return Err(NoAccess::Unreadable("what it is asked on is no name".to_owned()));
         }
         let offer = engine.offer(Asked {
@@ -205,8 +211,13 @@ impl ApprovalDesk {
             actions: &request.actions,
             lasting: Duration::from_secs(request.seconds),
         })?;
-        let terms = serde_json::to_string(&(&offer.terms, &resource.name, &who.principal.subject, &who.principal.on_behalf_of))
-            .map_err(|error| NoAccess::Unavailable(error.to_string()))?;
+        let terms = serde_json::to_string(&(
+            &offer.terms,
+            &resource.name,
+            &who.principal.subject,
+            &who.principal.on_behalf_of,
+        ))
+        .map_err(|error| NoAccess::Unavailable(error.to_string()))?;
         let digest = hex(&Sha256::digest(format!("access\0{terms}")));
         for _ in 0..TRIES {
             let now = inner.now();
@@ -256,7 +267,9 @@ impl ApprovalDesk {
                 .map_err(|error| NoAccess::Unavailable(error.to_string()))?;
             return GrantView::of(new, now).ok_or(NoAccess::Full);
         }
-        Err(NoAccess::Unavailable("others ask for the same at the same time; try again".to_owned()))
+        Err(NoAccess::Unavailable(
+            "others ask for the same at the same time; try again".to_owned(),
+        ))
     }
 
     /// Access that was asked for, newest first: what `who` may see; without one, which is the operator on the host, all.
@@ -264,7 +277,10 @@ impl ApprovalDesk {
         let now = self.0.now();
         let mut all = self.0.parts.store.approvals(LISTED).await?;
         all.retain(|approval| who.is_none_or(|who| approval.is_visible_to(who)));
-        let mut all: Vec<GrantView> = all.into_iter().filter_map(|one| GrantView::of(one, now)).collect();
+        let mut all: Vec<GrantView> = all
+            .into_iter()
+            .filter_map(|one| GrantView::of(one, now))
+            .collect();
         all.sort_by(|one, other| (other.created, &other.id).cmp(&(one.created, &one.id)));
         Ok(all)
     }
@@ -299,7 +315,9 @@ impl ApprovalDesk {
             told.map_err(|error| NoAccess::Unavailable(format!("{id} is revoked, but {error}")))?;
             return GrantView::of(next, inner.now()).ok_or_else(|| NoAccess::Absent(id.to_owned()));
         }
-        Err(NoAccess::Unavailable(format!("{id} changes all the time; try again")))
+        Err(NoAccess::Unavailable(format!(
+            "{id} changes all the time; try again"
+        )))
     }
 
     /// Keeps in force what the store says is: what other gateways approve or revoke as well. Never ends.

@@ -52,7 +52,7 @@ fn opened(groups: &[&str], approvers: u32) -> Approval {
         votes: Vec::new(),
         used_by: None,
         note: None,
-            grant: None,
+        grant: None,
     }
 }
 

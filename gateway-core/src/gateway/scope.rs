@@ -308,9 +308,7 @@ impl SessionScope {
             Verdict::Allow { obligations, rules } if obligations.reason_required && self.reason.is_none() => {
                 self.deny_without_reason(question, rules, &known.policy)
             }
-            Verdict::Allow { obligations, .. } => {
-                self.allow(question, obligations.clone(), &known, now)
-            }
+            Verdict::Allow { obligations, .. } => self.allow(question, obligations.clone(), &known, now),
             Verdict::Deny(denial) => {
                 let ticket = self.begin();
                 self.deny(ticket, question, denial, &known.decided)
@@ -375,7 +373,12 @@ impl SessionScope {
                 self.running.push_back((ticket, now));
                 if known.granted {
                     let granted = &self.counters.granted;
-                    granted.note(Some(ticket), &self.who.principal, &self.resource, &question.operations);
+                    granted.note(
+                        Some(ticket),
+                        &self.who.principal,
+                        &self.resource,
+                        &question.operations,
+                    );
                 }
                 match receipt {
                     Receipt::Taken => Judged::Now(Ruling::Run { obligations, ticket }),

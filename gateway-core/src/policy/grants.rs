@@ -163,7 +163,9 @@ impl Template {
         let action = self.form.get("action")?;
         let one = |entity: &Value| entity.get("id").and_then(Value::as_str).map(str::to_owned);
         match action.get("op").and_then(Value::as_str) {
-            Some("==") => action.get("entity").map(|entity| one(entity).into_iter().collect()),
+            Some("==") => action
+                .get("entity")
+                .map(|entity| one(entity).into_iter().collect()),
             Some("in") => {
                 let list = action.get("entities").and_then(Value::as_array);
                 let list = list.map(Vec::as_slice).unwrap_or_default();
@@ -215,7 +217,8 @@ impl Template {
             None => json!({"!": {"arg": acts}}),
         };
         conditions.push(json!({"kind": "when", "body": same}));
-        let policy = Policy::from_json(Some(PolicyId::new(index.to_string())), form).map_err(|e| e.to_string())?;
+        let policy =
+            Policy::from_json(Some(PolicyId::new(index.to_string())), form).map_err(|e| e.to_string())?;
         let mut annotations = self.annotations.clone();
         annotations.approve = None;
         annotations.longest = None;
@@ -274,11 +277,20 @@ impl PolicyEngine {
                 continue;
             }
             let approve = template.annotations.approve.clone().unwrap_or_default();
-            let all = || template.actions().map(|all| all.into_iter().collect::<Vec<_>>().join(", "));
+            let all = || {
+                template
+                    .actions()
+                    .map(|all| all.into_iter().collect::<Vec<_>>().join(", "))
+            };
             let what = if terms.actions.is_empty() {
                 all().unwrap_or_else(|| "everything".to_owned())
             } else {
-                terms.actions.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+                terms
+                    .actions
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", ")
             };
             let hold = Hold {
                 groups: [approve.group].into(),
@@ -301,7 +313,12 @@ impl PolicyEngine {
                 if asked.actions.is_empty() {
                     "anything".to_owned()
                 } else {
-                    asked.actions.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+                    asked
+                        .actions
+                        .iter()
+                        .map(String::as_str)
+                        .collect::<Vec<_>>()
+                        .join(", ")
                 },
                 asked.resource.name,
                 asked.on.map(|on| format!(", {on}")).unwrap_or_default(),
@@ -334,8 +351,16 @@ impl PolicyEngine {
         if current.next_end.is_none_or(|end| now < end) {
             return;
         }
-        let left = current.grants.iter().filter(|grant| now < grant.until).cloned().collect();
-        match current.with_grants(left).or_else(|_| current.with_grants(Vec::new())) {
+        let left = current
+            .grants
+            .iter()
+            .filter(|grant| now < grant.until)
+            .cloned()
+            .collect();
+        match current
+            .with_grants(left)
+            .or_else(|_| current.with_grants(Vec::new()))
+        {
             Ok(next) => self.put_in_force(next),
             Err(error) => tracing::error!(%error, "grants that are over could not be ended"),
         }
@@ -349,9 +374,16 @@ impl PolicyEngine {
         };
         let vocabulary = self.vocabulary();
         if let Some((kind, id)) = on.split_once("::") {
-            let id = id.strip_prefix('"').and_then(|id| id.strip_suffix('"')).unwrap_or(id);
-            let inside = kind == "Tag" || id.strip_prefix(resource.as_str()).is_some_and(|id| id.starts_with('/'));
-            return (vocabulary.entity(kind).is_some() && inside).then(|| EntityRef::new(kind.to_owned(), id));
+            let id = id
+                .strip_prefix('"')
+                .and_then(|id| id.strip_suffix('"'))
+                .unwrap_or(id);
+            let inside = kind == "Tag"
+                || id
+                    .strip_prefix(resource.as_str())
+                    .is_some_and(|id| id.starts_with('/'));
+            return (vocabulary.entity(kind).is_some() && inside)
+                .then(|| EntityRef::new(kind.to_owned(), id));
         }
         let own = template.actions();
         let actions: Vec<String> = match (asked.actions.is_empty(), own) {
@@ -370,7 +402,11 @@ impl PolicyEngine {
         // Of a table and its columns the table: the others are in it.
         let is_inner = |kind: &String| {
             let parents = vocabulary.entity(kind).map(|entity| &entity.parents);
-            parents.is_some_and(|parents| kinds.iter().any(|other| other != kind && parents.contains(other.as_str())))
+            parents.is_some_and(|parents| {
+                kinds
+                    .iter()
+                    .any(|other| other != kind && parents.contains(other.as_str()))
+            })
         };
         let kind = kinds.iter().find(|kind| !is_inner(kind))?;
         Some(if kind == "Tag" {
@@ -460,14 +496,25 @@ impl InForce {
         grants.truncate(MOST);
         let mut list: Vec<Rule> = self.rules.list.iter().take(self.written).cloned().collect();
         for grant in &grants {
-            let template = self.rules.templates.iter().find(|one| one.id == grant.terms.template);
+            let template = self
+                .rules
+                .templates
+                .iter()
+                .find(|one| one.id == grant.terms.template);
             let Some(template) = template else {
-                tracing::warn!(grant = grant.id, template = grant.terms.template, "a grant gives nothing: its template is gone");
+                tracing::warn!(
+                    grant = grant.id,
+                    template = grant.terms.template,
+                    "a grant gives nothing: its template is gone"
+                );
                 continue;
             };
             let asks = template.actions();
             if asks.is_some_and(|own| !grant.terms.actions.is_subset(&own)) {
-                tracing::warn!(grant = grant.id, "a grant gives nothing: its template has other actions now");
+                tracing::warn!(
+                    grant = grant.id,
+                    "a grant gives nothing: its template has other actions now"
+                );
                 continue;
             }
             match template.filled(grant, list.len()) {

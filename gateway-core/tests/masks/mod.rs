@@ -48,13 +48,18 @@ fn at<'v>(value: &'v Value, steps: &[Step], found: &mut Vec<&'v Value>) {
 pub fn json(data: &[u8]) {
     let end = data.iter().position(|&byte| byte == b'\n').unwrap_or(data.len());
     let document = data.get(end + 1..).unwrap_or_default();
-    let path = std::str::from_utf8(&data[..end]).ok().and_then(|path| parse_path(path).ok());
+    let path = std::str::from_utf8(&data[..end])
+        .ok()
+        .and_then(|path| parse_path(path).ok());
     let valid: Option<Value> = serde_json::from_slice(document).ok();
 
     let mut out = BytesMut::new();
     let untouched = rewrite(document, &[], None, &key(), &mut out);
     assert!(valid.is_none() || untouched.is_ok(), "JSON is refused");
-    assert!(untouched.is_err() || out == document, "what no part names is changed");
+    assert!(
+        untouched.is_err() || out == document,
+        "what no part names is changed"
+    );
 
     let Some(path) = path else { return };
     for mask in [Mask::Redact, Mask::Null, Mask::Partial, Mask::Token] {
@@ -91,7 +96,11 @@ pub fn detect(data: &[u8]) {
     let detectors = all();
     let mut out = BytesMut::new();
     let found = detectors.rewrite(data, &key(), &mut out);
-    assert_eq!(found, detectors.finds(data), "what is found is not what is masked");
+    assert_eq!(
+        found,
+        detectors.finds(data),
+        "what is found is not what is masked"
+    );
     if found {
         assert_ne!(out, data, "what is found stays");
     } else {

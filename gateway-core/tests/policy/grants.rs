@@ -21,7 +21,14 @@ permit (principal == ?principal, action == Action::"unmask", resource in ?resour
 @id("never-payments") forbid (principal, action == Action::"write", resource == Table::"orders-db/public.payments");
 "#;
 
-fn ask(fixture: &Fixture, who: &str, groups: &[&str], actions: &[&str], on: Option<&str>, minutes: u64) -> Result<Offer, NoOffer> {
+fn ask(
+    fixture: &Fixture,
+    who: &str,
+    groups: &[&str],
+    actions: &[&str],
+    on: Option<&str>,
+    minutes: u64,
+) -> Result<Offer, NoOffer> {
     let actions: BTreeSet<String> = actions.iter().map(|&action| action.to_owned()).collect();
     fixture.engine.offer(Asked {
         principal: &principal(who, groups),
@@ -55,7 +62,10 @@ fn a_template_permits_nothing_until_it_is_filled_in_and_nothing_when_it_ends() {
     let offer = ask(&fixture, "alice", &["staff"], &[], None, 30).unwrap();
     assert_eq!(offer.terms.template, "oncall");
     assert_eq!(offer.hold.groups, BTreeSet::from(["dba".to_owned()]));
-    assert_eq!(offer.hold.operation, "access for 1800 s: connect, read, write on orders-db");
+    assert_eq!(
+        offer.hold.operation,
+        "access for 1800 s: connect, read, write on orders-db"
+    );
     let (version, generation) = (fixture.engine.version(), fixture.engine.generation());
     fixture.engine.set_grants(vec![given(&offer, "alice", HOUR)]);
     // Approvals that are open are bound to the version: it is that of the files.
@@ -65,24 +75,44 @@ fn a_template_permits_nothing_until_it_is_filled_in_and_nothing_when_it_ends() {
     assert_eq!(word(&alice, write("public.orders")), "allow");
     assert_eq!(word(&alice, read("public.orders", "id")), "allow");
     assert_eq!(word(&bob, write("public.orders")), "deny", "it is another's");
-    assert_eq!(word(&alice, write("public.payments")), "deny", "a forbid beats it");
-    let explained = fixture.engine.explain(&alice, &orders_db(), &std::sync::Arc::new(
-        gateway_core::operation::Operations::new(vec![write("public.orders")], "")));
+    assert_eq!(
+        word(&alice, write("public.payments")),
+        "deny",
+        "a forbid beats it"
+    );
+    let explained = fixture.engine.explain(
+        &alice,
+        &orders_db(),
+        &std::sync::Arc::new(gateway_core::operation::Operations::new(
+            vec![write("public.orders")],
+            "",
+        )),
+    );
     let note = &explained.operations[0].policies[0];
     assert_eq!(note.id, "oncall/apr_1");
     assert_eq!(note.annotations["grant"], "apr_1");
 
     // A reload keeps it, as long as there is its template.
-    fs::write(fixture.dir.path().join("more.cedar"), "@id(\"x\") permit (principal in Group::\"x\", action, resource);").unwrap();
+    fs::write(
+        fixture.dir.path().join("more.cedar"),
+        "@id(\"x\") permit (principal in Group::\"x\", action, resource);",
+    )
+    .unwrap();
     fixture.engine.reload().unwrap();
     assert_eq!(word(&alice, write("public.orders")), "allow");
     fixture.engine.set_grants(Vec::new());
     assert_eq!(word(&alice, write("public.orders")), "deny", "it was taken back");
 
-    fixture.engine.set_grants(vec![given(&offer, "alice", Duration::from_millis(300))]);
+    fixture
+        .engine
+        .set_grants(vec![given(&offer, "alice", Duration::from_millis(300))]);
     assert_eq!(word(&alice, write("public.orders")), "allow");
     std::thread::sleep(Duration::from_millis(350));
-    assert_eq!(word(&alice, write("public.orders")), "deny", "it is over, whoever keeps time");
+    assert_eq!(
+        word(&alice, write("public.orders")),
+        "deny",
+        "it is over, whoever keeps time"
+    );
     assert!(fixture.engine.grants().is_empty());
 }
 
@@ -91,8 +121,19 @@ fn a_grant_gives_no_more_than_was_asked_for() {
     let fixture = Fixture::new(TEMPLATES);
     let alice = principal("alice", &["staff"]);
     let word = |operation| fixture.decide(&alice, vec![operation]).word();
-    let offer = ask(&fixture, "alice", &["staff"], &["write"], Some("public.orders"), 30).unwrap();
-    assert_eq!(offer.terms.object.to_string(), r#"Table::"orders-db/public.orders""#);
+    let offer = ask(
+        &fixture,
+        "alice",
+        &["staff"],
+        &["write"],
+        Some("public.orders"),
+        30,
+    )
+    .unwrap();
+    assert_eq!(
+        offer.terms.object.to_string(),
+        r#"Table::"orders-db/public.orders""#
+    );
     fixture.engine.set_grants(vec![given(&offer, "alice", HOUR)]);
     assert_eq!(word(write("public.orders")), "allow");
     assert_eq!(word(write("public.tickets")), "deny", "another table");
@@ -127,16 +168,52 @@ fn what_the_policies_do_not_give_is_not_asked_for() {
     let fixture = Fixture::new(TEMPLATES);
     let staff = &["staff"][..];
     let nothing = |asked: Result<Offer, NoOffer>| matches!(asked, Err(NoOffer::Nothing(_)));
-    assert!(nothing(ask(&fixture, "mallory", &[], &[], None, 5)), "the condition is not theirs");
-    assert!(nothing(ask(&fixture, "mallory", &[], &["write"], Some("public.orders"), 5)));
+    assert!(
+        nothing(ask(&fixture, "mallory", &[], &[], None, 5)),
+        "the condition is not theirs"
+    );
+    assert!(nothing(ask(
+        &fixture,
+        "mallory",
+        &[],
+        &["write"],
+        Some("public.orders"),
+        5
+    )));
     assert!(nothing(ask(&fixture, "alice", staff, &["define"], None, 5)));
-    assert!(nothing(ask(&fixture, "alice", staff, &["write"], Some(r#"Table::"other/public.orders""#), 5)), "another resource");
-    assert!(nothing(ask(&fixture, "alice", staff, &["write"], Some(r#"Nothing::"orders-db/x""#), 5)));
-    assert!(matches!(ask(&fixture, "alice", staff, &["wrte"], None, 5), Err(NoOffer::Unreadable(_))));
-    assert!(matches!(ask(&fixture, "alice", staff, &[], None, 0), Err(NoOffer::Unreadable(_))));
+    assert!(
+        nothing(ask(
+            &fixture,
+            "alice",
+            staff,
+            &["write"],
+            Some(r#"Table::"other/public.orders""#),
+            5
+        )),
+        "another resource"
+    );
+    assert!(nothing(ask(
+        &fixture,
+        "alice",
+        staff,
+        &["write"],
+        Some(r#"Nothing::"orders-db/x""#),
+        5
+    )));
+    assert!(matches!(
+        ask(&fixture, "alice", staff, &["wrte"], None, 5),
+        Err(NoOffer::Unreadable(_))
+    ));
+    assert!(matches!(
+        ask(&fixture, "alice", staff, &[], None, 0),
+        Err(NoOffer::Unreadable(_))
+    ));
     assert_eq!(
         ask(&fixture, "alice", staff, &[], None, 300).unwrap_err(),
-        NoOffer::TooLong { asked: 18_000, longest: 14_400 }
+        NoOffer::TooLong {
+            asked: 18_000,
+            longest: 14_400
+        }
     );
 }
 
@@ -146,12 +223,45 @@ fn templates_that_say_too_little_are_refused() {
     let whole = "permit (principal == ?principal, action, resource in ?resource)";
     for (policy, said) in [
         (template("", whole), "a template needs `@approve`"),
-        (template("@approve(\"a\")", "permit (principal, action, resource in ?resource)"), "leaves its principal open"),
-        (template("@approve(\"a\")", "permit (principal in ?principal, action, resource in ?resource)"), "leaves its principal open"),
-        (template("@approve(\"a\")", "permit (principal == ?principal, action, resource)"), "leaves its resource open"),
-        (template("", "forbid (principal == ?principal, action, resource in ?resource)"), "a forbid has no slots"),
-        (template("@approve(\"a\") @longest(\"4h\")", "permit (principal, action, resource)"), "this policy has no slots"),
-        (template("@approve(\"a\") @longest(\"four\")", whole), "@longest(\"4h\")"),
+        (
+            template(
+                "@approve(\"a\")",
+                "permit (principal, action, resource in ?resource)",
+            ),
+            "leaves its principal open",
+        ),
+        (
+            template(
+                "@approve(\"a\")",
+                "permit (principal in ?principal, action, resource in ?resource)",
+            ),
+            "leaves its principal open",
+        ),
+        (
+            template(
+                "@approve(\"a\")",
+                "permit (principal == ?principal, action, resource)",
+            ),
+            "leaves its resource open",
+        ),
+        (
+            template(
+                "",
+                "forbid (principal == ?principal, action, resource in ?resource)",
+            ),
+            "a forbid has no slots",
+        ),
+        (
+            template(
+                "@approve(\"a\") @longest(\"4h\")",
+                "permit (principal, action, resource)",
+            ),
+            "this policy has no slots",
+        ),
+        (
+            template("@approve(\"a\") @longest(\"four\")", whole),
+            "@longest(\"4h\")",
+        ),
     ] {
         let found = errors(&policy);
         assert!(found.contains(said), "{policy}: {found}");

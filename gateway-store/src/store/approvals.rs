@@ -115,9 +115,12 @@ impl<D: Database> ApprovalStore for SqlStore<D> {
     }
 
     async fn granted_approvals(&self, now: Timestamp, limit: u32) -> Result<Vec<Approval>, StoreError> {
-        let sql = "SELECT * FROM approvals WHERE state = 'approved' AND expires > $1 ORDER BY created, id LIMIT $2";
+        let sql =
+            "SELECT * FROM approvals WHERE state = 'approved' AND expires > $1 ORDER BY created, id LIMIT $2";
         let read = |found: &dyn Columns| row::approval(found).map(|kept| kept.approval);
-        let mut found = self.all(sql, values![row::nanoseconds(now)?, limit], read).await?;
+        let mut found = self
+            .all(sql, values![row::nanoseconds(now)?, limit], read)
+            .await?;
         found.retain(|approval| approval.grant.is_some());
         Ok(found)
     }
