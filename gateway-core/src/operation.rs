@@ -23,6 +23,11 @@ impl Action {
         Self(Cow::Borrowed(name))
     }
 
+    /// An action by a name that comes from elsewhere: a vocabulary, a request.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self(Cow::Owned(name.into()))
+    }
+
     /// The action's name.
     pub fn as_str(&self) -> &str {
         &self.0

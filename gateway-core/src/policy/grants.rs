@@ -454,7 +454,7 @@ impl PolicyEngine {
             } else {
                 terms.object.clone()
             };
-            let operation = Operation::new(Action::new(action), Object::new(object));
+            let operation = Operation::new(Action::named(action.clone()), Object::new(object));
             let Ok(chain) = chain(self.vocabulary(), &operation, asked.resource) else {
                 sure = false;
                 continue;
