@@ -3,9 +3,9 @@
 
 use bytes::BytesMut;
 use gateway_core::detect::{Detector, Detectors, Kind};
+use gateway_core::mask::MaskKey;
 use gateway_core::mask::json::{Part, Step, parse_path, rewrite};
 use gateway_core::mask::token::Tokens;
-use gateway_core::mask::MaskKey;
 use gateway_core::resource::Mask;
 use serde_json::Value;
 
