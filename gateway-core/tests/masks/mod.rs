@@ -114,7 +114,7 @@ pub fn token(data: &[u8]) {
     let tokens = Tokens::new(&key(), "r", "t");
     let (mut hidden, mut back) = (BytesMut::new(), BytesMut::new());
     tokens.text(data, &mut hidden);
-    if hidden != &b"***"[..] {
+    if *hidden != *b"***" {
         assert!(tokens.reveal_text(&hidden, &mut back), "a token is not read");
         assert_eq!(back, data, "a token is another value");
     }
