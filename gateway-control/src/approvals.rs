@@ -30,7 +30,7 @@ use gateway_core::services::{
 use gateway_core::verdict::{ApprovalRef, Code, Decision, Denial};
 use jiff::Timestamp;
 
-pub use access::{AccessRequest, GrantState, GrantView, NoAccess};
+pub use access::{AccessRequest, GrantState, GrantView, NoAccess, put_in_force};
 pub use decide::NotDecided;
 pub use view::{ApprovalView, DecisionView};
 use waiters::Waiters;

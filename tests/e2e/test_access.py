@@ -134,7 +134,7 @@ def test_a_restart_keeps_grants_in_force(w):
         o = Desk(own)
         id = o.ask("wanda", "--action", "read")
         o.decide("approve", id, "dana")
-        own.gateway.stop()
+        own.kill()
         own.gateway.start()
         wire = o.wire("wanda")
         eventually(lambda: codes(wire, READ) == [], "the grant is not in force after a restart")

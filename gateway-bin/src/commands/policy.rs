@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use async_trait::async_trait;
 use gateway_control::api::ExplainRequest;
+use gateway_control::approvals::put_in_force;
 use gateway_core::audit::{AuditError, AuditSink, Event, Receipt};
 use gateway_core::credentials::StaticCredentials;
 use gateway_core::gateway::{Gateway, Parts};
@@ -15,7 +16,7 @@ use gateway_core::mask::MaskKey;
 use gateway_core::meaning::Meaning;
 use gateway_core::operation::{Operation, Operations};
 use gateway_core::own::GATEWAY;
-use gateway_core::policy::{PolicyEngine, run_tests};
+use gateway_core::policy::{MOST_GRANTS, PolicyEngine, run_tests};
 use gateway_core::principal::{Authenticated, Principal};
 use gateway_core::resource::Resource;
 use gateway_core::secret::Secret;
@@ -33,6 +34,7 @@ use super::way::{Way, way};
 use crate::cli::{Explain, Global, Output, PolicyCommand};
 use crate::config::Config;
 use crate::control::client::Client;
+use crate::store::{OpenStore, StoreKind};
 use crate::{assemble, own};
 
 /// Runs the command.
@@ -131,6 +133,9 @@ async fn test(config: Config, file: &Path, offline: bool) -> anyhow::Result<Exit
 
 async fn explain(config: Config, what: Explain) -> anyhow::Result<ExitCode> {
     let engine = assemble::policies(&config)?;
+    if let Err(error) = granted(&config, &engine).await {
+        eprintln!("grants of access are left out: {error}");
+    }
     let asker = Asker::new(config, engine.clone(), what.offline)?;
     let (resource, meaning) = asker
         .meaning(
@@ -151,6 +156,18 @@ async fn explain(config: Config, what: Explain) -> anyhow::Result<ExitCode> {
         Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Puts the grants into force that the gateway's store has, where there is one.
+async fn granted(config: &Config, engine: &PolicyEngine) -> Result<(), StoreError> {
+    let place = config.place();
+    if matches!(place.store, StoreKind::Sqlite) && !Config::store(&place.data_dir).exists() {
+        return Ok(());
+    }
+    let store = OpenStore::open(&place).await?.approvals();
+    let most = u32::try_from(MOST_GRANTS).unwrap_or(u32::MAX);
+    put_in_force(engine, store.granted_approvals(Timestamp::now(), most).await?);
+    Ok(())
 }
 
 /// Asks adapters what statements mean.

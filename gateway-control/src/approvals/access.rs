@@ -343,7 +343,8 @@ impl Inner {
     }
 }
 
-fn put_in_force(engine: &PolicyEngine, approved: Vec<Approval>) {
+/// Puts what is approved into force, and nothing else.
+pub fn put_in_force(engine: &PolicyEngine, approved: Vec<Approval>) {
     let grants = approved.into_iter().filter_map(|approval| {
         Some(Grant {
             terms: approval.grant?,

@@ -31,6 +31,8 @@ const LONGEST: Duration = Duration::from_secs(8 * 3600);
 pub const SHORTEST: Duration = Duration::from_secs(1);
 /// Most grants in force at once; more are not put into force.
 pub const MOST: usize = 10_000;
+/// Longest way from one kind of object up to another.
+const KINDS: usize = 4;
 /// Most actions that a request may name.
 const ACTIONS: usize = 32;
 
@@ -446,15 +448,20 @@ impl PolicyEngine {
             resource: asked.resource,
         };
         // What a condition says of the context of an operation that is still to come can't be known.
-        let depends = template.form.to_string().contains(r#""Var":"context""#);
+        let conditions = template
+            .form
+            .get("conditions")
+            .map(Value::to_string)
+            .unwrap_or_default();
+        let depends = ["context", "resource"]
+            .iter()
+            .any(|var| conditions.contains(&format!(r#""Var":"{var}""#)));
         let (mut any, mut sure) = (false, !depends);
         for action in &actions {
-            let object = if action == "connect" {
-                EntityRef::resource(asked.resource.name.clone())
-            } else {
-                terms.object.clone()
+            let Some(object) = self.probe(action, terms, &asked.resource.name) else {
+                continue;
             };
-            let operation = Operation::new(Action::named(action.clone()), Object::new(object));
+            let operation = Operation::new(Action::named(action.clone()), object);
             let Ok(chain) = chain(self.vocabulary(), &operation, asked.resource) else {
                 sure = false;
                 continue;
@@ -470,6 +477,44 @@ impl PolicyEngine {
             sure &= outcome.faults.is_empty();
         }
         any || !sure
+    }
+
+    /// Something that the action is asked on and that is the object, or in it. `None`: there is nothing of the kind, so the
+    /// grant gives nothing of this action.
+    fn probe(&self, action: &str, terms: &Terms, resource: &str) -> Option<Object> {
+        let vocabulary = self.vocabulary();
+        let object = &terms.object;
+        let kinds = vocabulary.resources_of(action)?;
+        if kinds.contains(object.kind.as_ref()) {
+            return Some(Object::new(object.clone()));
+        }
+        // The shortest way up from a kind that the action is asked on: no name that a client gives is `?`.
+        let mut ways: Vec<Vec<&str>> = kinds.iter().map(|kind| vec![kind.as_str()]).collect();
+        for _ in 0..KINDS {
+            let mut longer = Vec::new();
+            for way in &ways {
+                let parents = way
+                    .last()
+                    .and_then(|kind| vocabulary.entity(kind))
+                    .map(|entity| &entity.parents);
+                for parent in parents.into_iter().flatten() {
+                    if *parent == *object.kind {
+                        let named = |kind: &&str| EntityRef::new((*kind).to_owned(), format!("{resource}/?"));
+                        let mut chain = way.iter().map(named);
+                        let first = chain.next()?;
+                        let above = chain.chain(std::iter::once(object.clone())).collect();
+                        return Some(Object::within(first, above));
+                    }
+                    if !way.contains(&parent.as_str()) {
+                        let mut way = way.clone();
+                        way.push(parent);
+                        longer.push(way);
+                    }
+                }
+            }
+            ways = longer;
+        }
+        None
     }
 }
 

@@ -87,7 +87,10 @@ pub fn json(data: &[u8]) {
             _ => &|value| value.is_null() || value.as_str().is_some_and(|text| text == "***"),
         };
         if matches!(mask, Mask::Redact | Mask::Null) {
-            assert!(right.into_iter().all(hidden), "a value is shown");
+            assert!(
+                right.iter().copied().all(hidden),
+                "a value is shown: {mask:?} {right:?}"
+            );
         }
     }
 }

@@ -91,7 +91,7 @@ fn what_is_refused_and_what_is_said() {
         ),
         (
             "@id(\"a\") permit (principal == ?principal, action, resource);",
-            "1:1: templates can't be used",
+            "1:1: a template leaves its resource open",
         ),
         ("@id(\"a\")\npermit (principal, action, resource)", "test.cedar:"),
         (
