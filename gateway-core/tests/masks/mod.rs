@@ -84,7 +84,7 @@ pub fn json(data: &[u8]) {
         );
         let hidden: &dyn Fn(&Value) -> bool = match mask {
             Mask::Null => &Value::is_null,
-            _ => &|value| value.is_null() || value.as_str().is_some_and(|text| text == "***"),
+            _ => &|value| value.is_null() || value.as_str().is_some_and(|text| text == "[redacted]"),
         };
         if matches!(mask, Mask::Redact | Mask::Null) {
             assert!(
@@ -117,7 +117,7 @@ pub fn token(data: &[u8]) {
     let tokens = Tokens::new(&key(), "r", "t");
     let (mut hidden, mut back) = (BytesMut::new(), BytesMut::new());
     tokens.text(data, &mut hidden);
-    if *hidden != *b"***" {
+    if *hidden != *b"[redacted]" {
         assert!(tokens.reveal_text(&hidden, &mut back), "a token is not read");
         assert_eq!(back, data, "a token is another value");
     }
