@@ -216,6 +216,8 @@ impl ApprovalDesk {
             &resource.name,
             &who.principal.subject,
             &who.principal.on_behalf_of,
+            // Under other policies it is another request: this one can't be approved any more.
+            inner.parts.policy.version().as_ref(),
         ))
         .map_err(|error| NoAccess::Unavailable(error.to_string()))?;
         let digest = hex(&Sha256::digest(format!("access\0{terms}")));
@@ -276,7 +278,7 @@ impl ApprovalDesk {
     pub async fn access(&self, who: Option<&Authenticated>) -> Result<Vec<GrantView>, StoreError> {
         let now = self.0.now();
         let mut all = self.0.parts.store.approvals(LISTED).await?;
-        all.retain(|approval| who.is_none_or(|who| approval.is_visible_to(who)));
+        all.retain(|approval| who.is_none_or(|who| may_see(approval, who)));
         let mut all: Vec<GrantView> = all
             .into_iter()
             .filter_map(|one| GrantView::of(one, now))
@@ -298,7 +300,7 @@ impl ApprovalDesk {
         for _ in 0..TRIES {
             let kept = inner.parts.store.approval(id).await?;
             let kept = kept.filter(|kept| {
-                kept.approval.grant.is_some() && who.is_none_or(|who| kept.approval.is_visible_to(who))
+                kept.approval.grant.is_some() && who.is_none_or(|who| may_see(&kept.approval, who))
             });
             let Some(kept) = kept else {
                 return Err(NoAccess::Absent(id.to_owned()));
@@ -341,6 +343,14 @@ impl Inner {
             Err(error) => tracing::warn!(%error, "grants could not be looked at"),
         }
     }
+}
+
+/// A member of the groups that decide it, who asked for it, for the same person, and that person.
+fn may_see(approval: &Approval, who: &Authenticated) -> bool {
+    let (own, theirs) = (&approval.principal, &who.principal);
+    let same = own.subject == theirs.subject && own.on_behalf_of == theirs.on_behalf_of;
+    let for_whom = own.on_behalf_of.as_ref() == Some(&theirs.subject);
+    who.covers(&approval.resource) && (same || for_whom || !approval.groups_of(theirs).is_empty())
 }
 
 /// Puts what is approved into force, and nothing else.

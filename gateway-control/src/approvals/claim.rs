@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gateway_core::approval::{Approval, ApprovalState, Choice};
-use gateway_core::services::Held;
+use gateway_core::services::{AuthError, Held};
 use gateway_core::verdict::Denial;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -99,6 +99,12 @@ impl Inner {
 
     /// The credentials of those who approved it that still hold: neither over nor revoked.
     async fn valid(&self, approval: &Approval, held: &Held) -> Result<BTreeSet<String>, Denial> {
+        let valid = self.valid_votes(approval).await;
+        valid.map_err(|error| unavailable(held, &error))
+    }
+
+    /// The same, whatever it is asked for.
+    pub(super) async fn valid_votes(&self, approval: &Approval) -> Result<BTreeSet<String>, AuthError> {
         let now = self.now();
         let mut valid = BTreeSet::new();
         for vote in approval
@@ -110,7 +116,7 @@ impl Inner {
                 continue;
             }
             let asked = self.parts.authenticator.still_valid(&vote.credential).await;
-            if asked.map_err(|error| unavailable(held, &error))? {
+            if asked? {
                 valid.insert(vote.credential.clone());
             }
         }

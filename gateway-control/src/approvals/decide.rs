@@ -82,13 +82,22 @@ impl ApprovalDesk {
             let Some(kept) = inner.parts.store.approval(id).await? else {
                 return Err(NotDecided::Absent(id.to_owned()));
             };
-            let next = kept
+            let mut next = kept
                 .approval
                 .decide(who, choice, reason.clone(), inner.now())
                 .map_err(|why| NotDecided::Refused {
                     id: id.to_owned(),
                     why,
                 })?;
+            if next.grant.is_some() && next.state == ApprovalState::Approved {
+                // It is never claimed, so what showed who the approvers are is asked now.
+                let valid = inner.valid_votes(&next).await;
+                let valid = valid.map_err(|error| NotDecided::Unavailable(error.to_string()))?;
+                if !next.is_carried(|vote| valid.contains(&vote.credential)) {
+                    next.state = ApprovalState::Open;
+                    next.expires = kept.approval.expires;
+                }
+            }
             if choice == Choice::Approve && *next.policy != *inner.parts.policy.version() {
                 return Err(NotDecided::OtherPolicies(id.to_owned()));
             }

@@ -13,6 +13,7 @@ use cedar_policy::{Policy, PolicyId, PolicySet, ValidationMode, ValidationWarnin
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::annotations::Annotations;
 use super::cache::Who;
@@ -45,6 +46,8 @@ pub(super) struct Template {
     pub(super) annotations: Annotations,
     /// Cedar's own form of it, as JSON (Cedar documentation, JSON policy format).
     pub(super) form: Value,
+    /// Digest of that form, annotations included.
+    pub(super) digest: String,
 }
 
 /// What is granted, and by which template.
@@ -52,6 +55,8 @@ pub(super) struct Template {
 pub struct Terms {
     /// The template's `@id`.
     pub template: String,
+    /// Digest of the template as it was when access was asked for: of another one it is no grant.
+    pub form: String,
     /// On what: the resource, or something in it.
     pub object: EntityRef,
     /// The actions; empty: all that the template has.
@@ -148,11 +153,13 @@ impl Template {
             let help = "say who approves what is asked for by it: @approve(\"group\")";
             return Err(("a template needs `@approve`".to_owned(), help.to_owned()));
         }
+        let digest = Sha256::digest(form.to_string());
         Ok(Self {
             id,
             place,
             annotations,
             form,
+            digest: digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect(),
         })
     }
 
@@ -267,6 +274,7 @@ impl PolicyEngine {
             };
             let terms = Terms {
                 template: template.id.clone(),
+                form: template.digest.clone(),
                 object,
                 actions: asked.actions.clone(),
                 seconds: asked.lasting.as_secs(),
@@ -328,7 +336,8 @@ impl PolicyEngine {
         })
     }
 
-    /// Puts these grants into force, and no others. Those whose template is gone, or is another than it was, give nothing.
+    /// Puts these grants into force, and no others. Those whose template is gone, or is another than it was when they were
+    /// asked for, give nothing.
     pub fn set_grants(&self, grants: Vec<Grant>) {
         let _one = self.reloading.lock();
         let current = self.in_force();
@@ -554,11 +563,11 @@ impl InForce {
                 );
                 continue;
             };
-            let asks = template.actions();
-            if asks.is_some_and(|own| !grant.terms.actions.is_subset(&own)) {
+            if template.digest != grant.terms.form {
                 tracing::warn!(
                     grant = grant.id,
-                    "a grant gives nothing: its template has other actions now"
+                    template = template.id,
+                    "a grant gives nothing: its template is another than was asked for"
                 );
                 continue;
             }
