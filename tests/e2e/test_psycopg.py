@@ -1,5 +1,5 @@
 """psycopg 3: cursors, pipelines, COPY, prepared statements, cancel, notifications."""
-import threading, time
+import contextlib, threading, time
 
 import psycopg
 from psycopg import errors
@@ -46,6 +46,9 @@ def test_a_refusal_in_a_pipeline_is_at_its_place(w):
             # psycopg raises it as soon as it has come, by whichever call.
             with psycopg_raises(errors.InsufficientPrivilege) as seen:
                 c.execute("SELECT 'skipped'")
+                p.sync()
+            # Where the refusal came that early, what is skipped is told by the next call, as psycopg's own error.
+            with contextlib.suppress(errors.PipelineAborted):
                 p.sync()
             p.sync()
             after = c.execute("SELECT 'after'")

@@ -15,7 +15,7 @@ use gateway_core::resource::Resource;
 use gateway_core::services::{Inserted, StoreError};
 use gateway_core::session::SessionId;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::decide::REASON_BYTES;
@@ -34,6 +34,7 @@ pub struct AccessRequest {
     /// The resource.
     pub resource: String,
     /// For how long, in seconds.
+    #[serde(deserialize_with = "whole")]
     pub seconds: u64,
     /// Why.
     pub reason: String,
@@ -43,6 +44,16 @@ pub struct AccessRequest {
     /// Something in the resource (`public.payments`); none: the resource itself.
     #[serde(default)]
     pub on: Option<String>,
+}
+
+/// A whole number, which JSON also writes as `60.0`.
+fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(from)?;
+    let written = || number.as_f64().filter(|value| value.fract() == 0.0);
+    let read = number
+        .as_u64()
+        .or_else(|| format!("{:.0}", written()?).parse().ok());
+    read.ok_or_else(|| serde::de::Error::custom("`seconds` is a whole number from 1"))
 }
 
 /// Where a grant stands.
