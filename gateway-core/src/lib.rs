@@ -72,6 +72,7 @@
 //!     fn poll_outcome(&mut self) -> Option<Outcome> { None }
 //!     fn is_quiet(&self) -> bool { true }
 //!     fn end(&mut self, _: &End, _: &mut Outbound) {}
+//!     fn abandon(&mut self) {}
 //! }
 //!
 //! let (mut session, mut out, now) = (Lines, Outbound::default(), Instant::now());

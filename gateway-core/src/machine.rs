@@ -259,8 +259,12 @@ pub trait ProtocolSession: Send {
     /// Whether nothing is under way: a session that can be ended without harm.
     fn is_quiet(&self) -> bool;
 
-    /// Writes the goodbye that the protocol has for `why`.
+    /// Writes the goodbye that the protocol has for `why`. After it nothing is parsed but what the target still answers,
+    /// so that it is known how operations ended; what that would write is sent to nobody.
     fn end(&mut self, why: &End, out: &mut Outbound);
+
+    /// The target will answer no more: each operation whose end is not known ends here, with an [`Outcome`] that says so.
+    fn abandon(&mut self);
 }
 
 /// Gets what a machine needs from outside.

@@ -22,6 +22,10 @@ use crate::machine::{End, Inspection, Outbound, Parsed, Peer, ProtocolSession, P
 use crate::transport::Transport;
 use crate::verdict::Ruling;
 
+mod last;
+
+use last::{LastAnswers, Leave};
+
 /// Room for one read; and where one read was not enough.
 const READ_BYTES: usize = 16 * 1024;
 const LONG_READ_BYTES: usize = 64 * 1024;
@@ -167,39 +171,52 @@ where
     /// Runs the session to its end, says goodbye to both peers, and writes the end into the trail.
     pub async fn run(mut self) -> End {
         let end = std::future::poll_fn(|cx| self.poll(cx)).await;
-        let now = clock();
-        if !matches!(self.work, Work::Free) {
+        if matches!(self.work, Work::Judging(..) | Work::Opening(..) | Work::Held(..)) {
             // What was still undecided runs never: nothing runs without a live client.
-            self.work = Work::Free;
+            self.scope.withdraw();
         }
-        // What an operator, the clock or a fault ends must not go on at the target; a client that just leaves has the
-        // server's own behaviour.
-        // (Who is out of time was interrupted already, and did not heed it.)
-        let leaves = matches!(
-            end,
-            End::ClientClosed | End::TargetClosed | End::Broken(..) | End::OutOfTime
-        );
-        if !leaves && !self.session.is_quiet() {
-            let _ = tokio::time::timeout(GOODBYE, self.provider.interrupt()).await;
+        self.work = Work::Free;
+        let leave = Leave::of(&end);
+        let cut = leave != Leave::Finish && !self.out.to_target.is_empty();
+        if cut {
+            // What has not left yet does not run any more.
+            self.out.to_target.clear();
         }
         self.session.end(&end, &mut self.out);
-        while let Some(outcome) = self.session.poll_outcome() {
-            self.scope.outcome(&outcome, now);
+        if cut {
+            // The target may stand within a message: another one would be taken for its rest.
+            self.out.to_target.clear();
         }
-        self.scope.finish(&end);
-        // Outside the trail now: both peers get what was written for them, if they take it soon.
-        let _ = tokio::time::timeout(GOODBYE, async {
-            let to_client = async {
-                let _ = self.client.write_all(&self.out.to_client).await;
-                let _ = self.client.shutdown().await;
+        let Self {
+            scope,
+            session,
+            provider,
+            mut client,
+            mut target,
+            from_target,
+            out: Outbound { to_client, to_target },
+            ..
+        } = self;
+        let to_client = async move {
+            let _ = client.write_all(&to_client).await;
+            let _ = client.shutdown().await;
+        };
+        let to_target = async move {
+            let _ = tokio::time::timeout(GOODBYE, target.write_all(&to_target)).await;
+            let mut last = LastAnswers {
+                scope,
+                session,
+                target,
+                from_target,
             };
-            let to_target = async {
-                let _ = self.target.write_all(&self.out.to_target).await;
-                let _ = self.target.shutdown().await;
-            };
-            tokio::join!(to_client, to_target);
-        })
-        .await;
+            last.hear(leave, &*provider).await;
+            last.session.abandon();
+            last.note_outcomes();
+            last.scope.finish(&end);
+            let _ = tokio::time::timeout(GOODBYE, last.target.shutdown()).await;
+            end
+        };
+        let (_, end) = tokio::join!(tokio::time::timeout(GOODBYE, to_client), to_target);
         end
     }
 

@@ -216,6 +216,9 @@ impl Session {
 
     /// A function by its number: no text names it, so it asks what is not understood.
     fn ask_function(&self, oid: u32, parameters: Vec<Parameter>) -> Inspection<Need> {
+        if self.earlier_run_is_open() {
+            return Inspection::Wait;
+        }
         let unknown = sql::Operation {
             action: sql::Action::Unknown,
             object: sql::Object::Resource,
@@ -276,6 +279,10 @@ impl Session {
             return refuse(
                 "this shows the texts of the session's statements, and in one of them a token stands for its value",
             );
+        }
+        let runs = !matches!(stage, Stage::Prepare { runs: false });
+        if runs && (analyzed.writes || analyzed.calls) && self.earlier_run_is_open() {
+            return Inspection::Wait;
         }
         ask(analyzed, parameters, stage)
     }

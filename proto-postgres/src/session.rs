@@ -349,11 +349,15 @@ impl Session {
     /// Whether what the transaction has changed of names may be undone before the server reads the client's next
     /// message: an earlier run of messages, whose end can be the transaction's, is not answered.
     fn meaning_may_revert(&self) -> bool {
-        (self.touched || self.defined)
-            && self
-                .pending
-                .front()
-                .is_some_and(|pending| pending.run != self.run)
+        (self.touched || self.defined) && self.earlier_run_is_open()
+    }
+
+    /// Whether an earlier run of messages is not answered. What changes something waits for it: once a session is ended
+    /// and what it runs is cancelled, the server goes on with the next run that it was sent.
+    pub(crate) fn earlier_run_is_open(&self) -> bool {
+        self.pending
+            .front()
+            .is_some_and(|pending| pending.run != self.run)
     }
 
     /// Whether the server may still refuse a change of a name in an earlier run, or that run's end, which takes
@@ -526,5 +530,9 @@ impl ProtocolSession for Session {
 
     fn end(&mut self, why: &End, out: &mut Outbound) {
         self.goodbye(why, out);
+    }
+
+    fn abandon(&mut self) {
+        self.unanswered();
     }
 }

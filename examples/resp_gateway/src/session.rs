@@ -350,6 +350,22 @@ impl ProtocolSession for Session {
                 .extend_from_slice(format!("-ERR {told}\r\n").as_bytes());
         }
     }
+
+    fn abandon(&mut self) {
+        let under_way = std::mem::take(&mut self.running);
+        let mut given = (under_way.rows, under_way.bytes);
+        for owed in self.owed.drain(..) {
+            if let Owed::Reply { ticket, .. } = owed {
+                let (rows, bytes) = std::mem::take(&mut given);
+                self.outcomes.push_back(Outcome {
+                    ticket,
+                    rows,
+                    bytes,
+                    error: Some("the session ended before the target answered: it may have run".to_owned()),
+                });
+            }
+        }
+    }
 }
 
 /// The decision object of a refusal made here, for tests and for whoever reads the wire.

@@ -549,6 +549,18 @@ impl SessionScope {
         self.running.iter().any(|(running, _)| *running == ticket)
     }
 
+    /// Whether an operation has begun and not ended.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// The operation that was begun last never runs: it was still undecided when its session ended.
+    pub(crate) fn withdraw(&mut self) {
+        if let Some((ticket, _)) = self.running.back().copied() {
+            self.ended(ticket);
+        }
+    }
+
     /// An operation has ended: since when it ran. They mostly end in order.
     fn ended(&mut self, ticket: u64) -> Option<std::time::Instant> {
         self.counters.granted.over(ticket);

@@ -1,10 +1,13 @@
 //! However a session ends, its end is in the trail and its peers are told.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gateway_core::machine::{End, Peer};
 
-use super::world::{World, line, rest, send, settle, soon};
+use tokio::time::Instant;
+
+use super::world::{PIPE, World, line, rest, send, settle, soon};
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_closes_within_a_message_ends_the_session() {
@@ -98,4 +101,87 @@ async fn an_end_is_written_once() {
     scope.finish(&End::Killed);
     drop(scope);
     assert_eq!(world.trail.ends(), [("target not reached".to_owned(), 0, 0)]);
+}
+
+/// The target goes on for a moment, and its answer tells what became of the operation; nobody else hears it.
+#[tokio::test(start_paused = true)]
+async fn how_a_running_operation_ended_is_known_though_its_session_was_killed() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    send(&mut wire.client, "PUT a\n").await;
+    assert_eq!(line(&mut wire.target).await, "PUT a");
+    world.gateway.live().end(wire.id, End::Killed);
+    assert_eq!(line(&mut wire.client).await, "END killed by an operator");
+    assert!(world.trail.ends().is_empty(), "it is not known yet how it ended");
+    send(&mut wire.target, "+cut").await;
+    send(&mut wire.target, " off\ndone\n").await;
+    assert_eq!(rest(&mut wire.client).await, "");
+    assert_eq!(wire.end().await, End::Killed);
+    assert_eq!(world.trail.errors(), [None]);
+    assert_eq!(world.interrupts.count.load(Ordering::Relaxed), 1);
+}
+
+/// A target that was between two operations when it was told to stop did not heed that.
+#[tokio::test(start_paused = true)]
+async fn a_target_is_told_again_to_stop_and_not_waited_for_without_end() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    send(&mut wire.client, "PUT a\nPUT b\n").await;
+    assert_eq!(line(&mut wire.target).await, "PUT a");
+    world.gateway.live().end(wire.id, End::Killed);
+    send(&mut wire.target, "done\n").await;
+    let since = Instant::now();
+    let end = tokio::time::timeout(Duration::from_secs(6), wire.task).await;
+    assert_eq!(end.unwrap().unwrap(), End::Killed);
+    assert!(since.elapsed() >= Duration::from_secs(4), "{:?}", since.elapsed());
+    let told = world.interrupts.count.load(Ordering::Relaxed);
+    assert!((15..=21).contains(&told), "{told}");
+    assert_eq!(world.trail.errors(), [None, Some("unanswered".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_that_leaves_has_sent_is_followed_to_its_end() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    send(&mut wire.client, "PUT a\n").await;
+    assert_eq!(line(&mut wire.target).await, "PUT a");
+    drop(wire.client);
+    settle().await;
+    send(&mut wire.target, "done\n").await;
+    assert_eq!(soon(wire.task).await.unwrap(), End::ClientClosed);
+    assert_eq!(world.trail.errors(), [None]);
+    let told = world.interrupts.count.load(Ordering::Relaxed);
+    assert_eq!(told, 0, "it has the server's own behaviour");
+}
+
+/// What could not be sent while the target took nothing does not run after the end.
+#[tokio::test(start_paused = true)]
+async fn what_had_not_left_when_a_session_was_killed_never_leaves() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    let taken = super::world::flood(&mut wire.client, "PUT 0123456789\n", 64 << 20).await;
+    world.gateway.live().end(wire.id, End::Killed);
+    settle().await;
+    let reached = rest(&mut wire.target).await;
+    assert!(taken > 2 * PIPE, "{taken}");
+    assert!(
+        (1..=PIPE).contains(&reached.len()),
+        "{} of {taken} left after the end",
+        reached.len()
+    );
+    assert_eq!(wire.end().await, End::Killed);
+}
+
+/// What waits for a person has not begun: it has no end either.
+#[tokio::test(start_paused = true)]
+async fn what_was_held_when_its_session_ended_is_not_waited_for() {
+    let world = World::new();
+    let mut wire = world.session().await;
+    send(&mut wire.client, "HOLD a\n").await;
+    assert!(line(&mut wire.client).await.starts_with("HELD"));
+    world.gateway.live().end(wire.id, End::Killed);
+    settle().await;
+    assert_eq!(world.trail.ends().len(), 1);
+    assert_eq!(world.trail.errors(), []);
+    assert_eq!(wire.end().await, End::Killed);
 }

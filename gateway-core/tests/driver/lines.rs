@@ -203,6 +203,19 @@ impl ProtocolSession for Lines {
         out.to_client
             .extend_from_slice(format!("END {}\n", why.reason()).as_bytes());
     }
+
+    fn abandon(&mut self) {
+        for owed in self.owed.drain(..) {
+            if let Owed::Answer(ticket) = owed {
+                self.outcomes.push_back(Outcome {
+                    ticket,
+                    rows: 0,
+                    bytes: 0,
+                    error: Some("unanswered".to_owned()),
+                });
+            }
+        }
+    }
 }
 
 /// Counts how often an operation was to be interrupted.

@@ -126,6 +126,16 @@ impl Trail {
             .count()
     }
 
+    /// With which error, if any, operations ended.
+    pub(crate) fn errors(&self) -> Vec<Option<String>> {
+        let events = self.events.lock();
+        let error = |event: &Event| match event {
+            Event::Outcome { error, .. } => Some(error.clone()),
+            _ => None,
+        };
+        events.iter().filter_map(error).collect()
+    }
+
     /// Reason, operations and refusals of each session that ended.
     pub(crate) fn ends(&self) -> Vec<(String, u64, u64)> {
         let events = self.events.lock();

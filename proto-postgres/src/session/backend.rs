@@ -736,14 +736,18 @@ impl Session {
         encode_into(to, |to| notice.encode(to));
     }
 
-    pub(crate) fn goodbye(&mut self, why: &End, out: &mut Outbound) {
+    /// The server will not answer these: what they did is not known.
+    pub(crate) fn unanswered(&mut self) {
         while let Some(mut pending) = self.pending.pop_front() {
             if let Some(running) = pending.expect.running() {
                 let mut running = std::mem::take(running);
-                running.error.get_or_insert_with(|| "session ended".to_owned());
+                running.error.get_or_insert_with(|| UNANSWERED.to_owned());
                 self.finished(running);
             }
         }
+    }
+
+    pub(crate) fn goodbye(&mut self, why: &End, out: &mut Outbound) {
         // In the middle of a message there is no room for another one: to the target it would be COPY data.
         let target_listens = !matches!(why, End::TargetClosed | End::Broken(Peer::Target, _));
         if self.pass_client == 0 && target_listens {
@@ -770,6 +774,9 @@ impl Session {
         }
     }
 }
+
+/// How an operation ended that was sent and not answered when its session ended.
+const UNANSWERED: &str = "the session ended before the target answered: it may have run";
 
 /// Whether the count in a CommandComplete counts rows that were sent.
 fn is_result(complete: Option<&backend::CommandComplete<'_>>) -> bool {
