@@ -164,10 +164,10 @@ class Middle:
         process = self.start("pgbouncer", argv, port)
         return Way("pgbouncer", port, "bench", PASSWORD, process)
 
-    def gateway(self, binary, name="gateway", audit="", tags=""):
+    def gateway(self, binary, name="gateway", audit="", tags="", policy=POLICY):
         folder = self.folder / name
         (folder / "policies").mkdir(parents=True)
-        (folder / "policies" / "bench.cedar").write_text(POLICY)
+        (folder / "policies" / "bench.cedar").write_text(policy)
         (folder / "target-password").write_text(PASSWORD)
         port, config = free_port(), folder / "gateway.toml"
         config.write_text(f"""
@@ -186,8 +186,12 @@ credential = {{ kind = "static", username = "bench", password = {{ file = "targe
 {tags}""")
         clean = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
         process = self.start(name, [binary, "serve", "--config", config], port, env=clean)
-        made = subprocess.run([binary, "token", "create", "--subject", "alice", "--ttl", "24h", "--config", config],
-                              text=True, capture_output=True, env=clean)
+        return Way(name, port, "alice@bench", self.token(binary, "alice", name), process)
+
+    def token(self, binary, subject, name="gateway"):
+        made = subprocess.run([binary, "token", "create", "--subject", subject, "--ttl", "24h",
+                               "--config", self.folder / name / "gateway.toml"], text=True, capture_output=True,
+                              env={k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")})
         if made.returncode:
             sys.exit(f"bench: no token: {made.stdout}{made.stderr}")
-        return Way(name, port, "alice@bench", made.stdout.strip(), process)
+        return made.stdout.strip()

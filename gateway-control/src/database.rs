@@ -145,8 +145,12 @@ impl OwnResource for OperatorsDatabase {
             .await
             .unwrap_or_else(|end| end);
         // In the trail first; what the client does with its goodbye is its own affair.
-        desk.scope.lock().finish(&end);
-        if let Some(info) = told::goodbye(&end) {
+        let session = {
+            let mut scope = desk.scope.lock();
+            scope.finish(&end);
+            scope.id().to_string()
+        };
+        if let Some(info) = told::goodbye(&end, &session) {
             // A goodbye that can't be encoded is left out.
             let _ = conversation.tell(info);
         }

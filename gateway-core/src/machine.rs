@@ -133,6 +133,8 @@ pub enum End {
     TargetClosed,
     /// What proved the principal has ended or was revoked.
     Expired,
+    /// The access for a time that let it in, or let run what it ran, has ended or was taken back.
+    AccessEnded,
     /// An operator ended it.
     Killed,
     /// The gateway stops.
@@ -156,6 +158,7 @@ impl End {
             Self::ClientClosed => "client closed".to_owned(),
             Self::TargetClosed => "target closed".to_owned(),
             Self::Expired => "session expired".to_owned(),
+            Self::AccessEnded => "access for a time ended".to_owned(),
             Self::Killed => "killed by an operator".to_owned(),
             Self::Shutdown => "gateway shutdown".to_owned(),
             Self::Idle => "idle limit".to_owned(),

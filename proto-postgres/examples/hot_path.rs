@@ -418,6 +418,7 @@ fn main() -> Result<()> {
         detect: gateway_core::detect::Detectors::default(),
         mask_key: gateway_core::mask::MaskKey::new(&[0; 32]),
         nonce: "gateway".to_owned(),
+        session: "session".to_owned(),
     };
     let parameters = [
         (b"client_encoding".to_vec(), b"UTF8".to_vec()),

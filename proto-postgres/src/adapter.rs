@@ -373,6 +373,7 @@ impl ProtocolAdapter for PostgresAdapter {
             parameter_bytes: limits.parameter_bytes,
             mask_key: connection.gateway.mask_key().clone(),
             nonce: key.nonce(),
+            session: scope.id().to_string(),
         };
         let changed = {
             let (structures, resource, database) = (

@@ -61,7 +61,7 @@ pub(crate) fn refusal(decision: &Decision, wrong: Option<Wrong>) -> BytesMut {
 }
 
 /// The FATAL with which a session ends, if the client is to be told one.
-pub(crate) fn goodbye(why: &End) -> Option<ErrorBuilder> {
+pub(crate) fn goodbye(why: &End, session: &str) -> Option<ErrorBuilder> {
     let fatal = |code, text: &str| Some(ErrorBuilder::new(Severity::Fatal, code, text));
     let told = |code: Code, text: &str, hint: &str, state| {
         let decision = Decision {
@@ -72,7 +72,7 @@ pub(crate) fn goodbye(why: &End) -> Option<ErrorBuilder> {
             retry_after_s: None,
             approval: None,
             hint: hint.to_owned(),
-            correlation: String::new(),
+            correlation: session.to_owned(),
             cancelled: false,
         };
         fatal(state, text).map(|error| error.detail(decision.to_json()).hint(hint))
@@ -83,6 +83,12 @@ pub(crate) fn goodbye(why: &End) -> Option<ErrorBuilder> {
             Code::SessionExpired,
             "session expired: what proved your identity has ended",
             "log in again with a fresh token",
+            sqlstate::ADMIN_SHUTDOWN,
+        ),
+        End::AccessEnded => told(
+            Code::SessionExpired,
+            "session expired: the access for a time that it stood on has ended",
+            "ask for access again (`gateway access request`), then connect",
             sqlstate::ADMIN_SHUTDOWN,
         ),
         End::Killed => fatal(

@@ -73,6 +73,8 @@ pub struct Settings {
     pub mask_key: MaskKey,
     /// A suffix that no client can guess, for the names of the gateway's own statements.
     pub nonce: String,
+    /// The session's id, to find what the client is told of its end in the trail and the log.
+    pub session: String,
 }
 
 /// A message of the client that must be decided.

@@ -113,6 +113,10 @@ def test_its_end_ends_what_it_let_in_and_what_it_let_run(w):
         closed(idle)
         check(time.monotonic() - began < 8, "it outlived its grant")
         check("57P01" in idle.codes(), idle.errors)
+        told = [json.loads(e["D"]) for e in idle.errors if e["C"] == "57P01"][0]
+        check(told["code"] == "session_expired" and "access" in told["hint"] and told["correlation"], told)
+        ended = [s for s in own.rows("sessions", "list") if s["id"] == told["correlation"]]
+        check(ended and ended[0]["reason"] == "access for a time ended", ended)
         check(o.grant(id, "gus")["state"] == "ended")
         # Running, in a session that may be there without it.
         id = o.ask("wanda", "--action", "read", lasting="3s")
@@ -139,3 +143,80 @@ def test_a_restart_keeps_grants_in_force(w):
         wire = o.wire("wanda")
         eventually(lambda: codes(wire, READ) == [], "the grant is not in force after a restart")
         check(o.grant(id)["state"] == "active")
+
+
+TWO = {"all": POLICIES["all"] + """
+@id("two") @approve("dba") @approvers("2") @longest("1h")
+permit (principal == ?principal, action == Action::"define", resource in ?resource) when { principal in Group::"writers" };
+"""}
+
+
+def revoke(own, subject):
+    """Ends the tokens of `subject`."""
+    for one in own.rows("token", "list"):
+        if one["subject"] == subject and one["state"] == "active":
+            own.cli("token", "revoke", one["id"])
+
+
+def test_an_approver_whose_token_has_ended_does_not_count_when_the_last_one_decides(w):
+    with w.own(policies=TWO) as own:
+        o = Desk(own)
+        id = o.ask("wanda", "--action", "define", "--on", "public.orders")
+        o.decide("approve", id, "dana")
+        check(o.grant(id)["state"] == "requested", o.grant(id))
+        revoke(own, "dana@corp.test")
+        o.decide("approve", id, "dirk")
+        check(o.grant(id)["state"] == "requested", "given by one living vote", o.grant(id))
+        wire = o.wire("wanda")
+        define = "COMMENT ON TABLE orders IS 'granted'"
+        check(codes(wire, define) == ["42501"], wire.errors)
+        o.decide("approve", id, "both")
+        check(o.grant(id)["state"] == "active", o.grant(id))
+        check(codes(wire, define) == [], wire.errors)
+        # Later their tokens do not matter to it.
+        revoke(own, "dirk@corp.test")
+        check(codes(wire, "COMMENT ON TABLE orders IS NULL") == [], wire.errors)
+
+
+def other_policies(own, change):
+    file = own.gateway.dir / "policies" / "all.cedar"
+    file.write_text(change(file.read_text()))
+    own.hang_up()
+
+
+def test_a_grant_is_of_its_template_as_it_was_asked_for(w):
+    with w.own(policies=POLICIES) as own:
+        o = Desk(own)
+        active, asked = o.ask("wanda", "--action", "read"), o.ask("wanda", "--action", "write", "--on", "public.orders")
+        o.decide("approve", active, "dana")
+        wire = o.wire("wanda")
+        check(codes(wire, READ) == [], wire.errors)
+        # Another text of the template, though it says the same to this principal.
+        other_policies(own, lambda text: text.replace('@longest("1h")', '@longest("2h")'))
+        eventually(lambda: codes(wire, READ) == ["42501"], "a grant outlived its template's text")
+        check("policies" in o.decide("approve", asked, "dana", ok=False))
+        again = [o.ask("wanda", "--action", "write", "--on", "public.orders"), o.ask("wanda", "--action", "read")]
+        check(not {active, asked} & set(again), "asked under other policies it is another request")
+        for one in again:
+            o.decide("approve", one, "dana")
+        check(codes(wire, WRITE) == [], wire.errors)
+        # And without it there is nothing.
+        other_policies(own, lambda text: text.replace('@id("oncall")', '@id("other")'))
+        eventually(lambda: codes(wire, WRITE) == ["42501"], "a grant outlived its template")
+    w.admin("UPDATE orders SET status = 'open' WHERE id = 3")
+
+
+def test_who_sees_a_grant_and_what_can_not_be_asked_for(w):
+    with w.own(policies=POLICIES) as own:
+        o = Desk(own)
+        of_agent = o.ask("bot", "--action", "read")
+        # Its own, for whom it acts (who is of the deciding group, too), and those who decide.
+        check(all(o.grant(of_agent, who) for who in ("bot", "dana", "dirk")))
+        check(not any(o.grant(of_agent, who) for who in ("wanda", "nick", "sid", "gus")))
+        o.decide("approve", of_agent, "dana", ok=False)
+        o.access("revoke", of_agent, who="wanda", ok=False)
+        done = o.access("request", "gateway", "--for", "5m", "--reason", "x", who="wanda", ok=False)
+        check("gateway" in done.stderr and "can't" in done.stderr or "no access" in done.stderr, done.stderr)
+        done = o.access("request", "gateway", "--for", "5m", "--reason", "x", "--action", "administer", who="wanda", ok=False)
+        check(done.returncode != 0, done.stdout)
+        check([r for r in own.rows("access", "list") if r["resource"] == "gateway"] == [])

@@ -3,6 +3,7 @@ import contextlib, json, os, shutil, signal, time, urllib.error, urllib.request
 
 import rig
 from harness import check, ending, eventually, query
+from test_access import READ, Desk, codes
 from test_approvals import PEOPLE, POLICIES, UPDATE, Office, finish, send
 
 PASSWORD = "store-Heron-2210"
@@ -12,6 +13,7 @@ DEAD = 15  # documented: without a heartbeat for so long a gateway is gone
 PEOPLE["admin"] = ("wes@corp.test", ["admins"], None)
 POLICIES = dict(POLICIES, admins="""
 @id("admins") permit (principal in Group::"admins", action in [Action::"session-view", Action::"session-kill"], resource);
+@id("extra") @approve("dba") permit (principal == ?principal, action == Action::"read", resource in ?resource);
 """)
 
 
@@ -313,3 +315,30 @@ def test_a_gateway_with_other_keys_is_refused(w):
         finally:
             lend_keys(p.a.w, p.b.w)
             p.b.w.gateway.start()
+
+
+def test_access_that_is_given_and_taken_back_elsewhere(w):
+    with pair(w) as p:
+        a, b = Desk(p.a.w), Desk(p.b.w)
+        b.tokens = a.tokens
+        wire, other = a.wire("nick"), b.wire("nick")
+        check(codes(wire, READ) == ["42501"] and codes(other, READ) == ["42501"])
+        id = a.ask("nick", "--action", "read")
+        check(b.ask("nick", "--action", "read") == id, "the same asked on another gateway is the same")
+        b.decide("approve", id, "dana")
+        for one in (wire, other):
+            started = time.monotonic()
+            eventually(lambda: codes(one, READ) == [], "in force everywhere", 5)
+            print(f"     in force after {time.monotonic() - started:.2f} s")
+        # A gateway that starts later knows it, too.
+        p.b.w.kill()
+        p.b.w.gateway.start()
+        eventually(lambda: codes(b.wire("nick"), READ) == [], "in force after a restart", 5)
+        # Taken back on one: what stands on it on the other ends.
+        wire.send(rig.frame("Q", rig.cstr("SELECT count(*) FROM orders a, orders b, orders c, orders d, orders e, orders f")))
+        time.sleep(0.5)
+        b.access("revoke", id, who="dana")
+        started = time.monotonic()
+        check(ending(wire) == "57P01", wire.errors)
+        check(time.monotonic() - started < 5, "it went on without its access")
+        check(codes(a.wire("nick"), READ) == ["42501"] and codes(b.wire("nick"), READ) == ["42501"])

@@ -61,7 +61,7 @@ pub(super) fn held(decision: &Decision) -> ErrorInfo {
 }
 
 /// The last word of a session.
-pub(super) fn goodbye(why: &End) -> Option<ErrorInfo> {
+pub(super) fn goodbye(why: &End, session: &str) -> Option<ErrorInfo> {
     let fatal = |code: &str, message: &str| Some(info("FATAL", code, message, None, ""));
     let decided = |code: Code, state: &str, message: String, hint: &str| {
         let decision = Decision {
@@ -72,7 +72,7 @@ pub(super) fn goodbye(why: &End) -> Option<ErrorInfo> {
             retry_after_s: None,
             approval: None,
             hint: hint.to_owned(),
-            correlation: String::new(),
+            correlation: session.to_owned(),
             cancelled: false,
         };
         Some(info("FATAL", state, message, Some(decision.to_json()), hint))
@@ -83,6 +83,12 @@ pub(super) fn goodbye(why: &End) -> Option<ErrorInfo> {
             "57P01",
             "session expired: what proved your identity has ended".to_owned(),
             "log in again with a fresh token",
+        ),
+        End::AccessEnded => decided(
+            Code::SessionExpired,
+            "57P01",
+            "session expired: the access for a time that it stood on has ended".to_owned(),
+            "ask for access again (`gateway access request`), then connect",
         ),
         End::Killed => fatal("57P01", "the session was ended by an operator of the gateway"),
         End::Shutdown => fatal("57P01", "the gateway is shutting down"),

@@ -135,7 +135,7 @@ impl LiveSessions {
     pub(super) fn end_ungranted(&self, policy: &dyn Policy) {
         let entries: Vec<_> = self.sessions.read().values().cloned().collect();
         for entry in entries.iter().filter(|entry| !entry.granted.stands(policy)) {
-            entry.control.end(End::Expired);
+            entry.control.end(End::AccessEnded);
         }
     }
 

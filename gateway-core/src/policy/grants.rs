@@ -419,7 +419,13 @@ impl PolicyEngine {
                     .any(|other| other != kind && parents.contains(other.as_str()))
             })
         };
-        let kind = kinds.iter().find(|kind| !is_inner(kind))?;
+        let mut outer = kinds.iter().filter(|kind| !is_inner(kind));
+        // Where an action is asked on tables and on functions, a bare name is a table's.
+        let first = outer.next()?;
+        let kind = std::iter::once(first)
+            .chain(outer)
+            .find(|kind| vocabulary.has_parts(kind))
+            .unwrap_or(first);
         Some(if kind == "Tag" {
             EntityRef::new(kind.clone(), on)
         } else {

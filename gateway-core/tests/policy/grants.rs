@@ -18,6 +18,8 @@ permit (principal == ?principal, action in [Action::"connect", Action::"read", A
 when { principal in Group::"staff" };
 @id("see") @approve("privacy") @approvers("2") @expires("5m")
 permit (principal == ?principal, action == Action::"unmask", resource in ?resource);
+@id("build") @approve("dba") permit (principal == ?principal, action == Action::"define", resource in ?resource)
+when { principal in Group::"staff" };
 @id("never-payments") forbid (principal, action == Action::"write", resource == Table::"orders-db/public.payments");
 "#;
 
@@ -139,6 +141,20 @@ fn a_grant_gives_no_more_than_was_asked_for() {
     assert_eq!(word(write("public.tickets")), "deny", "another table");
     assert_eq!(word(read("public.orders", "id")), "deny", "another action");
 
+    // Both tables and functions are defined: a bare name is a table's.
+    let define = |on| ask(&fixture, "alice", &["staff"], &["define"], Some(on), 5).unwrap();
+    assert_eq!(
+        define("public.orders").terms.object.to_string(),
+        r#"Table::"orders-db/public.orders""#
+    );
+    assert_eq!(
+        define(r#"Function::"orders-db/public.refund""#)
+            .terms
+            .object
+            .to_string(),
+        r#"Function::"orders-db/public.refund""#
+    );
+
     // The template is another one now: what was approved is not what it would give.
     let file = fixture.dir.path().join("test.cedar");
     fs::write(&file, TEMPLATES.replace(r#", Action::"write"]"#, "]")).unwrap();
@@ -180,7 +196,7 @@ fn what_the_policies_do_not_give_is_not_asked_for() {
         Some("public.orders"),
         5
     )));
-    assert!(nothing(ask(&fixture, "alice", staff, &["define"], None, 5)));
+    assert!(nothing(ask(&fixture, "alice", staff, &["control"], None, 5)));
     assert!(
         nothing(ask(
             &fixture,

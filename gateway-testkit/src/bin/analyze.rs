@@ -25,6 +25,10 @@ use gateway_sql::{
 };
 use serde_json::{Value, json};
 
+// The gateway's own: what is measured here is what a statement costs there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     if std::env::args()
         .nth(1)

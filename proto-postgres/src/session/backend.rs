@@ -755,7 +755,7 @@ impl Session {
         }
         if self.pass_target == 0
             && !self.fatal_sent
-            && let Some(error) = rewrite::goodbye(why)
+            && let Some(error) = rewrite::goodbye(why, &self.settings.session)
         {
             encode_into(&mut out.to_client, |to| error.encode(to));
         }

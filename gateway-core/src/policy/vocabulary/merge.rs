@@ -109,6 +109,12 @@ impl Vocabulary {
         self.entities.get(name)
     }
 
+    /// Whether entities of another type can be in those of this one, as columns are in tables.
+    pub fn has_parts(&self, name: &str) -> bool {
+        let mut others = self.entities.iter().filter(|(other, _)| *other != name);
+        others.any(|(_, entity)| entity.parents.contains(name))
+    }
+
     /// A type with the type names at its top replaced by what they name.
     pub fn resolve<'a>(&'a self, ty: &'a AttributeType) -> &'a AttributeType {
         resolve(ty, &self.types)
