@@ -248,10 +248,15 @@ impl Approval {
             return Err(CannotDecide::Over(state));
         }
         let spoke = |vote: &ApprovalVote| is_same_person(&vote.subject, &principal.subject);
-        if choice == Choice::Approve && self.votes.iter().any(spoke) {
+        let mut spoken = self.votes.iter().filter(|vote| spoke(vote));
+        if choice == Choice::Approve && spoken.any(|vote| vote.credential == who.credential_id) {
             return Err(CannotDecide::Again);
         }
         let mut next = self.clone();
+        if choice == Choice::Approve {
+            // By another token the same person says it anew, for the former may have ended: the later word counts, once.
+            next.votes.retain(|vote| !spoke(vote));
+        }
         next.votes.push(ApprovalVote {
             subject: principal.subject.clone(),
             groups,

@@ -170,7 +170,11 @@ def test_an_approver_whose_token_has_ended_does_not_count_when_the_last_one_deci
         wire = o.wire("wanda")
         define = "COMMENT ON TABLE orders IS 'granted'"
         check(codes(wire, define) == ["42501"], wire.errors)
-        o.decide("approve", id, "both")
+        # Whoever's token has ended says it anew with another one, and counts once; the same token says nothing new.
+        o.decide("approve", id, "dirk", ok=False)
+        o.decide("approve", id, "dirk", token=o.token("dirk", fresh=True))
+        check(o.grant(id)["state"] == "requested", "one person stood for two", o.grant(id))
+        o.decide("approve", id, "dana", token=o.token("dana", fresh=True))
         check(o.grant(id)["state"] == "active", o.grant(id))
         check(codes(wire, define) == [], wire.errors)
         # Later their tokens do not matter to it.
