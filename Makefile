@@ -65,6 +65,7 @@ bench:
 	scripts/setup.sh test
 	$(CLEAN_ENV) python3 bench/run.py $(ARGS)
 	$(CLEAN_ENV) '$(VENV)/bin/python' bench/analysis.py --analyze '$(CARGO_TARGET_DIR)/release/analyze'
+	$(CLEAN_ENV) python3 bench/held.py --gateway '$(CARGO_TARGET_DIR)/release/gateway'
 
 docs:
 	python3 scripts/check-docs.py
