@@ -7,8 +7,17 @@ if (live && window.EventSource) {
   const say = (text) => { live.textContent = text; };
   const since = () => new Date().toISOString().slice(11, 19) + " UTC";
 
-  source.addEventListener("open", () => say("Live: what changes appears here."));
-  source.addEventListener("error", () => say("Not live: the connection is lost. Load the page again for news."));
+  let lost = false;
+  source.addEventListener("open", () => {
+    if (!lost) say("Live: what changes appears here.");
+    else if (live.dataset.reload) source.dispatchEvent(new Event("again"));
+    else say("Live again. What happened meanwhile is shown when you load the page again.");
+    lost = false;
+  });
+  source.addEventListener("error", () => {
+    lost = true;
+    say("Not live: the connection is lost. Load the page again for news.");
+  });
   source.addEventListener("end", (event) => {
     source.close();
     let detail = "";
@@ -22,7 +31,6 @@ if (live && window.EventSource) {
 // Parts of the page are taken anew from the gateway, unless somebody writes in them.
 function reloads(source, ids, say, since) {
   let waiting = null;
-  let first = true;
   const busy = () => ids.some((id) => [...document.getElementById(id).querySelectorAll("textarea")]
     .some((area) => area.value !== "" || area === document.activeElement));
   const take = async () => {
@@ -40,12 +48,14 @@ function reloads(source, ids, say, since) {
     }
     say("Updated at " + since() + ".");
   };
+  const soon = () => { waiting ??= setTimeout(take, 300); };
+  source.addEventListener("again", soon);
   source.addEventListener("approval", (event) => {
-    let what = "";
-    try { what = JSON.parse(event.data).what; } catch { return; }
-    // A stream begins with those that are open, which are on the page.
-    if (what === "open") return;
-    waiting ??= setTimeout(take, 300);
+    let news;
+    try { news = JSON.parse(event.data); } catch { return; }
+    // A stream begins with those that are open; most are on the page.
+    if (news.what === "open" && document.getElementById(news.approval.id)) return;
+    soon();
   });
 }
 

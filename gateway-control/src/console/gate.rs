@@ -223,16 +223,17 @@ fn from_here(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
     if site.is_some_and(|site| site != "same-origin") {
         return Err(foreign());
     }
-    match headers.get(header::ORIGIN) {
-        Some(origin) if origin == "null" && site.is_some() => Ok(()),
+    let told = site.is_some();
+    match headers.get(header::ORIGIN).filter(|origin| *origin != "null") {
         Some(origin) => {
             let origin = origin.to_str().ok().and_then(|text| text.split_once("://"));
             let same = origin.is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
             if same { Ok(()) } else { Err(foreign()) }
         }
-        None if site.is_some() => Ok(()),
+        None if told => Ok(()),
         None => Err(Problem::forbidden(
-            "this browser does not tell from which site a form is, and nothing was done; use a newer one",
+            "this browser does not tell from which site a form is, and nothing was done: come by https, or on the host itself \
+             by 127.0.0.1 or localhost; an old browser does not tell it at all",
         )),
     }
 }

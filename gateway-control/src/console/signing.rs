@@ -38,6 +38,7 @@ pub(super) async fn sign_in(
     Extension(console): Extension<Console>,
     Extension(door): Extension<Door>,
     Extension(cookie): CookieHere,
+    before: Result<Signed, Problem>,
     Sent(given): Sent<Given>,
 ) -> Result<Response, Problem> {
     let token = caller::token(&given.token);
@@ -66,6 +67,10 @@ pub(super) async fn sign_in(
     let value = opened
         .map_err(|error| Problem::unavailable(error.to_string()))?
         .ok_or_else(|| Problem::too_many("too many people are signed in; wait", 60))?;
+    // This browser's cookie is another one from now on: nobody comes back to the one before.
+    if let Ok(before) = before {
+        console.0.seats.close(&before.seat.key);
+    }
     let mut response = page::see(next);
     let set = cookie.set(&value);
     let set = set.ok_or_else(|| Problem::unavailable("no cookie can be made"))?;

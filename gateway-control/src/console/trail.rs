@@ -130,7 +130,9 @@ fn moment(name: &str, text: &str) -> Result<Option<Timestamp>, Problem> {
 
 impl Asked {
     fn is_empty(&self) -> bool {
-        self.pairs().iter().all(|(_, text)| text.trim().is_empty()) && self.search.is_empty()
+        self.pairs().iter().all(|(_, text)| text.trim().is_empty())
+            && self.search.is_empty()
+            && self.cursor.is_empty()
     }
 
     fn pairs(&self) -> [(&'static str, &str); 8] {

@@ -1,10 +1,13 @@
 //! Who may use which page of the console, and what pages do.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::Request;
 use gateway_control::api::Needs;
 use gateway_control::console::ROUTES;
 use gateway_core::audit::read::{Query, search};
+use gateway_core::principal::{Principal, PrincipalKind};
 
 use crate::census::fill;
 use crate::visitor::{Visitor, posted, stranger};
@@ -264,16 +267,22 @@ async fn an_approval_is_decided_once_with_its_reason_and_not_by_who_asked() {
     for text in ["write t", "UPDATE t SET a = 1", "staff", "db", "Changes rows"] {
         assert!(list.contains(text), "{text}");
     }
-    let own = staff.get(&format!("/approvals/{id}")).await.text;
-    assert!(own.contains("an approver is another person"), "{own}");
-    assert!(!own.contains("class=\"approve\""));
-    let refused = staff.post(&format!("/approvals/{id}/approve"), &[]).await;
-    assert_eq!(refused.status, 403);
-    assert!(
-        refused.text.contains("an approver is another person"),
-        "{}",
-        refused.text
-    );
+    let mut own = world.held();
+    own.principal = Arc::new(Principal::new("dba", PrincipalKind::Human));
+    let own = world.open(own).await;
+    for (visitor, id, why) in [
+        (&dba, &own, "an approver is another person"),
+        (&staff, &id, "only members of dba"),
+    ] {
+        let shown = visitor.get(&format!("/approvals/{id}")).await.text;
+        assert!(
+            shown.contains(why) && !shown.contains("class=\"approve\""),
+            "{shown}"
+        );
+        let refused = visitor.post(&format!("/approvals/{id}/approve"), &[]).await;
+        assert_eq!(refused.status, 403);
+        assert!(refused.text.contains(why), "{}", refused.text);
+    }
     let path = format!("/approvals/{id}");
     let approve = format!("{path}/approve");
     let done = dba.post(&approve, &[("reason", "looks right")]).await;
