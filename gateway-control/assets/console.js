@@ -103,7 +103,7 @@ function appends(source, rows) {
     if (row.rules) { const rules = element("span", "quiet"); rules.append(" ", text(row.rules.join(", "))); verdict.append(rules); }
     cell("num").textContent = row.rows ?? "";
     const rest = cell();
-    if (row.operation) { const what = element("strong"); what.append(text(row.operation)); rest.append(what); }
+    if (row.operation) { const what = element("strong"); what.append(text(row.operation)); rest.append(what, " "); }
     if (row.statement && row.statement !== row.operation) { const shown = element("pre", "statement"); shown.append(text(row.statement, true)); rest.append(shown); }
     (row.parameters || []).forEach((value, at) => {
       const shown = element("code", "wrap");

@@ -175,14 +175,14 @@ const LANDING: &str = "An operation waits for approval. Opening this address dec
 
 /// Where a notice points to. Opening it approves nothing, and tells nothing of what is asked; a browser is led on to the
 /// console.
-pub(super) async fn landing(Id(id): Id, headers: HeaderMap) -> Response {
+pub(super) async fn landing(id: Result<Id, Problem>, headers: HeaderMap) -> Response {
     #[cfg(feature = "console")]
     if headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|kinds| kinds.contains("text/html"))
     {
-        return crate::console::landing(&id);
+        return crate::console::landing(id.as_ref().map_or("", |Id(id)| id));
     }
     let _ = (id, headers);
     LANDING.into_response()

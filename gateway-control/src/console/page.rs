@@ -5,7 +5,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use gateway_core::operation::truncate;
-use jiff::{Timestamp, Unit};
+use jiff::Timestamp;
 
 use super::gate::Signed;
 use super::text::{self, Text};
@@ -152,7 +152,10 @@ struct Landing {
 /// site, and does with this page's own.
 pub(crate) fn landing(id: &str) -> Response {
     let to = format!("/approvals/{id}");
-    let to = local(&to).unwrap_or("/approvals").to_owned();
+    let to = local(&to)
+        .filter(|_| !id.is_empty())
+        .unwrap_or("/approvals")
+        .to_owned();
     let frame = Frame {
         leads_to: Some(to.clone()),
         ..Frame::open("Approval")
@@ -268,7 +271,7 @@ pub(super) fn when(when: Timestamp, now: Timestamp) -> When {
     };
     When {
         away: Some(away),
-        ..at(when.round(Unit::Second).unwrap_or(when))
+        ..at(when)
     }
 }
 
