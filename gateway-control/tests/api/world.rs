@@ -138,6 +138,7 @@ fn resource(name: &str) -> Arc<Resource> {
 }
 
 /// The host that browsers come to.
+#[cfg(feature = "console")]
 pub(crate) const HOST: &str = "gw.test:6080";
 
 #[cfg(feature = "console")]
