@@ -108,6 +108,27 @@ impl Config {
         }
     }
 
+    /// What people call this gateway who come with a browser: as its certificates and links name it.
+    #[cfg(feature = "console")]
+    pub(crate) fn names(&self) -> gateway_control::console::Names {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let mut names = gateway_control::console::Names {
+            hosts: self.tls.names.clone(),
+            public: None,
+        };
+        names.hosts.push(host.trim().to_owned());
+        if let Some((scheme, rest)) = self
+            .listen
+            .public_url
+            .as_deref()
+            .and_then(|url| url.split_once("://"))
+        {
+            let authority = rest.split('/').next().unwrap_or_default();
+            names.add(authority, scheme.eq_ignore_ascii_case("https"));
+        }
+        names
+    }
+
     /// Reads and checks everything.
     pub(crate) fn load(global: &Global) -> anyhow::Result<Self> {
         Self::of(Raw::read(global)?)

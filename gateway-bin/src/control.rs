@@ -1,7 +1,7 @@
 //! The doors of the control plane: TCP, and the Unix socket in the data directory, where an operator on the host comes in.
 //!
 //! ```text
-//!   TCP (loopback: HTTP or TLS, told by the first byte; else TLS) ──▶ gateway_control::api, by token
+//!   TCP (loopback: HTTP or TLS, told by the first byte; else TLS) ──▶ gateway_control::api, by token; ::console, by cookie
 //!   data_dir/control.sock (0600: its callers are the operator)    ──▶ the same, and host.rs: tokens, reload
 //! ```
 
@@ -14,10 +14,12 @@ mod stalled;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use gateway_control::api::Host;
+use axum::Router;
+use gateway_control::api::{Api, Host};
 use gateway_core::audit::AuditError;
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::config::Config;
 use crate::trail::WatchedLog;
 pub(crate) use host::HostState;
 pub(crate) use server::{Tcp, Unix};
@@ -40,4 +42,16 @@ impl Host for Process {
     fn metrics(&self) -> String {
         self.metrics.render()
     }
+}
+
+/// What is served on TCP: the API, and the console beside it.
+#[cfg(feature = "console")]
+pub(crate) fn on_the_network(config: &Config, api: &Api) -> Router {
+    api.router(gateway_control::console::router(api, config.names()))
+}
+
+/// What is served on TCP: the API.
+#[cfg(not(feature = "console"))]
+pub(crate) fn on_the_network(_: &Config, api: &Api) -> Router {
+    api.router(Router::new())
 }

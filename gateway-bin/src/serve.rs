@@ -309,9 +309,14 @@ impl Listeners {
         api.listens(addresses);
         let tcp = match config.listen.control {
             Some(address) => {
-                let tcp = control::Tcp::bind(address, tls.clone(), config.tls.require, api)
-                    .await
-                    .with_context(|| format!("`listen.control`: {address} cannot be listened on"))?;
+                let tcp = control::Tcp::bind(
+                    address,
+                    tls.clone(),
+                    config.tls.require,
+                    control::on_the_network(config, api),
+                )
+                .await
+                .with_context(|| format!("`listen.control`: {address} cannot be listened on"))?;
                 tracing::info!(address = %tcp.address()?, "control plane listening");
                 Some(tcp)
             }

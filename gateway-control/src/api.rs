@@ -10,22 +10,22 @@
 //! `session-view`, `session-watch`, `session-kill`, `audit-search` and `administer` on the resource, `connect` for what is
 //! listed; approvals by membership in their groups.
 
-mod access;
-mod approvals;
+pub(crate) mod access;
+pub(crate) mod approvals;
 mod authority;
 mod brake;
-mod caller;
+pub(crate) mod caller;
 mod document;
-mod extract;
+pub(crate) mod extract;
 mod health;
-mod page;
+pub(crate) mod page;
 mod people;
-mod policy;
+pub(crate) mod policy;
 mod problem;
-mod routes;
-mod sessions;
-mod stream;
-mod trail;
+pub(crate) mod routes;
+pub(crate) mod sessions;
+pub(crate) mod stream;
+pub(crate) mod trail;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -146,9 +146,18 @@ impl Api {
             .layer(middleware::from_fn(guarded))
     }
 
-    fn gateway(&self) -> &Arc<Gateway> {
+    pub(crate) fn gateway(&self) -> &Arc<Gateway> {
         &self.0.parts.gateway
     }
+}
+
+/// On this connection everybody between can read and write: cookies are not demanded to be for TLS alone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InClear;
+
+/// The router for a connection without TLS.
+pub fn in_clear(router: Router) -> Router {
+    router.layer(Extension(InClear))
 }
 
 /// The router for one connection.

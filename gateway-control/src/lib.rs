@@ -3,6 +3,8 @@
 pub mod api;
 pub mod approvals;
 mod asked;
+#[cfg(feature = "console")]
+pub mod console;
 #[cfg(feature = "database")]
 pub mod database;
 pub mod live;

@@ -1,4 +1,4 @@
-//! The API on a real pipeline, store, trail and policies: every route, who may use it, and who may not.
+//! The API and the console on a real pipeline, store, trail and policies: every route, who may use it, and who may not.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,7 +11,16 @@
 mod census;
 #[path = "api/manners.rs"]
 mod manners;
+#[cfg(feature = "console")]
+#[path = "console/pages.rs"]
+mod pages;
+#[cfg(feature = "console")]
+#[path = "console/safety.rs"]
+mod safety;
 #[path = "api/streams.rs"]
 mod streams;
+#[cfg(feature = "console")]
+#[path = "console/visitor.rs"]
+mod visitor;
 #[path = "api/world.rs"]
 mod world;

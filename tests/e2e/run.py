@@ -34,6 +34,7 @@ def main():
     ask.add_argument("--only", nargs="*", help="only tests whose name contains one of these")
     ask.add_argument("--keep", action="store_true", help="keep the gateways' folders")
     ask.add_argument("--kill-rounds", type=int, default=6, metavar="N", help="how often a gateway under load is killed")
+    ask.add_argument("--screenshots", action="store_true", help="take the book's pictures of the console anew")
     args = ask.parse_args()
     if bool(args.gateway) == args.direct:
         ask.error("one of --gateway and --direct")
@@ -44,7 +45,7 @@ def main():
     signal.signal(signal.SIGALRM, ring)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave no server behind
     world, passed, failed = harness.World(args.gateway, args.keep), 0, []
-    world.kill_rounds = args.kill_rounds
+    world.kill_rounds, world.screenshots = args.kill_rounds, args.screenshots
     seconds = TEST_SECONDS + 8 * args.kill_rounds
     try:
         world.start()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use gateway_control::api::{Api, Door, through};
+use gateway_control::api::{Api, Door, in_clear, through};
 use gateway_core::listener::prepare;
 use gateway_core::tls::{ServerTls, TlsRequire};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -46,13 +46,13 @@ impl Tcp {
         address: SocketAddr,
         tls: Arc<ServerTls>,
         require: TlsRequire,
-        api: &Api,
+        router: Router,
     ) -> std::io::Result<Self> {
         Ok(Self {
             listener: TcpListener::bind(address).await?,
             tls,
             require,
-            router: api.router(Router::new()),
+            router,
             room: Arc::new(Semaphore::new(CONNECTIONS)),
         })
     }
@@ -111,7 +111,7 @@ async fn secure(
             serve(stream, router, stop).await;
         }
     } else if clear {
-        serve(tcp, router, stop).await;
+        serve(tcp, in_clear(router), stop).await;
     } else {
         let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 28\r\n\
                        Connection: close\r\n\r\nThis address speaks HTTPS.\r\n";

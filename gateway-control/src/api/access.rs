@@ -37,7 +37,7 @@ pub(super) async fn list(
     if which.cursor.as_ref().is_some_and(strange) {
         return Err(strange_cursor());
     }
-    let all = api.0.parts.approvals.access(caller.person()).await?;
+    let all = seen(&api, &caller).await?;
     // Ids grow with time.
     let items = all
         .into_iter()
@@ -45,6 +45,11 @@ pub(super) async fn list(
         .take(limit.saturating_add(1))
         .collect();
     Ok(page(&uri, items, limit, |one: &GrantView| one.id.clone()))
+}
+
+/// What the caller has asked for or may decide, newest first.
+pub(crate) async fn seen(api: &Api, caller: &Caller) -> Result<Vec<GrantView>, Problem> {
+    Ok(api.0.parts.approvals.access(caller.person()).await?)
 }
 
 fn problem(id: &str, error: NoAccess) -> Problem {
@@ -106,14 +111,20 @@ pub(super) async fn revoke(
     Id(id): Id,
     Args(why): Args<Why>,
 ) -> Result<Json<GrantView>, Problem> {
-    let mut reason = why.reason.unwrap_or_default();
+    end(&api, &caller, &id, why.reason).await.map(Json)
+}
+
+/// Takes it back, as the caller.
+pub(crate) async fn end(
+    api: &Api,
+    caller: &Caller,
+    id: &str,
+    reason: Option<String>,
+) -> Result<GrantView, Problem> {
+    let mut reason = reason.unwrap_or_default();
     truncate(&mut reason, 500);
     let reason = Some(reason.trim()).filter(|reason| !reason.is_empty());
-    let revoked = api
-        .0
-        .parts
-        .approvals
-        .revoke_access(caller.person(), &id, reason)
-        .await;
-    revoked.map(Json).map_err(|error| problem(&id, error))
+    let desk = &api.0.parts.approvals;
+    let revoked = desk.revoke_access(caller.person(), id, reason).await;
+    revoked.map_err(|error| problem(id, error))
 }

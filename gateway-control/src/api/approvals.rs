@@ -6,9 +6,11 @@ use std::cmp::Reverse;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Uri;
-use axum::response::Response;
-use gateway_core::approval::{ApprovalState, CannotDecide, Choice};
+#[cfg(feature = "console")]
+use axum::http::header;
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse, Response};
+use gateway_core::approval::{Approval, ApprovalState, CannotDecide, Choice};
 use gateway_core::operation::truncate;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -70,7 +72,7 @@ pub(super) async fn list(
         .cursor
         .map(|text| behind(&text).ok_or_else(strange_cursor))
         .transpose()?;
-    let found = api.0.parts.approvals.list(caller.person(), MOST).await?;
+    let found = seen(&api, &caller).await?;
     let mut views: Vec<ApprovalView> = found
         .into_iter()
         .map(|one| ApprovalView::from(one).brief())
@@ -84,6 +86,17 @@ pub(super) async fn list(
     Ok(page(&uri, items, limit, cursor))
 }
 
+/// Those that the caller may see.
+pub(crate) async fn seen(api: &Api, caller: &Caller) -> Result<Vec<Approval>, Problem> {
+    Ok(api.0.parts.approvals.list(caller.person(), MOST).await?)
+}
+
+/// One that the caller may see.
+pub(crate) async fn one(api: &Api, caller: &Caller, id: &str) -> Result<Approval, Problem> {
+    let found = api.0.parts.approvals.show(caller.person(), id).await?;
+    found.ok_or_else(|| absent(id))
+}
+
 fn absent(id: &str) -> Problem {
     let mut shown = id.to_owned();
     truncate(&mut shown, ID);
@@ -95,10 +108,7 @@ pub(super) async fn show(
     caller: Caller,
     Id(id): Id,
 ) -> Result<Json<ApprovalView>, Problem> {
-    match api.0.parts.approvals.show(caller.person(), &id).await? {
-        Some(found) => Ok(Json(ApprovalView::from(found))),
-        None => Err(absent(&id)),
-    }
+    one(&api, &caller, &id).await.map(|found| Json(found.into()))
 }
 
 /// What goes with a decision.
@@ -116,7 +126,7 @@ pub(super) async fn approve(
     Id(id): Id,
     Body(said): Body<Said>,
 ) -> Result<Json<ApprovalView>, Problem> {
-    decide(&api, &caller, &id, Choice::Approve, said).await
+    decide(&api, &caller, &id, Choice::Approve, said).await.map(Json)
 }
 
 pub(super) async fn deny(
@@ -125,23 +135,24 @@ pub(super) async fn deny(
     Id(id): Id,
     Body(said): Body<Said>,
 ) -> Result<Json<ApprovalView>, Problem> {
-    decide(&api, &caller, &id, Choice::Deny, said).await
+    decide(&api, &caller, &id, Choice::Deny, said).await.map(Json)
 }
 
-async fn decide(
+/// Decides one, as the caller.
+pub(crate) async fn decide(
     api: &Api,
     caller: &Caller,
     id: &str,
     choice: Choice,
     said: Said,
-) -> Result<Json<ApprovalView>, Problem> {
+) -> Result<ApprovalView, Problem> {
     let Some(who) = caller.person() else {
         return Err(Problem::unknown(
             "an approver is always who a token says: set GATEWAY_TOKEN to a token of your own",
         ));
     };
     match api.0.parts.approvals.decide(who, id, choice, said.reason).await {
-        Ok(decided) => Ok(Json(ApprovalView::from(decided))),
+        Ok(decided) => Ok(ApprovalView::from(decided)),
         Err(error) => {
             tracing::info!(subject = who.principal.subject, id, %error, "nothing was decided");
             Err(match error {
@@ -158,10 +169,23 @@ async fn decide(
     }
 }
 
-/// Where a notice points to. Opening it approves nothing, and tells nothing of what is asked.
-pub(super) async fn landing() -> &'static str {
-    "An operation waits for approval. Opening this address decides nothing. With a token of your own:\n\n  \
-     gateway approvals show ID\n  gateway approvals approve ID\n  gateway approvals deny ID\n"
+/// What a program is told at the address of a notice.
+const LANDING: &str = "An operation waits for approval. Opening this address decides nothing. With a token of your own:\n\n  \
+                       gateway approvals show ID\n  gateway approvals approve ID\n  gateway approvals deny ID\n";
+
+/// Where a notice points to. Opening it approves nothing, and tells nothing of what is asked; a browser is led on to the
+/// console.
+pub(super) async fn landing(id: Result<Id, Problem>, headers: HeaderMap) -> Response {
+    #[cfg(feature = "console")]
+    if headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|kinds| kinds.contains("text/html"))
+    {
+        return crate::console::landing(id.as_ref().map_or("", |Id(id)| id));
+    }
+    let _ = (id, headers);
+    LANDING.into_response()
 }
 
 #[cfg(test)]

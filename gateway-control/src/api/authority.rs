@@ -35,7 +35,7 @@ impl Api {
 
     /// Whether policy lets the caller do `action` on the resource of that name outright, for what is only shown or left
     /// out. A hold is no permit, nor is one with obligations.
-    pub(super) fn may(&self, caller: &Caller, action: Action, name: &str) -> bool {
+    pub(crate) fn may(&self, caller: &Caller, action: Action, name: &str) -> bool {
         let Some(who) = caller.person() else {
             return true;
         };
@@ -57,7 +57,7 @@ impl Api {
     }
 
     /// Demands that policy lets the caller do `action` on the resource of that name. A refusal is in the trail.
-    pub(super) fn demand(
+    pub(crate) fn demand(
         &self,
         caller: &Caller,
         action: Action,
@@ -109,7 +109,7 @@ impl Api {
     }
 
     /// Writes down, durably, what the caller is about to do.
-    pub(super) async fn note(
+    pub(crate) async fn note(
         &self,
         caller: &Caller,
         action: &str,

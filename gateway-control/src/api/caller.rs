@@ -25,7 +25,7 @@ pub enum Door {
 
 /// Who asks, and that this may be asked at all just now. A handler that takes none is open to everybody.
 #[derive(Debug, Clone)]
-pub(super) enum Caller {
+pub(crate) enum Caller {
     /// The operator on the host.
     Operator,
     /// Who the token says.
@@ -34,7 +34,7 @@ pub(super) enum Caller {
 
 impl Caller {
     /// Who the token says; `None`: the operator.
-    pub(super) fn person(&self) -> Option<&Authenticated> {
+    pub(crate) fn person(&self) -> Option<&Authenticated> {
         match self {
             Self::Operator => None,
             Self::Person(who) => Some(who),
@@ -42,7 +42,7 @@ impl Caller {
     }
 
     /// As the trail names it.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Self::Operator => "operator",
             Self::Person(who) => &who.principal.subject,
@@ -62,8 +62,11 @@ impl FromRequestParts<Api> for Caller {
     }
 }
 
+fn wrong() -> Problem {
+    Problem::unknown("the token is not valid, or has ended")
+}
+
 async fn caller(api: &Api, door: Door, headers: &HeaderMap) -> Result<Caller, Problem> {
-    let wrong = || Problem::unknown("the token is not valid, or has ended");
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return match door {
@@ -76,14 +79,20 @@ async fn caller(api: &Api, door: Door, headers: &HeaderMap) -> Result<Caller, Pr
         return Err(wrong());
     }
     let token = value.to_str().ok().and_then(|text| {
-        let (scheme, token) = text.split_once(' ')?;
-        let token = token.trim();
-        (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= TOKEN)
-            .then(|| Secret::new(token))
+        let (scheme, given) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token(given))?
     });
-    let Some(token) = token else {
-        return Err(wrong());
-    };
+    prove(api, door, token.ok_or_else(wrong)?).await
+}
+
+/// A text as a token that is looked at.
+pub(crate) fn token(text: &str) -> Option<Secret> {
+    let text = text.trim();
+    (!text.is_empty() && text.len() <= TOKEN).then(|| Secret::new(text))
+}
+
+/// Who that token shows: the one place where a token is looked at, with the brakes on who guesses and who asks too much.
+pub(crate) async fn prove(api: &Api, door: Door, token: Secret) -> Result<Caller, Problem> {
     let peer = match door {
         Door::Host => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
         Door::Net(peer) => peer,
@@ -111,7 +120,28 @@ async fn caller(api: &Api, door: Door, headers: &HeaderMap) -> Result<Caller, Pr
         Err(LoginRefusal::Unavailable(why)) => return Err(Problem::unavailable(why)),
     };
     brakes.good(token.expose());
-    brakes
+    counted(api, who)
+}
+
+/// The same person once more, whose token has been looked at before: whether it still holds, and whether one may ask just
+/// now. `None`: it holds no longer.
+#[cfg(feature = "console")]
+pub(crate) async fn again(api: &Api, who: Authenticated) -> Result<Option<Caller>, Problem> {
+    match api.gateway().still_holds(&who).await {
+        Ok(true) => counted(api, who).map(Some),
+        Ok(false) => Ok(None),
+        Err(error) => {
+            tracing::warn!(%error, "a token could not be checked again");
+            Err(Problem::unavailable(
+                "tokens can't be checked now; the gateway's log says why",
+            ))
+        }
+    }
+}
+
+fn counted(api: &Api, who: Authenticated) -> Result<Caller, Problem> {
+    api.0
+        .brakes
         .request(&who.principal.subject)
         .map_err(|seconds| Problem::too_many("too many requests; wait", seconds))?;
     Ok(Caller::Person(who))

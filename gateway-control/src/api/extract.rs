@@ -13,7 +13,7 @@ use super::Problem;
 const ID: usize = 128;
 
 /// The `{id}` of a path.
-pub(super) struct Id(pub(super) String);
+pub(crate) struct Id(pub(crate) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;
@@ -31,7 +31,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 }
 
 /// The arguments behind `?`; one that is not known is a mistake.
-pub(super) struct Args<T>(pub(super) T);
+pub(crate) struct Args<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Args<T> {
     type Rejection = Problem;
@@ -44,7 +44,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Args<T> {
 }
 
 /// A body of JSON.
-pub(super) struct Body<T>(pub(super) T);
+pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;

@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::Problem;
 
 /// The most of anything that one answer lists.
-pub(super) const MOST: u32 = 1000;
+pub(crate) const MOST: u32 = 1000;
 /// So many are listed where nothing is said.
-pub(super) const USUAL: u32 = 200;
+pub(crate) const USUAL: u32 = 200;
 
 /// How many are asked for.
-pub(super) fn limit(asked: Option<u32>) -> Result<usize, Problem> {
+pub(crate) fn limit(asked: Option<u32>) -> Result<usize, Problem> {
     let limit = asked.unwrap_or(USUAL);
     if limit == 0 || limit > MOST {
         return Err(Problem::wrong(format!("`limit` is from 1 to {MOST}")));
@@ -22,13 +22,13 @@ pub(super) fn limit(asked: Option<u32>) -> Result<usize, Problem> {
 }
 
 /// A cursor that no answer gave.
-pub(super) fn strange_cursor() -> Problem {
+pub(crate) fn strange_cursor() -> Problem {
     Problem::wrong("this is no cursor of this list; take the one that an answer's `Link` has")
 }
 
 /// A page of `items`, which has one more than `limit` where there is a next page; `cursor` names an item, by characters that
 /// stand in a URL as they are.
-pub(super) fn page<T: Serialize>(
+pub(crate) fn page<T: Serialize>(
     uri: &Uri,
     mut items: Vec<T>,
     limit: usize,
@@ -41,7 +41,7 @@ pub(super) fn page<T: Serialize>(
 }
 
 /// A page whose next one begins behind `next`.
-pub(super) fn answer<T: Serialize>(uri: &Uri, items: &[T], next: Option<String>) -> Response {
+pub(crate) fn answer<T: Serialize>(uri: &Uri, items: &[T], next: Option<String>) -> Response {
     let mut response = Json(items).into_response();
     if let Some(next) = next {
         let mut query: String = uri

@@ -43,13 +43,21 @@ pub struct ExplainRequest {
     pub offline: bool,
 }
 
-/// Names policies, so it is for those who administer the resource.
 pub(super) async fn explain(
     State(api): State<Api>,
     caller: Caller,
     Body(asked): Body<ExplainRequest>,
 ) -> Result<Json<Explanation>, Problem> {
-    api.demand(&caller, ADMINISTER, &asked.resource, None)?;
+    explained(&api, &caller, asked).await.map(Json)
+}
+
+/// Names policies, so it is for those who administer the resource.
+pub(crate) async fn explained(
+    api: &Api,
+    caller: &Caller,
+    asked: ExplainRequest,
+) -> Result<Explanation, Problem> {
+    api.demand(caller, ADMINISTER, &asked.resource, None)?;
     let gateway = api.gateway();
     let resource = gateway
         .resource(&asked.resource)
@@ -88,5 +96,5 @@ pub(super) async fn explain(
     if let Some(lineage) = &meaning.lineage {
         explanation = explanation.with_results(lineage.as_ref());
     }
-    Ok(Json(explanation))
+    Ok(explanation)
 }

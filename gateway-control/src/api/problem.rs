@@ -9,7 +9,7 @@ use gateway_core::audit::AuditError;
 use gateway_core::services::StoreError;
 use serde::Serialize;
 
-use super::routes::ROUTES;
+use super::routes::{ROUTES, Route};
 
 /// A problem, as `application/problem+json`.
 #[derive(Debug, Clone)]
@@ -59,37 +59,37 @@ impl Problem {
     }
 
     /// What was asked for is wrong.
-    pub(super) fn wrong(detail: impl Into<String>) -> Self {
+    pub(crate) fn wrong(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
     /// There is no such thing, or it is none of the caller's business.
-    pub(super) fn absent(detail: impl Into<String>) -> Self {
+    pub(crate) fn absent(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
     /// Nobody has shown who it is.
-    pub(super) fn unknown(detail: impl Into<String>) -> Self {
+    pub(crate) fn unknown(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, detail)
     }
 
     /// Who it is may not.
-    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, detail)
     }
 
     /// It is another state by now.
-    pub(super) fn conflict(detail: impl Into<String>) -> Self {
+    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, detail)
     }
 
     /// The trail or the store can't be asked.
-    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
     /// Too much of it.
-    pub(super) fn too_many(detail: impl Into<String>, retry_after: u64) -> Self {
+    pub(crate) fn too_many(detail: impl Into<String>, retry_after: u64) -> Self {
         let more = More {
             retry_after: Some(retry_after),
             ..More::default()
@@ -98,7 +98,7 @@ impl Problem {
     }
 
     /// Policy refuses `operation`.
-    pub(super) fn denied(operation: String, rule: Option<String>, detail: impl Into<String>) -> Self {
+    pub(crate) fn denied(operation: String, rule: Option<String>, detail: impl Into<String>) -> Self {
         let more = More {
             code: Some("denied"),
             rule,
@@ -106,6 +106,30 @@ impl Problem {
             ..More::default()
         };
         Self::forbidden(detail).with(more)
+    }
+
+    /// The status of the answer.
+    #[cfg(feature = "console")]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What to do.
+    #[cfg(feature = "console")]
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// What was asked of policy.
+    #[cfg(feature = "console")]
+    pub(crate) fn operation(&self) -> Option<&str> {
+        self.more.as_deref()?.operation.as_deref()
+    }
+
+    /// The policy that forbids.
+    #[cfg(feature = "console")]
+    pub(crate) fn rule(&self) -> Option<&str> {
+        self.more.as_deref()?.rule.as_deref()
     }
 
     fn with(self, more: More) -> Self {
@@ -129,6 +153,8 @@ impl IntoResponse for Problem {
             rule: more.and_then(|more| more.rule.as_deref()),
         };
         let mut response = (self.status, Json(body)).into_response();
+        // For whoever tells it in another form.
+        response.extensions_mut().insert(self.clone());
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -162,15 +188,23 @@ impl From<AuditError> for Problem {
     }
 }
 
+/// All routes, also those of the console.
+fn all_routes() -> impl Iterator<Item = &'static Route> {
+    #[cfg(feature = "console")]
+    let more = crate::console::ROUTES.iter();
+    #[cfg(not(feature = "console"))]
+    let more = std::iter::empty();
+    ROUTES.iter().chain(more)
+}
+
 /// Any path that is not a route.
-pub(super) async fn nothing_here() -> Problem {
+pub(crate) async fn nothing_here() -> Problem {
     Problem::absent("there is nothing here; /api/v1/openapi.json lists what there is")
 }
 
 /// A route by another method.
-pub(super) async fn not_allowed(method: Method, uri: Uri) -> Problem {
-    let mut methods: Vec<&str> = ROUTES
-        .iter()
+pub(crate) async fn not_allowed(method: Method, uri: Uri) -> Problem {
+    let mut methods: Vec<&str> = all_routes()
         .filter(|route| matches(route.path, uri.path()))
         .map(|route| route.method)
         .collect();

@@ -26,10 +26,10 @@ pub struct Route {
     pub path: &'static str,
     /// What it asks.
     pub needs: Needs,
-    pub(super) mount: fn() -> MethodRouter<Api>,
+    pub(crate) mount: fn() -> MethodRouter<Api>,
 }
 
-const fn route(
+pub(crate) const fn route(
     method: &'static str,
     path: &'static str,
     needs: Needs,

@@ -46,10 +46,21 @@ pub(super) async fn list(
         .map(|text| text.parse().map_err(|_| strange_cursor()))
         .transpose()?;
     let filter = which.filter.unwrap_or(SessionFilter::Recent);
-    let wanted = limit.saturating_add(1);
+    let items = seen(&api, &caller, filter, before, limit.saturating_add(1)).await?;
+    Ok(page(&uri, items, limit, |record| record.id.to_string()))
+}
+
+/// The newest `wanted` that the caller may see, older than `before`.
+pub(crate) async fn seen(
+    api: &Api,
+    caller: &Caller,
+    filter: SessionFilter,
+    before: Option<SessionId>,
+    wanted: usize,
+) -> Result<Vec<SessionRecord>, Problem> {
     let mut items: Vec<SessionRecord> = Vec::new();
-    let mut sight = Sight::new(&api, &caller, VIEW);
-    let looks = if api.may_anywhere(&caller, &VIEW) {
+    let mut sight = Sight::new(api, caller, VIEW);
+    let looks = if api.may_anywhere(caller, &VIEW) {
         [FIRST_LOOK, LOOKED_AT].as_slice()
     } else {
         &[]
@@ -74,11 +85,11 @@ pub(super) async fn list(
             break;
         }
     }
-    Ok(page(&uri, items, limit, |record| record.id.to_string()))
+    Ok(items)
 }
 
 /// The id of a path.
-pub(super) fn parse(id: &str) -> Result<SessionId, Problem> {
+pub(crate) fn parse(id: &str) -> Result<SessionId, Problem> {
     id.parse().map_err(|_| Problem::wrong("a session's id is a UUID"))
 }
 
@@ -89,7 +100,7 @@ pub(super) fn absent(id: SessionId) -> Problem {
 
 impl Api {
     /// A session that the caller may see.
-    pub(super) async fn visible(&self, caller: &Caller, id: SessionId) -> Result<SessionRecord, Problem> {
+    pub(crate) async fn visible(&self, caller: &Caller, id: SessionId) -> Result<SessionRecord, Problem> {
         let found = match self.gateway().live().session(id) {
             Some(live) => Some(live),
             None => self.gateway().store().session(id).await?,
@@ -122,18 +133,24 @@ pub(super) async fn kill(
     Id(id): Id,
     Args(why): Args<Why>,
 ) -> Result<StatusCode, Problem> {
-    let id = parse(&id)?;
+    end(&api, &caller, &id, why.reason.as_deref())
+        .await
+        .map(|()| StatusCode::NO_CONTENT)
+}
+
+/// Ends the session of that id, as the caller.
+pub(crate) async fn end(api: &Api, caller: &Caller, id: &str, reason: Option<&str>) -> Result<(), Problem> {
+    let id = parse(id)?;
     let over = || Problem::absent(format!("no session `{id}` runs that you may see"));
     let record = api.gateway().running_session(id).await?.ok_or_else(over)?;
-    if !api.may(&caller, VIEW, &record.resource) {
+    if !api.may(caller, VIEW, &record.resource) {
         return Err(over());
     }
-    let reason = why.reason.as_deref();
-    api.demand(&caller, KILL, &record.resource, reason)?;
+    api.demand(caller, KILL, &record.resource, reason)?;
     let subject = format!("{id} of {} on {}", record.principal.subject, record.resource);
-    api.note(&caller, "session kill", subject, reason).await?;
+    api.note(caller, "session kill", subject, reason).await?;
     if api.gateway().end_session(id, End::Killed).await? {
-        Ok(StatusCode::NO_CONTENT)
+        Ok(())
     } else {
         Err(over())
     }

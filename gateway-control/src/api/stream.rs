@@ -36,7 +36,7 @@ fn too_many() -> Problem {
 }
 
 /// A session that runs on this gateway: what is tried, how it is decided, and what becomes of it.
-pub(super) async fn session(State(api): State<Api>, caller: Caller, Id(id): Id) -> Result<Response, Problem> {
+pub(crate) async fn session(State(api): State<Api>, caller: Caller, Id(id): Id) -> Result<Response, Problem> {
     let id = sessions::parse(&id)?;
     let gone = || Problem::absent(format!("no session `{id}` runs here that you may see"));
     let running = |api: &Api| api.gateway().live().session(id);
@@ -58,7 +58,7 @@ pub(super) async fn session(State(api): State<Api>, caller: Caller, Id(id): Id) 
 }
 
 /// Approvals that the caller may see: first those that are open, then each as something happens to it.
-pub(super) async fn approvals(State(api): State<Api>, caller: Caller) -> Result<Response, Problem> {
+pub(crate) async fn approvals(State(api): State<Api>, caller: Caller) -> Result<Response, Problem> {
     let live = &api.0.parts.live;
     let watching = live.watch(Topic::Approvals, caller.name()).ok_or_else(too_many)?;
     let all = api.0.parts.approvals.list(caller.person(), MOST).await?;

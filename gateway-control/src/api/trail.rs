@@ -6,7 +6,7 @@ use axum::response::Response;
 use gateway_core::audit::read::{AuditRow, Query, search_with};
 use gateway_core::operation::truncate;
 use gateway_core::own::GATEWAY;
-use gateway_core::session::SessionId;
+use gateway_core::session::{SessionId, SessionRecord};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -27,18 +27,21 @@ const ANSWER: usize = 8 << 20;
 /// What to look for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
-    session: Option<SessionId>,
-    principal: Option<String>,
-    resource: Option<String>,
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
-    verdict: Option<String>,
-    kind: Option<String>,
-    text: Option<String>,
-    limit: Option<u32>,
-    cursor: Option<String>,
+pub(crate) struct Asked {
+    pub(crate) session: Option<SessionId>,
+    pub(crate) principal: Option<String>,
+    pub(crate) resource: Option<String>,
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
+    pub(crate) verdict: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) text: Option<String>,
+    pub(crate) limit: Option<u32>,
+    pub(crate) cursor: Option<String>,
 }
+
+/// Rows, newest last, and where the next page begins.
+pub(crate) type Rows = (Vec<AuditRow>, Option<String>);
 
 /// The newest events that the caller may see, newest last; the next page has older ones.
 pub(super) async fn search(
@@ -48,8 +51,19 @@ pub(super) async fn search(
     Args(asked): Args<Asked>,
 ) -> Result<Response, Problem> {
     let what = format!("{}?{}", uri.path(), uri.query().unwrap_or_default());
-    api.note(&caller, "audit search", what, None).await?;
-    find(&api, &caller, &uri, asked).await
+    let (rows, next) = searched(&api, &caller, what, asked).await?;
+    Ok(answer(&uri, &rows, next))
+}
+
+/// What the caller may see of what it asks for; `what` tells the trail of it.
+pub(crate) async fn searched(
+    api: &Api,
+    caller: &Caller,
+    what: String,
+    asked: Asked,
+) -> Result<Rows, Problem> {
+    api.note(caller, "audit search", what, None).await?;
+    find(api, caller, asked).await
 }
 
 /// Which part of a transcript.
@@ -68,21 +82,32 @@ pub(super) async fn transcript(
     Id(id): Id,
     Args(part): Args<Part>,
 ) -> Result<Response, Problem> {
-    let id = sessions::parse(&id)?;
-    let record = api.visible(&caller, id).await?;
-    api.demand(&caller, SEARCH, &record.resource, None)?;
-    api.note(&caller, "session transcript", id.to_string(), None)
-        .await?;
-    let asked = Asked {
-        session: Some(id),
-        limit: part.limit,
-        cursor: part.cursor,
-        ..Asked::default()
-    };
-    find(&api, &caller, &uri, asked).await
+    let record = api.visible(&caller, sessions::parse(&id)?).await?;
+    let (rows, next) = told(&api, &caller, &record, part.limit, part.cursor).await?;
+    Ok(answer(&uri, &rows, next))
 }
 
-async fn find(api: &Api, caller: &Caller, uri: &Uri, asked: Asked) -> Result<Response, Problem> {
+/// What was tried in a session that the caller may see.
+pub(crate) async fn told(
+    api: &Api,
+    caller: &Caller,
+    record: &SessionRecord,
+    limit: Option<u32>,
+    cursor: Option<String>,
+) -> Result<Rows, Problem> {
+    api.demand(caller, SEARCH, &record.resource, None)?;
+    api.note(caller, "session transcript", record.id.to_string(), None)
+        .await?;
+    let asked = Asked {
+        session: Some(record.id),
+        limit,
+        cursor,
+        ..Asked::default()
+    };
+    find(api, caller, asked).await
+}
+
+async fn find(api: &Api, caller: &Caller, asked: Asked) -> Result<Rows, Problem> {
     let limit = limit(asked.limit)?;
     let before: u64 = match asked.cursor {
         Some(text) => text.parse().map_err(|_| strange_cursor())?,
@@ -108,7 +133,7 @@ async fn find(api: &Api, caller: &Caller, uri: &Uri, asked: Asked) -> Result<Res
         limit: Some(limit.saturating_add(1)),
     };
     if !api.may_anywhere(caller, &SEARCH) {
-        return Ok(answer::<AuditRow>(uri, &[], None));
+        return Ok((Vec::new(), None));
     }
     let busy = || Problem::too_many("other searches of yours run; wait for them", 1);
     let searching = api.0.brakes.search(caller.name()).ok_or_else(busy)?;
@@ -156,7 +181,7 @@ async fn find(api: &Api, caller: &Caller, uri: &Uri, asked: Asked) -> Result<Res
     }
     let rows = rows.split_off(rows.len().saturating_sub(fit));
     let next = rows.first().filter(|_| more).map(|row| row.seq.to_string());
-    Ok(answer(uri, &rows, next))
+    Ok((rows, next))
 }
 
 fn cut(row: &mut AuditRow) {

@@ -135,7 +135,7 @@ const CASES: &[Case] = &[
 ];
 
 /// The path with a fresh thing in the place of its id: what one caller does must not answer the next one.
-async fn fill(world: &World, path: &str) -> String {
+pub(crate) async fn fill(world: &World, path: &str) -> String {
     let id = if path.contains("/access/") {
         world.access().await
     } else if path.contains("/sessions/") {
@@ -150,8 +150,14 @@ async fn fill(world: &World, path: &str) -> String {
 
 #[test]
 fn every_route_has_an_authorization_test() {
-    let routes: Vec<_> = ROUTES.iter().map(|route| (route.method, route.path)).collect();
-    let cases: Vec<_> = CASES.iter().map(|case| (case.method, case.path)).collect();
+    let routes = ROUTES.iter();
+    let mut cases: Vec<_> = CASES.iter().map(|case| (case.method, case.path)).collect();
+    #[cfg(feature = "console")]
+    let routes = routes.chain(gateway_control::console::ROUTES);
+    #[cfg(feature = "console")]
+    cases.extend(crate::pages::CASES.iter().map(|case| (case.method, case.path)));
+    cases.sort_unstable();
+    let routes: Vec<_> = routes.map(|route| (route.method, route.path)).collect();
     for route in &routes {
         assert!(cases.contains(route), "{route:?} has no test of who may use it");
     }

@@ -12,7 +12,7 @@ use crate::world::{World, json, net, problem};
 async fn what_is_not_there_or_not_right_is_a_problem() {
     let world = World::new().await;
     for (method, path, body, status) in [
-        ("GET", "/", None, 404),
+        ("GET", "/nothing", None, 404),
         ("GET", "/api/v1/tokens", None, 404),
         ("GET", "/api/v1/sessions/", None, 404),
         ("POST", "/api/v1/whoami", None, 405),

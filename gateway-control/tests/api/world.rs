@@ -137,6 +137,22 @@ fn resource(name: &str) -> Arc<Resource> {
     )
 }
 
+/// The host that browsers come to.
+#[cfg(feature = "console")]
+pub(crate) const HOST: &str = "gw.test:6080";
+
+#[cfg(feature = "console")]
+fn console(api: &Api) -> Router {
+    let mut names = gateway_control::console::Names::default();
+    names.add(HOST, false);
+    gateway_control::console::router(api, names)
+}
+
+#[cfg(not(feature = "console"))]
+fn console(_: &Api) -> Router {
+    Router::new()
+}
+
 /// Where requests come from.
 pub(crate) fn net() -> Door {
     Door::Net(SocketAddr::from(([192, 0, 2, 1], 7)))
@@ -209,7 +225,7 @@ impl World {
             desk,
             live,
             tokens,
-            router: api.router(Router::new()),
+            router: api.router(console(&api)),
             sessions: Mutex::default(),
             dir,
             digests: Mutex::new(0),
@@ -219,12 +235,17 @@ impl World {
     /// A running session of `staff` on `db`.
     pub(crate) async fn session(&self) -> SessionId {
         let who = self.tokens.authenticate(&Secret::new("staff")).await.unwrap();
+        self.session_of(who, None).await
+    }
+
+    /// A running session on `db`, with what its client says of itself.
+    pub(crate) async fn session_of(&self, who: Authenticated, detail: Option<&str>) -> SessionId {
         let attempt = Attempt {
             peer: SocketAddr::from(([127, 0, 0, 1], 9)),
             protocol: "lamp",
             user: "staff@db".to_owned(),
             resource: "db".to_owned(),
-            detail: None,
+            detail: detail.map(str::to_owned),
         };
         let scope = self
             .gateway
@@ -238,6 +259,11 @@ impl World {
 
     /// An open approval that the group `dba` decides.
     pub(crate) async fn approval(&self) -> String {
+        self.open(self.held()).await
+    }
+
+    /// An operation of `staff` that the group `dba` decides, another one each time.
+    pub(crate) fn held(&self) -> Held {
         let digest = {
             let mut digests = self.digests.lock();
             *digests += 1;
@@ -245,7 +271,7 @@ impl World {
         };
         let session = SessionId::generate();
         let write = Operation::new(Action::new("write"), Object::new(EntityRef::new("Table", "db/t")));
-        let held = Held {
+        Held {
             hold: Hold {
                 groups: BTreeSet::from(["dba".to_owned()]),
                 approvers: 1,
@@ -266,7 +292,11 @@ impl World {
             reason: None,
             policy: self.gateway.policy().version(),
             correlation: format!("{session}/1"),
-        };
+        }
+    }
+
+    /// The approval that it waits for.
+    pub(crate) async fn open(&self, held: Held) -> String {
         match self.desk.open(held).await {
             Ok(Opened::Waiting(waiting)) => waiting.notice.approval.unwrap().id,
             _ => panic!("nothing was opened"),

@@ -19,8 +19,14 @@ pub(super) fn print(
     let binary = gateway.binary.display();
     let ca = gateway.ca();
     let [alice, wanda, dora] = people;
+    let console = if cfg!(feature = "console") {
+        format!("The console: http://127.0.0.1:{control}, with one of the tokens below; dora's approves\n")
+    } else {
+        String::new()
+    };
     say(format!(
         "\nThe gateway listens on 127.0.0.1:{port}, in front of a private PostgreSQL {} with a small shop in it.\n\
+         {console}\
          Metrics and health: http://127.0.0.1:{control}/metrics, /healthz, /readyz\n",
         installed.version
     ))?;
