@@ -9,6 +9,7 @@ use anyhow::Context;
 use gateway_control::api::{self, Api};
 use gateway_control::approvals::{self, ApprovalDesk};
 use gateway_control::live::{Live, Tapped};
+use gateway_control::notify::Notifier;
 use gateway_core::audit::Event;
 use gateway_core::audit::log::{AuditLog, AuditOpenError, Exported};
 use gateway_core::credentials::StaticCredentials;
@@ -32,6 +33,7 @@ use crate::config::Config;
 use crate::control::{self, HostState, Process, Socket};
 use crate::export::Exports;
 use crate::node::Node;
+use crate::notify::Feed;
 use crate::reload::Reloader;
 use crate::store::OpenStore;
 use crate::trail::WatchedLog;
@@ -108,6 +110,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         },
         now: Timestamp::now,
     });
+    let notifier = assemble::notifier(&config, &store)?;
     let gateway = Gateway::new(
         Parts {
             policy: policy.clone(),
@@ -138,7 +141,14 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         tls.clone(),
         oidc,
     ));
-    let api = api(&config, &gateway, &approvals, &policy, &live, &audit, &metrics);
+    let parts = ApiParts {
+        policies: policy.clone(),
+        notifier: notifier.clone(),
+        live: live.clone(),
+        audit: audit.clone(),
+        metrics: metrics.clone(),
+    };
+    let api = api(&config, &gateway, &approvals, parts);
     let (socket, listeners) = Listeners::bind(&config, &gateway, &tls, &api, &reloader).await?;
     gateway
         .record(&Event::Started {
@@ -155,6 +165,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     running.helpers.spawn(approvals.clone().keep_grants());
     running.helpers.spawn(approvals.watch());
     exports.start(&mut running.helpers, &audit);
+    Feed::new(&config, notifier, &audit).start(&mut running.helpers, !config.notify.is_empty());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         policies = policy.policies(),
@@ -192,27 +203,29 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the API needs beside gateway and approvals.
+struct ApiParts {
+    policies: Arc<PolicyEngine>,
+    notifier: Notifier,
+    live: Arc<Live>,
+    audit: Arc<WatchedLog>,
+    metrics: PrometheusHandle,
+}
+
 /// The REST API over all of it.
-fn api(
-    config: &Config,
-    gateway: &Arc<Gateway>,
-    approvals: &ApprovalDesk,
-    policies: &Arc<PolicyEngine>,
-    live: &Arc<Live>,
-    audit: &Arc<WatchedLog>,
-    metrics: &PrometheusHandle,
-) -> Api {
+fn api(config: &Config, gateway: &Arc<Gateway>, approvals: &ApprovalDesk, parts: ApiParts) -> Api {
     let process = Process {
-        audit: audit.clone(),
-        metrics: metrics.clone(),
+        audit: parts.audit,
+        metrics: parts.metrics,
     };
     Api::new(api::Parts {
         gateway: gateway.clone(),
         approvals: approvals.clone(),
-        policies: policies.clone(),
+        policies: parts.policies,
+        notifier: parts.notifier,
         adapters: config.registry.clone(),
         audit_dir: Config::audit_dir(&config.data_dir),
-        live: live.clone(),
+        live: parts.live,
         host: Arc::new(process),
     })
 }

@@ -18,6 +18,7 @@ mod caller;
 mod document;
 mod extract;
 mod health;
+mod notify;
 mod page;
 mod people;
 mod policy;
@@ -49,6 +50,7 @@ use tokio::sync::Semaphore;
 
 use crate::approvals::ApprovalDesk;
 use crate::live::Live;
+use crate::notify::Notifier;
 pub use approvals::Said;
 use brake::Brakes;
 pub use caller::Door;
@@ -82,6 +84,8 @@ pub struct Parts {
     pub approvals: ApprovalDesk,
     /// The policies, for explanations.
     pub policies: Arc<PolicyEngine>,
+    /// What is told to receivers outside.
+    pub notifier: Notifier,
     /// The adapters: they know what statements mean.
     pub adapters: Registry,
     /// The directory of the audit trail.

@@ -6,3 +6,4 @@ mod asked;
 #[cfg(feature = "database")]
 pub mod database;
 pub mod live;
+pub mod notify;

@@ -114,6 +114,7 @@ pub mod machine;
 pub mod mask;
 pub mod meaning;
 pub mod operation;
+pub mod outbox;
 pub mod own;
 pub mod policy;
 pub mod principal;

@@ -123,6 +123,8 @@ const CASES: &[Case] = &[
         404,
     ),
     case("GET", "/api/v1/audit", &[], 200),
+    case("GET", "/api/v1/notify", &[("root", 200)], 403),
+    case("POST", "/api/v1/notify/{id}/retry", &[("root", 200)], 403),
     Case {
         body: Some(r#"{"subject": "staff", "resource": "db"}"#),
         ..case(
@@ -138,6 +140,8 @@ const CASES: &[Case] = &[
 async fn fill(world: &World, path: &str) -> String {
     let id = if path.contains("/access/") {
         world.access().await
+    } else if path.contains("/notify/") {
+        world.message().await
     } else if path.contains("/sessions/") {
         world.session().await.to_string()
     } else if path.contains("{id}") {
