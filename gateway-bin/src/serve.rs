@@ -97,19 +97,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     // What happens in sessions and to approvals is also told to those who watch.
     let live = Arc::new(Live::default());
     let tapped = Arc::new(Tapped::new(audit.clone(), live.clone()));
-    let approvals = ApprovalDesk::new(approvals::Parts {
-        store: store.approvals(),
-        audit: tapped.clone(),
-        authenticator: authenticator.clone(),
-        policy: policy.clone(),
-        grants: Some(policy.clone()),
-        url: config.link(),
-        room: ApprovalRoom {
-            principal: config.limits.approvals_per_principal,
-            all: config.limits.approvals,
-        },
-        now: Timestamp::now,
-    });
+    let approvals = desk(&config, &store, tapped.clone(), authenticator.clone(), &policy);
     let notifier = assemble::notifier(&config, &store)?;
     let gateway = Gateway::new(
         Parts {
@@ -201,6 +189,29 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     drop(socket);
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where held operations wait for people.
+fn desk(
+    config: &Config,
+    store: &OpenStore,
+    audit: Arc<Tapped>,
+    authenticator: Arc<dyn Authenticator>,
+    policy: &Arc<PolicyEngine>,
+) -> ApprovalDesk {
+    ApprovalDesk::new(approvals::Parts {
+        store: store.approvals(),
+        audit,
+        authenticator,
+        policy: policy.clone(),
+        grants: Some(policy.clone()),
+        url: config.link(),
+        room: ApprovalRoom {
+            principal: config.limits.approvals_per_principal,
+            all: config.limits.approvals,
+        },
+        now: Timestamp::now,
+    })
 }
 
 /// What the API needs beside gateway and approvals.

@@ -163,10 +163,7 @@ impl Place {
         // The status counts. The rest is read, so that no receiver sees its answer cut off, as far as it is of a sane length.
         drop(Limited::new(response.into_body(), ANSWER).collect().await);
         connection.abort_all();
-        Ok(Answered {
-            status,
-            retry_after,
-        })
+        Ok(Answered { status, retry_after })
     }
 
     /// To the first of its addresses that is allowed and answers.

@@ -82,6 +82,9 @@ pub(super) struct Data {
     pub(super) groups: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) approvers: Option<u32>,
+    /// About how many rows it would touch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) estimate: Option<u64>,
     /// Why, as the requester said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
@@ -242,6 +245,7 @@ fn of_approval(happened: &Happened, approval: Option<Approval>, url: &str) -> Op
     if let Some(approval) = approval {
         data.kind = Some(approval.principal.kind.to_string());
         data.reason = approval.reason;
+        data.estimate = approval.estimate;
         data.approvers = Some(approval.approvers);
         data.operations = approval.asked.into_iter().take(ASKED).collect();
         data.created = Some(approval.created);

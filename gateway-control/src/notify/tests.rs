@@ -153,6 +153,7 @@ impl World {
             votes: Vec::new(),
             used_by: None,
             note: None,
+            estimate: None,
             grant: None,
         };
         let room = ApprovalRoom {

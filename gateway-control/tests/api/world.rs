@@ -278,6 +278,7 @@ impl World {
             statement: Some(Arc::from("UPDATE t SET a = 1")),
             parameters: Vec::new(),
             stands_for: Vec::new(),
+            estimate: None,
             reason: None,
             policy: self.gateway.policy().version(),
             correlation: format!("{session}/1"),

@@ -100,6 +100,7 @@ pub(crate) fn approval(id: &str, digest: &str, subject: &str) -> Approval {
         }],
         used_by: None,
         note: None,
+        estimate: None,
         grant: None,
     }
 }
@@ -374,7 +375,7 @@ pub(crate) async fn outbox(store: &dyn Outbox) {
     let due = store.due_messages("ops", at(2), 10).await.unwrap();
     let ids: Vec<&str> = due.iter().map(|kept| kept.message.id.as_str()).collect();
     assert_eq!(ids, ["m1", "m2"]);
-    assert_eq!(due[0].message, message("m1", 1));
+    assert_eq!(due.first().unwrap().message, message("m1", 1));
     assert!(store.due_messages("other", at(9), 10).await.unwrap().is_empty());
     // Of two who claim one, one does.
     let claimed = OutboxMessage {
@@ -393,7 +394,8 @@ pub(crate) async fn outbox(store: &dyn Outbox) {
         ..claimed
     };
     assert!(store.swap_message(1, &dead).await.unwrap());
-    assert!(store.due_messages("ops", at(99), 1).await.unwrap()[0].message.id == "m2");
+    let next = store.due_messages("ops", at(99), 1).await.unwrap();
+    assert_eq!(next.first().unwrap().message.id, "m2");
     let listed = |all: Vec<OutboxMessage>| -> Vec<String> { all.into_iter().map(|one| one.id).collect() };
     assert_eq!(listed(store.messages(10).await.unwrap()), ["m1", "m3", "m2"]);
     // The dead go first, then the oldest; those of others stay.
