@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use gateway_control::notify::{self, Notifier};
+use gateway_control::notify::{self, Notifier, Slack};
 use gateway_core::adapter::Registry;
 use gateway_core::mask::MaskKey;
 use gateway_core::policy::{PolicyEngine, Vocabulary};
@@ -64,6 +64,16 @@ pub(crate) fn notifier(config: &Config, store: &OpenStore) -> anyhow::Result<Not
         kept: config.notify.kept(),
         now: Timestamp::now,
     }))
+}
+
+/// What people press in Slack.
+pub(crate) fn slack(
+    config: &Config,
+    store: &OpenStore,
+    approvals: &gateway_control::approvals::ApprovalDesk,
+) -> Option<Arc<Slack>> {
+    let parts = config.notify.slack_parts(approvals.clone(), store.records())?;
+    Some(Arc::new(Slack::new(parts)))
 }
 
 /// Makes the data directory where it isn't there; only its owner may enter it.

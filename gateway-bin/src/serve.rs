@@ -9,7 +9,7 @@ use anyhow::Context;
 use gateway_control::api::{self, Api};
 use gateway_control::approvals::{self, ApprovalDesk};
 use gateway_control::live::{Live, Tapped};
-use gateway_control::notify::Notifier;
+use gateway_control::notify::{Notifier, Slack};
 use gateway_core::audit::Event;
 use gateway_core::audit::log::{AuditLog, AuditOpenError, Exported};
 use gateway_core::credentials::StaticCredentials;
@@ -132,6 +132,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     let parts = ApiParts {
         policies: policy.clone(),
         notifier: notifier.clone(),
+        slack: assemble::slack(&config, &store, &approvals),
         live: live.clone(),
         audit: audit.clone(),
         metrics: metrics.clone(),
@@ -218,6 +219,7 @@ fn desk(
 struct ApiParts {
     policies: Arc<PolicyEngine>,
     notifier: Notifier,
+    slack: Option<Arc<Slack>>,
     live: Arc<Live>,
     audit: Arc<WatchedLog>,
     metrics: PrometheusHandle,
@@ -234,6 +236,7 @@ fn api(config: &Config, gateway: &Arc<Gateway>, approvals: &ApprovalDesk, parts:
         approvals: approvals.clone(),
         policies: parts.policies,
         notifier: parts.notifier,
+        slack: parts.slack,
         adapters: config.registry.clone(),
         audit_dir: Config::audit_dir(&config.data_dir),
         live: parts.live,

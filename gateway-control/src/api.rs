@@ -25,6 +25,7 @@ mod policy;
 mod problem;
 mod routes;
 mod sessions;
+mod slack;
 mod stream;
 mod trail;
 
@@ -50,7 +51,7 @@ use tokio::sync::Semaphore;
 
 use crate::approvals::ApprovalDesk;
 use crate::live::Live;
-use crate::notify::Notifier;
+use crate::notify::{Notifier, Slack};
 pub use approvals::Said;
 use brake::Brakes;
 pub use caller::Door;
@@ -86,6 +87,8 @@ pub struct Parts {
     pub policies: Arc<PolicyEngine>,
     /// What is told to receivers outside.
     pub notifier: Notifier,
+    /// What people press in Slack, where that is configured.
+    pub slack: Option<Arc<Slack>>,
     /// The adapters: they know what statements mean.
     pub adapters: Registry,
     /// The directory of the audit trail.

@@ -16,6 +16,7 @@ mod kind;
 mod post;
 mod receiver;
 mod sign;
+mod slack;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,8 @@ pub use kind::Kind;
 pub use post::{BadPlace, Place};
 pub use receiver::{Channel, Include, Receiver};
 pub use sign::{BadSecret, check_secret};
+pub(crate) use slack::NotTaken;
+pub use slack::{Slack, SlackParts, slack_api};
 pub use tell::Happened;
 use tell::News;
 

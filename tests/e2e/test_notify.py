@@ -74,12 +74,12 @@ allow_private = {private}
 
 
 @contextlib.contextmanager
-def office(w, sections, start=True):
+def office(w, sections, start=True, policies=POLICIES, kind=Office):
     os.environ["HOOK"], os.environ["HOOK_OLD"] = SECRET, OLDER
     try:
-        with w.own(policies=POLICIES, sections=sections, start=start) as own:
+        with w.own(policies=policies, sections=sections, start=start) as own:
             try:
-                yield Office(own)
+                yield kind(own)
             finally:
                 w.admin("UPDATE orders SET status = 'open', note = 'order no ' || id WHERE id <= 20")
     finally:
@@ -142,6 +142,30 @@ def test_statements_are_told_only_where_the_configuration_says_so(w):
         both[1].wait("approval.expired", seconds=20)
         check([e["type"] for e in both[0].events()] == ["approval.opened"], both[0].events())
         check(b"zeppelin" not in both[0].heard[0][2])
+
+
+def test_access_and_sessions_that_are_killed_are_told(w):
+    import test_access
+    with ears({}) as ear, office(w, hook(ear.port), policies=test_access.POLICIES, kind=test_access.Desk) as o:
+        wire = o.wire("wanda")
+        refused, given, short = (o.ask("wanda", "--action", "read"), o.ask("wanda", "--action", "write"),
+                                 o.ask("wanda", "--action", "read", "--action", "write", lasting="2s"))
+        o.decide("deny", refused, "dana")
+        o.decide("approve", given, "dana")
+        o.decide("approve", short, "dana")
+        o.access("revoke", given, "--reason", "over", who="dana")
+        check({e["data"]["id"] for e in ear.wait("access.requested", count=3)} == {refused, given, short})
+        check(ear.wait("access.requested")[0]["data"]["reason"] == "INC-9")
+        check([e["data"]["id"] for e in ear.wait("access.refused")] == [refused])
+        check({e["data"]["id"] for e in ear.wait("access.granted", count=2)} == {given, short})
+        ended = {e["data"]["id"]: e["data"] for e in ear.wait("access.ended", count=2, seconds=20)}
+        check(ended[given]["state"] == "revoked" and "over" in ended[given]["note"], ended)
+        check(ended[short]["state"] == "ended", ended)
+        session = json.loads(o.w.gateway.cli("sessions", "list", "--live", "--output", "json").stdout)[0]["id"]
+        check(o.w.gateway.cli("sessions", "kill", session).returncode == 0)
+        killed = ear.wait("session.killed")[0]["data"]
+        check(killed["id"] == session and killed["requester"] == "wanda@corp.test", killed)
+        wire.close()
 
 
 def test_what_fails_is_sent_again_and_who_is_gone_is_left_alone(w):

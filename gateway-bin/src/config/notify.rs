@@ -1,17 +1,27 @@
 //! `[notify]`: who is told of what waits for people, and of what became of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use gateway_control::notify::{Channel, Include, KEPT, Kind, Place, Receiver, check_secret};
+use gateway_control::approvals::ApprovalDesk;
+use gateway_control::notify::{
+    Channel, Include, KEPT, Kind, Place, Receiver, SlackParts, check_secret, slack_api,
+};
 use gateway_core::resource::{Resource, SecretSource};
+use gateway_core::services::Store;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Checker;
 use super::keys::{join, nearest, refuse_unknown};
 
+/// The name of the receiver that `[notify.slack]` is.
+const SLACK: &str = "slack";
+/// The most Slack users who may decide.
+const MAX_USERS: usize = 1000;
 /// The most receivers.
 const MAX_RECEIVERS: usize = 16;
 /// Messages that may be kept of one receiver.
@@ -26,6 +36,24 @@ pub(crate) struct NotifySection {
     /// Every `[[notify.webhook]]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     webhook: Vec<WebhookConfig>,
+    /// `[notify.slack]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slack: Option<SlackConfig>,
+}
+
+/// `[notify.slack]`.
+#[derive(Debug, Clone, Serialize)]
+struct SlackConfig {
+    /// The bot's token.
+    token: SecretSource,
+    channel: String,
+    signing_secret: SecretSource,
+    events: Vec<String>,
+    include: &'static str,
+    /// Ids of Slack users, each with the id of the gateway token as whom that one decides.
+    users: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_url: Option<String>,
 }
 
 /// One `[[notify.webhook]]`.
@@ -46,7 +74,7 @@ struct WebhookConfig {
 impl NotifySection {
     /// Whether nobody is told.
     pub(crate) fn is_empty(&self) -> bool {
-        self.webhook.is_empty()
+        self.webhook.is_empty() && self.slack.is_none()
     }
 
     /// Messages that are kept of one receiver.
@@ -57,7 +85,10 @@ impl NotifySection {
     /// The receivers, with their certificates read. A secret that is there and no good is an error; one that can't be read is
     /// told by [`NotifySection::warnings`], since it may be there later, or elsewhere.
     pub(crate) fn receivers(&self) -> anyhow::Result<Vec<Receiver>> {
-        self.webhook.iter().map(WebhookConfig::receiver).collect()
+        let hooks = self.webhook.iter().map(WebhookConfig::receiver);
+        hooks
+            .chain(self.slack.iter().map(SlackConfig::receiver))
+            .collect()
     }
 
     /// Secrets that can't be read now.
@@ -67,9 +98,54 @@ impl NotifySection {
             Some(format!("a secret of the webhook `{}`: {error}", hook.name))
         };
         let hooks = self.webhook.iter();
-        hooks
-            .flat_map(|hook| hook.secrets().filter_map(move |source| unread(hook, source)))
-            .collect()
+        let hooks = hooks.flat_map(|hook| hook.secrets().filter_map(move |source| unread(hook, source)));
+        let slack = self.slack.iter().flat_map(|slack| {
+            let all = [("token", &slack.token), ("signing_secret", &slack.signing_secret)];
+            all.into_iter().filter_map(|(key, source)| {
+                let error = source.read().err()?;
+                Some(format!("`notify.slack.{key}`: {error}"))
+            })
+        });
+        hooks.chain(slack).collect()
+    }
+
+    /// For what people press in Slack, where that is configured.
+    pub(crate) fn slack_parts(&self, approvals: ApprovalDesk, tokens: Arc<dyn Store>) -> Option<SlackParts> {
+        let slack = self.slack.as_ref()?;
+        Some(SlackParts {
+            approvals,
+            tokens,
+            signing_secret: slack.signing_secret.clone(),
+            users: slack.users.clone(),
+            api_url: slack.api_url.clone(),
+            now: Timestamp::now,
+        })
+    }
+}
+
+impl SlackConfig {
+    fn receiver(&self) -> anyhow::Result<Receiver> {
+        Ok(Receiver {
+            name: SLACK.to_owned(),
+            events: kinds(&self.events),
+            include: included(self.include),
+            channel: Channel::Slack {
+                place: slack_api(self.api_url.as_deref()).context("`notify.slack.api_url`")?,
+                token: self.token.clone(),
+                channel: self.channel.clone(),
+            },
+        })
+    }
+}
+
+fn kinds(names: &[String]) -> BTreeSet<Kind> {
+    names.iter().filter_map(|name| Kind::of(name)).collect()
+}
+
+fn included(word: &str) -> Include {
+    match word {
+        "statement" => Include::Statement,
+        _ => Include::Summary,
     }
 }
 
@@ -88,11 +164,8 @@ impl WebhookConfig {
         let place = Place::new(&self.url, self.allow_private, self.ca.as_deref());
         Ok(Receiver {
             name: self.name.clone(),
-            events: self.events.iter().filter_map(|name| Kind::of(name)).collect(),
-            include: match self.include {
-                "statement" => Include::Statement,
-                _ => Include::Summary,
-            },
+            events: kinds(&self.events),
+            include: included(self.include),
             channel: Channel::Webhook {
                 place: place.with_context(about)?,
                 secrets: self.secrets().cloned().collect(),
@@ -105,9 +178,11 @@ impl Checker<'_> {
     /// Checks the section; what is wrong is among the problems. No secret is read.
     pub(super) fn notify(&mut self, value: Option<Value>) -> NotifySection {
         let mut table = self.table("notify", value);
-        refuse_unknown("notify", &mut table, &["outbox", "webhook"], &mut self.problems);
+        let known = ["outbox", "webhook", "slack"];
+        refuse_unknown("notify", &mut table, &known, &mut self.problems);
         let mut notify = NotifySection {
             outbox: self.kept(table.remove("outbox")),
+            slack: table.remove("slack").and_then(|value| self.slack(value)),
             ..NotifySection::default()
         };
         let list = match table.remove("webhook") {
@@ -132,6 +207,12 @@ impl Checker<'_> {
             let Some(hook) = self.webhook(&path, table) else {
                 continue;
             };
+            if notify.slack.is_some() && hook.name == SLACK {
+                self.push(
+                    &join(&path, "name"),
+                    "`slack` is the name of `[notify.slack]`; choose another one",
+                );
+            }
             if !names.insert(hook.name.clone()) {
                 self.push(
                     &join(&path, "name"),
@@ -141,6 +222,62 @@ impl Checker<'_> {
             notify.webhook.push(hook);
         }
         notify
+    }
+
+    /// `[notify.slack]`.
+    fn slack(&mut self, value: Value) -> Option<SlackConfig> {
+        let before = self.problems.0.len();
+        let mut table = self.table("notify.slack", Some(value));
+        let known = [
+            "token",
+            "channel",
+            "signing_secret",
+            "events",
+            "include",
+            "users",
+            "api_url",
+        ];
+        refuse_unknown("notify.slack", &mut table, &known, &mut self.problems);
+        for key in ["token", "channel", "signing_secret"] {
+            if !table.contains_key(key) {
+                self.push(&join("notify.slack", key), "is missing");
+            }
+        }
+        let token = self.source("notify.slack.token", table.remove("token"));
+        let channel = self.text("notify.slack.channel", table.remove("channel"));
+        let signing_secret = self.source("notify.slack.signing_secret", table.remove("signing_secret"));
+        let events = self.events("notify.slack.events", table.remove("events"));
+        let include = self.include("notify.slack.include", table.remove("include"));
+        let mut users = BTreeMap::new();
+        for (user, value) in self.table("notify.slack.users", table.remove("users")) {
+            let id = value.as_str().filter(|id| Resource::is_name(id));
+            match id.filter(|_| users.len() < MAX_USERS) {
+                Some(id) => {
+                    users.insert(user, id.to_owned());
+                }
+                // What is given may be a token.
+                None => self.push(
+                    "notify.slack.users",
+                    "each Slack user's id stands for the id of a gateway token (`gateway token list`), as whom that one decides; at most 1000",
+                ),
+            }
+        }
+        let api_url = self.text("notify.slack.api_url", table.remove("api_url"));
+        if let Some(Err(why)) = api_url.as_deref().map(|url| Place::check(url, true)) {
+            self.push("notify.slack.api_url", why);
+        }
+        if self.problems.0.len() > before {
+            return None;
+        }
+        Some(SlackConfig {
+            token: token?,
+            channel: channel?,
+            signing_secret: signing_secret?,
+            events,
+            include,
+            users,
+            api_url,
+        })
     }
 
     fn kept(&mut self, value: Option<Value>) -> Option<u32> {

@@ -160,10 +160,14 @@ impl Place {
             .get(header::RETRY_AFTER)
             .and_then(|value| value.to_str().ok()?.parse().ok())
             .map(Duration::from_secs);
-        // The status counts. The rest is read, so that no receiver sees its answer cut off, as far as it is of a sane length.
-        drop(Limited::new(response.into_body(), ANSWER).collect().await);
+        // What is too long, or breaks off, is as good as nothing: the status counts.
+        let body = Limited::new(response.into_body(), ANSWER).collect().await;
         connection.abort_all();
-        Ok(Answered { status, retry_after })
+        Ok(Answered {
+            status,
+            retry_after,
+            body: body.map(http_body_util::Collected::to_bytes).unwrap_or_default(),
+        })
     }
 
     /// To the first of its addresses that is allowed and answers.
@@ -236,6 +240,8 @@ pub(super) struct Answered {
     pub(super) status: StatusCode,
     /// After how long it wants to be asked again.
     pub(super) retry_after: Option<Duration>,
+    /// At most 64 KiB; nothing where it is longer.
+    pub(super) body: Bytes,
 }
 
 /// Why nothing was answered. None of these repeats what was sent.

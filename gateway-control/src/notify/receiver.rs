@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::Kind;
 use super::post::{Answered, Place};
-use super::sign;
+use super::{sign, slack};
 
 /// What a message tells beside names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,15 @@ pub enum Channel {
         /// without a restart.
         secrets: Vec<SecretSource>,
     },
+    /// A message in a channel of Slack.
+    Slack {
+        /// Where `chat.postMessage` is.
+        place: Place,
+        /// Where the bot's token is.
+        token: SecretSource,
+        /// The channel's id.
+        channel: String,
+    },
 }
 
 /// What came of one attempt.
@@ -64,6 +73,11 @@ impl Receiver {
     pub(super) async fn send(&self, message: &OutboxMessage, now: Timestamp) -> Sent {
         match &self.channel {
             Channel::Webhook { place, secrets } => webhook(place, secrets, message, now).await,
+            Channel::Slack {
+                place,
+                token,
+                channel,
+            } => slack::send(place, token, channel, &message.body).await,
         }
     }
 }

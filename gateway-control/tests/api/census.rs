@@ -46,6 +46,8 @@ const CASES: &[Case] = &[
     case("GET", "/healthz", &[], 200),
     case("GET", "/readyz", &[], 200),
     case("GET", "/metrics", &[], 200),
+    // There is no Slack here.
+    case("POST", "/slack/interactions", &[], 404),
     case("GET", "/a/{id}", &[], 200),
     case("GET", "/api/v1/openapi.json", &[], 200),
     case("GET", "/api/v1/whoami", &[], 200),

@@ -209,6 +209,7 @@ impl World {
             approvals: desk.clone(),
             policies: engine,
             notifier,
+            slack: None,
             adapters: Registry::new(),
             audit_dir,
             live: live.clone(),
