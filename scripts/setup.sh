@@ -84,9 +84,9 @@ command -v cargo >/dev/null || fail "Rust is missing: install it with rustup, th
 
 if [[ $mode == test ]]; then
     venv=${GATEWAY_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/gateway-venv}
-    complete() { "$venv/bin/python" -c 'import asyncpg, django, psycopg, schemathesis, sqlalchemy, yaml; psycopg.pq.__impl__' >/dev/null 2>&1; }
+    complete() { "$venv/bin/python" -c 'import asyncpg, django, psycopg, schemathesis, sqlalchemy, standardwebhooks, yaml; psycopg.pq.__impl__' >/dev/null 2>&1; }
     if ! complete; then
-        say "installing pyyaml, psycopg[binary], asyncpg, sqlalchemy, django and schemathesis into $venv"
+        say "installing pyyaml, psycopg[binary], asyncpg, sqlalchemy, django, schemathesis and standardwebhooks into $venv"
         [[ -x $venv/bin/python ]] || python3 -m venv "$venv"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$root/tests/cases/requirements.txt"
         complete || fail "the clients in $venv do not work; remove that directory and run this again"

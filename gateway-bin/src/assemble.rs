@@ -4,15 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use gateway_control::notify::{self, Notifier, Slack};
 use gateway_core::adapter::Registry;
 use gateway_core::mask::MaskKey;
 use gateway_core::policy::{PolicyEngine, Vocabulary};
 use gateway_identity::MockKey;
 use gateway_identity::oidc::CheckedIssuers;
+use jiff::Timestamp;
 use sha2::Digest as _;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
+use crate::store::OpenStore;
 
 /// What policies can say in this build: the parts of core and of every adapter.
 pub(crate) fn vocabulary(registry: &Registry) -> anyhow::Result<Arc<Vocabulary>> {
@@ -45,6 +48,32 @@ pub(crate) fn issuers(config: &Config) -> anyhow::Result<CheckedIssuers> {
         );
     }
     Ok(issuers)
+}
+
+/// Who tells receivers what waits for people; a secret of theirs that can't be read now is told.
+pub(crate) fn notifier(config: &Config, store: &OpenStore) -> anyhow::Result<Notifier> {
+    for warning in config.notify.warnings() {
+        tracing::warn!("{warning}; nothing is sent to it until it can be read");
+    }
+    Ok(Notifier::new(notify::Parts {
+        outbox: store.outbox(),
+        approvals: store.approvals(),
+        sessions: store.records(),
+        receivers: config.notify.receivers()?,
+        url: config.link(),
+        kept: config.notify.kept(),
+        now: Timestamp::now,
+    }))
+}
+
+/// What people press in Slack.
+pub(crate) fn slack(
+    config: &Config,
+    store: &OpenStore,
+    approvals: &gateway_control::approvals::ApprovalDesk,
+) -> Option<Arc<Slack>> {
+    let parts = config.notify.slack_parts(approvals.clone(), store.records())?;
+    Some(Arc::new(Slack::new(parts)))
 }
 
 /// Makes the data directory where it isn't there; only its owner may enter it.

@@ -109,6 +109,9 @@ pub(crate) enum Command {
     /// Search the audit trail, or prove that nobody touched it
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// List what receivers have not been told yet, and have it sent again
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// Check, test and explain policies
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -412,6 +415,25 @@ pub(crate) struct AuditSearch {
     /// How
     #[arg(long, value_enum, default_value = "table")]
     pub(crate) output: Output,
+}
+
+/// `gateway notify`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NotifyCommand {
+    /// List messages that are not delivered: the dead first, then the newest
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 200)]
+        limit: u32,
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Send one again, at once
+    Retry {
+        /// Its id
+        id: String,
+    },
 }
 
 /// `gateway policy`.

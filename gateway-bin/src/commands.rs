@@ -7,6 +7,7 @@ mod config;
 mod connect;
 mod demo;
 mod login;
+mod notify;
 mod people;
 mod policy;
 mod sessions;
@@ -41,6 +42,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Approvals(command) => approvals::run(global, command).await,
         Command::Sessions(command) => sessions::run(global, command).await,
         Command::Audit(command) => audit::run(global, command).await,
+        Command::Notify(command) => notify::run(global, command).await,
         Command::Policy(command) => policy::run(global, command).await,
     }
 }

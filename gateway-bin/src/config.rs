@@ -3,6 +3,7 @@
 mod audit;
 mod identity;
 mod keys;
+mod notify;
 mod read;
 mod resources;
 mod show;
@@ -29,11 +30,12 @@ use crate::cli::Global;
 use crate::store::{Place, StoreKind};
 use audit::AuditSection;
 use keys::{join, refuse_endless, refuse_unknown, unknown, with_suggestion};
+use notify::NotifySection;
 pub(crate) use read::Raw;
 
 /// Sections and keys of every build.
-const TOP: [&str; 9] = [
-    "data_dir", "listen", "tls", "store", "policy", "identity", "audit", "limits", "resource",
+const TOP: [&str; 10] = [
+    "data_dir", "listen", "tls", "store", "policy", "identity", "audit", "notify", "limits", "resource",
 ];
 
 /// Everything that is wrong with a configuration.
@@ -84,6 +86,8 @@ pub(crate) struct Config {
     pub(crate) policy_dir: PathBuf,
     /// `[audit]`.
     pub(crate) audit: AuditSection,
+    /// `[notify]`.
+    pub(crate) notify: NotifySection,
     /// `[limits]`.
     pub(crate) limits: Limits,
     /// Every `[[identity.oidc]]`.
@@ -181,6 +185,7 @@ impl Config {
         let oidc = checker.identity(values.remove("identity"));
         let policy_dir = checker.policy(values.remove("policy"));
         let audit = checker.audit(values.remove("audit"));
+        let notify = checker.notify(values.remove("notify"));
         let limits = checker.flat::<Limits>("limits", values.remove("limits"), Limits::default(), &[]);
         let resources = resources::check(&raw, values.remove("resource"), &registry, &mut checker.problems);
         let problems = checker.problems;
@@ -193,6 +198,7 @@ impl Config {
                 store,
                 policy_dir,
                 audit,
+                notify,
                 limits,
                 oidc,
                 resources,

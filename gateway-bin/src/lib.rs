@@ -15,6 +15,7 @@ pub mod config;
 mod control;
 mod export;
 mod node;
+mod notify;
 mod operator;
 mod own;
 mod reload;

@@ -9,6 +9,7 @@ use anyhow::Context;
 use gateway_control::api::{self, Api};
 use gateway_control::approvals::{self, ApprovalDesk};
 use gateway_control::live::{Live, Tapped};
+use gateway_control::notify::{Notifier, Slack};
 use gateway_core::audit::Event;
 use gateway_core::audit::log::{AuditLog, AuditOpenError, Exported};
 use gateway_core::credentials::StaticCredentials;
@@ -32,6 +33,7 @@ use crate::config::Config;
 use crate::control::{self, HostState, Process, Socket};
 use crate::export::Exports;
 use crate::node::Node;
+use crate::notify::Feed;
 use crate::reload::Reloader;
 use crate::store::OpenStore;
 use crate::trail::WatchedLog;
@@ -95,19 +97,8 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     // What happens in sessions and to approvals is also told to those who watch.
     let live = Arc::new(Live::default());
     let tapped = Arc::new(Tapped::new(audit.clone(), live.clone()));
-    let approvals = ApprovalDesk::new(approvals::Parts {
-        store: store.approvals(),
-        audit: tapped.clone(),
-        authenticator: authenticator.clone(),
-        policy: policy.clone(),
-        grants: Some(policy.clone()),
-        url: config.link(),
-        room: ApprovalRoom {
-            principal: config.limits.approvals_per_principal,
-            all: config.limits.approvals,
-        },
-        now: Timestamp::now,
-    });
+    let approvals = desk(&config, &store, tapped.clone(), authenticator.clone(), &policy);
+    let notifier = assemble::notifier(&config, &store)?;
     let gateway = Gateway::new(
         Parts {
             policy: policy.clone(),
@@ -138,7 +129,15 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         tls.clone(),
         oidc,
     ));
-    let api = api(&config, &gateway, &approvals, &policy, &live, &audit, &metrics);
+    let parts = ApiParts {
+        policies: policy.clone(),
+        notifier: notifier.clone(),
+        slack: assemble::slack(&config, &store, &approvals),
+        live: live.clone(),
+        audit: audit.clone(),
+        metrics: metrics.clone(),
+    };
+    let api = api(&config, &gateway, &approvals, parts);
     let (socket, listeners) = Listeners::bind(&config, &gateway, &tls, &api, &reloader).await?;
     gateway
         .record(&Event::Started {
@@ -155,6 +154,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     running.helpers.spawn(approvals.clone().keep_grants());
     running.helpers.spawn(approvals.watch());
     exports.start(&mut running.helpers, &audit);
+    Feed::new(&config, notifier, &audit).start(&mut running.helpers, !config.notify.is_empty());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         policies = policy.policies(),
@@ -192,27 +192,54 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The REST API over all of it.
-fn api(
+/// Where held operations wait for people.
+fn desk(
     config: &Config,
-    gateway: &Arc<Gateway>,
-    approvals: &ApprovalDesk,
-    policies: &Arc<PolicyEngine>,
-    live: &Arc<Live>,
-    audit: &Arc<WatchedLog>,
-    metrics: &PrometheusHandle,
-) -> Api {
+    store: &OpenStore,
+    audit: Arc<Tapped>,
+    authenticator: Arc<dyn Authenticator>,
+    policy: &Arc<PolicyEngine>,
+) -> ApprovalDesk {
+    ApprovalDesk::new(approvals::Parts {
+        store: store.approvals(),
+        audit,
+        authenticator,
+        policy: policy.clone(),
+        grants: Some(policy.clone()),
+        url: config.link(),
+        room: ApprovalRoom {
+            principal: config.limits.approvals_per_principal,
+            all: config.limits.approvals,
+        },
+        now: Timestamp::now,
+    })
+}
+
+/// What the API needs beside gateway and approvals.
+struct ApiParts {
+    policies: Arc<PolicyEngine>,
+    notifier: Notifier,
+    slack: Option<Arc<Slack>>,
+    live: Arc<Live>,
+    audit: Arc<WatchedLog>,
+    metrics: PrometheusHandle,
+}
+
+/// The REST API over all of it.
+fn api(config: &Config, gateway: &Arc<Gateway>, approvals: &ApprovalDesk, parts: ApiParts) -> Api {
     let process = Process {
-        audit: audit.clone(),
-        metrics: metrics.clone(),
+        audit: parts.audit,
+        metrics: parts.metrics,
     };
     Api::new(api::Parts {
         gateway: gateway.clone(),
         approvals: approvals.clone(),
-        policies: policies.clone(),
+        policies: parts.policies,
+        notifier: parts.notifier,
+        slack: parts.slack,
         adapters: config.registry.clone(),
         audit_dir: Config::audit_dir(&config.data_dir),
-        live: live.clone(),
+        live: parts.live,
         host: Arc::new(process),
     })
 }

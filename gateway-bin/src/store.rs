@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use gateway_core::outbox::Outbox;
 use gateway_core::services::{ApprovalStore, Store, StoreError};
 use gateway_store::{PostgresStore, SqliteStore, StoreUrl};
 
@@ -82,6 +83,14 @@ impl OpenStore {
 
     /// Approvals.
     pub(crate) fn approvals(&self) -> Arc<dyn ApprovalStore> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Postgres(store) => store.clone(),
+        }
+    }
+
+    /// What is on its way to receivers.
+    pub(crate) fn outbox(&self) -> Arc<dyn Outbox> {
         match self {
             Self::Sqlite(store) => store.clone(),
             Self::Postgres(store) => store.clone(),

@@ -18,12 +18,14 @@ pub(crate) mod caller;
 mod document;
 pub(crate) mod extract;
 mod health;
+mod notify;
 pub(crate) mod page;
 mod people;
 pub(crate) mod policy;
 mod problem;
 pub(crate) mod routes;
 pub(crate) mod sessions;
+mod slack;
 pub(crate) mod stream;
 pub(crate) mod trail;
 
@@ -49,6 +51,7 @@ use tokio::sync::Semaphore;
 
 use crate::approvals::ApprovalDesk;
 use crate::live::Live;
+use crate::notify::{Notifier, Slack};
 pub use approvals::Said;
 use brake::Brakes;
 pub use caller::Door;
@@ -82,6 +85,10 @@ pub struct Parts {
     pub approvals: ApprovalDesk,
     /// The policies, for explanations.
     pub policies: Arc<PolicyEngine>,
+    /// What is told to receivers outside.
+    pub notifier: Notifier,
+    /// What people press in Slack, where that is configured.
+    pub slack: Option<Arc<Slack>>,
     /// The adapters: they know what statements mean.
     pub adapters: Registry,
     /// The directory of the audit trail.

@@ -22,6 +22,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use gateway_core::approval::{Approval, ApprovalState};
 use gateway_core::audit::{AuditError, AuditSink, Event};
+use gateway_core::machine::Estimate;
 use gateway_core::policy::PolicyEngine;
 use gateway_core::services::{
     Answer, ApprovalRoom, ApprovalStore, Approvals, Authenticator, Held, Inserted, KeptApproval, Opened,
@@ -29,6 +30,7 @@ use gateway_core::services::{
 };
 use gateway_core::verdict::{ApprovalRef, Code, Decision, Denial};
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 pub use access::{AccessRequest, GrantState, GrantView, NoAccess, put_in_force};
 pub use decide::NotDecided;
@@ -49,6 +51,10 @@ const BATCH: u32 = 100;
 const TRIES: usize = 8;
 /// Longest statement with its parameters that can be held: an approver must be able to see it.
 const SHOWN_BYTES: usize = 256 * 1024;
+/// Questions to targets, of how many rows held operations would touch, at the same time. Beyond them none are asked.
+const ESTIMATES: usize = 4;
+/// How long such a question may take.
+const ESTIMATE: Duration = Duration::from_secs(5);
 /// Things that an approval lists of what is tried.
 const ASKED: usize = 200;
 
@@ -79,6 +85,7 @@ pub struct ApprovalDesk(Arc<Inner>);
 struct Inner {
     parts: Parts,
     waiters: Waiters,
+    estimates: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for ApprovalDesk {
@@ -93,6 +100,7 @@ impl ApprovalDesk {
         Self(Arc::new(Inner {
             parts,
             waiters: Waiters::default(),
+            estimates: Arc::new(Semaphore::new(ESTIMATES)),
         }))
     }
 
@@ -189,6 +197,7 @@ impl Inner {
                             self.record(&event)
                                 .await
                                 .map_err(|error| unavailable(&held, &error))?;
+                            self.estimate(&new.id, held.estimate.clone());
                             new
                         }
                         Inserted::Exists => continue,
@@ -249,6 +258,7 @@ impl Inner {
             votes: Vec::new(),
             used_by: None,
             note: None,
+            estimate: None,
             grant: None,
         }
     }
@@ -327,6 +337,37 @@ impl Inner {
             correlation: held.correlation.clone(),
             cancelled: false,
         }
+    }
+
+    /// Asks the target how many rows it would touch, and writes that down; nobody waits for it.
+    fn estimate(self: &Arc<Self>, id: &str, estimate: Option<Estimate>) {
+        let (Some(estimate), Ok(room)) = (estimate, self.estimates.clone().try_acquire_owned()) else {
+            return;
+        };
+        let (inner, id) = (self.clone(), id.to_owned());
+        tokio::spawn(async move {
+            if let Ok(Some(rows)) = tokio::time::timeout(ESTIMATE, estimate.ask()).await
+                && let Err(error) = inner.estimated(&id, rows).await
+            {
+                tracing::warn!(%error, id, "an estimate could not be kept");
+            }
+            drop(room);
+        });
+    }
+
+    async fn estimated(&self, id: &str, rows: u64) -> Result<(), StoreError> {
+        for _ in 0..TRIES {
+            let Some(kept) = self.parts.store.approval(id).await? else {
+                return Ok(());
+            };
+            let Some(next) = kept.approval.estimated(rows) else {
+                return Ok(());
+            };
+            if self.parts.store.swap_approval(kept.revision, &next).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Writes down that one is over.

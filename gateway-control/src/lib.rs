@@ -8,3 +8,4 @@ pub mod console;
 #[cfg(feature = "database")]
 pub mod database;
 pub mod live;
+pub mod notify;

@@ -139,6 +139,7 @@ fn held(digest: u8, ticket: u64) -> Held {
         statement: Some(Arc::from("UPDATE t SET a = 1")),
         parameters: Vec::new(),
         stands_for: Vec::new(),
+        estimate: None,
         reason: None,
         policy: Arc::from("v1"),
         correlation: format!("{session}/{ticket}"),

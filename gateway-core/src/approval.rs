@@ -150,6 +150,9 @@ pub struct Approval {
     /// Why it is over, where that is not the deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// About how many rows it would touch, as the target guessed when it was opened; for those who decide it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<u64>,
     /// What it gives, where it is a request for access and not a held operation: approved, it is in force until `expires`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Terms>,
@@ -218,6 +221,25 @@ impl Approval {
         let concerned =
             !self.groups_of(&who.principal).is_empty() || self.principal.subject == who.principal.subject;
         concerned && who.covers(&self.resource)
+    }
+
+    /// As `who` may see it. What the target guesses can tell of data that the requester may not see: it is for those who
+    /// decide.
+    pub fn shown_to(self, who: &Authenticated) -> Self {
+        let decides = !self.groups_of(&who.principal).is_empty() && !self.concerns(&who.principal);
+        Self {
+            estimate: self.estimate.filter(|_| decides),
+            ..self
+        }
+    }
+
+    /// What is to be kept where the target has guessed how many rows it would touch; `None`: nobody waits for that any
+    /// more.
+    pub fn estimated(&self, rows: u64) -> Option<Self> {
+        (self.state == ApprovalState::Open && self.estimate.is_none()).then(|| Self {
+            estimate: Some(rows),
+            ..self.clone()
+        })
     }
 
     /// What is to be kept once `who` has said `choice`.

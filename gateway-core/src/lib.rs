@@ -64,7 +64,7 @@
 //!         Ok(())
 //!     }
 //!
-//!     fn bound(&self, message: &Vec<u8>) -> Bound { Bound { exact: message.clone(), stands_for: Vec::new() } }
+//!     fn bound(&self, message: &Vec<u8>) -> Bound { Bound { exact: message.clone(), ..Bound::default() } }
 //!     fn held(&mut self, _: &mut Vec<u8>, _: &Decision, _: &mut Outbound) {}
 //!     fn is_void(&self, _: &Vec<u8>) -> bool { false }
 //!     fn provide(&mut self, never: Infallible) { match never {} }
@@ -114,6 +114,7 @@ pub mod machine;
 pub mod mask;
 pub mod meaning;
 pub mod operation;
+pub mod outbox;
 pub mod own;
 pub mod policy;
 pub mod principal;

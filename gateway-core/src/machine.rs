@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
+use futures_util::future::BoxFuture;
 
 use crate::audit::Parameter;
 use crate::operation::Operations;
@@ -96,7 +97,41 @@ pub struct Bound {
     pub exact: Vec<u8>,
     /// Names in the text that stand for something in this session, with what they stand for; for the approver.
     pub stands_for: Vec<(String, String)>,
+    /// How many rows it would touch, where the target can be asked without running anything; for the approver. It is not
+    /// bound.
+    pub estimate: Option<Estimate>,
 }
+
+/// A question to the target of how many rows an operation would touch. Asking it runs nothing.
+#[derive(Clone)]
+pub struct Estimate(Arc<dyn Fn() -> BoxFuture<'static, Option<u64>> + Send + Sync>);
+
+impl Estimate {
+    /// `ask` asks the target, within bounds of its own; `None`: it is not known.
+    pub fn new(ask: impl Fn() -> BoxFuture<'static, Option<u64>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    /// Asks.
+    pub fn ask(&self) -> BoxFuture<'static, Option<u64>> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Estimate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Estimate")
+    }
+}
+
+/// It tells nothing of what an operation is.
+impl PartialEq for Estimate {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Estimate {}
 
 /// The result of looking at a message.
 #[derive(Debug)]

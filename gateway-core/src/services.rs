@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::approval::Approval;
 use crate::audit::Parameter;
+use crate::machine::Estimate;
 use crate::operation::Operations;
 use crate::principal::{Authenticated, Principal};
 use crate::resource::Resource;
@@ -161,6 +162,8 @@ pub struct Held {
     pub parameters: Vec<Parameter>,
     /// Names in the text that stand for something in that session, with what they stand for.
     pub stands_for: Vec<(String, String)>,
+    /// How many rows it would touch, where the target can be asked.
+    pub estimate: Option<Estimate>,
     /// Why, as the client said when it logged in.
     pub reason: Option<Arc<str>>,
     /// The policy version that held it.

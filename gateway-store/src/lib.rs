@@ -1,4 +1,4 @@
-//! The gateway's [`Store`](gateway_core::services::Store) and
+//! The gateway's [`Store`](gateway_core::services::Store), [`Outbox`](gateway_core::outbox::Outbox) and
 //! [`ApprovalStore`](gateway_core::services::ApprovalStore): tokens, sessions and approvals.
 //!
 //! ```text

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use gateway_core::approval::Approval;
+use gateway_core::outbox::{KeptMessage, OutboxMessage, OutboxState};
 use gateway_core::services::{KeptApproval, StoreError, TokenRecord};
 use gateway_core::session::{SessionId, SessionRecord};
 use jiff::Timestamp;
@@ -151,6 +152,26 @@ pub(crate) fn session(row: &dyn Columns) -> Result<SessionRecord, StoreError> {
         rows: row.counter("row_count")?,
         bytes: row.counter("byte_count")?,
         node: row.owned_or_none("node")?,
+    })
+}
+
+/// A row of `outbox`.
+pub(crate) fn message(row: &dyn Columns) -> Result<KeptMessage, StoreError> {
+    let row = Reader::new(row, "message");
+    let state = row.text("state")?;
+    Ok(KeptMessage {
+        message: OutboxMessage {
+            id: row.owned("id")?,
+            receiver: row.owned("receiver")?,
+            kind: row.owned("kind")?,
+            body: row.owned("body")?,
+            state: OutboxState::of(state).ok_or_else(|| row.corrupt("state", "no such state"))?,
+            created: row.time("created")?,
+            due: row.time("due")?,
+            attempts: u32::try_from(row.integer("attempts")?).map_err(|e| row.corrupt("attempts", e))?,
+            error: row.owned_or_none("error")?,
+        },
+        revision: row.integer("revision")?,
     })
 }
 

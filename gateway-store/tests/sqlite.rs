@@ -31,6 +31,7 @@ async fn it_does_what_every_store_must() {
     let store = SqliteStore::open(dir.path().join("gateway.db")).await.unwrap();
     suite::all(&store).await;
     suite::approvals(&store).await;
+    suite::outbox(&store).await;
     assert_eq!(store.prune_approvals(0).await.unwrap(), 1, "the used one");
     assert_eq!(store.open_approvals().await.unwrap().len(), 3, "what waits stays");
 }

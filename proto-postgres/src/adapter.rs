@@ -26,6 +26,7 @@ use crate::accept::{self, Opening, Startup};
 use crate::analyzed::Analyzed;
 use crate::authenticate::{self, Offer};
 use crate::cancel::CancelKeys;
+use crate::estimate::Estimator;
 use crate::meaning::Results;
 use crate::session::{Changed, Need, Provision, Session, Settings};
 use crate::structure::{Structure, Structures};
@@ -383,6 +384,11 @@ impl ProtocolAdapter for PostgresAdapter {
             );
             Changed(Arc::new(move || structures.supersede(&resource, &database)))
         };
+        let estimator = Estimator::new(
+            connection.gateway.clone(),
+            scope.resource().clone(),
+            database.clone(),
+        );
         let provider = StructureProvider {
             structures: self.structures.clone(),
             gateway: connection.gateway.clone(),
@@ -391,7 +397,7 @@ impl ProtocolAdapter for PostgresAdapter {
             tags,
             target_key: target.key,
         };
-        let session = Session::new(settings, &parameters, changed);
+        let session = Session::new(settings, &parameters, changed).with_estimator(estimator);
         let relay = Relay::new(
             &mut scope,
             session,

@@ -20,6 +20,7 @@ mod adapter;
 pub mod analyzed;
 mod authenticate;
 mod cancel;
+mod estimate;
 mod inspect;
 pub mod login;
 pub mod mask;
@@ -33,6 +34,7 @@ pub mod target;
 pub mod wire;
 
 pub use adapter::PostgresAdapter;
+pub use estimate::Estimator;
 pub use rewrite::APPROVAL_PENDING;
 
 /// The examples in the README are tests.

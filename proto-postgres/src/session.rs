@@ -27,6 +27,7 @@ use gateway_core::verdict::{Decision, Ruling};
 use gateway_sql::{Outdated, SessionState, Stamps};
 
 use crate::analyzed::{Analyzed, SharedState};
+use crate::estimate::Estimator;
 use crate::structure::Structure;
 use crate::wire::backend::TransactionStatus;
 
@@ -213,6 +214,8 @@ pub struct Session {
     pub(crate) settings: Arc<Settings>,
     /// Called when the session has changed the structure for all.
     pub(crate) changed: Changed,
+    /// Asks the target about what is held, for approvers.
+    pub(crate) estimator: Option<Estimator>,
     pub(crate) structure: Option<Arc<Structure>>,
     pub(crate) structure_at: Option<Instant>,
     pub(crate) structure_failed: bool,
@@ -274,6 +277,15 @@ impl std::fmt::Debug for Changed {
 }
 
 impl Session {
+    /// The same session, with which the target can be asked about what is held.
+    #[must_use]
+    pub fn with_estimator(self, estimator: Estimator) -> Self {
+        Self {
+            estimator: Some(estimator),
+            ..self
+        }
+    }
+
     /// A session that has just logged in to the target. `parameters` are the target's ParameterStatus messages.
     pub fn new(settings: Settings, parameters: &[(Vec<u8>, Vec<u8>)], changed: Changed) -> Self {
         let state = SessionState {
@@ -288,6 +300,7 @@ impl Session {
         let mut session = Self {
             settings: Arc::new(settings),
             changed,
+            estimator: None,
             structure: None,
             structure_at: None,
             structure_failed: false,

@@ -343,7 +343,12 @@ impl OwnConnection {
     async fn ask(&mut self, sql: &str) -> Result<Option<String>, TargetError> {
         let mut bytes = BytesMut::new();
         crate::wire::frontend::Query { sql: sql.as_bytes() }.encode(&mut bytes)?;
-        self.transport.write_all(&bytes).await?;
+        self.exchange(bytes).await
+    }
+
+    /// Sends messages that ask for one ReadyForQuery: the first value of the last row until then, if any.
+    pub(crate) async fn exchange(&mut self, messages: BytesMut) -> Result<Option<String>, TargetError> {
+        self.transport.write_all(&messages).await?;
         let mut value = None;
         let mut failure = None;
         loop {

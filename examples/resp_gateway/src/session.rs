@@ -305,6 +305,7 @@ impl ProtocolSession for Session {
         Bound {
             exact: message.bytes.clone(),
             stands_for: Vec::new(),
+            estimate: None,
         }
     }
 

@@ -124,6 +124,14 @@ async fn show(way: Way, id: String, output: Output) -> anyhow::Result<()> {
         ("reason", or_dash(approval.reason.clone())),
         ("resource", approval.resource.clone()),
         ("operation", approval.operation.clone()),
+        (
+            "rows",
+            or_dash(
+                approval
+                    .estimate
+                    .map(|rows| format!("about {rows}, as the target guesses")),
+            ),
+        ),
         ("group", people),
         ("rules", joined(&approval.rules)),
         ("session", approval.session.clone()),

@@ -39,6 +39,10 @@ fn check(global: &Global) -> anyhow::Result<ExitCode> {
         eprintln!("gateway: {error:#}");
         wrong = true;
     }
+    if let Err(error) = config.notify.receivers() {
+        eprintln!("gateway: {error:#}");
+        wrong = true;
+    }
     if let Err(error) = &tls {
         eprintln!("gateway: [tls]: {error}");
         wrong = true;
@@ -79,6 +83,7 @@ fn warnings(config: &Config) -> Vec<String> {
     if config.resources.is_empty() {
         warnings.push("there is no `[[resource]]`: nothing can be reached".to_owned());
     }
+    warnings.extend(config.notify.warnings());
     for resource in config.resources.values() {
         let CredentialConfig::Static { password, .. } = &resource.credential;
         if let Some(Err(error)) = password.as_ref().map(|source| source.read()) {

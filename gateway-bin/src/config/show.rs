@@ -39,6 +39,11 @@ impl Config {
         {
             tree.insert("identity".to_owned(), json!({ "oidc": self.oidc }));
         }
+        if !self.notify.is_empty()
+            && let Value::Object(tree) = &mut tree
+        {
+            tree.insert("notify".to_owned(), json!(self.notify));
+        }
         if let Value::Object(tree) = &mut tree {
             tree.extend(self.sections.clone());
         }

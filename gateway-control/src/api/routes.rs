@@ -2,7 +2,9 @@
 
 use axum::routing::{MethodRouter, delete, get, post};
 
-use super::{Api, access, approvals, document, health, people, policy, sessions, stream, trail};
+use super::{
+    Api, access, approvals, document, health, notify, people, policy, sessions, slack, stream, trail,
+};
 
 /// What a route asks of whom, in a word; what decides is in its handler, and proven by tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,10 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/healthz", Nothing, || get(health::healthz)),
     route("GET", "/readyz", Nothing, || get(health::readyz)),
     route("GET", "/metrics", Nothing, || get(health::metrics)),
+    // Slack signs its requests; who does not, gets nothing.
+    route("POST", "/slack/interactions", Nothing, || {
+        post(slack::interactions)
+    }),
     route("GET", "/a/{id}", Nothing, || get(approvals::landing)),
     route("GET", "/api/v1/openapi.json", Nothing, || get(document::openapi)),
     route("GET", "/api/v1/whoami", Token, || get(people::whoami)),
@@ -91,6 +97,15 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/api/v1/access", Token, || post(access::request)),
     route("DELETE", "/api/v1/access/{id}", Group, || delete(access::revoke)),
     route("GET", "/api/v1/audit", Token, || get(trail::search)),
+    route("GET", "/api/v1/notify", Actions(&["administer"]), || {
+        get(notify::list)
+    }),
+    route(
+        "POST",
+        "/api/v1/notify/{id}/retry",
+        Actions(&["administer"]),
+        || post(notify::retry),
+    ),
     route("POST", "/api/v1/policy/explain", Actions(&["administer"]), || {
         post(policy::explain)
     }),

@@ -266,6 +266,7 @@ impl ApprovalDesk {
                 votes: Vec::new(),
                 used_by: None,
                 note: None,
+                estimate: None,
                 grant: Some(offer.terms.clone()),
             };
             match inner.parts.store.insert_approval(&new, inner.parts.room).await? {

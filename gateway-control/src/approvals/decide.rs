@@ -47,7 +47,10 @@ impl ApprovalDesk {
         for approval in &mut all {
             approval.state = approval.state_at(now);
         }
-        Ok(all)
+        Ok(match who {
+            Some(who) => all.into_iter().map(|approval| approval.shown_to(who)).collect(),
+            None => all,
+        })
     }
 
     /// One of them.
@@ -60,6 +63,10 @@ impl ApprovalDesk {
             .map(|approval| Approval {
                 state: approval.state_at(now),
                 ..approval
+            })
+            .map(|approval| match who {
+                Some(who) => approval.shown_to(who),
+                None => approval,
             }))
     }
 

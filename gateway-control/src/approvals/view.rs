@@ -38,6 +38,9 @@ pub struct ApprovalView {
     /// Names in the text that stand for something in that session.
     #[serde(default)]
     pub stands_for: Vec<(String, String)>,
+    /// About how many rows it would touch, as the target guessed when it was opened; told to those who decide it alone.
+    #[serde(default)]
+    pub estimate: Option<u64>,
     /// The groups that must approve.
     pub group: Vec<String>,
     /// So many people of each.
@@ -121,6 +124,7 @@ impl From<Approval> for ApprovalView {
             statement: approval.statement,
             parameters: approval.parameters,
             stands_for: approval.stands_for,
+            estimate: approval.estimate,
             group: approval.groups.into_iter().collect(),
             approvers: approval.approvers,
             rules: approval.rules,

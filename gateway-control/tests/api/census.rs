@@ -46,6 +46,8 @@ const CASES: &[Case] = &[
     case("GET", "/healthz", &[], 200),
     case("GET", "/readyz", &[], 200),
     case("GET", "/metrics", &[], 200),
+    // There is no Slack here.
+    case("POST", "/slack/interactions", &[], 404),
     case("GET", "/a/{id}", &[], 200),
     case("GET", "/api/v1/openapi.json", &[], 200),
     case("GET", "/api/v1/whoami", &[], 200),
@@ -123,6 +125,8 @@ const CASES: &[Case] = &[
         404,
     ),
     case("GET", "/api/v1/audit", &[], 200),
+    case("GET", "/api/v1/notify", &[("root", 200)], 403),
+    case("POST", "/api/v1/notify/{id}/retry", &[("root", 200)], 403),
     Case {
         body: Some(r#"{"subject": "staff", "resource": "db"}"#),
         ..case(
@@ -138,6 +142,8 @@ const CASES: &[Case] = &[
 pub(crate) async fn fill(world: &World, path: &str) -> String {
     let id = if path.contains("/access/") {
         world.access().await
+    } else if path.contains("/notify/") {
+        world.message().await
     } else if path.contains("/sessions/") {
         world.session().await.to_string()
     } else if path.contains("{id}") {

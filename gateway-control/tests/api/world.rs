@@ -11,6 +11,7 @@ use axum::http::{Request, Response, StatusCode};
 use gateway_control::api::{self, Api, Door, Host};
 use gateway_control::approvals::{self, AccessRequest, ApprovalDesk};
 use gateway_control::live::{Live, Tapped};
+use gateway_control::notify::{self, Notifier};
 use gateway_core::adapter::Registry;
 use gateway_core::audit::log::{AuditLog, AuditLogOptions};
 use gateway_core::audit::{AuditError, AuditSink};
@@ -19,6 +20,7 @@ use gateway_core::gateway::{Attempt, AuditOptions, Gateway, Parts, SessionScope}
 use gateway_core::limits::Limits;
 use gateway_core::mask::MaskKey;
 use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations};
+use gateway_core::outbox::{Outbox, OutboxMessage, OutboxState};
 use gateway_core::policy::{PolicyEngine, Vocabulary};
 use gateway_core::principal::{Authenticated, Principal, PrincipalKind};
 use gateway_core::resource::Resource;
@@ -125,6 +127,7 @@ pub(crate) struct World {
     pub(crate) sessions: Mutex<Vec<SessionScope>>,
     pub(crate) dir: tempfile::TempDir,
     digests: Mutex<u8>,
+    outbox: Arc<dyn Outbox>,
 }
 
 fn resource(name: &str) -> Arc<Resource> {
@@ -186,6 +189,16 @@ impl World {
             },
             now: Timestamp::now,
         });
+        let notifier = Notifier::new(notify::Parts {
+            outbox: store.clone(),
+            approvals: store.clone(),
+            sessions: store.clone(),
+            receivers: Vec::new(),
+            url: "https://gw".to_owned(),
+            kept: notify::KEPT,
+            now: Timestamp::now,
+        });
+        let outbox = store.clone();
         let parts = Parts {
             policy: engine.clone(),
             audit: trail,
@@ -211,6 +224,8 @@ impl World {
             gateway: gateway.clone(),
             approvals: desk.clone(),
             policies: engine,
+            notifier,
+            slack: None,
             adapters: Registry::new(),
             audit_dir,
             live: live.clone(),
@@ -229,6 +244,7 @@ impl World {
             sessions: Mutex::default(),
             dir,
             digests: Mutex::new(0),
+            outbox,
         }
     }
 
@@ -289,6 +305,7 @@ impl World {
             statement: Some(Arc::from("UPDATE t SET a = 1")),
             parameters: Vec::new(),
             stands_for: Vec::new(),
+            estimate: None,
             reason: None,
             policy: self.gateway.policy().version(),
             correlation: format!("{session}/1"),
@@ -320,6 +337,23 @@ impl World {
         let who = self.tokens.authenticate(&Secret::new("staff")).await.unwrap();
         let asked = self.desk.ask_access(&who, &resource("db"), request).await;
         asked.unwrap().id
+    }
+
+    /// A message that was given up.
+    pub(crate) async fn message(&self) -> String {
+        let message = OutboxMessage {
+            id: format!("msg_{}", SessionId::generate().to_string().replace('-', "")),
+            receiver: "ops".to_owned(),
+            kind: "approval.opened".to_owned(),
+            body: "{}".to_owned(),
+            state: OutboxState::Dead,
+            created: Timestamp::now(),
+            due: Timestamp::now(),
+            attempts: 7,
+            error: Some("it answers 500".to_owned()),
+        };
+        self.outbox.put_message(&message, notify::KEPT).await.unwrap();
+        message.id
     }
 
     pub(crate) async fn send(&self, door: Door, request: Request<Body>) -> Response<Body> {

@@ -52,6 +52,7 @@ fn opened(groups: &[&str], approvers: u32) -> Approval {
         votes: Vec::new(),
         used_by: None,
         note: None,
+        estimate: None,
         grant: None,
     }
 }

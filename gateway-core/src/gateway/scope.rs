@@ -449,6 +449,7 @@ impl SessionScope {
                 .map(|s| s.parameters.clone())
                 .unwrap_or_default(),
             stands_for: bound.stands_for,
+            estimate: bound.estimate,
             reason: self.reason.clone(),
             policy: known.policy.clone(),
             correlation: self.correlation(ticket),

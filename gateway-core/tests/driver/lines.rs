@@ -173,6 +173,7 @@ impl ProtocolSession for Lines {
         Bound {
             exact: message.clone().into_bytes(),
             stands_for: Vec::new(),
+            estimate: None,
         }
     }
 

@@ -216,6 +216,7 @@ mod tests {
             votes: Vec::new(),
             used_by: None,
             note: None,
+            estimate: None,
             grant: None,
         };
         let room = ApprovalRoom { principal: 1, all: 1 };

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gateway_core::approval::{Approval, ApprovalState, ApprovalVote, Choice};
+use gateway_core::outbox::{Outbox, OutboxMessage, OutboxState};
 use gateway_core::principal::{Principal, PrincipalKind};
 use gateway_core::services::{ApprovalRoom, ApprovalStore, Inserted, SessionFilter, Store, TokenRecord};
 use gateway_core::session::{SessionId, SessionRecord};
@@ -99,6 +100,7 @@ pub(crate) fn approval(id: &str, digest: &str, subject: &str) -> Approval {
         }],
         used_by: None,
         note: None,
+        estimate: None,
         grant: None,
     }
 }
@@ -343,4 +345,68 @@ async fn orphans(store: &dyn Store) {
             (Some(at(99)), Some("the gateway stopped"))
         );
     }
+}
+
+fn message(id: &str, created: i64) -> OutboxMessage {
+    OutboxMessage {
+        id: id.to_owned(),
+        receiver: "ops".to_owned(),
+        kind: "approval.opened".to_owned(),
+        body: "{\"a\":\"größe'; --\"}".to_owned(),
+        state: OutboxState::Waiting,
+        created: at(created),
+        due: at(created),
+        attempts: 0,
+        error: None,
+    }
+}
+
+/// What is on its way to receivers, on an empty store.
+pub(crate) async fn outbox(store: &dyn Outbox) {
+    for (id, created) in [("m1", 1), ("m2", 2), ("m3", 3)] {
+        assert_eq!(store.put_message(&message(id, created), 10).await.unwrap(), 0);
+    }
+    // The same again is the same message.
+    let again = OutboxMessage {
+        attempts: 5,
+        ..message("m1", 1)
+    };
+    assert_eq!(store.put_message(&again, 10).await.unwrap(), 0);
+    let due = store.due_messages("ops", at(2), 10).await.unwrap();
+    let ids: Vec<&str> = due.iter().map(|kept| kept.message.id.as_str()).collect();
+    assert_eq!(ids, ["m1", "m2"]);
+    assert_eq!(due.first().unwrap().message, message("m1", 1));
+    assert!(store.due_messages("other", at(9), 10).await.unwrap().is_empty());
+    // Of two who claim one, one does.
+    let claimed = OutboxMessage {
+        due: at(20),
+        attempts: 1,
+        error: Some("it answers 500".to_owned()),
+        ..message("m1", 1)
+    };
+    assert!(store.swap_message(0, &claimed).await.unwrap());
+    assert!(!store.swap_message(0, &claimed).await.unwrap());
+    assert!(!store.remove_message("m1", 0).await.unwrap());
+    let kept = store.message("m1").await.unwrap().unwrap();
+    assert_eq!((kept.message, kept.revision), (claimed.clone(), 1));
+    let dead = OutboxMessage {
+        state: OutboxState::Dead,
+        ..claimed
+    };
+    assert!(store.swap_message(1, &dead).await.unwrap());
+    let next = store.due_messages("ops", at(99), 1).await.unwrap();
+    assert_eq!(next.first().unwrap().message.id, "m2");
+    let listed = |all: Vec<OutboxMessage>| -> Vec<String> { all.into_iter().map(|one| one.id).collect() };
+    assert_eq!(listed(store.messages(10).await.unwrap()), ["m1", "m3", "m2"]);
+    // The dead go first, then the oldest; those of others stay.
+    let other = OutboxMessage {
+        receiver: "other".to_owned(),
+        ..message("o1", 0)
+    };
+    store.put_message(&other, 10).await.unwrap();
+    assert_eq!(store.put_message(&message("m4", 4), 3).await.unwrap(), 1);
+    assert_eq!(store.put_message(&message("m5", 5), 2).await.unwrap(), 2);
+    assert_eq!(listed(store.messages(10).await.unwrap()), ["m5", "m4", "o1"]);
+    assert!(store.remove_message("m5", 0).await.unwrap());
+    assert!(store.message("m5").await.unwrap().is_none());
 }

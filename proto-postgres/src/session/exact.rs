@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use gateway_core::machine::Bound;
+use gateway_core::audit::Parameter;
+use gateway_core::machine::{Bound, Estimate};
 use gateway_sql::StatementKind;
 
 use super::client::KEPT_PARAMETER;
+use super::text::ClientEncoding;
 use super::{Message, Session};
 use crate::analyzed::Analyzed;
+use crate::estimate::Asked;
 use crate::wire::Format;
 use crate::wire::frontend::Bind;
 
@@ -51,6 +54,32 @@ impl Exact {
             types,
             digest: inexact.then(|| digest(bind)),
         }
+    }
+
+    /// The values as they were sent, from how they are shown; `None` where that does not tell all of them.
+    fn values(&self, shown: &[Parameter]) -> Option<Vec<(Format, Option<Vec<u8>>)>> {
+        if self.digest.is_some() {
+            return None;
+        }
+        let value = |(place, shown): (usize, &Parameter)| {
+            let bit = u32::try_from(place)
+                .ok()
+                .and_then(|place| self.binary.checked_shr(place))
+                .unwrap_or_default();
+            let Some(shown) = shown else {
+                return Some((Format::TEXT, None));
+            };
+            if bit & 1 == 0 {
+                return Some((Format::TEXT, Some(shown.as_bytes().to_vec())));
+            }
+            let digits = shown.strip_prefix("\\x")?.as_bytes();
+            let bytes: Option<Vec<u8>> = digits
+                .chunks(2)
+                .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+                .collect();
+            Some((Format::BINARY, Some(bytes?)))
+        };
+        shown.iter().enumerate().map(value).collect()
     }
 
     fn write(&self, to: &mut Vec<u8>) {
@@ -140,7 +169,50 @@ impl Session {
                 part(&mut exact, self.settings.nonce.as_bytes());
             }
         }
-        Bound { exact, stands_for }
+        Bound {
+            exact,
+            stands_for,
+            estimate: self.estimate_of(message),
+        }
+    }
+
+    /// How many rows it would touch, to be asked of the target. `None`: the answer would not be of this statement as this
+    /// session runs it, or planning it might run code of others.
+    fn estimate_of(&self, message: &Message) -> Option<Estimate> {
+        let estimator = self.estimator.as_ref()?;
+        let (analyzed, portal) = match message {
+            Message::Query { analyzed, .. } => (analyzed.as_ref()?, None),
+            Message::Execute { portal, analyzed, .. } => {
+                (analyzed.as_ref()?, Some(self.names.portal(portal)?))
+            }
+            _ => return None,
+        };
+        // What is this session's alone is not there on another connection.
+        let own = self.defined || self.touched || self.private.is_some() || !self.state.temp.is_empty();
+        if own || !crate::estimate::is_plain(analyzed, self.structure.as_ref()?) {
+            return None;
+        }
+        let (mut types, mut parameters) = (Vec::new(), Vec::new());
+        if let Some(portal) = portal.filter(|portal| !portal.parameters.is_empty()) {
+            if self.encoding != ClientEncoding::Utf8 {
+                return None;
+            }
+            types = portal
+                .exact
+                .types
+                .iter()
+                .flat_map(|all| all.iter().copied())
+                .collect();
+            parameters = portal.exact.values(&portal.parameters)?;
+        }
+        Some(estimator.estimate(Asked {
+            sql: analyzed.sql.clone(),
+            writes: analyzed.writes,
+            search_path: self.state.search_path.clone(),
+            standard_conforming_strings: self.state.standard_conforming_strings,
+            types,
+            parameters,
+        }))
     }
 
     /// Whether it names prepared statements or cursors.
