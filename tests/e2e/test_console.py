@@ -94,6 +94,10 @@ def elsewhere(page):
         server.shutdown()
 
 
+def w_approvals(c):
+    return c.w.gateway.approvals(c.tokens["dana"])
+
+
 UPDATE = "UPDATE orders SET status = 'refunded' WHERE id = 12 RETURNING id, status"
 
 
@@ -113,11 +117,14 @@ def test_a_held_statement_is_seen_approved_and_runs(w):
             document.body.append(form); form.submit();""", f"/approvals/{approval}/approve")
         b.until(lambda: "not permitted" in b.text() and "another person" in b.text(), "the refusal")
         check(c.state(approval) == "open")
+        eventually(lambda: next(one["estimate"] for one in w_approvals(c) if one["id"] == approval), "an estimate")
+        c.go(f"/approvals/{approval}")
+        check("as the target guesses" not in b.text(), "an estimate is for those who decide", b.text())
         c.sign_out()
         # Somebody else decides, by keyboard alone.
         c.sign_in("dana")
         text = b.text()
-        for seen in ("orders", "lena@corp.test", "INC-2041", "UPDATE orders SET status = 'refunded'", "Changes rows", "orders-need-a-dba"):
+        for seen in ("orders", "lena@corp.test", "INC-2041", "UPDATE orders SET status = 'refunded'", "Changes rows", "about 1 row", "orders-need-a-dba"):
             check(seen in text, seen, "is not in", text)
         check(text.index("UPDATE orders") < text.index("lena@corp.test"), "what it does comes before who asks")
         b.write(f"[id='{approval}-reason']", "looks right")

@@ -66,6 +66,8 @@ pub(super) struct Card {
     pub(super) operation: Text,
     pub(super) resource: Text,
     pub(super) effects: Vec<Effect>,
+    /// About how many rows it would touch, as the target guesses.
+    pub(super) rows: Option<String>,
     pub(super) grant: Option<GrantOf>,
     pub(super) statement: Option<Text>,
     /// Not all of the statement is here.
@@ -122,6 +124,10 @@ impl Card {
             open: view.state == ApprovalState::Open,
             operation: text::line(&view.operation),
             effects: effects(&view.asked),
+            rows: view.estimate.map(|rows| match rows {
+                1 => "about 1 row".to_owned(),
+                many => format!("about {many} rows"),
+            }),
             grant,
             statement: statement.as_deref().map(text::lines),
             cut,
