@@ -79,6 +79,7 @@ stage check "build the gateway" cargo build --profile ci --workspace
 stage check "features: none" cargo check --profile ci -p gateway-bin --no-default-features
 stage check "features: postgres" cargo check --profile ci -p gateway-bin --no-default-features --features postgres
 stage check "features: operators" cargo check --profile ci -p gateway-bin --no-default-features --features operators
+stage check "features: console" cargo check --profile ci -p gateway-bin --no-default-features --features console
 stage check "every crate packages by itself" cargo package --workspace --no-verify --allow-dirty --quiet
 stage tests "instructions of the hot paths" python3 bench/instructions.py --binary "$CARGO_TARGET_DIR/ci/examples/hot_path"
 stage check "links of the book" python3 scripts/check-docs.py
