@@ -61,7 +61,7 @@ function reloads(source, ids, say, since) {
 
 // Events of a session become rows of its transcript. Texts are texts: nothing of them is read as markup.
 function appends(source, rows) {
-  const ODD = /[\p{Cc}\p{Cf}\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2028\u2029\u3164\ufe00-\ufe0f\uffa0]/u;
+  const ODD = /[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2028\u2029\u{e0000}-\u{e0fff}]/u;
   const MOST = 1000;
   const element = (name, kind) => {
     const made = document.createElement(name);
@@ -69,7 +69,8 @@ function appends(source, rows) {
     return made;
   };
   const text = (value, lines) => {
-    const made = element("bdi");
+    const made = element("bdo");
+    made.dir = "ltr";
     for (const c of String(value)) {
       const odd = ODD.test(c) && !(lines && (c === "\n" || c === "\t"));
       const last = made.lastChild;

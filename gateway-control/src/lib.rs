@@ -9,3 +9,4 @@ pub mod console;
 pub mod database;
 pub mod live;
 pub mod notify;
+mod visible;

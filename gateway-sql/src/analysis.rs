@@ -6,6 +6,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{self, AtomicU64};
 
 use crate::catalog::QualifiedName;
 use crate::column_set::ColumnSet;
@@ -146,7 +147,15 @@ pub enum JsonStep {
 /// Its parts are those of [`ColumnName`]; a copy costs a reference.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
 #[serde(from = "ColumnName", into = "ColumnName")]
-pub struct ColumnId(Arc<ColumnName>);
+pub struct ColumnId(Arc<Kept>);
+
+/// A name, and the mark of its relation.
+#[derive(Clone)]
+struct Kept {
+    name: ColumnName,
+    /// Two ids with the same mark are of one relation, which need not be compared; 0: no mark.
+    mark: u64,
+}
 
 /// What a [`ColumnId`] is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -166,26 +175,26 @@ impl Deref for ColumnId {
     type Target = ColumnName;
 
     fn deref(&self) -> &ColumnName {
-        &self.0
+        &self.0.name
     }
 }
 
 impl From<ColumnName> for ColumnId {
     fn from(name: ColumnName) -> Self {
-        ColumnId(Arc::new(name))
+        ColumnId(Arc::new(Kept { name, mark: 0 }))
     }
 }
 
 impl From<ColumnId> for ColumnName {
     fn from(id: ColumnId) -> Self {
-        Arc::unwrap_or_clone(id.0)
+        Arc::unwrap_or_clone(id.0).name
     }
 }
 
 // Copies of one id are told to be equal by where they are; most that are compared are such.
 impl PartialEq for ColumnId {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || *self.0 == *other.0
+        Arc::ptr_eq(&self.0, &other.0) || self.0.name == other.0.name
     }
 }
 
@@ -200,22 +209,29 @@ impl PartialOrd for ColumnId {
 impl Ord for ColumnId {
     fn cmp(&self, other: &Self) -> Ordering {
         if Arc::ptr_eq(&self.0, &other.0) {
-            Ordering::Equal
-        } else {
-            self.0.cmp(&other.0)
+            return Ordering::Equal;
         }
+        let (own, others) = (&*self.0, &*other.0);
+        if own.mark != 0 && own.mark == others.mark {
+            let (own, others) = (&own.name, &others.name);
+            return own
+                .column
+                .cmp(&others.column)
+                .then_with(|| own.path.cmp(&others.path));
+        }
+        own.name.cmp(&others.name)
     }
 }
 
 impl Hash for ColumnId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+        self.0.name.hash(state);
     }
 }
 
 impl fmt::Debug for ColumnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.0.name.fmt(f)
     }
 }
 
@@ -233,6 +249,18 @@ impl ColumnId {
             column: column.into(),
             path: Vec::new(),
         })
+    }
+
+    /// A mark for the columns of one relation.
+    pub(crate) fn new_mark() -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        NEXT.fetch_add(1, atomic::Ordering::Relaxed)
+    }
+
+    /// The same, with the mark of its relation.
+    pub(crate) fn marked(mut self, mark: u64) -> Self {
+        Arc::make_mut(&mut self.0).mark = mark;
+        self
     }
 
     /// What a function returns.
@@ -254,8 +282,8 @@ impl ColumnId {
     pub(crate) fn part(mut self, steps: &[JsonStep]) -> Self {
         let room = Self::MAX_PATH.saturating_sub(self.path.len());
         if room > 0 && !steps.is_empty() {
-            let name = Arc::make_mut(&mut self.0);
-            name.path.extend(steps.iter().take(room).cloned());
+            let kept = Arc::make_mut(&mut self.0);
+            kept.name.path.extend(steps.iter().take(room).cloned());
         }
         self
     }

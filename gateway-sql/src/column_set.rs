@@ -27,7 +27,11 @@ impl ColumnSet {
 
     /// Adds a column; whether it was not there.
     pub fn insert(&mut self, id: ColumnId) -> bool {
-        !self.contains(&id) && self.own().insert(id)
+        match self.0.as_mut().and_then(Arc::get_mut) {
+            Some(own) => own.insert(id),
+            // Whoever shares it keeps it where nothing changes.
+            None => !self.contains(&id) && self.own().insert(id),
+        }
     }
 
     /// Adds all columns of another set.

@@ -3,7 +3,8 @@
 //! The question is asked on a connection of its own, in a transaction that may only read, and runs nothing: it is EXPLAIN
 //! without ANALYZE. Planning may still run functions, so it is only asked where all code that planning could reach is the
 //! server's own: of the statement that is the analysis' to say, of what hangs on tables (defaults, indexes, constraints,
-//! policies, operators, casts, types) the server's. Whatever is uncertain is not known.
+//! policies, operators, casts, types) the server's; and where no foreign table hides behind another, since a planner may ask
+//! the other server, which is not bound to read only. Whatever is uncertain is not known.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,8 @@ use crate::wire::{Format, Oid};
 
 /// For the whole question, the login included.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Longest plan that is read, in bytes: a constant that is worked out for it may be much longer than its text.
+const PLAN: usize = 1 << 20;
 /// Longest text that is asked about, in bytes.
 const TEXT: usize = 256 * 1024;
 
@@ -45,7 +48,11 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; \
             'pg_catalog.pg_constraint'::pg_catalog.regclass, 'pg_catalog.pg_policy'::pg_catalog.regclass, \
             'pg_catalog.pg_opclass'::pg_catalog.regclass, 'pg_catalog.pg_opfamily'::pg_catalog.regclass, \
             'pg_catalog.pg_amop'::pg_catalog.regclass, 'pg_catalog.pg_amproc'::pg_catalog.regclass, \
-            'pg_catalog.pg_type'::pg_catalog.regclass, 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass)))::pg_catalog.text";
+            'pg_catalog.pg_type'::pg_catalog.regclass, 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, \
+            'pg_catalog.pg_cast'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass)) \
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i \
+            JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid \
+            WHERE c.relkind OPERATOR(pg_catalog.=) 'f'))::pg_catalog.text";
 
 /// Asks the target of one session.
 #[derive(Clone)]
@@ -157,7 +164,7 @@ async fn plan(own: &mut OwnConnection, asked: &Asked) -> Result<Option<String>, 
     }
     .encode(&mut bytes)?;
     Sync.encode(&mut bytes)?;
-    own.exchange(bytes).await
+    own.exchange(bytes, PLAN).await
 }
 
 /// An identifier in double quotes.

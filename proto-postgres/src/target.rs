@@ -343,16 +343,20 @@ impl OwnConnection {
     async fn ask(&mut self, sql: &str) -> Result<Option<String>, TargetError> {
         let mut bytes = BytesMut::new();
         crate::wire::frontend::Query { sql: sql.as_bytes() }.encode(&mut bytes)?;
-        self.exchange(bytes).await
+        self.exchange(bytes, OWN_ANSWER_BYTES).await
     }
 
     /// Sends messages that ask for one ReadyForQuery: the first value of the last row until then, if any.
-    pub(crate) async fn exchange(&mut self, messages: BytesMut) -> Result<Option<String>, TargetError> {
+    pub(crate) async fn exchange(
+        &mut self,
+        messages: BytesMut,
+        longest: usize,
+    ) -> Result<Option<String>, TargetError> {
         self.transport.write_all(&messages).await?;
         let mut value = None;
         let mut failure = None;
         loop {
-            let (tag, body) = read_frame(&mut self.transport, &mut self.input, OWN_ANSWER_BYTES).await?;
+            let (tag, body) = read_frame(&mut self.transport, &mut self.input, longest).await?;
             match backend::Message::parse(tag, &body)? {
                 backend::Message::DataRow(row) => {
                     let first = row.columns().next().flatten().unwrap_or_default();

@@ -66,6 +66,7 @@ def chat(w):
 token = {{ env = "SLACK_BOT" }}
 signing_secret = {{ env = "SLACK_SIGNING" }}
 channel = "C042"
+include = "statement"
 api_url = "http://127.0.0.1:{slack.port}/api"
 """
     try:
@@ -100,7 +101,7 @@ def test_a_button_decides_as_the_token_that_stands_for_who_pressed_it(w):
         bearer, message = eventually(lambda: slack.posted and slack.posted[0], "nothing was posted")
         check(bearer == f"Bearer {BOT}" and message["channel"] == "C042", bearer, message)
         text = json.dumps(message)
-        check("zeppelin" not in text and "lena@corp.test" in text, text)
+        check("zeppelin" in text and "lena@corp.test" in text, text)
         elements = message["blocks"][-1]["elements"]
         check([(e["action_id"], e["value"]) for e in elements[:2]] == [("approve", approval), ("deny", approval)], elements)
         # Who asked does not decide, nor who is in no group, nor who is not known here.

@@ -20,7 +20,7 @@ fn it_is_healthy_ready_and_measured_until_it_stops() {
         ("/api/v1/tokens", 404),
         ("/api/v1/reload", 404),
         ("/api/v1/sessions?filter=live&limit=1", 401),
-        ("/", 404),
+        ("/nothing", 404),
     ] {
         assert_eq!(
             running.get(path).map(|(status, _)| status),

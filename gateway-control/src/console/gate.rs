@@ -41,7 +41,7 @@ impl Names {
     pub fn add(&mut self, authority: &str, by_tls: bool) {
         self.hosts.push(host_of(authority).to_owned());
         if by_tls {
-            self.public = Some(authority.to_owned());
+            self.public = Some(by_https(authority));
         }
     }
 
@@ -53,6 +53,12 @@ impl Names {
             || host.eq_ignore_ascii_case("localhost")
             || self.hosts.iter().any(|name| name.eq_ignore_ascii_case(host))
     }
+}
+
+/// What names an origin of `https://`, in one form: case does not matter, and its own port need not be told.
+fn by_https(authority: &str) -> String {
+    let authority = authority.to_ascii_lowercase();
+    authority.strip_suffix(":443").unwrap_or(&authority).to_owned()
 }
 
 /// The host of `host:port`.
@@ -129,11 +135,11 @@ impl Cookie {
 
     /// The one that was sent; of two none counts.
     fn of(self, headers: &HeaderMap) -> Option<&str> {
-        let texts = headers.get_all(header::COOKIE).iter();
-        let texts = texts.filter_map(|value| value.to_str().ok());
-        let mut found = texts
-            .flat_map(|text| text.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
+        let all = headers.get_all(header::COOKIE).iter();
+        // Cookies of others stand beside it, whatever they are made of.
+        let mut found = all
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+            .filter_map(|pair| std::str::from_utf8(pair).ok()?.trim().split_once('='))
             .filter(|(name, _)| *name == self.name());
         let (_, value) = found.next()?;
         found.next().is_none().then_some(value)
@@ -173,7 +179,7 @@ async fn enter(console: &Console, mut request: Request) -> Result<(Option<Signed
     }
     let clear = request.extensions().get::<InClear>().is_some();
     let cookie = Cookie {
-        secure: !clear || inner.names.public.as_deref() == Some(host),
+        secure: !clear || inner.names.public.as_deref() == Some(by_https(host).as_str()),
     };
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     if changes {

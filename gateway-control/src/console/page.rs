@@ -151,11 +151,15 @@ struct Landing {
 /// Where a link in a notice leads: a page that tells nothing and leads on. A browser sends no cookie with a link on another
 /// site, and does with this page's own.
 pub(crate) fn landing(id: &str) -> Response {
-    let to = format!("/approvals/{id}");
-    let to = local(&to)
-        .filter(|_| !id.is_empty())
-        .unwrap_or("/approvals")
-        .to_owned();
+    // Whatever else stands there would be an address of somebody else's choice, opened as who is signed in.
+    let is_id = id.strip_prefix("apr_").is_some_and(|rest| {
+        !rest.is_empty() && rest.len() <= 64 && rest.bytes().all(|b| b.is_ascii_hexdigit())
+    });
+    let to = if is_id {
+        format!("/approvals/{id}")
+    } else {
+        "/approvals".to_owned()
+    };
     let frame = Frame {
         leads_to: Some(to.clone()),
         ..Frame::open("Approval")

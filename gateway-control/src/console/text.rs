@@ -3,6 +3,8 @@
 use askama::Template;
 use askama::filters::HtmlSafe;
 
+use crate::visible::steers;
+
 /// A part of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Part {
@@ -11,11 +13,12 @@ struct Part {
     text: String,
 }
 
-/// A text that others wrote. It writes itself into a page by the template engine, which escapes each of its parts.
+/// A text that others wrote. Its characters stand in their order, from left to right: letters that are written the other way
+/// would move what is between them, and show another statement than the one that runs. It writes itself into a page by the template engine, which escapes each of its parts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Template)]
 #[template(
     ext = "html",
-    source = "<bdi>{% for part in parts %}{% if part.odd %}<span class=\"odd\">{{ part.text }}</span>{% else %}{{ part.text }}{% endif %}{% endfor %}</bdi>"
+    source = "<bdo dir=\"ltr\">{% for part in parts %}{% if part.odd %}<span class=\"odd\">{{ part.text }}</span>{% else %}{{ part.text }}{% endif %}{% endfor %}</bdo>"
 )]
 pub(super) struct Text {
     parts: Vec<Part>,
@@ -66,15 +69,6 @@ fn text_of(text: &str, stays: impl Fn(char) -> bool) -> Text {
     Text { parts }
 }
 
-/// Control characters, marks of direction, and what has no width.
-fn steers(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,7 +95,7 @@ mod tests {
         assert!(line("").parts.is_empty());
         assert_eq!(
             line("<b>\u{7}").to_string(),
-            "<bdi>&#60;b&#62;<span class=\"odd\">\\u{7}</span></bdi>"
+            "<bdo dir=\"ltr\">&#60;b&#62;<span class=\"odd\">\\u{7}</span></bdo>"
         );
     }
 }

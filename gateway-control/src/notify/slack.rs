@@ -24,15 +24,22 @@ use url::Url;
 
 use super::post::Place;
 use super::receiver::{Sent, told};
-use super::tell::Document;
+use super::tell::{Data, Document};
 use super::{BadPlace, Kind};
 use crate::approvals::ApprovalDesk;
+use crate::visible::spelt;
 
 /// How old or new a request may be, in seconds.
 const FRESH: i64 = 300;
 /// Requests that are remembered, so that none is taken twice; beyond so many fresh ones none are taken.
 const REMEMBERED: usize = 10_000;
-/// Longest text in a message; Slack takes 3000 characters in one block.
+/// Longest block, in bytes; Slack takes 3000 characters in one, and fifty of them.
+const BLOCK: usize = 2_900;
+const BLOCKS: usize = 40;
+/// Left to right, whatever the letters are, up to `END`.
+const LTR: char = '\u{202d}';
+const END: char = '\u{202c}';
+/// Longest line beside them.
 const TEXT: usize = 1_000;
 /// Where Slack's answers go.
 const ANSWERS: &str = "https://hooks.slack.com";
@@ -264,27 +271,58 @@ fn decided(approval: &Approval, who: &Authenticated, choice: Choice) -> Value {
         "{} on {} for {}: {word} by {by}",
         approval.operation, approval.resource, approval.principal.subject
     );
-    let mut blocks = vec![section(&line)];
-    if approval.state == ApprovalState::Open {
-        blocks.push(buttons(&approval.id, None));
-    }
-    json!({ "replace_original": true, "text": escaped(&line), "blocks": blocks })
+    // While others must decide, what they decide stands where it is.
+    let replace = approval.state != ApprovalState::Open;
+    json!({ "replace_original": replace, "response_type": "in_channel", "text": escaped(&line), "blocks": [section(&line)] })
 }
 
 /// Nothing in a text may be read as markup: no mention, no link.
 fn escaped(text: &str) -> String {
-    let mut text = text.to_owned();
+    let mut text = spelt(text, |_| false);
     truncate(&mut text, TEXT);
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
 }
 
-/// A block of text as it is.
+/// A block of text of one line; what steers or can't be seen is spelt out.
 fn section(text: &str) -> Value {
-    let mut text = text.to_owned();
-    truncate(&mut text, TEXT);
+    block(spelt(text, |_| false))
+}
+
+fn block(mut text: String) -> Value {
+    truncate(&mut text, BLOCK);
     json!({ "type": "section", "text": { "type": "plain_text", "text": text, "emoji": false } })
+}
+
+/// A way to the console.
+fn look(id: &str, url: &str) -> Value {
+    json!({ "type": "button", "action_id": "look", "value": id, "url": url,
+            "text": { "type": "plain_text", "text": "Look" } })
+}
+
+/// The text and the values that it runs with, each whole; `None`: not all of it is known here, or has room.
+fn whole(data: &Data) -> Option<Vec<Value>> {
+    let statement = data.statement.as_ref().filter(|_| !data.cut)?;
+    let mut blocks = Vec::new();
+    // Letters that are written from right to left would move what is between them.
+    let texts =
+        std::iter::once(statement.clone()).chain((1..).zip(&data.parameters).map(|(number, value)| {
+            let value = value.as_deref();
+            format!(
+                "${number} = {}",
+                value.map_or_else(|| "NULL".to_owned(), |value| format!("'{value}'"))
+            )
+        }));
+    for text in texts {
+        let text = spelt(&text, |c| matches!(c, '\n' | '\t'));
+        let text = format!("{LTR}{text}{END}");
+        if text.len() > BLOCK || blocks.len() >= BLOCKS {
+            return None;
+        }
+        blocks.push(block(text));
+    }
+    Some(blocks)
 }
 
 fn buttons(id: &str, url: Option<&str>) -> Value {
@@ -301,11 +339,7 @@ fn buttons(id: &str, url: Option<&str>) -> Value {
     }
     let mut all = vec![approve, deny];
     if let Some(url) = url.filter(|url| url.starts_with("https://")) {
-        let mut look = button("Look", "look");
-        if let Some(look) = look.as_object_mut() {
-            look.insert("url".to_owned(), url.into());
-        }
-        all.push(look);
+        all.push(look(id, url));
     }
     json!({ "type": "actions", "elements": all })
 }
@@ -339,12 +373,22 @@ fn message(channel: &str, body: &str) -> Option<Value> {
     if let Some(rows) = data.estimate {
         blocks.push(section(&format!("About {rows} rows")));
     }
-    if let Some(statement) = &data.statement {
-        blocks.push(section(statement));
-    }
-    let opened = [Kind::ApprovalOpened, Kind::AccessRequested];
-    if opened.iter().any(|kind| kind.as_str() == document.kind) {
+    let of = |kind: Kind| kind.as_str() == document.kind;
+    if of(Kind::AccessRequested) {
         blocks.push(buttons(&data.id, data.url.as_deref()));
+    } else if of(Kind::ApprovalOpened) {
+        // Nobody decides what is not there to be read.
+        if let Some(all) = whole(&data) {
+            blocks.extend(all);
+            blocks.push(buttons(&data.id, data.url.as_deref()));
+        } else {
+            blocks.push(section(
+                "This message does not have all of the statement: look at it in the console, or with `gateway approvals show`.",
+            ));
+            if let Some(url) = data.url.as_deref().filter(|url| url.starts_with("https://")) {
+                blocks.push(json!({ "type": "actions", "elements": [look(&data.id, url)] }));
+            }
+        }
     }
     Some(json!({ "channel": channel, "text": escaped(&line), "blocks": blocks, "unfurl_links": false }))
 }
@@ -410,7 +454,7 @@ mod tests {
     #[test]
     fn no_text_of_a_requester_is_markup_in_slack() {
         let body = r#"{"type":"approval.opened","timestamp":"2026-03-01T10:00:00Z","data":{"id":"apr_1","requester":"<!channel>",
-            "resource":"db","operation":"write t","reason":"<https://evil.example|fine> *b*"}}"#;
+            "resource":"db","operation":"write t","statement":"UPDATE t SET a = 1","reason":"<https://evil.example|fine> *b*\n\u202eapproved"}}"#;
         let made = message("C1", body).unwrap();
         assert!(made["text"].as_str().unwrap().contains("&lt;!channel&gt;"));
         for block in made["blocks"].as_array().unwrap() {
@@ -420,5 +464,38 @@ mod tests {
         let buttons = made["blocks"].as_array().unwrap().last().unwrap();
         assert_eq!(buttons["elements"][0]["value"], "apr_1");
         assert_eq!(message("C1", "{}"), None);
+        // Nor does it steer, or make lines of its own.
+        assert!(made.to_string().contains(r"*b*\\u{a}\\u{202e}approved"), "{made}");
+    }
+
+    #[test]
+    fn there_are_buttons_only_below_the_whole_statement_with_its_values() {
+        let opened = |more: Value| {
+            let mut data = json!({ "id": "apr_1", "requester": "ann", "resource": "db", "url": "https://gw.example/approvals/apr_1" });
+            if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
+                data.extend(more);
+            }
+            let body =
+                json!({ "type": "approval.opened", "timestamp": "2026-03-01T10:00:00Z", "data": data });
+            message("C1", &body.to_string()).unwrap().to_string()
+        };
+        let whole = opened(json!({ "statement": "UPDATE t SET a = $1", "parameters": ["7", null] }));
+        for seen in ["UPDATE t SET a = $1", "$1 = '7'", "$2 = NULL", "\"approve\""] {
+            assert!(whole.contains(seen), "{seen}: {whole}");
+        }
+        let long = format!("UPDATE t SET a = 1{} WHERE id = 4", "\n".repeat(3000));
+        for part in [
+            json!({}),
+            json!({ "statement": "UPDATE t", "cut": true }),
+            json!({ "statement": long }),
+            json!({ "statement": "SELECT $1", "parameters": ["x".repeat(3000)] }),
+            json!({ "statement": "SELECT 1", "parameters": vec!["x"; 60] }),
+        ] {
+            let told = opened(part);
+            assert!(
+                !told.contains("\"approve\"") && told.contains("\"look\""),
+                "{told}"
+            );
+        }
     }
 }

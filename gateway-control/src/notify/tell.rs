@@ -163,6 +163,9 @@ impl News {
         let mut data = self.data.clone();
         if include == Include::Statement {
             data.cut = fill(&mut data, self.statement.clone(), &self.parameters);
+        } else {
+            // It tells of data that the requester may not see.
+            data.estimate = None;
         }
         serde_json::to_string(&Document {
             kind: self.kind.to_string(),

@@ -182,12 +182,52 @@ async fn one_is_led_back_within_the_console_alone() {
         "{}",
         page.text
     );
-    for id in ["apr_1", "x%22%3E%3Cscript%3E"] {
+    // A notice's address leads to an approval and nowhere else: it is followed as whoever is signed in.
+    for (id, leads) in [
+        ("apr_1", "/approvals/apr_1"),
+        ("x%22%3E%3Cscript%3E", "/approvals"),
+        ("..%2Faudit%3Fsearch=yes%26text=planted", "/approvals"),
+        ("apr_1%3Fx", "/approvals"),
+        ("apr_", "/approvals"),
+    ] {
         let notice = Request::get(format!("/a/{id}")).header("accept", "text/html,*/*");
         let page = stranger(&world, net(), notice.body(Body::empty()).unwrap()).await;
         assert_eq!(page.status, 200);
         assert!(!page.text.contains("<script>"), "{}", page.text);
+        assert!(page.text.contains(&format!("\"{leads}\"")), "{id}: {}", page.text);
     }
+}
+
+/// Letters that are written from right to left move what is between them.
+#[tokio::test]
+async fn a_statement_is_shown_in_the_order_in_which_it_is_read() {
+    let world = World::new().await;
+    let mut held = world.held();
+    held.statement = Some(Arc::from(
+        "/*\u{5d0}*/ UPDATE t SET a = 1 WHERE id > 3 /*\u{5d1}*/ AND id < 5",
+    ));
+    let id = world.open(held).await;
+    let dba = Visitor::new(&world, "dba").await;
+    let page = dba.get(&format!("/approvals/{id}")).await;
+    assert!(
+        page.text.contains("<bdo dir=\"ltr\">/*\u{5d0}*/ UPDATE"),
+        "{}",
+        page.text
+    );
+    assert!(!page.text.contains("<bdi"), "{}", page.text);
+}
+
+/// Another program on this host may have set it, for all ports.
+#[tokio::test]
+async fn a_cookie_of_somebody_else_signs_nobody_out() {
+    let world = World::new().await;
+    let dba = Visitor::new(&world, "dba").await;
+    let cookies = [b"theme=\xe9\xff; ".as_slice(), dba.cookie.as_bytes()].concat();
+    let request = Request::get("/approvals")
+        .header("host", HOST)
+        .header("cookie", axum::http::HeaderValue::from_bytes(&cookies).unwrap());
+    let page = stranger(&world, net(), request.body(Body::empty()).unwrap()).await;
+    assert_eq!(page.status, 200);
 }
 
 /// What others wrote, all of it meant to be more than text.

@@ -225,7 +225,7 @@ fn what_the_policies_do_not_give_is_not_asked_for() {
         Err(NoOffer::Unreadable(_))
     ));
     assert_eq!(
-        ask(&fixture, "alice", staff, &[], None, 300).unwrap_err(),
+        ask(&fixture, "alice", staff, &["read"], None, 300).unwrap_err(),
         NoOffer::TooLong {
             asked: 18_000,
             longest: 14_400

@@ -173,6 +173,7 @@ impl<'a> Walker<'a> {
         bases: &Carries,
     ) -> Vec<ItemColumn> {
         let mut columns = Vec::with_capacity(relation.columns.len());
+        let mark = ColumnId::new_mark();
         for (at, column) in relation.columns.iter().enumerate() {
             let known = lineage.and_then(|lineage| lineage.get(at));
             let own = known.map_or(bases, |(carries, _)| carries);
@@ -185,7 +186,7 @@ impl<'a> Walker<'a> {
                 .map(ColumnId::whole)
                 .filter(|id| bases.contains(id))
                 .collect();
-            let id = relation.column_id(&column.name);
+            let id = relation.column_id(&column.name).marked(mark);
             carries.insert(id.clone());
             for other in family.iter().filter(|other| other.has_column(&column.name)) {
                 carries.insert(other.column_id(&column.name));
@@ -197,7 +198,7 @@ impl<'a> Walker<'a> {
             let made_of = column.made_of.as_deref().unwrap_or_default();
             for other in &relation.columns {
                 if other.num != column.num && (made_of.contains(&other.num) || made_of.contains(&0)) {
-                    let id = relation.column_id(&other.name);
+                    let id = relation.column_id(&other.name).marked(mark);
                     self.add_family(&id, &mut carries);
                     carries.insert(id);
                 }
