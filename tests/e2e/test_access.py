@@ -83,6 +83,7 @@ def test_asked_for_decided_by_another_in_force_at_once_and_taken_back(w):
             check(o.w.gateway.cli("audit", "verify").returncode == 0)
         finally:
             w.admin("UPDATE orders SET status = 'open' WHERE id = 3")
+            w.admin("DELETE FROM orders_log")
 
 
 def test_what_the_policies_do_not_give_is_not_asked_for(w):
@@ -208,6 +209,7 @@ def test_a_grant_is_of_its_template_as_it_was_asked_for(w):
         other_policies(own, lambda text: text.replace('@id("oncall")', '@id("other")'))
         eventually(lambda: codes(wire, WRITE) == ["42501"], "a grant outlived its template")
     w.admin("UPDATE orders SET status = 'open' WHERE id = 3")
+    w.admin("DELETE FROM orders_log")
 
 
 def test_who_sees_a_grant_and_what_can_not_be_asked_for(w):

@@ -71,6 +71,7 @@ def console(w):
             yield Console(own, b)
         finally:
             w.admin("UPDATE orders SET status = 'open', note = 'order no ' || id WHERE id <= 20")
+            w.admin("DELETE FROM orders_log")
 
 
 @contextlib.contextmanager

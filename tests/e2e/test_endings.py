@@ -68,6 +68,7 @@ def test_what_waits_behind_a_running_statement_does_not_run_when_the_session_is_
                     check("UPDATE orders" not in told, "what did not run was not decided", told)
         finally:
             w.admin("UPDATE orders SET note = 'order no ' || id WHERE id <= 20")
+            w.admin("DELETE FROM orders_log")
 
 
 def test_a_write_whose_client_is_gone_has_its_outcome_in_the_trail(w):
@@ -87,3 +88,4 @@ def test_a_write_whose_client_is_gone_has_its_outcome_in_the_trail(w):
             check(not ran or told[0].get("rows") == 1 and not told[0].get("error"), told)
         finally:
             w.admin("UPDATE orders SET note = 'order no ' || id WHERE id <= 20")
+            w.admin("DELETE FROM orders_log")

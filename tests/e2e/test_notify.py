@@ -82,6 +82,7 @@ def office(w, sections, start=True, policies=POLICIES, kind=Office):
                 yield kind(own)
             finally:
                 w.admin("UPDATE orders SET status = 'open', note = 'order no ' || id WHERE id <= 20")
+                w.admin("DELETE FROM orders_log")
     finally:
         del os.environ["HOOK"], os.environ["HOOK_OLD"]
 

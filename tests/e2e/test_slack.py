@@ -85,6 +85,7 @@ api_url = "http://127.0.0.1:{slack.port}/api"
                 yield slack, o
             finally:
                 w.admin("UPDATE orders SET status = 'open', note = 'order no ' || id WHERE id <= 20")
+                w.admin("DELETE FROM orders_log")
             check(SIGNING not in own.log() and BOT not in own.log(), "a secret is in the log")
             shown = own.gateway.cli("config", "show").stdout
             check(SIGNING not in shown and BOT not in shown and "C042" in shown, shown)
