@@ -7,7 +7,7 @@ The sessions are logged in before and counted apart. Other sessions run pgbench 
 turns, before statements are held, while all of them are, and after: how fast the gateway is beside the direct way is
 compared, so that what else the machine does falls out.
 """
-import argparse, json, pathlib, shutil, statistics, struct, subprocess, sys, tempfile, time
+import argparse, pathlib, shutil, statistics, struct, sys, tempfile, time
 import rig, run
 
 POLICY = """
@@ -76,9 +76,6 @@ def main():
             cpu = way.cpu()
             time.sleep(5)
             cpu = (way.cpu() - cpu) / 5
-            listed = subprocess.run([args.gateway, "approvals", "list", "--config", middle.folder / "gateway" / "gateway.toml", "--output", "json"],
-                                    text=True, capture_output=True)
-            open_now = sum(1 for one in json.loads(listed.stdout) if one["state"] == "open")
             during = ratio(direct, way, args)
             peak = way.memory() - memory
             for session, _ in waiting:
@@ -86,7 +83,7 @@ def main():
             time.sleep(3)
             after = ratio(direct, way, args)
             show = lambda r: f"{r[0]:.3f} [{r[1]:.3f}..{r[2]:.3f}]"
-            print(f"{args.held} statements held ({open_now} listed as open) in {took:.1f} s\n"
+            print(f"{args.held} statements held in {took:.1f} s\n"
                   f"memory: {grown / 1e6:.1f} MB more ({grown / args.held / 1024:.1f} KB each), {peak / 1e6:.1f} MB after the load\n"
                   f"processor while they wait: {cpu * 1000:.1f} ms a second\n"
                   f"pgbench -S, prepared, 4 clients, of direct: before {show(before)}, while held {show(during)}, after {show(after)}")
