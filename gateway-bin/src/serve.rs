@@ -12,7 +12,6 @@ use gateway_control::live::{Live, Tapped};
 use gateway_control::notify::{Notifier, Slack};
 use gateway_core::audit::Event;
 use gateway_core::audit::log::{AuditLog, AuditOpenError, Exported};
-use gateway_core::credentials::StaticCredentials;
 use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::listener::Listener;
 use gateway_core::machine::End;
@@ -37,12 +36,14 @@ use crate::notify::Feed;
 use crate::reload::Reloader;
 use crate::store::OpenStore;
 use crate::trail::WatchedLog;
-use crate::{assemble, own, systemd, trail};
+use crate::{adapters, assemble, own, systemd, trail};
 
 /// How long the start waits for a command that holds the audit trail (`token create` beside it).
 const LOCKED: Duration = Duration::from_secs(5);
 /// How long sessions that were told to end may take.
 const LAST_CALL: Duration = Duration::from_secs(5);
+/// How long a stop waits until the credentials of sessions are taken back.
+const LEASES: Duration = Duration::from_secs(5);
 /// How long the control plane may take to finish its requests.
 const REQUESTS: Duration = Duration::from_secs(2);
 /// Ended sessions that lists can show; the audit trail has all.
@@ -104,7 +105,8 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
             policy: policy.clone(),
             audit: tapped,
             authenticator,
-            credentials: Arc::new(StaticCredentials),
+            credentials: adapters::issuers(&config.registry),
+            leases: store.leases(),
             approvals: Arc::new(approvals.clone()),
             store: store.records(),
             limits: config.limits.clone(),
@@ -138,6 +140,13 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         metrics: metrics.clone(),
     };
     let api = api(&config, &gateway, &approvals, parts);
+    let left = gateway.recover_leases().await?;
+    if left > 0 {
+        tracing::warn!(
+            leases = left,
+            "leases were cut when the gateway last stopped; they are taken back"
+        );
+    }
     let (socket, listeners) = Listeners::bind(&config, &gateway, &tls, &api, &reloader).await?;
     gateway
         .record(&Event::Started {
@@ -153,6 +162,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     }
     running.helpers.spawn(approvals.clone().keep_grants());
     running.helpers.spawn(approvals.watch());
+    running.helpers.spawn(gateway.clone().keep_leases());
     exports.start(&mut running.helpers, &audit);
     Feed::new(&config, notifier, &audit).start(&mut running.helpers, !config.notify.is_empty());
     tracing::info!(
@@ -179,6 +189,13 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     }
     // Streams would outlast the last request.
     live.close();
+    let leases = gateway.settle_leases(LEASES).await;
+    if leases > 0 {
+        tracing::error!(
+            leases,
+            "leases could not be taken back in time; the next start does it"
+        );
+    }
     running.finish().await;
     if let Some(node) = &node {
         node.leave().await;

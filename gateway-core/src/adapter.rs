@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::credentials::CredentialIssuer;
 use crate::gateway::Gateway;
 use crate::meaning::Meaning;
 use crate::policy::SchemaPart;
@@ -33,6 +34,11 @@ pub trait ProtocolAdapter: Send + Sync {
 
     /// Checks what only the adapter understands of a resource. Unknown keys are errors.
     fn check_resource(&self, resource: &Resource) -> Result<(), ConfigProblem>;
+
+    /// The issuers of credentials that only this protocol's targets have.
+    fn issuers(&self) -> Vec<Arc<dyn CredentialIssuer>> {
+        Vec::new()
+    }
 
     /// What `statement` would ask of policy on `resource`, and what its results would carry, for `policy explain` and
     /// `policy test`. `place` is where in the resource the session would be (a database, a target login), where the

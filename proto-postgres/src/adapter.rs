@@ -15,7 +15,7 @@ use gateway_core::operation::{Operation, Operations};
 use gateway_core::own::OwnResource;
 use gateway_core::policy::SchemaPart;
 use gateway_core::relay::{Leftover, Relay};
-use gateway_core::resource::{CredentialConfig, Resource};
+use gateway_core::resource::Resource;
 use gateway_core::transport::Transport;
 use gateway_core::verdict::Verdict;
 use gateway_sql::SessionState;
@@ -88,11 +88,10 @@ impl PostgresAdapter {
             .database
             .clone()
             .filter(|database| *database != startup.user);
-        let own = resource.as_ref().map(|r| {
-            let CredentialConfig::Static { username, .. } = &r.credential;
-            username.clone()
-        });
-        let database = pinned.or(asked).or(own).unwrap_or_default();
+        let own = resource.as_ref().and_then(|r| r.credential.username());
+        let database = pinned
+            .or(asked)
+            .unwrap_or_else(|| own.unwrap_or(MAINTENANCE).to_owned());
         let attempt = Attempt {
             peer: connection.peer,
             protocol: PROTOCOL,
@@ -123,6 +122,9 @@ impl PostgresAdapter {
 }
 
 const PROTOCOL: &str = "postgres";
+/// The database that every server has, and that clients are in who ask for none and whose login has no name of its own
+/// before it is made.
+const MAINTENANCE: &str = "postgres";
 
 /// What a client is told of a login that failed: the same, whatever the reason, and what an operator finds it by.
 pub(crate) async fn refused(
@@ -287,7 +289,7 @@ impl ProtocolAdapter for PostgresAdapter {
         let database = settings
             .database
             .or(place.map(str::to_owned))
-            .unwrap_or_else(|| "postgres".to_owned());
+            .unwrap_or_else(|| MAINTENANCE.to_owned());
         let tags = self.tags(resource, gateway.mask_key())?;
         let structure = if offline {
             Arc::new(Structure::new(gateway_sql::Catalog::default(), tags))
@@ -537,7 +539,7 @@ impl PostgresAdapter {
         let parameters =
             target_parameters(startup, database, application_name(scope)).map_err(ReachError::Parameters)?;
         let limit = scope.gateway().limits().connect;
-        let lease = scope.lease().await.map_err(TargetError::from)?;
+        let lease = scope.lease(Some(database)).await.map_err(TargetError::from)?;
         let resource = scope.resource().clone();
         let transport = target::dial(&resource, limit).await?;
         let reached = target::log_in(&resource, transport, &lease, &parameters, limit).await?;

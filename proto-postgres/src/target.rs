@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use gateway_core::adapter::ConfigProblem;
+use gateway_core::credentials::{CredentialError, Lease};
 use gateway_core::gateway::Gateway;
 use gateway_core::listener::prepare;
 use gateway_core::resource::Resource;
-use gateway_core::services::{CredentialError, Lease};
 use gateway_core::tls::{TargetTlsMode, TlsError};
 use gateway_core::transport::Transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

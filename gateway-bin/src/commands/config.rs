@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use gateway_core::resource::CredentialConfig;
 use gateway_core::tls::ServerTls;
 
 use crate::assemble;
@@ -85,9 +84,10 @@ fn warnings(config: &Config) -> Vec<String> {
     }
     warnings.extend(config.notify.warnings());
     for resource in config.resources.values() {
-        let CredentialConfig::Static { password, .. } = &resource.credential;
-        if let Some(Err(error)) = password.as_ref().map(|source| source.read()) {
-            warnings.push(format!("the password of `{}`: {error}", resource.name));
+        for (key, source) in resource.credential.secrets() {
+            if let Err(error) = source.read() {
+                warnings.push(format!("the {key} of `{}`: {error}", resource.name));
+            }
         }
         if !config.listen.adapters.contains_key(&resource.protocol) {
             warnings.push(format!(

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use gateway_control::api::ExplainRequest;
 use gateway_control::approvals::put_in_force;
 use gateway_core::audit::{AuditError, AuditSink, Event, Receipt};
-use gateway_core::credentials::StaticCredentials;
+use gateway_core::credentials::NoJournal;
 use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::mask::MaskKey;
 use gateway_core::meaning::Meaning;
@@ -185,7 +185,8 @@ impl Asker {
             audit: Arc::new(Nobody),
             authenticator: Arc::new(Nobody),
             // The gateway's own login: targets are asked for their structure.
-            credentials: Arc::new(StaticCredentials),
+            credentials: adapters::issuers(&config.registry),
+            leases: Arc::new(NoJournal),
             approvals: Arc::new(NobodyApproves),
             store: Arc::new(Nobody),
             limits: config.limits.clone(),
