@@ -31,6 +31,7 @@ use super::audit::text;
 use super::tables::{or_dash, plain, print};
 use super::variable;
 use super::way::{Way, way};
+use crate::adapters;
 use crate::cli::{Explain, Global, Output, PolicyCommand};
 use crate::config::Config;
 use crate::control::client::Client;
