@@ -19,6 +19,6 @@ CREATE INDEX leases_due ON leases (state, due);
 
 -- What all gateways of this store are called at targets: one row.
 CREATE TABLE installation (
-    only BIGINT NOT NULL PRIMARY KEY,
+    one BIGINT NOT NULL PRIMARY KEY,
     id   TEXT   NOT NULL
 );

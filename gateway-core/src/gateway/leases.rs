@@ -34,6 +34,8 @@ const SWEEP: Duration = Duration::from_secs(300);
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Leases of others that are taken from the journal at a time, and for how long nobody else gets them.
 const TAKEN: (u32, Duration) = (64, Duration::from_secs(60));
+/// Nothing is put off for so long: a clock was set back meanwhile.
+const FAR: Duration = Duration::from_secs(600);
 /// Leases that are worked on at the same time.
 const AT_ONCE: usize = 8;
 
@@ -63,6 +65,16 @@ impl HeldLease {
     fn is(&self, state: LeaseState) -> bool {
         self.record.lock().state == state
     }
+
+    /// Whether it is to be taken back now.
+    fn is_due(&self, now: Timestamp) -> bool {
+        let record = self.record.lock();
+        record.state == LeaseState::Returned && (record.due <= now || record.due > after(now, FAR))
+    }
+}
+
+fn after(now: Timestamp, wait: Duration) -> Timestamp {
+    now.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }
 
 impl Gateway {
@@ -120,7 +132,7 @@ impl Gateway {
             session,
             subject: principal.subject.clone(),
             created: now,
-            expires: now.saturating_add(term).unwrap_or(Timestamp::MAX),
+            expires: after(now, term),
             state: LeaseState::Held,
             attempts: 0,
             due: now,
@@ -192,7 +204,7 @@ impl Gateway {
     async fn take_back(self: &Arc<Self>, held: &HeldLease) {
         let _turn = held.turn.lock().await;
         let mut record = held.record();
-        if record.due > self.now() || !self.leases.held.lock().contains_key(&record.id) {
+        if !held.is_due(self.now()) || !self.leases.held.lock().contains_key(&record.id) {
             // Somebody else was faster, with or without success.
             return;
         }
@@ -238,7 +250,7 @@ impl Gateway {
             .min(BACKOFF.1);
         record.state = LeaseState::Returned;
         record.attempts = record.attempts.saturating_add(1);
-        record.due = self.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
+        record.due = after(self.now(), wait);
         tracing::error!(
             error,
             lease = record.id,
@@ -333,10 +345,11 @@ impl Gateway {
             let _turn = held.turn.lock().await;
             let mut record = held.record();
             let left: Duration = record.expires.duration_since(now).try_into().unwrap_or_default();
-            if record.state != LeaseState::Held || left > held.term / 2 {
+            let soon = left <= held.term / 2 || left > held.term;
+            if record.state != LeaseState::Held || !soon {
                 return;
             }
-            let until = now.saturating_add(held.term).unwrap_or(Timestamp::MAX);
+            let until = after(now, held.term);
             match held.issuer.renew(self, &held.resource, &record, until).await {
                 Ok(()) => {
                     held.record.lock().expires = until;
@@ -359,7 +372,7 @@ impl Gateway {
     async fn retry_leases(self: &Arc<Self>) {
         let now = self.now();
         let due = self.with_state(LeaseState::Returned).into_iter();
-        let due = due.filter(|held| held.record.lock().due <= now);
+        let due = due.filter(|held| held.is_due(now));
         stream::iter(due)
             .for_each_concurrent(AT_ONCE, |held| async move { self.take_back(&held).await })
             .await;
@@ -369,7 +382,7 @@ impl Gateway {
     async fn take_orphans(self: &Arc<Self>) -> Result<(), StoreError> {
         let now = self.now();
         self.parts.leases.return_orphans(now, false).await?;
-        let until = now.saturating_add(TAKEN.1).unwrap_or(Timestamp::MAX);
+        let until = after(now, TAKEN.1);
         let taken = self.parts.leases.take_returned(now, until, TAKEN.0).await?;
         let resources = self.resources();
         let take = |mut record: LeaseRecord| {

@@ -14,14 +14,14 @@ use crate::row;
 impl<D: Database> LeaseStore for SqlStore<D> {
     async fn installation(&self) -> Result<String, StoreError> {
         let read = |found: &dyn Columns| row::id(found, "installation");
-        let sql = "SELECT id FROM installation WHERE only = 1";
+        let sql = "SELECT id FROM installation WHERE one = 1";
         if let Some(id) = self.one(sql, Vec::new(), read).await? {
             return Ok(id);
         }
         // Of two who make one at the same time, the first's stays.
         let id = SessionId::generate().short();
         self.execute(
-            "INSERT INTO installation (only, id) VALUES (1, $1) ON CONFLICT (only) DO NOTHING",
+            "INSERT INTO installation (one, id) VALUES (1, $1) ON CONFLICT (one) DO NOTHING",
             values![id],
         )
         .await?;
@@ -82,9 +82,12 @@ impl<D: Database> LeaseStore for SqlStore<D> {
     ) -> Result<Vec<LeaseRecord>, StoreError> {
         let own = self.database.node().map(str::to_owned);
         let now = row::nanoseconds(now)?;
-        // Looked at again by the UPDATE itself: of two gateways one gets a lease.
-        let sql = "UPDATE leases SET due = $1, node = $2 WHERE state = 'returned' AND due <= $3 \
-                   AND id IN (SELECT id FROM leases WHERE state = 'returned' AND due <= $3 \
+        // Looked at again by the UPDATE itself: of two gateways one gets a lease. What is due in ten minutes or later was
+        // put off by a clock that was set back since.
+        let sql = "UPDATE leases SET due = $1, node = $2 WHERE state = 'returned' \
+                   AND (due <= $3 OR due > $3 + 600000000000) \
+                   AND id IN (SELECT id FROM leases WHERE state = 'returned' \
+                   AND (due <= $3 OR due > $3 + 600000000000) \
                    AND (node IS NULL OR node = $2 OR NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.id = leases.node)) \
                    ORDER BY due, id LIMIT $4) RETURNING *";
         self.all(
