@@ -6,6 +6,7 @@ mod audit;
 mod config;
 mod connect;
 mod demo;
+mod leases;
 mod login;
 mod notify;
 mod people;
@@ -42,6 +43,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Approvals(command) => approvals::run(global, command).await,
         Command::Sessions(command) => sessions::run(global, command).await,
         Command::Audit(command) => audit::run(global, command).await,
+        Command::Leases(command) => leases::run(global, command).await,
         Command::Notify(command) => notify::run(global, command).await,
         Command::Policy(command) => policy::run(global, command).await,
     }

@@ -140,13 +140,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         metrics: metrics.clone(),
     };
     let api = api(&config, &gateway, &approvals, parts);
-    let left = gateway.recover_leases().await?;
-    if left > 0 {
-        tracing::warn!(
-            leases = left,
-            "leases were cut when the gateway last stopped; they are taken back"
-        );
-    }
+    recover(&gateway).await?;
     let (socket, listeners) = Listeners::bind(&config, &gateway, &tls, &api, &reloader).await?;
     gateway
         .record(&Event::Started {
@@ -189,6 +183,30 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     }
     // Streams would outlast the last request.
     live.close();
+    finish(&gateway, running, node.as_deref()).await;
+    gateway.record(&Event::Stopped {}).await?;
+    tokio::task::spawn_blocking(move || audit.close())
+        .await
+        .context("the audit trail's end could not be written")??;
+    drop(socket);
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What sessions had leased that were cut when the gateway last stopped is to be taken back.
+async fn recover(gateway: &Gateway) -> anyhow::Result<()> {
+    let left = gateway.recover_leases().await?;
+    if left > 0 {
+        tracing::warn!(
+            leases = left,
+            "leases were cut when the gateway last stopped; they are taken back"
+        );
+    }
+    Ok(())
+}
+
+/// Ends what is left once the sessions are over.
+async fn finish(gateway: &Arc<Gateway>, running: Running, node: Option<&Node>) {
     let leases = gateway.settle_leases(LEASES).await;
     if leases > 0 {
         tracing::error!(
@@ -197,16 +215,9 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         );
     }
     running.finish().await;
-    if let Some(node) = &node {
+    if let Some(node) = node {
         node.leave().await;
     }
-    gateway.record(&Event::Stopped {}).await?;
-    tokio::task::spawn_blocking(move || audit.close())
-        .await
-        .context("the audit trail's end could not be written")??;
-    drop(socket);
-    tracing::info!("stopped");
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Where held operations wait for people.
