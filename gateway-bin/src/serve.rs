@@ -71,11 +71,20 @@ fn allow_many_files() {
     }
 }
 
+/// Keeps secrets out of core dumps and away from other processes of the same user.
+fn keep_memory_to_ourselves() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "a core dump of this process would hold secrets");
+    }
+}
+
 /// Runs the gateway until a signal.
 pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     // Signals are caught from the first moment: one that comes during the start is a stop in order.
     let mut signals = Signals::new().context("signals cannot be caught")?;
     allow_many_files();
+    keep_memory_to_ourselves();
     let config = Config::load(global)?;
     let policy = assemble::policies(&config)?;
     let issuers = assemble::issuers(&config)?;

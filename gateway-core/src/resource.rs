@@ -185,4 +185,6 @@ pub enum SecretSource {
     Env(String),
     /// A file; one trailing line end is cut.
     File(PathBuf),
+    /// A program and its arguments, which no shell reads; it prints the secret. One trailing line end is cut.
+    Exec(Vec<String>),
 }
