@@ -16,15 +16,13 @@ mod quote;
 mod settings;
 mod sweep;
 mod text;
+mod verifier;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gateway_core::adapter::ConfigProblem;
 use gateway_core::credentials::{CredentialError, CredentialIssuer, Lease, LeaseRecord, LeaseRequest};
 use gateway_core::gateway::Gateway;
@@ -33,7 +31,6 @@ use gateway_core::resource::Resource;
 use gateway_core::secret::Secret;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use zeroize::Zeroizing;
 
 use crate::adapter::{MAINTENANCE, PROTOCOL, application_name};
 use crate::structure::Structures;
@@ -44,6 +41,7 @@ use place::{Entitled, Place, read};
 use quote::NotQuotable;
 use settings::Settings;
 use text::{Marker, NOT_OURS, SessionRole};
+use verifier::password;
 
 /// Databases whose rights are remembered at the same time, over all resources.
 const MAX_PLACES: usize = 1_000;
@@ -189,7 +187,9 @@ impl RoleIssuer {
                 timeout: entitled.rights.timeout,
             };
             // Said before: the sweep of this gateway leaves alone what is about to be used.
-            self.granted.lock().insert(request.id.to_owned(), entitled.role.clone());
+            self.granted
+                .lock()
+                .insert(request.id.to_owned(), entitled.role.clone());
             let text = session.create(server).map_err(|e| failed(&e.into()))?;
             let error = match place.admin.ask(gateway, &text).await {
                 Ok(_) => return Ok(lease(role, password)),
@@ -241,17 +241,6 @@ fn lease(username: String, password: Secret) -> Lease {
     }
 }
 
-/// A password and what the server is told of it: it can check it and not know it, nor can its log.
-fn password() -> Result<(Secret, String), CredentialError> {
-    let mut bytes = Zeroizing::new([0_u8; 32]);
-    SystemRandom::new()
-        .fill(bytes.as_mut_slice())
-        .map_err(|_| CredentialError::Issuer("no random bytes can be had".to_owned()))?;
-    let password = Secret::new(URL_SAFE_NO_PAD.encode(bytes.as_slice()));
-    let verifier = postgres_protocol::password::scram_sha_256(password.expose().as_bytes());
-    Ok((password, verifier))
-}
-
 #[async_trait]
 impl CredentialIssuer for RoleIssuer {
     fn kind(&self) -> &'static str {
@@ -290,7 +279,7 @@ impl CredentialIssuer for RoleIssuer {
         until: Timestamp,
     ) -> Result<(), CredentialError> {
         let place = self.place(resource, lease.place.as_deref().unwrap_or(MAINTENANCE));
-        let marker = Marker::of(&*gateway.installation().await?, &lease.id);
+        let marker = Marker::of(&gateway.installation().await?, &lease.id);
         let renew = async {
             let server = place.admin.server(gateway).await?;
             let text = text::renew(&role_of(&lease.id), &marker, until, server)?;
@@ -312,7 +301,7 @@ impl CredentialIssuer for RoleIssuer {
         if known.as_ref() == Some(&entitled.role) {
             return Ok(());
         }
-        let marker = Marker::of(&*gateway.installation().await?, &lease.id);
+        let marker = Marker::of(&gateway.installation().await?, &lease.id);
         for last in [false, true] {
             let entitled = self.ensured(gateway, &place, principal).await?;
             let regrant = async {
@@ -342,7 +331,7 @@ impl CredentialIssuer for RoleIssuer {
         resource: &Arc<Resource>,
         lease: &LeaseRecord,
     ) -> Result<(), CredentialError> {
-        let marker = Marker::of(&*gateway.installation().await?, &lease.id);
+        let marker = Marker::of(&gateway.installation().await?, &lease.id);
         let place = self.place(resource, lease.place.as_deref().unwrap_or(MAINTENANCE));
         let role = role_of(&lease.id);
         let mut removed = self.remove(gateway, &place, &role, &marker).await;

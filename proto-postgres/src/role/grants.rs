@@ -355,3 +355,6 @@ impl<'a> Judge<'a> {
         (!self.unbounded && !self.longest.is_zero()).then_some(self.longest)
     }
 }
+
+#[cfg(test)]
+mod tests;

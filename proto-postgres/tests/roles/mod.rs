@@ -52,7 +52,12 @@ impl LeaseStore for Journal {
     async fn leases(&self, _: u32) -> Result<Vec<LeaseRecord>, StoreError> {
         Ok(self.0.lock().values().cloned().collect())
     }
-    async fn take_returned(&self, _: Timestamp, _: Timestamp, _: u32) -> Result<Vec<LeaseRecord>, StoreError> {
+    async fn take_returned(
+        &self,
+        _: Timestamp,
+        _: Timestamp,
+        _: u32,
+    ) -> Result<Vec<LeaseRecord>, StoreError> {
         Ok(Vec::new())
     }
     async fn return_orphans(&self, _: Timestamp, _: bool) -> Result<u64, StoreError> {
@@ -137,9 +142,10 @@ impl World {
         let rules = list.clone();
         let policy = move |_: &Principal, _: &Resource, operations: &gateway_core::operation::Operations| {
             let rules = rules.lock();
-            let refused = operations.list().iter().find(|o| {
-                o.action.as_str() != "connect" && !o.or_mask && !permits(&rules, o)
-            });
+            let refused = operations
+                .list()
+                .iter()
+                .find(|o| o.action.as_str() != "connect" && !o.or_mask && !permits(&rules, o));
             match refused {
                 None => Verdict::free(),
                 Some(o) => Verdict::Deny(Denial::new(o.action.to_string(), "not permitted by the test")),
@@ -159,7 +165,10 @@ impl World {
             approvals: Arc::new(NobodyApproves),
             store: Arc::new(Forgets),
             limits: Limits::default(),
-            audit_options: AuditOptions { mode: None, literals: true },
+            audit_options: AuditOptions {
+                mode: None,
+                literals: true,
+            },
             tls_require: TlsRequire::Remote,
             mask_key: gateway_core::mask::MaskKey::ephemeral().unwrap(),
             now: Timestamp::now,
@@ -184,7 +193,16 @@ impl World {
                 tokio::spawn(adapter.clone().serve(connection));
             }
         });
-        Self { server, gateway, issuer, resource, permits: list, journal, address, _dir: dir }
+        Self {
+            server,
+            gateway,
+            issuer,
+            resource,
+            permits: list,
+            journal,
+            address,
+            _dir: dir,
+        }
     }
 
     pub fn permit(&self, rules: &[&str]) {
@@ -206,18 +224,35 @@ impl World {
             .env("PGPASSWORD", format!("{WORD}{name}"))
             .output();
         let done = run.await.unwrap();
-        String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).trim().to_owned()
+        String::from_utf8_lossy(&[done.stdout, done.stderr].concat())
+            .trim()
+            .to_owned()
     }
 
     /// Straight at the server, as a role that was leased.
     pub async fn direct(&self, lease: &Lease, database: &str, sql: &str) -> String {
         let run = tokio::process::Command::new("psql")
-            .args(["-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-U", &lease.username, "-d", database, "-c", sql])
+            .args([
+                "-X",
+                "-q",
+                "-A",
+                "-t",
+                "-h",
+                "127.0.0.1",
+                "-U",
+                &lease.username,
+                "-d",
+                database,
+                "-c",
+                sql,
+            ])
             .env("PGPORT", self.server.port().to_string())
             .env("PGPASSWORD", lease.password.as_ref().unwrap().expose())
             .output();
         let done = run.await.unwrap();
-        String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).trim().to_owned()
+        String::from_utf8_lossy(&[done.stdout, done.stderr].concat())
+            .trim()
+            .to_owned()
     }
 
     pub fn record(&self, id: &str, database: &str) -> LeaseRecord {
@@ -246,7 +281,11 @@ impl World {
         self.lease_for(record, &self.guest()).await
     }
 
-    pub async fn lease_for(&self, record: &LeaseRecord, who: &Arc<Principal>) -> Result<Lease, CredentialError> {
+    pub async fn lease_for(
+        &self,
+        record: &LeaseRecord,
+        who: &Arc<Principal>,
+    ) -> Result<Lease, CredentialError> {
         let request = LeaseRequest {
             gateway: &self.gateway,
             id: &record.id,
