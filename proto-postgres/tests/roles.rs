@@ -371,7 +371,7 @@ async fn names_and_subjects_stay_what_they_are_whatever_is_in_them() {
         ..Options::default()
     })
     .await;
-    let column = "read shop/\"My \"\"Schema\".T'; DROP.\"C\"\"'\\\"";
+    let column = "read shop/\"My \"Schema\".T'; DROP.\"C\"'\\\"";
     world.permit(&[column, &format!("read shop/public.{long}*")]);
     let record = world.record("0123456789abcdef", "postgres");
     let subject = "o'neil\"; DROP ROLE x; -- \\' $1 \n größe";
@@ -466,4 +466,66 @@ async fn an_admin_login_without_superuser_grants_what_it_owns_and_cleans_up() {
                LOOP EXECUTE format('COMMENT ON ROLE %I IS %L', r, 'gateway:inst7:grants 1000'); END LOOP; END $$";
     world.server.sql("postgres", age);
     assert_eq!(world.sweep().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn admin_connections_that_were_cut_off_are_opened_again_with_the_password_of_now() {
+    let world = World::start(Options {
+        admin: "boss",
+        sql: &format!(
+            "CREATE ROLE boss LOGIN SUPERUSER PASSWORD '{}'",
+            gateway_testkit::PostgresServer::PASSWORD
+        ),
+        ..Options::default()
+    })
+    .await;
+    let first = world.record("0123456789abcdef", "postgres");
+    world.lease(&first).await.unwrap();
+    std::fs::write(&world.password, "another").unwrap();
+    world.server.sql(
+        "postgres",
+        "ALTER ROLE boss PASSWORD 'another'; \
+         SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'boss'",
+    );
+    let second = world.record("1123456789abcdef", "postgres");
+    world.lease(&second).await.unwrap();
+    world.revoke(&first).await.unwrap();
+    world.revoke(&second).await.unwrap();
+    assert_eq!(world.roles(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_login_without_the_right_is_told_what_it_needs_and_leaves_nothing() {
+    let world = World::start(Options {
+        admin: "boss",
+        sql: &format!(
+            "CREATE ROLE boss LOGIN PASSWORD '{}'",
+            gateway_testkit::PostgresServer::PASSWORD
+        ),
+        ..Options::default()
+    })
+    .await;
+    let record = world.record("0123456789abcdef", "postgres");
+    let error = world.lease(&record).await.unwrap_err().to_string();
+    assert!(error.contains("needs CREATEROLE"), "{error}");
+    world.revoke(&record).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_new_is_granted_to_sessions_that_run() {
+    let world = World::start(Options {
+        sql: SHOP,
+        permits: &["read shop/public.*", "define *"],
+        ..Options::default()
+    })
+    .await;
+    let record = world.record("0123456789abcdef", "postgres");
+    let lease = world.lease(&record).await.unwrap();
+    // Through the gateway, so that it knows at once that the structure has changed.
+    let made = world
+        .psql("postgres", "CREATE TABLE fresh AS SELECT 3 AS x")
+        .await;
+    assert_eq!(made, "");
+    world.adjust(&record).await;
+    assert_eq!(world.direct(&lease, "postgres", "SELECT x FROM fresh").await, "3");
 }

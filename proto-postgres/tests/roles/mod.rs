@@ -85,6 +85,8 @@ pub struct World {
     pub journal: Arc<Journal>,
     /// Where the gateway listens.
     pub address: SocketAddr,
+    /// The file with the admin login's password.
+    pub password: std::path::PathBuf,
     _dir: tempfile::TempDir,
 }
 
@@ -201,6 +203,7 @@ impl World {
             permits: list,
             journal,
             address,
+            password,
             _dir: dir,
         }
     }
