@@ -36,8 +36,8 @@ use crate::adapter::{MAINTENANCE, PROTOCOL, application_name};
 use crate::structure::Structures;
 use crate::tags::KnownTags;
 use crate::target::{ResourceSettings, TargetError};
-use grants::GRANTS;
-use place::{Entitled, Place, read};
+use grants::{Entitled, GRANTS};
+use place::{Place, read};
 use quote::NotQuotable;
 use settings::Settings;
 use text::{Marker, NOT_OURS, SessionRole};
@@ -135,7 +135,7 @@ impl RoleIssuer {
         gateway: &Arc<Gateway>,
         place: &Arc<Place>,
         principal: &Arc<Principal>,
-    ) -> Result<Entitled, CredentialError> {
+    ) -> Result<Arc<Entitled>, CredentialError> {
         let tags = self.tags.of(&place.admin.resource, gateway.mask_key());
         let tags = tags.map_err(|e| CredentialError::Source(e.to_string()))?;
         let entitled = place.entitled(gateway, &self.structures, &tags, principal);
@@ -148,7 +148,7 @@ impl RoleIssuer {
         gateway: &Arc<Gateway>,
         place: &Arc<Place>,
         principal: &Arc<Principal>,
-    ) -> Result<Entitled, CredentialError> {
+    ) -> Result<Arc<Entitled>, CredentialError> {
         let entitled = self.entitled(gateway, place, principal).await?;
         let Err(error) = place.ensure(gateway, &entitled).await else {
             return Ok(entitled);
@@ -184,7 +184,7 @@ impl RoleIssuer {
                 marker: &marker,
                 comment: &format!("principal={subject} session={}", request.session),
                 application_name: &application_name(subject, request.session),
-                timeout: entitled.rights.timeout,
+                timeout: entitled.timeout,
             };
             // Said before: the sweep of this gateway leaves alone what is about to be used.
             self.granted
@@ -315,7 +315,9 @@ impl CredentialIssuer for RoleIssuer {
             };
             match regrant.await {
                 Ok(_) => {
-                    self.granted.lock().insert(lease.id.clone(), entitled.role);
+                    self.granted
+                        .lock()
+                        .insert(lease.id.clone(), entitled.role.clone());
                     return Ok(());
                 }
                 Err(error) if !last && code(&error) == "42704" => place.forget(&entitled.role),

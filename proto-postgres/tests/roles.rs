@@ -529,3 +529,43 @@ async fn a_table_that_is_new_is_granted_to_sessions_that_run() {
     world.adjust(&record).await;
     assert_eq!(world.direct(&lease, "postgres", "SELECT x FROM fresh").await, "3");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_on_many_tables_are_shared_in_parts_and_all_of_them_are_swept() {
+    let world = World::start(Options {
+        sql: "DO $$ BEGIN FOR n IN 1..300 LOOP EXECUTE format('CREATE TABLE t%s AS SELECT %s AS x', n, n); END LOOP; END $$",
+        permits: &["read shop/public.*"],
+        ..Options::default()
+    })
+    .await;
+    let record = world.record("0123456789abcdef", "postgres");
+    let lease = world.lease(&record).await.unwrap();
+    let ask = "SELECT t1.x + t300.x FROM t1, t300";
+    assert_eq!(world.direct(&lease, "postgres", ask).await, "301");
+    let count = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gateway\\_grants\\_%'";
+    let before: u32 = world.server.sql("postgres", count).parse().unwrap();
+    assert!(before > 3, "{before}");
+    world.permit(&["read shop/public.t*", "define *"]);
+    assert_eq!(
+        world
+            .psql("postgres", "CREATE TABLE t301 AS SELECT 301 AS x")
+            .await,
+        ""
+    );
+    world.permit(&["read shop/public.*"]);
+    world.adjust(&record).await;
+    assert_eq!(
+        world.direct(&lease, "postgres", "SELECT x FROM t301").await,
+        "301"
+    );
+    assert_eq!(world.direct(&lease, "postgres", ask).await, "301");
+    world.revoke(&record).await.unwrap();
+    world.all_gone().await;
+    let age = "DO $$ DECLARE r name; BEGIN FOR r IN SELECT rolname FROM pg_roles WHERE rolname LIKE 'gateway\\_grants\\_%' \
+               LOOP EXECUTE format('COMMENT ON ROLE %I IS %L', r, 'gateway:inst7:grants 1000'); END LOOP; END $$";
+    world.server.sql("postgres", age);
+    // Those first that have the parts.
+    assert!(!world.sweep().await.is_empty());
+    assert!(!world.sweep().await.is_empty());
+    assert_eq!(world.server.sql("postgres", count), "0");
+}

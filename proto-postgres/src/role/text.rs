@@ -266,6 +266,17 @@ pub(crate) fn is_there(role: &str, marker: &Marker) -> Text {
     ))
 }
 
+/// Makes a role a member of others, behind a semicolon. What it is a member of already it stays.
+pub(crate) fn join(role: &str, parts: &[&str], server: Server) -> Text {
+    let parts: Result<Vec<String>, NotQuotable> = parts.iter().map(|part| identifier(part)).collect();
+    Ok(format!(
+        "; GRANT {} TO {}{}",
+        parts?.join(", "),
+        identifier(role)?,
+        server.inheriting()
+    ))
+}
+
 /// Makes a role that has rights and no login, with the GRANTs of [`grant`].
 pub(crate) fn create_shared(role: &str, marker: &Marker, now: Timestamp, grants: &str) -> Text {
     let name = identifier(role)?;

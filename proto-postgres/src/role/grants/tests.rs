@@ -179,24 +179,56 @@ fn a_time_is_set_only_where_policy_bounds_everything() {
     assert_eq!(rights(&not_all).timeout, None);
 }
 
+fn role(rights: &Rights, installation: &str, resource: &str, database: &str) -> String {
+    rights
+        .clone()
+        .entitle(installation, At { resource, database })
+        .role
+}
+
 #[test]
 fn a_role_is_shared_by_those_who_have_the_same_rights_in_the_same_place_and_by_nobody_else() {
     let read = rights(&[("read db/public.other", allow(None))]);
-    let name = read.role("i", "db", "shop");
+    let name = role(&read, "i", "db", "shop");
     assert_eq!(name.len(), GRANTS.len() + 32);
     let bounded = rights(&[("read db/public.other", hold(Some(Duration::from_secs(5))))]);
-    assert_eq!(bounded.role("i", "db", "shop"), name);
+    assert_eq!(role(&bounded, "i", "db", "shop"), name);
     let more = rights(&[("read db/public.o", allow(None))]);
     for other in [
-        more.role("i", "db", "shop"),
-        read.role("j", "db", "shop"),
-        read.role("i", "dc", "shop"),
-        read.role("i", "db", "shop2"),
+        role(&more, "i", "db", "shop"),
+        role(&read, "j", "db", "shop"),
+        role(&read, "i", "dc", "shop"),
+        role(&read, "i", "db", "shop2"),
     ] {
         assert_ne!(other, name);
     }
     let mut made_anew = read.clone();
     let relation = made_anew.relations.pop_first().unwrap().1;
     made_anew.relations.insert(99_999, relation);
-    assert_ne!(made_anew.role("i", "db", "shop"), name);
+    assert_ne!(role(&made_anew, "i", "db", "shop"), name);
+}
+
+#[test]
+fn rights_on_many_objects_are_parted_and_one_more_changes_one_part() {
+    let mut many = rights(&[("read db/public.other", allow(None)), ("temp db", allow(None))]);
+    let relation = many.relations.pop_first().unwrap().1;
+    let oids: Vec<i64> = (0..400).map(|n| 20_000 + n * 7).collect();
+    many.relations = oids.iter().map(|oid| (*oid, relation.clone())).collect();
+    many.filled = oids.iter().copied().collect();
+    let before = many.clone().entitle("i", AT);
+    assert!(before.parts.len() > 4, "{}", before.parts.len());
+    // Nothing is lost.
+    let mut together = Rights::default();
+    for part in &before.parts {
+        together.relations.extend(part.rights.relations.clone());
+        together.filled.extend(&part.rights.filled);
+        together.schemas.extend(part.rights.schemas.clone());
+        together.temporary |= part.rights.temporary;
+    }
+    assert_eq!(together, many);
+    many.relations.insert(20_001, relation);
+    let after = many.entitle("i", AT);
+    let known = |role: &str| before.parts.iter().any(|part| part.role == role);
+    assert_eq!(after.parts.iter().filter(|part| !known(&part.role)).count(), 1);
+    assert_ne!(after.role, before.role);
 }

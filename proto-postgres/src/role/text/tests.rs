@@ -171,6 +171,26 @@ fn rights_become_grants_on_quoted_names_and_what_the_admin_may_not_grant_is_left
 }
 
 #[test]
+fn what_has_all_parts_is_a_member_of_each() {
+    for major in [15, 16] {
+        let text = join(
+            "gateway_grants_0",
+            &["gateway_grants_1", "gateway_grants_2"],
+            server(major, true),
+        )
+        .unwrap();
+        let options = if major == 16 {
+            " WITH INHERIT TRUE, SET FALSE"
+        } else {
+            ""
+        };
+        let expected = r#"; GRANT "gateway_grants_1", "gateway_grants_2" TO "gateway_grants_0""#;
+        assert_eq!(text, format!("{expected}{options}"));
+        parses(text.trim_start_matches("; "));
+    }
+}
+
+#[test]
 fn questions_parse() {
     let mut rights = Rights::default();
     assert_eq!(sequences(&rights), None);
