@@ -569,3 +569,34 @@ async fn rights_on_many_tables_are_shared_in_parts_and_all_of_them_are_swept() {
     assert!(!world.sweep().await.is_empty());
     assert_eq!(world.server.sql("postgres", count), "0");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_away_keeps_sessions_whose_policy_stays_and_is_cleaned_up_once_it_is_back() {
+    let world = World::start(Options {
+        sql: SHOP,
+        permits: &["read shop/public.orders*"],
+        ..Options::default()
+    })
+    .await;
+    let record = world.record("0123456789abcdef", "postgres");
+    world.lease(&record).await.unwrap();
+    world.server.halt();
+    let error = world.revoke(&record).await.unwrap_err().to_string();
+    assert!(error.starts_with("the credential issuer failed: "), "{error}");
+    // Until then what was read of the structure before is good.
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    world.adjust(&record).await;
+    world.permit(&[]);
+    let guest = world.guest();
+    let adjusted = world
+        .issuer
+        .adjust(&world.gateway, &guest, &world.resource, &record);
+    assert!(
+        adjusted.await.is_err(),
+        "policy takes something, and it can't be done"
+    );
+    world.server.resume();
+    world.adjust(&record).await;
+    world.revoke(&record).await.unwrap();
+    assert_eq!(world.roles(), "");
+}

@@ -112,6 +112,16 @@ impl Place {
         Ok(entitled)
     }
 
+    /// Whether policy is as it was when a principal's rights were compiled, whatever the database is by now.
+    pub(super) fn is_policy_as_compiled(&self, gateway: &Gateway, principal: &Arc<Principal>) -> bool {
+        let policy = gateway.policy();
+        let known = self.compiled.lock().get(principal).cloned();
+        policy.holds_for_its_version()
+            && known.is_some_and(|known| {
+                known.version == policy.version() && known.generation == policy.generation()
+            })
+    }
+
     async fn compile(
         self: &Arc<Self>,
         gateway: &Arc<Gateway>,

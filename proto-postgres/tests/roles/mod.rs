@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use gateway_core::adapter::{Connection, ProtocolAdapter};
 use gateway_core::credentials::{
     CredentialError, CredentialIssuer, Issuers, Lease, LeaseRecord, LeaseRequest, LeaseState, LeaseStore,
 };
-use gateway_core::embed::{Everyone, Forgets, PolicyFn, Told};
+use gateway_core::embed::{Everyone, Forgets, Told};
 use gateway_core::gateway::{AuditOptions, Gateway, Parts};
 use gateway_core::limits::Limits;
-use gateway_core::operation::Operation;
+use gateway_core::operation::{Operation, Operations};
 use gateway_core::principal::{Principal, PrincipalKind};
 use gateway_core::resource::Resource;
 use gateway_core::secret::Secret;
-use gateway_core::services::{NobodyApproves, StoreError};
+use gateway_core::services::{NobodyApproves, Policy, StoreError};
 use gateway_core::session::SessionId;
 use gateway_core::tls::{ServerTls, TlsConfig, TlsRequire, install_provider};
 use gateway_core::transport::Transport;
@@ -76,12 +77,41 @@ fn permits(list: &[String], operation: &Operation) -> bool {
     })
 }
 
+/// The list as policy; as Cedar's, it tells when it is another.
+struct Listed {
+    permits: Permits,
+    generation: AtomicU64,
+}
+
+impl Policy for Listed {
+    fn decide(&self, _: &Arc<Principal>, _: &Arc<Resource>, operations: &Arc<Operations>) -> Verdict {
+        let rules = self.permits.lock();
+        let free = |o: &Operation| o.action.as_str() == "connect" || o.or_mask || permits(&rules, o);
+        match operations.list().iter().find(|o| !free(o)) {
+            None => Verdict::free(),
+            Some(o) => Verdict::Deny(Denial::new(o.action.to_string(), "not permitted by the test")),
+        }
+    }
+
+    fn version(&self) -> Arc<str> {
+        Arc::from("test")
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    fn holds_for_its_version(&self) -> bool {
+        true
+    }
+}
+
 pub struct World {
+    policy: Arc<Listed>,
     pub server: PostgresServer,
     pub gateway: Arc<Gateway>,
     pub issuer: Arc<dyn CredentialIssuer>,
     pub resource: Arc<Resource>,
-    pub permits: Permits,
     pub journal: Arc<Journal>,
     /// Where the gateway listens.
     pub address: SocketAddr,
@@ -141,25 +171,17 @@ impl World {
         let list = options.permits.iter().map(|&p| p.to_owned()).collect();
         let list: Permits = Arc::new(Mutex::new(list));
         let journal = Arc::new(Journal::default());
-        let rules = list.clone();
-        let policy = move |_: &Principal, _: &Resource, operations: &gateway_core::operation::Operations| {
-            let rules = rules.lock();
-            let refused = operations
-                .list()
-                .iter()
-                .find(|o| o.action.as_str() != "connect" && !o.or_mask && !permits(&rules, o));
-            match refused {
-                None => Verdict::free(),
-                Some(o) => Verdict::Deny(Denial::new(o.action.to_string(), "not permitted by the test")),
-            }
-        };
+        let policy = Arc::new(Listed {
+            permits: list.clone(),
+            generation: AtomicU64::new(0),
+        });
         let guest = |secret: &Secret| {
             // The word and then the name.
             let name = secret.expose().strip_prefix(WORD)?;
             Some(Principal::new(format!("guest{name}"), PrincipalKind::Human))
         };
         let parts = Parts {
-            policy: Arc::new(PolicyFn::new("test", policy)),
+            policy: policy.clone(),
             audit: Arc::new(Told(|_, _: &gateway_core::audit::Event| Ok(()))),
             authenticator: Arc::new(Everyone::known_by(guest)),
             credentials: Issuers::with(adapter.issuers()),
@@ -200,7 +222,7 @@ impl World {
             gateway,
             issuer,
             resource,
-            permits: list,
+            policy,
             journal,
             address,
             password,
@@ -209,7 +231,8 @@ impl World {
     }
 
     pub fn permit(&self, rules: &[&str]) {
-        *self.permits.lock() = rules.iter().map(|&rule| rule.to_owned()).collect();
+        *self.policy.permits.lock() = rules.iter().map(|&rule| rule.to_owned()).collect();
+        self.policy.generation.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What psql prints through the gateway, errors and all.
