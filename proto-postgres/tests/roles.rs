@@ -138,10 +138,14 @@ async fn a_column_that_is_only_ever_masked_is_granted_and_one_that_may_not_be_re
     let record = world.record("0123456789abcdef", "postgres");
     let lease = world.lease(&record).await.unwrap();
     assert_eq!(
-        world.direct(&lease, "postgres", "SELECT status FROM orders").await,
+        world
+            .direct(&lease, "postgres", "SELECT status FROM orders")
+            .await,
         "open"
     );
-    let refused = world.direct(&lease, "postgres", "SELECT secret FROM orders").await;
+    let refused = world
+        .direct(&lease, "postgres", "SELECT secret FROM orders")
+        .await;
     assert!(refused.contains("permission denied"), "{refused}");
 }
 
@@ -158,8 +162,16 @@ async fn a_role_of_others_is_not_touched_whatever_its_name() {
         let error = world.lease(&record).await.unwrap_err().to_string();
         assert!(error.contains("did not make"), "{error}");
         world.revoke(&record).await.unwrap();
-        let renewed = world.issuer.renew(&world.gateway, &world.resource, &record, record.expires);
-        assert!(renewed.await.unwrap_err().to_string().contains("is not this gateway's"));
+        let renewed = world
+            .issuer
+            .renew(&world.gateway, &world.resource, &record, record.expires);
+        assert!(
+            renewed
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("is not this gateway's")
+        );
     }
     assert_eq!(world.sweep().await, Vec::<String>::new());
     assert_eq!(world.roles(), "gw_0123456789abcdef,gw_1123456789abcdef");
@@ -207,7 +219,17 @@ async fn backends_of_a_role_that_is_taken_back_are_ended() {
     let lease = world.lease(&record).await.unwrap();
     let (username, password) = (lease.username.clone(), lease.password.clone().unwrap());
     let mut client = tokio::process::Command::new("psql")
-        .args(["-X", "-h", "127.0.0.1", "-U", &username, "-d", "postgres", "-c", "SELECT pg_sleep(60)"])
+        .args([
+            "-X",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            &username,
+            "-d",
+            "postgres",
+            "-c",
+            "SELECT pg_sleep(60)",
+        ])
         .env("PGPORT", world.server.port().to_string())
         .env("PGPASSWORD", password.expose())
         .stderr(std::process::Stdio::null())
@@ -257,7 +279,10 @@ async fn a_sweep_drops_what_the_journal_does_not_know_and_shared_roles_that_nobo
     assert_eq!(world.server.sql("postgres", shared), "0");
     // And is made again, though this gateway thinks that it is there.
     let lease = world.lease(&known).await.unwrap();
-    assert_eq!(world.direct(&lease, "postgres", "SELECT id FROM orders").await, "7");
+    assert_eq!(
+        world.direct(&lease, "postgres", "SELECT id FROM orders").await,
+        "7"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,7 +316,9 @@ async fn a_role_is_good_for_longer_once_it_is_renewed() {
     let record = world.record("0123456789abcdef", "postgres");
     world.lease(&record).await.unwrap();
     let until = record.expires + Duration::from_secs(3600);
-    let renewed = world.issuer.renew(&world.gateway, &world.resource, &record, until);
+    let renewed = world
+        .issuer
+        .renew(&world.gateway, &world.resource, &record, until);
     renewed.await.unwrap();
     let told = "SELECT rolvaliduntil > now() + interval '74 min' FROM pg_roles WHERE rolname = 'gw_0123456789abcdef'";
     assert_eq!(world.server.sql("postgres", told), "t");
@@ -314,7 +341,10 @@ async fn eight_sessions_at_once_each_have_their_own() {
             for round in 0..3 {
                 let record = world.record(&format!("0123456789ab{n}00{round}"), "postgres");
                 let lease = world.lease(&record).await.unwrap();
-                assert_eq!(world.direct(&lease, "postgres", "SELECT id FROM orders").await, "7");
+                assert_eq!(
+                    world.direct(&lease, "postgres", "SELECT id FROM orders").await,
+                    "7"
+                );
                 world.revoke(&record).await.unwrap();
             }
         }));
@@ -341,14 +371,21 @@ async fn names_and_subjects_stay_what_they_are_whatever_is_in_them() {
         ..Options::default()
     })
     .await;
-    world.permit(&["read shop/My \"Schema.T'; DROP.C\"'\\", &format!("read shop/public.{long}*")]);
+    let column = "read shop/\"My \"Schema\".T'; DROP.\"C\"'\\\"";
+    world.permit(&[column, &format!("read shop/public.{long}*")]);
     let record = world.record("0123456789abcdef", "postgres");
     let subject = "o'neil\"; DROP ROLE x; -- \\' $1 \n größe";
     let who = Arc::new(Principal::new(subject, PrincipalKind::Human));
     let lease = world.lease_for(&record, &who).await.unwrap();
     let asked = "SELECT \"C\"\"'\\\" FROM \"My \"\"Schema\".\"T'; DROP\"";
     assert_eq!(world.direct(&lease, "postgres", asked).await, "3");
-    let refused = world.direct(&lease, "postgres", "SELECT no FROM \"My \"\"Schema\".\"T'; DROP\"").await;
+    let refused = world
+        .direct(
+            &lease,
+            "postgres",
+            "SELECT no FROM \"My \"\"Schema\".\"T'; DROP\"",
+        )
+        .await;
     assert!(refused.contains("permission denied"), "{refused}");
     let asked = format!("SELECT x FROM \"{long}\"");
     assert_eq!(world.direct(&lease, "postgres", &asked).await, "5");
@@ -381,15 +418,36 @@ async fn an_admin_login_without_superuser_grants_what_it_owns_and_cleans_up() {
     .await;
     let record = world.record("0123456789abcdef", "postgres");
     let lease = world.lease(&record).await.unwrap();
-    assert_eq!(world.direct(&lease, "postgres", "SELECT id FROM orders").await, "7");
-    assert_eq!(world.direct(&lease, "postgres", "SELECT id FROM serials").await, "");
+    assert_eq!(
+        world.direct(&lease, "postgres", "SELECT id FROM orders").await,
+        "7"
+    );
+    assert_eq!(
+        world.direct(&lease, "postgres", "SELECT id FROM serials").await,
+        ""
+    );
     // Nobody let the admin login grant this.
     let refused = world.direct(&lease, "postgres", "SELECT id FROM other").await;
     assert!(refused.contains("permission denied"), "{refused}");
-    assert_eq!(world.direct(&lease, "postgres", "CREATE TABLE made (x int)").await, "");
+    assert_eq!(
+        world
+            .direct(&lease, "postgres", "CREATE TABLE made (x int)")
+            .await,
+        ""
+    );
     let (username, password) = (lease.username.clone(), lease.password.clone().unwrap());
     let mut client = tokio::process::Command::new("psql")
-        .args(["-X", "-h", "127.0.0.1", "-U", &username, "-d", "postgres", "-c", "SELECT pg_sleep(60)"])
+        .args([
+            "-X",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            &username,
+            "-d",
+            "postgres",
+            "-c",
+            "SELECT pg_sleep(60)",
+        ])
         .env("PGPORT", world.server.port().to_string())
         .env("PGPASSWORD", password.expose())
         .stderr(std::process::Stdio::null())
@@ -408,4 +466,137 @@ async fn an_admin_login_without_superuser_grants_what_it_owns_and_cleans_up() {
                LOOP EXECUTE format('COMMENT ON ROLE %I IS %L', r, 'gateway:inst7:grants 1000'); END LOOP; END $$";
     world.server.sql("postgres", age);
     assert_eq!(world.sweep().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn admin_connections_that_were_cut_off_are_opened_again_with_the_password_of_now() {
+    let world = World::start(Options {
+        admin: "boss",
+        sql: &format!(
+            "CREATE ROLE boss LOGIN SUPERUSER PASSWORD '{}'",
+            gateway_testkit::PostgresServer::PASSWORD
+        ),
+        ..Options::default()
+    })
+    .await;
+    let first = world.record("0123456789abcdef", "postgres");
+    world.lease(&first).await.unwrap();
+    std::fs::write(&world.password, "another").unwrap();
+    world.server.sql(
+        "postgres",
+        "ALTER ROLE boss PASSWORD 'another'; \
+         SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'boss'",
+    );
+    let second = world.record("1123456789abcdef", "postgres");
+    world.lease(&second).await.unwrap();
+    world.revoke(&first).await.unwrap();
+    world.revoke(&second).await.unwrap();
+    assert_eq!(world.roles(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_login_without_the_right_is_told_what_it_needs_and_leaves_nothing() {
+    let world = World::start(Options {
+        admin: "boss",
+        sql: &format!(
+            "CREATE ROLE boss LOGIN PASSWORD '{}'",
+            gateway_testkit::PostgresServer::PASSWORD
+        ),
+        ..Options::default()
+    })
+    .await;
+    let record = world.record("0123456789abcdef", "postgres");
+    let error = world.lease(&record).await.unwrap_err().to_string();
+    assert!(error.contains("needs CREATEROLE"), "{error}");
+    world.revoke(&record).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_new_is_granted_to_sessions_that_run() {
+    let world = World::start(Options {
+        sql: SHOP,
+        permits: &["read shop/public.*", "define *"],
+        ..Options::default()
+    })
+    .await;
+    let record = world.record("0123456789abcdef", "postgres");
+    let lease = world.lease(&record).await.unwrap();
+    // Through the gateway, so that it knows at once that the structure has changed.
+    let made = world
+        .psql("postgres", "CREATE TABLE fresh AS SELECT 3 AS x")
+        .await;
+    assert_eq!(made, "");
+    world.adjust(&record).await;
+    assert_eq!(world.direct(&lease, "postgres", "SELECT x FROM fresh").await, "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_on_many_tables_are_shared_in_parts_and_all_of_them_are_swept() {
+    let world = World::start(Options {
+        sql: "DO $$ BEGIN FOR n IN 1..300 LOOP EXECUTE format('CREATE TABLE t%s AS SELECT %s AS x', n, n); END LOOP; END $$",
+        permits: &["read shop/public.*"],
+        ..Options::default()
+    })
+    .await;
+    let record = world.record("0123456789abcdef", "postgres");
+    let lease = world.lease(&record).await.unwrap();
+    let ask = "SELECT t1.x + t300.x FROM t1, t300";
+    assert_eq!(world.direct(&lease, "postgres", ask).await, "301");
+    let count = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gateway\\_grants\\_%'";
+    let before: u32 = world.server.sql("postgres", count).parse().unwrap();
+    assert!(before > 3, "{before}");
+    world.permit(&["read shop/public.t*", "define *"]);
+    assert_eq!(
+        world
+            .psql("postgres", "CREATE TABLE t301 AS SELECT 301 AS x")
+            .await,
+        ""
+    );
+    world.permit(&["read shop/public.*"]);
+    world.adjust(&record).await;
+    assert_eq!(
+        world.direct(&lease, "postgres", "SELECT x FROM t301").await,
+        "301"
+    );
+    assert_eq!(world.direct(&lease, "postgres", ask).await, "301");
+    world.revoke(&record).await.unwrap();
+    world.all_gone().await;
+    let age = "DO $$ DECLARE r name; BEGIN FOR r IN SELECT rolname FROM pg_roles WHERE rolname LIKE 'gateway\\_grants\\_%' \
+               LOOP EXECUTE format('COMMENT ON ROLE %I IS %L', r, 'gateway:inst7:grants 1000'); END LOOP; END $$";
+    world.server.sql("postgres", age);
+    // Those first that have the parts.
+    assert!(!world.sweep().await.is_empty());
+    assert!(!world.sweep().await.is_empty());
+    assert_eq!(world.server.sql("postgres", count), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_away_keeps_sessions_whose_policy_stays_and_is_cleaned_up_once_it_is_back() {
+    let world = World::start(Options {
+        sql: SHOP,
+        permits: &["read shop/public.orders*"],
+        ..Options::default()
+    })
+    .await;
+    let record = world.record("0123456789abcdef", "postgres");
+    world.lease(&record).await.unwrap();
+    world.server.halt();
+    let error = world.revoke(&record).await.unwrap_err().to_string();
+    assert!(error.starts_with("the credential issuer failed: "), "{error}");
+    // Until then what was read of the structure before is good.
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    world.adjust(&record).await;
+    world.permit(&[]);
+    let guest = world.guest();
+    let adjusted = world
+        .issuer
+        .adjust(&world.gateway, &guest, &world.resource, &record);
+    assert!(
+        adjusted.await.is_err(),
+        "policy takes something, and it can't be done"
+    );
+    world.server.resume();
+    world.adjust(&record).await;
+    world.revoke(&record).await.unwrap();
+    assert_eq!(world.roles(), "");
 }

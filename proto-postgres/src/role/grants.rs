@@ -4,11 +4,12 @@
 //! Control, files and what is not understood are never granted, nor anything of the server's own schemas: what PUBLIC has
 //! there it has.
 
+mod parts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use gateway_core::operation::Operations;
 use gateway_core::verdict::Verdict;
 use gateway_sql::{Action, Object, Relation, RelationKind, SessionState};
@@ -17,6 +18,8 @@ use serde::Serialize;
 use super::quote::{identifier, qualified};
 use crate::analyzed::{Analyzed, translate};
 use crate::structure::Structure;
+
+pub(crate) use parts::{Entitled, GRANTS, Part};
 
 /// The rights of one principal in one database.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -48,29 +51,6 @@ pub(crate) struct OfRelation {
     /// Columns that are read, by number, where not all are.
     pub(crate) columns: BTreeMap<i32, String>,
 }
-
-impl Rights {
-    /// What the role is called that has them: the same wherever the same is granted, and for nobody else.
-    pub(crate) fn role(&self, installation: &str, resource: &str, database: &str) -> String {
-        // Time is a matter of the session's role.
-        let rights = Self {
-            timeout: None,
-            ..self.clone()
-        };
-        let text = serde_json::to_vec(&("1", installation, resource, database, rights)).unwrap_or_default();
-        let hash = digest(&SHA256, &text);
-        let hex: String = hash
-            .as_ref()
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        format!("{GRANTS}{hex}")
-    }
-}
-
-/// How the names of roles begin that have rights and no login.
-pub(crate) const GRANTS: &str = "gateway_grants_";
 
 /// What policy is asked of a database's objects, whoever asks.
 #[derive(Debug)]
@@ -355,3 +335,6 @@ impl<'a> Judge<'a> {
         (!self.unbounded && !self.longest.is_zero()).then_some(self.longest)
     }
 }
+
+#[cfg(test)]
+mod tests;

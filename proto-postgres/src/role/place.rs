@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::admin::Admin;
 use super::failed;
-use super::grants::{At, Questions, Rights, size};
+use super::grants::{At, Entitled, Part, Questions, size};
 use super::text::{self, Marker, Missing, SHARED, Sequence, Wanted};
 use crate::structure::{Structure, Structures};
 use crate::tags::TagIndex;
@@ -48,13 +48,7 @@ struct Compiled {
     structure: Weak<Structure>,
     version: Arc<str>,
     generation: u64,
-    rights: Arc<Rights>,
-}
-
-/// Rights, and the role that has them.
-pub(super) struct Entitled {
-    pub(super) rights: Arc<Rights>,
-    pub(super) role: String,
+    entitled: Arc<Entitled>,
 }
 
 impl Place {
@@ -87,7 +81,7 @@ impl Place {
         structures: &Structures,
         tags: &Arc<TagIndex>,
         principal: &Arc<Principal>,
-    ) -> Result<Entitled, CredentialError> {
+    ) -> Result<Arc<Entitled>, CredentialError> {
         let (resource, database) = (&self.admin.resource, &self.admin.database);
         let structure = structures.structure(gateway, resource, database, tags, None);
         let structure = structure.await.map_err(|e| failed(&e))?;
@@ -100,27 +94,32 @@ impl Place {
                 && known.generation == generation
                 && std::ptr::eq(known.structure.as_ptr(), Arc::as_ptr(&structure))
         });
-        let rights = match known {
-            Some(known) => known.rights,
-            None => {
-                let rights = self.compile(gateway, &structure, principal).await?;
-                let mut compiled = self.compiled.lock();
-                if compiled.len() >= MAX_PRINCIPALS {
-                    compiled.clear();
-                }
-                let entry = Compiled {
-                    structure: Arc::downgrade(&structure),
-                    version,
-                    generation,
-                    rights: rights.clone(),
-                };
-                compiled.insert(principal.clone(), entry);
-                rights
-            }
+        if let Some(known) = known {
+            return Ok(known.entitled);
+        }
+        let entitled = self.compile(gateway, &structure, principal).await?;
+        let mut compiled = self.compiled.lock();
+        if compiled.len() >= MAX_PRINCIPALS {
+            compiled.clear();
+        }
+        let entry = Compiled {
+            structure: Arc::downgrade(&structure),
+            version,
+            generation,
+            entitled: entitled.clone(),
         };
-        let installation = gateway.installation().await?;
-        let role = rights.role(&installation, &resource.name, database);
-        Ok(Entitled { rights, role })
+        compiled.insert(principal.clone(), entry);
+        Ok(entitled)
+    }
+
+    /// Whether policy is as it was when a principal's rights were compiled, whatever the database is by now.
+    pub(super) fn is_policy_as_compiled(&self, gateway: &Gateway, principal: &Arc<Principal>) -> bool {
+        let policy = gateway.policy();
+        let known = self.compiled.lock().get(principal).cloned();
+        policy.holds_for_its_version()
+            && known.is_some_and(|known| {
+                known.version == policy.version() && known.generation == policy.generation()
+            })
     }
 
     async fn compile(
@@ -128,7 +127,8 @@ impl Place {
         gateway: &Arc<Gateway>,
         structure: &Arc<Structure>,
         principal: &Arc<Principal>,
-    ) -> Result<Arc<Rights>, CredentialError> {
+    ) -> Result<Arc<Entitled>, CredentialError> {
+        let installation = gateway.installation().await?;
         let work = {
             let (place, gateway) = (self.clone(), gateway.clone());
             let (structure, principal) = (structure.clone(), principal.clone());
@@ -139,7 +139,8 @@ impl Place {
                         .policy()
                         .decide(&principal, &place.admin.resource, operations)
                 };
-                Arc::new(questions.rights(&structure, place.at(), &decide))
+                let rights = questions.rights(&structure, place.at(), &decide);
+                Arc::new(rights.entitle(&installation, place.at()))
             }
         };
         if size(structure) <= LARGE {
@@ -176,21 +177,43 @@ impl Place {
         }
         let installation = gateway.installation().await?;
         let marker = Marker::of(&installation, SHARED);
-        // The second time it is there: another gateway was faster.
-        for last in [false, true] {
-            match self.make(gateway, entitled, &marker).await {
-                Ok(()) => break,
-                Err(TargetError::Refused { code, .. })
-                    if !last && matches!(code.as_str(), "42710" | "23505") => {}
-                Err(error) => return Err(failed(&error)),
+        for part in &entitled.parts {
+            if !self.is_ensured(&part.role) {
+                self.made(|| self.make(gateway, part, &marker)).await?;
+                self.remember(&part.role);
             }
         }
+        if entitled.parts.iter().all(|part| part.role != entitled.role) {
+            let together = || self.make_together(gateway, entitled, &marker);
+            if let Err(error) = self.made(together).await {
+                // Somebody may have dropped a part for want of members.
+                entitled.parts.iter().for_each(|part| self.forget(&part.role));
+                return Err(error);
+            }
+            self.remember(&entitled.role);
+        }
+        Ok(())
+    }
+
+    /// Does it, and once more where it was there: another gateway was faster then.
+    async fn made<F: Future<Output = Result<(), TargetError>>>(
+        &self,
+        make: impl Fn() -> F,
+    ) -> Result<(), CredentialError> {
+        match make().await {
+            Err(TargetError::Refused { code, .. }) if matches!(code.as_str(), "42710" | "23505") => {
+                make().await.map_err(|e| failed(&e))
+            }
+            made => made.map_err(|e| failed(&e)),
+        }
+    }
+
+    fn remember(&self, role: &str) {
         let mut shared = self.shared.lock();
         if shared.len() >= MAX_ROLES {
             shared.clear();
         }
-        shared.insert(entitled.role.clone(), Instant::now());
-        Ok(())
+        shared.insert(role.to_owned(), Instant::now());
     }
 
     fn is_ensured(&self, role: &str) -> bool {
@@ -203,35 +226,62 @@ impl Place {
         self.shared.lock().remove(role);
     }
 
-    async fn make(
+    /// Whether a role is there; an error if it is somebody else's.
+    async fn is_there(
         &self,
         gateway: &Arc<Gateway>,
-        entitled: &Entitled,
+        role: &str,
         marker: &Marker,
-    ) -> Result<(), TargetError> {
-        let Entitled { rights, role } = entitled;
-        let ask = |text: String| async move { self.admin.ask(gateway, &text).await };
-        let there = ask(text::is_there(role, marker)?).await?;
-        if there.as_deref() == Some("false") {
-            return Err(TargetError::Structure(format!(
+    ) -> Result<bool, TargetError> {
+        let there = self.admin.ask(gateway, &text::is_there(role, marker)?).await?;
+        match there.as_deref() {
+            None => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(TargetError::Structure(format!(
                 "there is a role `{role}` that this gateway did not make; it is not touched"
-            )));
+            ))),
         }
+    }
+
+    async fn make(&self, gateway: &Arc<Gateway>, part: &Part, marker: &Marker) -> Result<(), TargetError> {
+        let Part { rights, role } = part;
+        let ask = |text: String| async move { self.admin.ask(gateway, &text).await };
+        let there = self.is_there(gateway, role, marker).await?;
         let sequences: Vec<Sequence> = match text::sequences(rights) {
             Some(text) => read(ask(text).await?)?,
             None => Vec::new(),
         };
         let wanted = text::wanted(rights, sequences);
-        let holder = if there.is_some() { role } else { "public" };
+        let holder = if there { role } else { "public" };
         let missing: Vec<Missing> = read(ask(text::missing(&wanted, holder)?).await?)?;
         self.tell(&wanted, &missing);
         let grants = text::grant(role, &wanted, &missing, &self.admin.database)?;
-        if there.is_none() {
+        if !there {
             ask(text::create_shared(role, marker, gateway.now(), &grants)?).await?;
         } else if !grants.is_empty() {
             ask(text::repair(role, marker, &grants)?).await?;
         }
         Ok(())
+    }
+
+    /// The role that has all parts.
+    async fn make_together(
+        &self,
+        gateway: &Arc<Gateway>,
+        entitled: &Entitled,
+        marker: &Marker,
+    ) -> Result<(), TargetError> {
+        let role = &entitled.role;
+        let there = self.is_there(gateway, role, marker).await?;
+        let server = self.admin.server(gateway).await?;
+        let parts: Vec<&str> = entitled.parts.iter().map(|part| part.role.as_str()).collect();
+        let grants = text::join(role, &parts, server)?;
+        let text = if there {
+            text::repair(role, marker, &grants)?
+        } else {
+            text::create_shared(role, marker, gateway.now(), &grants)?
+        };
+        self.admin.ask(gateway, &text).await.map(drop)
     }
 
     /// Warns of what can't be granted, once.

@@ -45,22 +45,24 @@ impl Settings {
                 .as_str()
                 .and_then(|text| duration::parse(text).ok())
                 .filter(|ttl| (TTLS.0..=TTLS.1).contains(ttl))
-                .ok_or_else(|| wrong("credential.ttl", "must be a duration from 1m to 24h, like \"15m\""))?,
+                .ok_or_else(|| {
+                    wrong(
+                        "credential.ttl",
+                        "must be a duration from 1m to 24h, like \"15m\"",
+                    )
+                })?,
         };
         let owned = match settings.get("owned").map(Value::as_str) {
             None | Some(Some("keep")) => Owned::Keep,
             Some(Some("drop")) => Owned::Drop,
             Some(_) => return Err(wrong("credential.owned", "must be \"keep\" or \"drop\"")),
         };
-        let admin = settings
-            .get("admin")
-            .and_then(Value::as_object)
-            .ok_or_else(|| {
-                wrong(
-                    "credential.admin",
-                    "must be `{ username = \"...\", password = ... }`: the login that makes the roles",
-                )
-            })?;
+        let admin = settings.get("admin").and_then(Value::as_object).ok_or_else(|| {
+            wrong(
+                "credential.admin",
+                "must be `{ username = \"...\", password = ... }`: the login that makes the roles",
+            )
+        })?;
         only(admin, "credential.admin", &["username", "password"])?;
         let username = admin.get("username").and_then(Value::as_str);
         let username = username
@@ -158,10 +160,7 @@ mod tests {
                 json!({ "admin": { "username": "g", "role": "zeppelin" } }),
                 "credential.admin.role:",
             ),
-            (
-                json!({ "admin": admin, "ttl": "zeppelin" }),
-                "credential.ttl:",
-            ),
+            (json!({ "admin": admin, "ttl": "zeppelin" }), "credential.ttl:"),
             (json!({ "admin": admin, "ttl": "59s" }), "credential.ttl:"),
             (json!({ "admin": admin, "ttl": "25h" }), "credential.ttl:"),
             (

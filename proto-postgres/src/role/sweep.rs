@@ -72,9 +72,7 @@ impl RoleIssuer {
                 Err(error) => return Err(error),
             }
         }
-        Err(failure.unwrap_or_else(|| {
-            TargetError::Structure(format!("the backends of `{role}` do not end"))
-        }))
+        Err(failure.unwrap_or_else(|| TargetError::Structure(format!("the backends of `{role}` do not end"))))
     }
 
     pub(super) async fn sweep_all(

@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use gateway_core::adapter::{Connection, ProtocolAdapter};
 use gateway_core::credentials::{
     CredentialError, CredentialIssuer, Issuers, Lease, LeaseRecord, LeaseRequest, LeaseState, LeaseStore,
 };
-use gateway_core::embed::{Everyone, Forgets, PolicyFn, Told};
+use gateway_core::embed::{Everyone, Forgets, Told};
 use gateway_core::gateway::{AuditOptions, Gateway, Parts};
 use gateway_core::limits::Limits;
-use gateway_core::operation::Operation;
+use gateway_core::operation::{Operation, Operations};
 use gateway_core::principal::{Principal, PrincipalKind};
 use gateway_core::resource::Resource;
 use gateway_core::secret::Secret;
-use gateway_core::services::{NobodyApproves, StoreError};
+use gateway_core::services::{NobodyApproves, Policy, StoreError};
 use gateway_core::session::SessionId;
 use gateway_core::tls::{ServerTls, TlsConfig, TlsRequire, install_provider};
 use gateway_core::transport::Transport;
@@ -52,7 +53,12 @@ impl LeaseStore for Journal {
     async fn leases(&self, _: u32) -> Result<Vec<LeaseRecord>, StoreError> {
         Ok(self.0.lock().values().cloned().collect())
     }
-    async fn take_returned(&self, _: Timestamp, _: Timestamp, _: u32) -> Result<Vec<LeaseRecord>, StoreError> {
+    async fn take_returned(
+        &self,
+        _: Timestamp,
+        _: Timestamp,
+        _: u32,
+    ) -> Result<Vec<LeaseRecord>, StoreError> {
         Ok(Vec::new())
     }
     async fn return_orphans(&self, _: Timestamp, _: bool) -> Result<u64, StoreError> {
@@ -71,15 +77,46 @@ fn permits(list: &[String], operation: &Operation) -> bool {
     })
 }
 
+/// The list as policy; as Cedar's, it tells when it is another.
+struct Listed {
+    permits: Permits,
+    generation: AtomicU64,
+}
+
+impl Policy for Listed {
+    fn decide(&self, _: &Arc<Principal>, _: &Arc<Resource>, operations: &Arc<Operations>) -> Verdict {
+        let rules = self.permits.lock();
+        let free = |o: &Operation| o.action.as_str() == "connect" || o.or_mask || permits(&rules, o);
+        match operations.list().iter().find(|o| !free(o)) {
+            None => Verdict::free(),
+            Some(o) => Verdict::Deny(Denial::new(o.action.to_string(), "not permitted by the test")),
+        }
+    }
+
+    fn version(&self) -> Arc<str> {
+        Arc::from("test")
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    fn holds_for_its_version(&self) -> bool {
+        true
+    }
+}
+
 pub struct World {
+    policy: Arc<Listed>,
     pub server: PostgresServer,
     pub gateway: Arc<Gateway>,
     pub issuer: Arc<dyn CredentialIssuer>,
     pub resource: Arc<Resource>,
-    pub permits: Permits,
     pub journal: Arc<Journal>,
     /// Where the gateway listens.
     pub address: SocketAddr,
+    /// The file with the admin login's password.
+    pub password: std::path::PathBuf,
     _dir: tempfile::TempDir,
 }
 
@@ -134,24 +171,17 @@ impl World {
         let list = options.permits.iter().map(|&p| p.to_owned()).collect();
         let list: Permits = Arc::new(Mutex::new(list));
         let journal = Arc::new(Journal::default());
-        let rules = list.clone();
-        let policy = move |_: &Principal, _: &Resource, operations: &gateway_core::operation::Operations| {
-            let rules = rules.lock();
-            let refused = operations.list().iter().find(|o| {
-                o.action.as_str() != "connect" && !o.or_mask && !permits(&rules, o)
-            });
-            match refused {
-                None => Verdict::free(),
-                Some(o) => Verdict::Deny(Denial::new(o.action.to_string(), "not permitted by the test")),
-            }
-        };
+        let policy = Arc::new(Listed {
+            permits: list.clone(),
+            generation: AtomicU64::new(0),
+        });
         let guest = |secret: &Secret| {
             // The word and then the name.
             let name = secret.expose().strip_prefix(WORD)?;
             Some(Principal::new(format!("guest{name}"), PrincipalKind::Human))
         };
         let parts = Parts {
-            policy: Arc::new(PolicyFn::new("test", policy)),
+            policy: policy.clone(),
             audit: Arc::new(Told(|_, _: &gateway_core::audit::Event| Ok(()))),
             authenticator: Arc::new(Everyone::known_by(guest)),
             credentials: Issuers::with(adapter.issuers()),
@@ -159,7 +189,10 @@ impl World {
             approvals: Arc::new(NobodyApproves),
             store: Arc::new(Forgets),
             limits: Limits::default(),
-            audit_options: AuditOptions { mode: None, literals: true },
+            audit_options: AuditOptions {
+                mode: None,
+                literals: true,
+            },
             tls_require: TlsRequire::Remote,
             mask_key: gateway_core::mask::MaskKey::ephemeral().unwrap(),
             now: Timestamp::now,
@@ -184,11 +217,22 @@ impl World {
                 tokio::spawn(adapter.clone().serve(connection));
             }
         });
-        Self { server, gateway, issuer, resource, permits: list, journal, address, _dir: dir }
+        Self {
+            server,
+            gateway,
+            issuer,
+            resource,
+            policy,
+            journal,
+            address,
+            password,
+            _dir: dir,
+        }
     }
 
     pub fn permit(&self, rules: &[&str]) {
-        *self.permits.lock() = rules.iter().map(|&rule| rule.to_owned()).collect();
+        *self.policy.permits.lock() = rules.iter().map(|&rule| rule.to_owned()).collect();
+        self.policy.generation.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What psql prints through the gateway, errors and all.
@@ -206,18 +250,35 @@ impl World {
             .env("PGPASSWORD", format!("{WORD}{name}"))
             .output();
         let done = run.await.unwrap();
-        String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).trim().to_owned()
+        String::from_utf8_lossy(&[done.stdout, done.stderr].concat())
+            .trim()
+            .to_owned()
     }
 
     /// Straight at the server, as a role that was leased.
     pub async fn direct(&self, lease: &Lease, database: &str, sql: &str) -> String {
         let run = tokio::process::Command::new("psql")
-            .args(["-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-U", &lease.username, "-d", database, "-c", sql])
+            .args([
+                "-X",
+                "-q",
+                "-A",
+                "-t",
+                "-h",
+                "127.0.0.1",
+                "-U",
+                &lease.username,
+                "-d",
+                database,
+                "-c",
+                sql,
+            ])
             .env("PGPORT", self.server.port().to_string())
             .env("PGPASSWORD", lease.password.as_ref().unwrap().expose())
             .output();
         let done = run.await.unwrap();
-        String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).trim().to_owned()
+        String::from_utf8_lossy(&[done.stdout, done.stderr].concat())
+            .trim()
+            .to_owned()
     }
 
     pub fn record(&self, id: &str, database: &str) -> LeaseRecord {
@@ -246,7 +307,11 @@ impl World {
         self.lease_for(record, &self.guest()).await
     }
 
-    pub async fn lease_for(&self, record: &LeaseRecord, who: &Arc<Principal>) -> Result<Lease, CredentialError> {
+    pub async fn lease_for(
+        &self,
+        record: &LeaseRecord,
+        who: &Arc<Principal>,
+    ) -> Result<Lease, CredentialError> {
         let request = LeaseRequest {
             gateway: &self.gateway,
             id: &record.id,

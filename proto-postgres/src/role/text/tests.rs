@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::role::grants::OfRelation;
+use crate::role::grants::{OfRelation, Rights};
 
 fn server(major: i32, superuser: bool) -> Server {
     Server {
@@ -19,12 +19,8 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn parses(sql: &str) {
-    pg_parses(sql);
-}
-
 /// As the server's own grammar has it.
-fn pg_parses(sql: &str) {
+fn parses(sql: &str) {
     let catalog = gateway_sql::Catalog::default();
     let analysis = gateway_sql::analyze(sql, &catalog, &gateway_sql::SessionState::default());
     for statement in &analysis.statements {
@@ -82,7 +78,14 @@ fn nothing_is_changed_without_the_marker() {
         let server = server(major, false);
         for text in [
             renew(role, &marker, at(0), server).unwrap(),
-            regrant(role, &marker, "gateway_grants_1", &["gateway_grants_0".into()], server).unwrap(),
+            regrant(
+                role,
+                &marker,
+                "gateway_grants_1",
+                &["gateway_grants_0".into()],
+                server,
+            )
+            .unwrap(),
             end_backends(role, &marker, server).unwrap(),
             disown(role, &marker, Owned::Keep, server).unwrap(),
             drop(role, &marker).unwrap(),
@@ -122,7 +125,10 @@ fn the_admin_login_acts_for_a_role_as_its_version_has_it() {
 fn regrant_gives_before_it_takes_and_keeps_what_stays() {
     let old = ["g0".to_owned(), "g1".to_owned()];
     let text = regrant("r", &marker(), "g1", &old, server(15, true)).unwrap();
-    assert!(text.ends_with("; GRANT \"g1\" TO \"r\"; REVOKE \"g0\" FROM \"r\""), "{text}");
+    assert!(
+        text.ends_with("; GRANT \"g1\" TO \"r\"; REVOKE \"g0\" FROM \"r\""),
+        "{text}"
+    );
 }
 
 #[test]
@@ -162,6 +168,26 @@ fn rights_become_grants_on_quoted_names_and_what_the_admin_may_not_grant_is_left
     parses(&create_shared("gateway_grants_0", &marker(), at(5), &text).unwrap());
     let none: Vec<Missing> = (0..wanted.len()).map(|n| (n, false, None)).collect();
     assert_eq!(grant("gateway_grants_0", &wanted, &none, "shop").unwrap(), "");
+}
+
+#[test]
+fn what_has_all_parts_is_a_member_of_each() {
+    for major in [15, 16] {
+        let text = join(
+            "gateway_grants_0",
+            &["gateway_grants_1", "gateway_grants_2"],
+            server(major, true),
+        )
+        .unwrap();
+        let options = if major == 16 {
+            " WITH INHERIT TRUE, SET FALSE"
+        } else {
+            ""
+        };
+        let expected = r#"; GRANT "gateway_grants_1", "gateway_grants_2" TO "gateway_grants_0""#;
+        assert_eq!(text, format!("{expected}{options}"));
+        parses(text.trim_start_matches("; "));
+    }
 }
 
 #[test]
