@@ -268,7 +268,7 @@ impl CredentialIssuer for RoleIssuer {
 
     async fn own(&self, resource: &Arc<Resource>) -> Result<Lease, CredentialError> {
         let settings = Settings::of(resource).map_err(|e| CredentialError::Source(e.to_string()))?;
-        settings.admin()
+        settings.admin().await
     }
 
     async fn renew(

@@ -87,7 +87,7 @@ def test_no_packet_shows_the_password(w):
     with roles(w) as own, own.connect("reader") as session:
         role = session.execute("SELECT current_user").fetchone()[0]
         verifier = w.admin(f"SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'")[0]
-        check(verifier.startswith("SCRAM-SHA-256$4096:"), verifier)
+        check(verifier.startswith("SCRAM-SHA-256$"), verifier)
         error = session.pgconn.exec_(b"SELECT rolpassword FROM pg_authid")
         check(b"SCRAM" not in (error.error_message or b""), error.error_message)
         log = own.log()

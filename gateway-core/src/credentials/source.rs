@@ -64,9 +64,12 @@ impl SecretSource {
 /// What is longer by no more than a byte, so that it is seen to be too long.
 fn up_to_the_limit(from: impl std::io::Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
     // Made at its final size: growing would leave copies behind that nobody wipes.
-    let room = usize::try_from(SECRET_BYTES).unwrap_or(usize::MAX).saturating_add(1);
+    let room = usize::try_from(SECRET_BYTES)
+        .unwrap_or(usize::MAX)
+        .saturating_add(1);
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-    from.take(SECRET_BYTES.saturating_add(1)).read_to_end(&mut bytes)?;
+    from.take(SECRET_BYTES.saturating_add(1))
+        .read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -122,7 +125,9 @@ fn printed(argv: &[String], within: Duration) -> Result<Zeroizing<Vec<u8>>, Stri
         }
     };
     if !status.success() {
-        return Err(format!("failed: {status}; run it by hand as the gateway's user to see why"));
+        return Err(format!(
+            "failed: {status}; run it by hand as the gateway's user to see why"
+        ));
     }
     match read {
         Ok(Ok(bytes)) => Ok(bytes),
@@ -170,7 +175,10 @@ mod tests {
     #[test]
     fn a_program_that_fails_is_told_without_what_it_printed() {
         for (argv, why) in [
-            (&["sh", "-c", "echo zeppelin; echo zeppelin >&2; exit 3"][..], "exit status: 3"),
+            (
+                &["sh", "-c", "echo zeppelin; echo zeppelin >&2; exit 3"][..],
+                "exit status: 3",
+            ),
             (&["true"], "gives nothing"),
             (&["/no/such/program"], "cannot be run"),
             (&["head", "-c", "65537", "/dev/zero"], "more than 65536 bytes"),

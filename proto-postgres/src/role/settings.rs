@@ -78,10 +78,14 @@ impl Settings {
     }
 
     /// The admin login, its password read from where it lives.
-    pub(crate) fn admin(&self) -> Result<Lease, CredentialError> {
+    pub(crate) async fn admin(&self) -> Result<Lease, CredentialError> {
+        let password = match &self.password {
+            Some(source) => Some(source.fetch().await?),
+            None => None,
+        };
         Ok(Lease {
             username: self.username.clone(),
-            password: self.password.as_ref().map(SecretSource::read).transpose()?,
+            password,
         })
     }
 }
@@ -118,8 +122,8 @@ mod tests {
         Settings::of(&resource).map_err(|e| e.to_string())
     }
 
-    #[test]
-    fn what_is_not_said_has_a_default() {
+    #[tokio::test]
+    async fn what_is_not_said_has_a_default() {
         let settings = read(json!({ "admin": { "username": "gateway" } })).unwrap();
         assert_eq!((settings.ttl, settings.owned), (TTL, Owned::Keep));
         let settings = read(json!({ "ttl": "1h", "owned": "drop", "admin": {
@@ -132,6 +136,7 @@ mod tests {
         assert!(
             settings
                 .admin()
+                .await
                 .unwrap_err()
                 .to_string()
                 .contains("GW_NO_SUCH_VARIABLE")
