@@ -599,3 +599,96 @@ async fn a_target_that_is_away_keeps_sessions_whose_policy_stays_and_is_cleaned_
     world.revoke(&record).await.unwrap();
     assert_eq!(world.roles(), "");
 }
+
+/// Two gateways of one installation, which know nothing of each other's doing.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gateways_make_and_take_back_the_same_at_the_same_time() {
+    let world = World::start(Options {
+        sql: SHOP,
+        permits: &["read shop/public.*"],
+        ..Options::default()
+    })
+    .await;
+    for round in 0..10 {
+        // Other rights each time, so that both make the role that has them.
+        world
+            .server
+            .sql("postgres", &format!("CREATE TABLE r{round} (x int)"));
+        let (one, other) = (world.another(), world.another());
+        let records = [
+            world.record(&format!("0123456789abcde{round}"), "postgres"),
+            world.record(&format!("1123456789abcde{round}"), "postgres"),
+        ];
+        let who = world.guest();
+        let (first, second) = tokio::join!(
+            world.lease_by(&*one, &records[0], &who),
+            world.lease_by(&*other, &records[1], &who)
+        );
+        for lease in [first.unwrap(), second.unwrap()] {
+            let answer = world.direct(&lease, "postgres", "SELECT id FROM orders").await;
+            assert_eq!(answer, "7");
+        }
+        for record in &records {
+            let (first, second) = tokio::join!(
+                one.revoke(&world.gateway, &world.resource, record),
+                other.revoke(&world.gateway, &world.resource, record)
+            );
+            first.unwrap();
+            second.unwrap();
+        }
+        assert_eq!(world.roles(), "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_log_never_has_the_password_and_says_whose_session_it_is() {
+    let world = World::start(Options {
+        sql: SHOP,
+        permits: &["read shop/public.orders*"],
+        ..Options::default()
+    })
+    .await;
+    for setting in ["log_statement = 'all'", "log_line_prefix = '%u %a '"] {
+        world
+            .server
+            .sql("postgres", &format!("ALTER SYSTEM SET {setting}"));
+    }
+    world.server.sql("postgres", "SELECT pg_reload_conf()");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let record = world.record("0123456789abcdef", "postgres");
+    let lease = world.lease(&record).await.unwrap();
+    world.direct(&lease, "postgres", "SELECT id FROM orders").await;
+    let log = world.server.sql(
+        "postgres",
+        "SELECT pg_read_file(current_setting('data_directory') || '/../server.log')",
+    );
+    assert!(log.contains("CREATE ROLE \"gw_0123456789abcdef\""), "{log}");
+    assert!(
+        log.contains("gw_0123456789abcdef psql LOG:  statement: SELECT id FROM orders"),
+        "{log}"
+    );
+    assert!(!log.contains(lease.password.unwrap().expose()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn room_for_one_connection_is_enough_for_a_parallel_query() {
+    let world = World::start(Options {
+        sql: "CREATE TABLE big AS SELECT n, repeat('x', 500) AS t FROM generate_series(1, 20000) n",
+        permits: &["read shop/public.big*"],
+        ..Options::default()
+    })
+    .await;
+    let lease = world
+        .lease(&world.record("0123456789abcdef", "postgres"))
+        .await
+        .unwrap();
+    let plan = world
+        .direct(
+            &lease,
+            "postgres",
+            "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; \
+             SET max_parallel_workers_per_gather = 2; EXPLAIN (ANALYZE, COSTS OFF) SELECT count(*) FROM big",
+        )
+        .await;
+    assert!(plan.contains("Workers Launched: 2"), "{plan}");
+}

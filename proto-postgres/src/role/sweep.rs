@@ -66,7 +66,8 @@ impl RoleIssuer {
             }
             match place.admin.ask(gateway, &text::drop(role, marker)?).await {
                 Ok(_) => return Ok(true),
-                Err(error) if code(&error) == NOT_OURS => {}
+                // Another gateway was faster.
+                Err(error) if matches!(code(&error), NOT_OURS | "42704") => {}
                 // Something hangs on it that was not there a moment ago.
                 Err(error) if code(&error) == "2BP01" && failure.is_none() => failure = Some(error),
                 Err(error) => return Err(error),

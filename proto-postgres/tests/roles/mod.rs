@@ -312,6 +312,20 @@ impl World {
         record: &LeaseRecord,
         who: &Arc<Principal>,
     ) -> Result<Lease, CredentialError> {
+        self.lease_by(&*self.issuer, record, who).await
+    }
+
+    /// The issuer of another gateway.
+    pub fn another(&self) -> Arc<dyn CredentialIssuer> {
+        PostgresAdapter::default().issuers().pop().unwrap()
+    }
+
+    pub async fn lease_by(
+        &self,
+        issuer: &dyn CredentialIssuer,
+        record: &LeaseRecord,
+        who: &Arc<Principal>,
+    ) -> Result<Lease, CredentialError> {
         let request = LeaseRequest {
             gateway: &self.gateway,
             id: &record.id,
@@ -321,7 +335,7 @@ impl World {
             place: record.place.as_deref(),
             expires: Some(record.expires),
         };
-        self.issuer.lease(request).await
+        issuer.lease(request).await
     }
 
     pub async fn adjust(&self, record: &LeaseRecord) {
