@@ -135,7 +135,11 @@ pub(crate) struct Demo {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Check the configuration, the policies, and the files that they name; print what is in force
-    Check,
+    Check {
+        /// Reach every target, too, with the gateway's own login, and see whether credentials can be made
+        #[arg(long)]
+        probe: bool,
+    },
     /// Print what is in force, with secrets hidden
     Show {
         /// How

@@ -2,6 +2,7 @@
 
 mod access;
 mod approvals;
+mod asking;
 mod audit;
 mod config;
 mod connect;
@@ -32,7 +33,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve => serve(global).await,
         Command::Demo(demo) => demo::run(global, demo).await,
-        Command::Config(command) => config::run(global, &command),
+        Command::Config(command) => config::run(global, &command).await,
         Command::Token(command) => token::run(global, command).await,
         Command::Login(what) => login::login(what).await,
         Command::Logout => login::logout(),

@@ -52,6 +52,20 @@ pub trait ProtocolAdapter: Send + Sync {
         offline: bool,
     ) -> Result<Meaning, ConfigProblem>;
 
+    /// Tries whether a resource can be reached as sessions would reach it, with the gateway's own login, and whether credentials
+    /// can be made. What is worth knowing, one sentence each; an error: it can't. Changes nothing at the target.
+    async fn probe(
+        &self,
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+    ) -> Result<Vec<String>, ConfigProblem> {
+        let _ = gateway;
+        Err(ConfigProblem(format!(
+            "targets of the protocol `{}` can't be tried",
+            resource.protocol
+        )))
+    }
+
     /// Where in the resource a session is that asks for no place (the database that it is pinned to), for clients that must
     /// name one.
     fn place(&self, _resource: &Resource) -> Option<String> {

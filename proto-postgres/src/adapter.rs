@@ -31,7 +31,7 @@ use crate::role::RoleIssuer;
 use crate::session::{Changed, Need, Provision, Session, Settings};
 use crate::structure::{Structure, Structures};
 use crate::tags::{KnownTags, TagIndex};
-use crate::target::{self, ResourceSettings, TargetError};
+use crate::target::{self, OwnConnection, ResourceSettings, TargetError};
 use crate::wire::backend::{
     Authentication, BackendKeyData, ErrorBuilder, ParameterStatus, ReadyForQuery, Severity,
     TransactionStatus, sqlstate,
@@ -265,6 +265,31 @@ impl ProtocolAdapter for PostgresAdapter {
 
     fn issuers(&self) -> Vec<Arc<dyn CredentialIssuer>> {
         vec![self.roles.clone()]
+    }
+
+    async fn probe(
+        &self,
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+    ) -> Result<Vec<String>, ConfigProblem> {
+        let pinned = ResourceSettings::of(resource)?.database;
+        let database = pinned.as_deref().unwrap_or(MAINTENANCE);
+        let told = |error: &dyn std::fmt::Display| ConfigProblem(error.to_string());
+        let mut own = OwnConnection::open(gateway, resource, database)
+            .await
+            .map_err(|e| told(&e))?;
+        let version = own.value("SHOW server_version").await.map_err(|e| told(&e))?;
+        own.close().await;
+        let tags = self.tags.of(resource, gateway.mask_key())?;
+        let structure = self
+            .structures
+            .structure(gateway, resource, database, &tags, None);
+        structure.await.map_err(|e| told(&e))?;
+        let issuer = gateway.issuers().of(resource)?;
+        let mut found = vec![format!("PostgreSQL {version}, database `{database}`")];
+        let probed = issuer.probe(gateway, resource, Some(database)).await;
+        found.extend(probed.map_err(|e| told(&e))?);
+        Ok(found)
     }
 
     fn place(&self, resource: &Resource) -> Option<String> {

@@ -271,6 +271,22 @@ impl CredentialIssuer for RoleIssuer {
         settings.admin().await
     }
 
+    async fn probe(
+        &self,
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+        place: Option<&str>,
+    ) -> Result<Vec<String>, CredentialError> {
+        let place = self.place(resource, place.unwrap_or(MAINTENANCE));
+        let answer = place
+            .admin
+            .ask(gateway, text::PROBE)
+            .await
+            .map_err(|e| failed(&e))?;
+        let found: text::Probed = read(answer).map_err(|e| failed(&e))?;
+        found.judged()
+    }
+
     async fn renew(
         &self,
         gateway: &Arc<Gateway>,

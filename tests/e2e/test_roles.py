@@ -227,3 +227,25 @@ def test_a_target_that_is_away_at_the_end_is_asked_again(w):
             finally:
                 w.server.resume()
         none_left(own, 90)
+
+
+def test_config_check_probes_what_sessions_will_need(w):
+    with roles(w, start=False) as own:
+        done = own.cli("config", "check", "--probe")
+        check("probe: `orders-db`: ok: PostgreSQL" in done.stderr and "may make roles" in done.stderr, done.stderr)
+        check("superuser" not in done.stderr + done.stdout, "the password is told", done.stderr)
+        check(ours(w) == 0, "nothing is made")
+    w.admin("CREATE ROLE gate_weak LOGIN PASSWORD 'tgt-Zeppelin-weak'")
+    try:
+        with roles(w, admin="gate_weak", password="tgt-Zeppelin-weak", start=False) as own:
+            done = own.cli("config", "check", "--probe", ok=False)
+            check(done.returncode == 1 and "FAILED" in done.stderr and "ALTER ROLE gate_weak CREATEROLE" in done.stderr, done.stderr)
+        w.admin("ALTER ROLE gate_weak CREATEROLE")
+        with roles(w, admin="gate_weak", password="tgt-Zeppelin-weak", start=False) as own:
+            done = own.cli("config", "check", "--probe")
+            check("can't grant" in done.stderr and "Make it a member of their owner" in done.stderr, done.stderr)
+        with roles(w, admin="gate_weak", password="tgt-Zeppelin-wrong", start=False) as own:
+            done = own.cli("config", "check", "--probe", ok=False)
+            check(done.returncode == 1 and "tgt-Zeppelin-wrong" not in done.stderr + done.stdout, done.stderr)
+    finally:
+        w.admin("DROP ROLE gate_weak")

@@ -73,6 +73,18 @@ pub trait CredentialIssuer: Send + Sync {
     /// The gateway's own login to a resource, for reading its structure; never given to a session.
     async fn own(&self, resource: &Arc<Resource>) -> Result<Lease, CredentialError>;
 
+    /// What keeps it from making credentials for a resource, or lessens what they may, one sentence each; for an operator who
+    /// asks. Changes nothing. `place`: where in the target it is asked, where the protocol has such.
+    async fn probe(
+        &self,
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+        place: Option<&str>,
+    ) -> Result<Vec<String>, CredentialError> {
+        let _ = (gateway, place);
+        self.own(resource).await.map(|_| Vec::new())
+    }
+
     /// Lets a credential be good until `until`.
     async fn renew(
         &self,

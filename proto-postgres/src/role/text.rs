@@ -6,6 +6,7 @@ mod granting;
 
 use std::time::Duration;
 
+use gateway_core::credentials::CredentialError;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -31,6 +32,57 @@ pub(crate) struct Server {
 pub(crate) const HELLO: &str = "SELECT json_build_array(current_setting('server_version_num')::int4, \
     (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user), \
     extract(epoch FROM clock_timestamp())::int8)::text";
+
+/// What an operator wants to know of the admin login, as JSON: [`Probed`].
+pub(crate) const PROBE: &str = "SELECT json_build_object('admin', current_user, \
+    'makes_roles', (SELECT r.rolsuper OR r.rolcreaterole FROM pg_roles r WHERE r.rolname = current_user), \
+    'replica', pg_is_in_recovery(), \
+    'tables', count(*), \
+    'not_grantable', count(*) FILTER (WHERE NOT has_table_privilege(c.oid, 'SELECT WITH GRANT OPTION')), \
+    'some', coalesce((json_agg(c.oid::regclass::text ORDER BY c.oid) \
+        FILTER (WHERE NOT has_table_privilege(c.oid, 'SELECT WITH GRANT OPTION')))->0, 'null'))::text \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
+
+/// The answer to [`PROBE`].
+#[derive(Debug, Deserialize)]
+pub(crate) struct Probed {
+    admin: String,
+    makes_roles: bool,
+    replica: bool,
+    tables: u64,
+    not_grantable: u64,
+    some: Option<String>,
+}
+
+impl Probed {
+    /// What that means; an error: no roles can be made.
+    pub(crate) fn judged(&self) -> Result<Vec<String>, CredentialError> {
+        let admin = &self.admin;
+        if self.replica {
+            return Err(CredentialError::Issuer(
+                "the target is a replica: no roles can be made there; use another kind of credential"
+                    .to_owned(),
+            ));
+        }
+        if !self.makes_roles {
+            return Err(CredentialError::Issuer(format!(
+                "the admin login `{admin}` may make no roles: ALTER ROLE {admin} CREATEROLE"
+            )));
+        }
+        Ok(match &self.some {
+            None => vec![format!(
+                "`{admin}` may make roles, and grant all of {} tables and views",
+                self.tables
+            )],
+            Some(one) => vec![format!(
+                "`{admin}` may make roles, and can't grant {} of {} tables and views (such as `{one}`): sessions have no \
+                 rights there. Make it a member of their owner",
+                self.not_grantable, self.tables
+            )],
+        })
+    }
+}
 
 impl Server {
     /// Reads the answer to [`HELLO`].
