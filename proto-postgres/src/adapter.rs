@@ -183,6 +183,10 @@ fn is_reason(name: &str) -> bool {
     name.eq_ignore_ascii_case("gateway.reason")
 }
 
+/// The databases that clients can be in, for who tries them.
+const DATABASES: &str = "SELECT coalesce(json_agg(d.datname ORDER BY d.datname), '[]')::text FROM \
+    (SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname LIMIT 20) d";
+
 /// Parameters that a client may choose for the session at the target, beside user and database.
 const ALLOWED: &[&str] = &[
     "client_encoding",
@@ -273,22 +277,35 @@ impl ProtocolAdapter for PostgresAdapter {
         resource: &Arc<Resource>,
     ) -> Result<Vec<String>, ConfigProblem> {
         let pinned = ResourceSettings::of(resource)?.database;
-        let database = pinned.as_deref().unwrap_or(MAINTENANCE);
+        let first = pinned.as_deref().unwrap_or(MAINTENANCE);
         let told = |error: &dyn std::fmt::Display| ConfigProblem(error.to_string());
-        let mut own = OwnConnection::open(gateway, resource, database)
+        let mut own = OwnConnection::open(gateway, resource, first)
             .await
             .map_err(|e| told(&e))?;
         let version = own.value("SHOW server_version").await.map_err(|e| told(&e))?;
+        let listed = own.value(DATABASES).await.map_err(|e| told(&e))?;
         own.close().await;
+        let databases: Vec<String> = match &pinned {
+            Some(pinned) => vec![pinned.clone()],
+            None => serde_json::from_str(&listed).map_err(|e| told(&e))?,
+        };
         let tags = self.tags.of(resource, gateway.mask_key())?;
-        let structure = self
-            .structures
-            .structure(gateway, resource, database, &tags, None);
-        structure.await.map_err(|e| told(&e))?;
         let issuer = gateway.issuers().of(resource)?;
-        let mut found = vec![format!("PostgreSQL {version}, database `{database}`")];
-        let probed = issuer.probe(gateway, resource, Some(database)).await;
-        found.extend(probed.map_err(|e| told(&e))?);
+        let mut found = vec![format!("PostgreSQL {version}")];
+        for database in &databases {
+            let about =
+                |error: &dyn std::fmt::Display| ConfigProblem(format!("database `{database}`: {error}"));
+            let structure = self
+                .structures
+                .structure(gateway, resource, database, &tags, None);
+            structure.await.map_err(|e| about(&e))?;
+            let probed = issuer.probe(gateway, resource, Some(database)).await;
+            let probed = probed.map_err(|e| about(&e))?;
+            found.push(match probed.as_slice() {
+                [] => format!("database `{database}`"),
+                probed => format!("database `{database}`: {}", probed.join(", ")),
+            });
+        }
         Ok(found)
     }
 

@@ -340,6 +340,8 @@ impl CredentialIssuer for RoleIssuer {
             };
             match regrant.await {
                 Ok(_) => {
+                    // A schema that the role may use by now, or no more, changes what bare names mean to the server.
+                    self.structures.supersede(&resource.name, &place.admin.database);
                     self.granted
                         .lock()
                         .insert(lease.id.clone(), entitled.role.clone());

@@ -119,6 +119,33 @@ def test_rights_follow_policy_while_the_session_runs(w):
         eventually(lambda: w.admin(may) == ["t"], "and given back")
 
 
+def test_bare_names_mean_what_they_mean_to_the_server_once_rights_change(w):
+    """A schema that comes first in the path, and that the role may use only later: a name then means another table, whose
+    tagged column is masked."""
+    w.admin("CREATE SCHEMA early; CREATE TABLE early.tickets (id int, email text)")
+    w.admin("INSERT INTO early.tickets VALUES (1, 'heron@mailfort.test')")
+    narrow = POLICY["readers"].replace('resource in Resource::"orders-db"', 'resource in Table::"orders-db/public.tickets"')
+    try:
+        with roles(w, policies={**POLICY, "readers": narrow}) as own:
+            (own.gateway.dir / "gateway.toml").write_text((own.gateway.dir / "gateway.toml").read_text().replace(
+                '"public.tickets.email"', '"early.tickets.email"'))
+            own.hang_up()
+            with own.connect("reader") as session:
+                session.execute("SET search_path = early, public")
+                asked = "SELECT string_agg(email || '', ',') FROM tickets"
+                with contextlib.suppress(Exception):
+                    session.execute(asked)
+                (own.gateway.dir / "policies" / "readers.cedar").write_text(POLICY["readers"])
+                own.hang_up()
+                role = session.execute("SELECT current_user").fetchone()[0]
+                eventually(lambda: w.admin(f"SELECT has_table_privilege('{role}', 'early.tickets', 'SELECT')") == ["t"],
+                           "the right is given")
+                shown = session.execute(asked).fetchone()[0]
+                check("heron@mailfort" not in (shown or ""), "a tagged value came through", shown)
+    finally:
+        w.admin("DROP SCHEMA early CASCADE")
+
+
 def test_what_a_session_has_made_is_kept_or_dropped_as_configured(w):
     for owned, left in [("keep", ["postgres"]), ("drop", [])]:
         with roles(w, owned=owned) as own:
