@@ -58,6 +58,8 @@ pub(crate) struct Questions {
     relations: Vec<OnRelation>,
     functions: Vec<OnFunction>,
     schemas: Vec<String>,
+    /// Those of them in which no table is.
+    bare: Vec<String>,
     define: Arc<Operations>,
     temporary: Arc<Operations>,
     /// `nextval` takes any sequence, as policy sees it.
@@ -74,8 +76,8 @@ struct OnRelation {
     /// `None`: nothing can permit it.
     read: Option<Arc<Operations>>,
     columns: OnceLock<Vec<OnColumn>>,
-    write: Arc<Operations>,
-    write_unbounded: Arc<Operations>,
+    /// What a statement asks that needs the privilege, reads aside: any of them permits it.
+    changes: Vec<(&'static str, Vec<Arc<Operations>>)>,
     /// It and what a view stands on.
     filled: Vec<i64>,
 }
@@ -126,7 +128,66 @@ impl At<'_> {
         let asks = analyzed.forbidden.is_none() && !analyzed.unresolved && !analyzed.operations.is_free();
         asks.then(|| analyzed.operations.clone())
     }
+    /// What changing a relation asks beside what it reads, by the privilege that it needs: as statements are judged, so that
+    /// what stands beneath a view, or behind a rule, is asked for, too.
+    fn changes(
+        &self,
+        relation: &Relation,
+        name: &str,
+        structure: &Structure,
+    ) -> Vec<(&'static str, Vec<Arc<Operations>>)> {
+        let change = |sql: String| {
+            let asked = self.statement(&sql, structure)?;
+            let changes = asked
+                .list()
+                .iter()
+                .filter(|operation| operation.action.as_str() != "read");
+            let changes: Vec<_> = changes.cloned().collect();
+            (!changes.is_empty()).then(|| Arc::new(Operations::new(changes, asked.summary().to_owned())))
+        };
+        // Not every type can be compared, and not every comparison is understood.
+        let bounded = |verb: &str, set: &dyn Fn(&str) -> String| {
+            relation.columns.iter().take(COMPARED).find_map(|column| {
+                let column = identifier(&column.name).ok()?;
+                let asked = change(format!("{verb} {name}{} WHERE {column} = $1", set(&column)))?;
+                let writes = asked
+                    .list()
+                    .iter()
+                    .any(|operation| operation.action.as_str() == "write");
+                writes.then_some(asked)
+            })
+        };
+        let set = |column: &str| format!(" SET {column} = DEFAULT");
+        let first = relation
+            .columns
+            .first()
+            .and_then(|column| identifier(&column.name).ok());
+        let all = first.and_then(|column| change(format!("UPDATE {name}{}", set(&column))));
+        vec![
+            (
+                "INSERT",
+                change(format!("INSERT INTO {name} DEFAULT VALUES"))
+                    .into_iter()
+                    .collect(),
+            ),
+            ("UPDATE", bounded("UPDATE", &set).into_iter().chain(all).collect()),
+            (
+                "DELETE",
+                bounded("DELETE FROM", &|_| String::new())
+                    .into_iter()
+                    .chain(change(format!("DELETE FROM {name}")))
+                    .collect(),
+            ),
+            (
+                "TRUNCATE",
+                change(format!("TRUNCATE {name}")).into_iter().collect(),
+            ),
+        ]
+    }
 }
+
+/// Columns of a relation of which one is looked for that can be compared.
+const COMPARED: usize = 16;
 
 impl Questions {
     /// Of a structure.
@@ -152,17 +213,24 @@ impl Questions {
             oids,
             call: call(schema, name),
         });
+        let schemas: Vec<String> = catalog
+            .schemas()
+            .filter(|schema| !is_system(schema) && identifier(schema).is_ok())
+            .map(str::to_owned)
+            .collect();
+        let filled: BTreeSet<&str> = catalog
+            .relations()
+            .map(|relation| relation.schema.as_str())
+            .collect();
+        let bare = schemas.iter().filter(|schema| !filled.contains(schema.as_str()));
         Self {
             relations: catalog
                 .relations()
                 .filter_map(|relation| OnRelation::of(relation, structure, at))
                 .collect(),
             functions: functions.collect(),
-            schemas: catalog
-                .schemas()
-                .filter(|schema| !is_system(schema) && identifier(schema).is_ok())
-                .map(str::to_owned)
-                .collect(),
+            bare: bare.cloned().collect(),
+            schemas,
             define: at.asks(Action::Define, Object::Resource),
             temporary: at.asks(Action::Temp, Object::Resource),
             draw: call("pg_catalog", "nextval"),
@@ -195,23 +263,20 @@ impl Questions {
                 let read = columns.filter(|c| c.read.as_ref().is_some_and(|read| judge.permits(read)));
                 of.columns = read.map(|column| (column.num, column.name.clone())).collect();
             }
-            let write = judge.permits(&on.write);
-            let unbounded = judge.permits(&on.write_unbounded);
-            let privileges: &[&str] = match (on.sequence, write, unbounded) {
-                (true, true, _) | (true, _, true) => &["USAGE", "UPDATE"],
-                (false, true, false) => &["INSERT", "UPDATE", "DELETE"],
-                (false, true, true) => &["INSERT", "UPDATE", "DELETE", "TRUNCATE"],
-                (false, false, true) => &["UPDATE", "DELETE", "TRUNCATE"],
-                (_, false, false) => &[],
-            };
-            of.privileges.extend(privileges);
+            for (privilege, statements) in &on.changes {
+                // All are asked: each may have a time of its own.
+                let permitted: Vec<bool> = statements.iter().map(|asks| judge.permits(asks)).collect();
+                if permitted.contains(&true) {
+                    of.privileges.insert(privilege);
+                }
+            }
             if on.sequence && draw {
                 of.privileges.insert("USAGE");
             }
             if on.sequence && set {
                 of.privileges.insert("UPDATE");
             }
-            if write && !on.sequence {
+            if of.privileges.contains("INSERT") {
                 rights.filled.extend(&on.filled);
             }
             if !of.privileges.is_empty() || !of.columns.is_empty() {
@@ -230,6 +295,8 @@ impl Questions {
             rights.create.extend(self.schemas.iter().cloned());
             rights.schemas.extend(self.schemas.iter().cloned());
         }
+        // Types and the like are for everybody.
+        rights.schemas.extend(self.bare.iter().cloned());
         rights.temporary = judge.permits(&self.temporary);
         rights.timeout = judge.timeout();
         rights
@@ -271,8 +338,15 @@ impl OnRelation {
             sequence,
             read: at.statement(&format!("SELECT * FROM {name}"), structure),
             columns: OnceLock::new(),
-            write: at.asks(Action::Write, table()),
-            write_unbounded: at.asks(Action::WriteUnbounded, table()),
+            changes: if sequence {
+                let write = vec![
+                    at.asks(Action::Write, table()),
+                    at.asks(Action::WriteUnbounded, table()),
+                ];
+                vec![("USAGE", write.clone()), ("UPDATE", write)]
+            } else {
+                at.changes(relation, &name, structure)
+            },
             filled,
         })
     }

@@ -227,7 +227,7 @@ impl Place {
     }
 
     /// Whether a role is there; an error if it is somebody else's.
-    async fn is_there(
+    pub(super) async fn is_there(
         &self,
         gateway: &Arc<Gateway>,
         role: &str,
@@ -255,7 +255,10 @@ impl Place {
         let holder = if there { role } else { "public" };
         let missing: Vec<Missing> = read(ask(text::missing(&wanted, holder)?).await?)?;
         self.tell(&wanted, &missing);
-        let grants = text::grant(role, &wanted, &missing, &self.admin.database)?;
+        let mut grants = text::grant(role, &wanted, &missing, &self.admin.database)?;
+        if !grants.is_empty() {
+            grants.push_str(&text::as_named(&wanted)?);
+        }
         if !there {
             ask(text::create_shared(role, marker, gateway.now(), &grants)?).await?;
         } else if !grants.is_empty() {

@@ -8,9 +8,10 @@ use gateway_core::gateway::Gateway;
 use gateway_core::resource::Resource;
 use jiff::Timestamp;
 
+use super::grants::GRANTS;
 use super::place::{Place, read};
-use super::settings::Settings;
-use super::text::{self, Found, Marker, NOT_OURS, SHARED};
+use super::settings::{Owned, Settings};
+use super::text::{self, Found, Marker, NOT_OURS, OWNER, SHARED};
 use super::{RoleIssuer, code, failed, role_of};
 use crate::target::TargetError;
 
@@ -61,8 +62,20 @@ impl RoleIssuer {
                 } else {
                     self.place(resource, database)
                 };
-                let text = text::disown(role, marker, owned, server)?;
-                there.admin.ask(gateway, &text).await.or_else(gone)?;
+                if owned == Owned::Drop {
+                    let dropped = text::disown(role, marker, None, server)?;
+                    match there.admin.ask(gateway, &dropped).await.or_else(gone) {
+                        Ok(_) => continue,
+                        // Others made something that hangs on it: it is kept.
+                        Err(error) if code(&error) == "2BP01" => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                let heir = heir(gateway, &there).await?;
+                let schemas = there.admin.ask(gateway, &text::schemas_of(role)?).await?;
+                let schemas: Vec<String> = read(schemas)?;
+                let kept = text::disown(role, marker, Some((&heir, &schemas)), server)?;
+                there.admin.ask(gateway, &kept).await.or_else(gone)?;
             }
             match place.admin.ask(gateway, &text::drop(role, marker)?).await {
                 Ok(_) => return Ok(true),
@@ -94,7 +107,7 @@ impl RoleIssuer {
                 continue;
             };
             let left = if id == SHARED {
-                !members && self.is_unused(&role, rest, gateway.now())
+                role.starts_with(GRANTS) && !members && self.is_unused(&role, rest, gateway.now())
             } else {
                 role == role_of(id) && !gateway.lease_store().has_lease(id).await?
             };
@@ -125,6 +138,28 @@ impl RoleIssuer {
             .is_ok_and(|made| now.as_second().saturating_sub(made) > UNUSED);
         old && !self.granted.lock().values().any(|used| used == role)
     }
+}
+
+/// The role that owns what is kept, made where it is not there.
+async fn heir(gateway: &Arc<Gateway>, place: &Arc<Place>) -> Result<String, TargetError> {
+    let installation = gateway
+        .installation()
+        .await
+        .map_err(|e| TargetError::Structure(e.to_string()))?;
+    let (role, marker) = (text::owner(&installation), Marker::of(&installation, OWNER));
+    for last in [false, true] {
+        if place.is_there(gateway, &role, &marker).await? {
+            return Ok(role);
+        }
+        let server = place.admin.server(gateway).await?;
+        let made = text::create_owner(&role, &marker, gateway.now(), server)?;
+        match place.admin.ask(gateway, &made).await {
+            // Another session's end, or another gateway, was faster.
+            Err(error) if !last && matches!(code(&error), "42710" | "23505") => {}
+            made => return made.map(|_| role),
+        }
+    }
+    Ok(role)
 }
 
 /// What is done already.

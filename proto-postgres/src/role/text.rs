@@ -11,9 +11,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::quote::{NotQuotable, identifier, literal};
-use super::settings::Owned;
 
-pub(crate) use granting::{Missing, Sequence, Wanted, grant, missing, sequences, wanted};
+pub(crate) use granting::{Missing, Sequence, Wanted, as_named, grant, missing, sequences, wanted};
 
 type Text = Result<String, NotQuotable>;
 
@@ -276,18 +275,64 @@ pub(crate) fn end_backends(role: &str, marker: &Marker, server: Server) -> Text 
     ))
 }
 
-/// Takes from a role what it owns in this database, and its rights there.
-pub(crate) fn disown(role: &str, marker: &Marker, owned: Owned, server: Server) -> Text {
+/// Takes from a role what it owns in this database, and its rights there. `heir`: who has what it owned then, and the schemas
+/// in which that is; without one it is dropped.
+pub(crate) fn disown(role: &str, marker: &Marker, heir: Option<(&str, &[String])>, server: Server) -> Text {
     let name = identifier(role)?;
-    let keep = match owned {
-        Owned::Keep => format!("REASSIGN OWNED BY {name} TO CURRENT_USER; "),
-        Owned::Drop => String::new(),
-    };
+    let (mut before, mut after) = (String::new(), String::new());
+    if let Some((heir, schemas)) = heir {
+        let heir = identifier(heir)?;
+        for schema in schemas {
+            let schema = identifier(schema)?;
+            // Checks of foreign keys run as the owner of the table.
+            before.push_str(&format!("GRANT USAGE ON SCHEMA {schema} TO {heir}; "));
+            if !server.superuser {
+                // PostgreSQL gives a function to nobody who could not have made it there.
+                before.push_str(&format!("GRANT CREATE ON SCHEMA {schema} TO {heir}; "));
+                after.push_str(&format!("; REVOKE CREATE ON SCHEMA {schema} FROM {heir}"));
+            }
+        }
+        before.push_str(&format!("REASSIGN OWNED BY {name} TO {heir}; "));
+    }
     Ok(format!(
-        "{}{}{keep}DROP OWNED BY {name}",
+        "{}SET LOCAL lock_timeout = '1s'; {}{before}DROP OWNED BY {name}{after}",
         guard(role, marker)?,
         server.act_for(&name)
     ))
+}
+
+/// A JSON list of the schemas of this database in which a role owns something.
+pub(crate) fn schemas_of(role: &str) -> Text {
+    Ok(format!(
+        "SELECT coalesce(json_agg(DISTINCT n.nspname), '[]')::text FROM pg_roles r \
+         JOIN pg_shdepend s ON s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid AND s.deptype = 'o' \
+         JOIN pg_database d ON d.oid = s.dbid AND d.datname = current_database() \
+         JOIN pg_depend e ON e.classid = s.classid AND e.objid = s.objid AND e.refclassid = 'pg_namespace'::regclass \
+         JOIN pg_namespace n ON n.oid = e.refobjid WHERE r.rolname = {}",
+        literal(role)?
+    ))
+}
+
+/// In the place of a lease's id, for the role that owns what sessions have made.
+pub(crate) const OWNER: &str = "owner";
+
+/// The role that owns what sessions have made and that is kept. It has no rights of its own: what runs with an owner's rights
+/// (functions that are SECURITY DEFINER, the expressions of indexes) must not run with those of the admin login.
+pub(crate) fn owner(installation: &str) -> String {
+    format!("gateway_owner_{installation}")
+}
+
+/// Makes it.
+pub(crate) fn create_owner(role: &str, marker: &Marker, now: Timestamp, server: Server) -> Text {
+    let name = identifier(role)?;
+    let mine = server.act_for(&name);
+    let mine = mine.trim_end().trim_end_matches(';');
+    let mine = if mine.is_empty() {
+        String::new()
+    } else {
+        format!("; {mine}")
+    };
+    create_shared(role, marker, now, &mine)
 }
 
 /// Drops a role of which nothing is left but its name.

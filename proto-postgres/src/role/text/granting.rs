@@ -171,6 +171,33 @@ pub(crate) fn missing(wanted: &[Wanted], holder: &str) -> Text {
     ))
 }
 
+/// Fails with `division_by_zero` unless all relations and columns have the names that they were granted by: GRANT goes by names,
+/// which somebody may have changed since the structure was read. Behind the GRANTs of the same transaction.
+pub(crate) fn as_named(wanted: &[Wanted]) -> Text {
+    let row = |wanted: &Wanted| match wanted {
+        Wanted::Relation {
+            oid, schema, name, ..
+        } => Some(json!({ "o": oid, "s": schema, "n": name })),
+        Wanted::Column {
+            oid,
+            schema,
+            name,
+            num,
+            column,
+        } => Some(json!({ "o": oid, "s": schema, "n": name, "c": num, "a": column })),
+        _ => None,
+    };
+    let rows: Vec<_> = wanted.iter().filter_map(row).collect();
+    let rows = serde_json::Value::Array(rows).to_string();
+    Ok(format!(
+        "; SELECT 1 / (count(*) = 0)::int4 FROM json_to_recordset({}) AS w(o oid, s text, n text, c int2, a text) \
+         WHERE NOT EXISTS (SELECT FROM pg_class r JOIN pg_namespace h ON h.oid = r.relnamespace \
+            WHERE r.oid = w.o AND r.relname = w.n AND h.nspname = w.s AND (w.c IS NULL OR EXISTS \
+            (SELECT FROM pg_attribute t WHERE t.attrelid = r.oid AND t.attnum = w.c AND t.attname = w.a)))",
+        literal(&rows)?
+    ))
+}
+
 /// Objects in one GRANT.
 const AT_ONCE: usize = 100;
 

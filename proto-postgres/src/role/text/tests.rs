@@ -87,7 +87,14 @@ fn nothing_is_changed_without_the_marker() {
             )
             .unwrap(),
             end_backends(role, &marker, server).unwrap(),
-            disown(role, &marker, Owned::Keep, server).unwrap(),
+            disown(role, &marker, None, server).unwrap(),
+            disown(
+                role,
+                &marker,
+                Some(("gateway_owner_inst", &["a b".into()])),
+                server,
+            )
+            .unwrap(),
             drop(role, &marker).unwrap(),
             repair(role, &marker, "; GRANT SELECT ON TABLE a TO b").unwrap(),
         ] {
@@ -101,24 +108,37 @@ fn nothing_is_changed_without_the_marker() {
 #[test]
 fn the_admin_login_acts_for_a_role_as_its_version_has_it() {
     let disowned = |major, superuser| {
-        disown("r", &marker(), Owned::Drop, server(major, superuser))
+        disown("r", &marker(), None, server(major, superuser))
             .unwrap()
             .split_once("; ")
             .unwrap()
             .1
             .to_owned()
     };
-    assert_eq!(disowned(15, true), "DROP OWNED BY \"r\"");
+    let waits = "SET LOCAL lock_timeout = '1s'; ";
+    assert_eq!(disowned(15, true), format!("{waits}DROP OWNED BY \"r\""));
     assert_eq!(
         disowned(15, false),
-        "GRANT \"r\" TO CURRENT_USER; DROP OWNED BY \"r\""
+        format!("{waits}GRANT \"r\" TO CURRENT_USER; DROP OWNED BY \"r\"")
     );
     assert_eq!(
         disowned(16, false),
-        "GRANT \"r\" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE; DROP OWNED BY \"r\""
+        format!("{waits}GRANT \"r\" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE; DROP OWNED BY \"r\"")
     );
-    let kept = disown("r", &marker(), Owned::Keep, server(18, true)).unwrap();
-    assert!(kept.ends_with("; REASSIGN OWNED BY \"r\" TO CURRENT_USER; DROP OWNED BY \"r\""));
+    let kept = |superuser| {
+        disown(
+            "r",
+            &marker(),
+            Some(("o", &["s".to_owned()])),
+            server(15, superuser),
+        )
+        .unwrap()
+    };
+    assert!(kept(true).ends_with(
+        "; GRANT USAGE ON SCHEMA \"s\" TO \"o\"; REASSIGN OWNED BY \"r\" TO \"o\"; DROP OWNED BY \"r\""
+    ));
+    assert!(kept(false).contains("; GRANT CREATE ON SCHEMA \"s\" TO \"o\"; REASSIGN"));
+    assert!(kept(false).ends_with("; DROP OWNED BY \"r\"; REVOKE CREATE ON SCHEMA \"s\" FROM \"o\""));
 }
 
 #[test]
