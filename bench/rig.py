@@ -164,7 +164,9 @@ class Middle:
         process = self.start("pgbouncer", argv, port)
         return Way("pgbouncer", port, "bench", PASSWORD, process)
 
-    def gateway(self, binary, name="gateway", audit="", tags="", policy=POLICY):
+    def gateway(self, binary, name="gateway", audit="", tags="", policy=POLICY, credential=None):
+        """`credential`: another than the static login of all sessions."""
+        credential = credential or '{ kind = "static", username = "bench", password = { file = "target-password" } }'
         folder = self.folder / name
         (folder / "policies").mkdir(parents=True)
         (folder / "policies" / "bench.cedar").write_text(policy)
@@ -182,7 +184,7 @@ name = "bench"
 protocol = "postgres"
 address = "127.0.0.1:{self.target}"
 tls = "disable"
-credential = {{ kind = "static", username = "bench", password = {{ file = "target-password" }} }}
+credential = {credential}
 {tags}""")
         clean = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
         process = self.start(name, [binary, "serve", "--config", config], port, env=clean)

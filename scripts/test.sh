@@ -87,6 +87,8 @@ stage tests "end to end" "$python" tests/e2e/run.py --gateway "$gateway"
 stage tests "the API against its description" "$python" tests/api/run.py --gateway "$gateway"
 stage tests "cases: postgres" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
     --expect allow deny mask hold
+stage tests "cases: postgres, with a role for each session" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
+    --roles --expect allow deny mask hold
 stage tests "cases: attacks and uses of every class" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
     --cases tests/attack --expect allow deny mask error hold
 if [[ -f ../shared/cases/postgres/rig.py ]]; then

@@ -1,7 +1,8 @@
 //! The list of adapters: the one place of the workspace that knows it. An adapter is one statement in [`compiled`], behind
 //! its Cargo feature.
 
-use gateway_core::adapter::ProtocolAdapter;
+use gateway_core::adapter::{ProtocolAdapter, Registry};
+use gateway_core::credentials::Issuers;
 
 /// The protocols that the project has, or will have, an adapter for; each is also the name of its Cargo feature.
 /// Only errors use it: what is not in the build can still be named.
@@ -13,6 +14,11 @@ pub(crate) fn compiled() -> Vec<Box<dyn ProtocolAdapter>> {
     #[cfg(feature = "postgres")]
     let list = list.chain([Box::new(proto_postgres::PostgresAdapter::default()) as Box<dyn ProtocolAdapter>]);
     list.collect()
+}
+
+/// The issuers of credentials of this build: those of its adapters, and static logins.
+pub(crate) fn issuers(registry: &Registry) -> Issuers {
+    Issuers::with(registry.iter().flat_map(|adapter| adapter.issuers()))
 }
 
 /// What to tell who names a protocol whose adapter is not in this build; `None`: no adapter has that name.

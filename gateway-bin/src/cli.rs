@@ -109,6 +109,9 @@ pub(crate) enum Command {
     /// Search the audit trail, or prove that nobody touched it
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// List the credentials that sessions have at targets, and what could not be taken back
+    #[command(subcommand)]
+    Leases(LeasesCommand),
     /// List what receivers have not been told yet, and have it sent again
     #[command(subcommand)]
     Notify(NotifyCommand),
@@ -132,7 +135,11 @@ pub(crate) struct Demo {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Check the configuration, the policies, and the files that they name; print what is in force
-    Check,
+    Check {
+        /// Reach every target, too, with the gateway's own login, and see whether credentials can be made
+        #[arg(long)]
+        probe: bool,
+    },
     /// Print what is in force, with secrets hidden
     Show {
         /// How
@@ -415,6 +422,20 @@ pub(crate) struct AuditSearch {
     /// How
     #[arg(long, value_enum, default_value = "table")]
     pub(crate) output: Output,
+}
+
+/// `gateway leases`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LeasesCommand {
+    /// List them: what could not be taken back first, then the newest
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 200)]
+        limit: u32,
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
 }
 
 /// `gateway notify`.

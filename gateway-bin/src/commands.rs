@@ -2,10 +2,12 @@
 
 mod access;
 mod approvals;
+mod asking;
 mod audit;
 mod config;
 mod connect;
 mod demo;
+mod leases;
 mod login;
 mod notify;
 mod people;
@@ -31,7 +33,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve => serve(global).await,
         Command::Demo(demo) => demo::run(global, demo).await,
-        Command::Config(command) => config::run(global, &command),
+        Command::Config(command) => config::run(global, &command).await,
         Command::Token(command) => token::run(global, command).await,
         Command::Login(what) => login::login(what).await,
         Command::Logout => login::logout(),
@@ -42,6 +44,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Approvals(command) => approvals::run(global, command).await,
         Command::Sessions(command) => sessions::run(global, command).await,
         Command::Audit(command) => audit::run(global, command).await,
+        Command::Leases(command) => leases::run(global, command).await,
         Command::Notify(command) => notify::run(global, command).await,
         Command::Policy(command) => policy::run(global, command).await,
     }

@@ -12,7 +12,6 @@ use gateway_control::live::{Live, Tapped};
 use gateway_control::notify::{Notifier, Slack};
 use gateway_core::audit::Event;
 use gateway_core::audit::log::{AuditLog, AuditOpenError, Exported};
-use gateway_core::credentials::StaticCredentials;
 use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::listener::Listener;
 use gateway_core::machine::End;
@@ -37,12 +36,14 @@ use crate::notify::Feed;
 use crate::reload::Reloader;
 use crate::store::OpenStore;
 use crate::trail::WatchedLog;
-use crate::{assemble, own, systemd, trail};
+use crate::{adapters, assemble, own, systemd, trail};
 
 /// How long the start waits for a command that holds the audit trail (`token create` beside it).
 const LOCKED: Duration = Duration::from_secs(5);
 /// How long sessions that were told to end may take.
 const LAST_CALL: Duration = Duration::from_secs(5);
+/// How long a stop waits until the credentials of sessions are taken back.
+const LEASES: Duration = Duration::from_secs(5);
 /// How long the control plane may take to finish its requests.
 const REQUESTS: Duration = Duration::from_secs(2);
 /// Ended sessions that lists can show; the audit trail has all.
@@ -70,11 +71,20 @@ fn allow_many_files() {
     }
 }
 
+/// Keeps secrets out of core dumps and away from other processes of the same user.
+fn keep_memory_to_ourselves() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "a core dump of this process would hold secrets");
+    }
+}
+
 /// Runs the gateway until a signal.
 pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     // Signals are caught from the first moment: one that comes during the start is a stop in order.
     let mut signals = Signals::new().context("signals cannot be caught")?;
     allow_many_files();
+    keep_memory_to_ourselves();
     let config = Config::load(global)?;
     let policy = assemble::policies(&config)?;
     let issuers = assemble::issuers(&config)?;
@@ -104,7 +114,8 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
             policy: policy.clone(),
             audit: tapped,
             authenticator,
-            credentials: Arc::new(StaticCredentials),
+            credentials: adapters::issuers(&config.registry),
+            leases: store.leases(),
             approvals: Arc::new(approvals.clone()),
             store: store.records(),
             limits: config.limits.clone(),
@@ -138,6 +149,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         metrics: metrics.clone(),
     };
     let api = api(&config, &gateway, &approvals, parts);
+    recover(&gateway).await?;
     let (socket, listeners) = Listeners::bind(&config, &gateway, &tls, &api, &reloader).await?;
     gateway
         .record(&Event::Started {
@@ -153,6 +165,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     }
     running.helpers.spawn(approvals.clone().keep_grants());
     running.helpers.spawn(approvals.watch());
+    running.helpers.spawn(gateway.clone().keep_leases());
     exports.start(&mut running.helpers, &audit);
     Feed::new(&config, notifier, &audit).start(&mut running.helpers, !config.notify.is_empty());
     tracing::info!(
@@ -179,10 +192,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     }
     // Streams would outlast the last request.
     live.close();
-    running.finish().await;
-    if let Some(node) = &node {
-        node.leave().await;
-    }
+    finish(&gateway, running, node.as_deref()).await;
     gateway.record(&Event::Stopped {}).await?;
     tokio::task::spawn_blocking(move || audit.close())
         .await
@@ -190,6 +200,33 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     drop(socket);
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What sessions had leased that were cut when the gateway last stopped is to be taken back.
+async fn recover(gateway: &Gateway) -> anyhow::Result<()> {
+    let left = gateway.recover_leases().await?;
+    if left > 0 {
+        tracing::warn!(
+            leases = left,
+            "leases were cut when the gateway last stopped; they are taken back"
+        );
+    }
+    Ok(())
+}
+
+/// Ends what is left once the sessions are over.
+async fn finish(gateway: &Arc<Gateway>, running: Running, node: Option<&Node>) {
+    let leases = gateway.settle_leases(LEASES).await;
+    if leases > 0 {
+        tracing::error!(
+            leases,
+            "leases could not be taken back in time; the next start does it"
+        );
+    }
+    running.finish().await;
+    if let Some(node) = node {
+        node.leave().await;
+    }
 }
 
 /// Where held operations wait for people.

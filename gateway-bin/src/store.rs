@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use gateway_core::credentials::LeaseStore;
 use gateway_core::outbox::Outbox;
 use gateway_core::services::{ApprovalStore, Store, StoreError};
 use gateway_store::{PostgresStore, SqliteStore, StoreUrl};
@@ -83,6 +84,14 @@ impl OpenStore {
 
     /// Approvals.
     pub(crate) fn approvals(&self) -> Arc<dyn ApprovalStore> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Postgres(store) => store.clone(),
+        }
+    }
+
+    /// The journal of leases.
+    pub(crate) fn leases(&self) -> Arc<dyn LeaseStore> {
         match self {
             Self::Sqlite(store) => store.clone(),
             Self::Postgres(store) => store.clone(),

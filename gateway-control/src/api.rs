@@ -18,6 +18,7 @@ pub(crate) mod caller;
 mod document;
 pub(crate) mod extract;
 mod health;
+mod leases;
 mod notify;
 pub(crate) mod page;
 mod people;

@@ -124,10 +124,7 @@ fn held(digest: u8, ticket: u64) -> Held {
             protocol: "p".to_owned(),
             address: "h:1".to_owned(),
             labels: BTreeMap::new(),
-            credential: CredentialConfig::Static {
-                username: "app".to_owned(),
-                password: None,
-            },
+            credential: CredentialConfig::login_as("app"),
             audit: None,
             tags: Vec::new(),
             detect: Vec::new(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::credentials::CredentialIssuer;
 use crate::gateway::Gateway;
 use crate::meaning::Meaning;
 use crate::policy::SchemaPart;
@@ -34,6 +35,11 @@ pub trait ProtocolAdapter: Send + Sync {
     /// Checks what only the adapter understands of a resource. Unknown keys are errors.
     fn check_resource(&self, resource: &Resource) -> Result<(), ConfigProblem>;
 
+    /// The issuers of credentials that only this protocol's targets have.
+    fn issuers(&self) -> Vec<Arc<dyn CredentialIssuer>> {
+        Vec::new()
+    }
+
     /// What `statement` would ask of policy on `resource`, and what its results would carry, for `policy explain` and
     /// `policy test`. `place` is where in the resource the session would be (a database, a target login), where the
     /// protocol has such; `offline`: without asking the target.
@@ -45,6 +51,20 @@ pub trait ProtocolAdapter: Send + Sync {
         place: Option<&str>,
         offline: bool,
     ) -> Result<Meaning, ConfigProblem>;
+
+    /// Tries whether a resource can be reached as sessions would reach it, with the gateway's own login, and whether credentials
+    /// can be made. What is worth knowing, one sentence each; an error: it can't. Changes nothing at the target.
+    async fn probe(
+        &self,
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+    ) -> Result<Vec<String>, ConfigProblem> {
+        let _ = gateway;
+        Err(ConfigProblem(format!(
+            "targets of the protocol `{}` can't be tried",
+            resource.protocol
+        )))
+    }
 
     /// Where in the resource a session is that asks for no place (the database that it is pinned to), for clients that must
     /// name one.

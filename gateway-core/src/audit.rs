@@ -97,6 +97,26 @@ pub enum Event {
         /// The policies that permitted `connect`.
         rules: Vec<String>,
     },
+    /// A session got a login at the target that is its own.
+    CredentialLeased {
+        /// The session.
+        session: SessionId,
+        /// The lease's id.
+        lease: String,
+        /// The issuer's kind.
+        kind: String,
+        /// The login's name, as the target's own log has it.
+        login: String,
+        /// When it ends by itself unless it is renewed.
+        expires: Timestamp,
+    },
+    /// Nothing is left of a session's own login.
+    CredentialRevoked {
+        /// The session.
+        session: SessionId,
+        /// The lease's id.
+        lease: String,
+    },
     /// An operation was decided; written before it is forwarded.
     Operation {
         /// The session.

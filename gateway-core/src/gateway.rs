@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use sha2::Digest as _;
 
 use crate::audit::{AuditMode, AuditSink, Event};
+use crate::credentials::{CredentialError, Issuers, Lease, LeaseStore};
 use crate::limits::Limits;
 use crate::mask::MaskKey;
 use crate::operation::{Operation, Operations, truncate};
@@ -17,15 +18,14 @@ use crate::own::OwnResource;
 use crate::principal::Authenticated;
 use crate::resource::Resource;
 use crate::secret::Secret;
-use crate::services::{
-    Approvals, AuthError, Authenticator, CredentialError, CredentialIssuer, Lease, Policy, Store,
-};
+use crate::services::{Approvals, AuthError, Authenticator, Policy, Store};
 use crate::session::{SessionId, SessionRecord};
 use crate::tls::TlsRequire;
 use crate::verdict::Verdict;
 
 mod everywhere;
 mod granted;
+mod leases;
 mod live;
 mod memo;
 mod prove;
@@ -44,8 +44,10 @@ pub struct Parts {
     pub audit: Arc<dyn AuditSink>,
     /// Knows who holds a secret.
     pub authenticator: Arc<dyn Authenticator>,
-    /// Gets credentials for targets.
-    pub credentials: Arc<dyn CredentialIssuer>,
+    /// Make credentials for targets.
+    pub credentials: Issuers,
+    /// The journal of what they make.
+    pub leases: Arc<dyn LeaseStore>,
     /// Lets people decide.
     pub approvals: Arc<dyn Approvals>,
     /// Keeps what must outlive the process.
@@ -77,6 +79,7 @@ pub struct Gateway {
     resources: ArcSwap<BTreeMap<String, Arc<Resource>>>,
     own: ArcSwap<BTreeMap<String, Arc<dyn OwnResource>>>,
     live: LiveSessions,
+    leases: leases::Leases,
     draining: AtomicBool,
     /// Whether the credentials of running sessions are checked again from time to time.
     rechecking: AtomicBool,
@@ -148,6 +151,7 @@ impl Gateway {
             resources: ArcSwap::from_pointee(resources),
             own: ArcSwap::default(),
             live: LiveSessions::default(),
+            leases: leases::Leases::default(),
             draining: AtomicBool::new(false),
             rechecking: AtomicBool::new(false),
         })
@@ -218,7 +222,7 @@ impl Gateway {
 
     /// The gateway's own login to a resource.
     pub async fn own_login(&self, resource: &Arc<Resource>) -> Result<Lease, CredentialError> {
-        self.parts.credentials.own(resource).await
+        self.issuer(resource)?.own(resource).await
     }
 
     /// The clock.

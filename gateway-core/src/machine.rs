@@ -170,6 +170,8 @@ pub enum End {
     Expired,
     /// The access for a time that let it in, or let run what it ran, has ended or was taken back.
     AccessEnded,
+    /// The rights of its login at the target could not be fitted to what policy permits by now.
+    CredentialLost,
     /// An operator ended it.
     Killed,
     /// The gateway stops.
@@ -194,6 +196,7 @@ impl End {
             Self::TargetClosed => "target closed".to_owned(),
             Self::Expired => "session expired".to_owned(),
             Self::AccessEnded => "access for a time ended".to_owned(),
+            Self::CredentialLost => "its rights at the target could not be fitted to policy".to_owned(),
             Self::Killed => "killed by an operator".to_owned(),
             Self::Shutdown => "gateway shutdown".to_owned(),
             Self::Idle => "idle limit".to_owned(),

@@ -48,10 +48,7 @@ pub fn gateway_resource(protocol: &str) -> Arc<Resource> {
         address: String::new(),
         labels: std::collections::BTreeMap::new(),
         // Nothing logs in anywhere; the name is what a login's defaults are taken from.
-        credential: CredentialConfig::Static {
-            username: GATEWAY.to_owned(),
-            password: None,
-        },
+        credential: CredentialConfig::login_as(GATEWAY),
         audit: None,
         tags: Vec::new(),
         detect: Vec::new(),

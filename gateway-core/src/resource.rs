@@ -124,18 +124,57 @@ pub enum Predicates {
     Deny,
 }
 
-/// `credential = { kind = ..., ... }`. Kinds that need more than a static secret join with their issuers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub enum CredentialConfig {
-    /// A login that exists already.
-    Static {
-        /// The login's name at the target.
-        username: String,
-        /// Its password; absent where the target asks for none.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        password: Option<SecretSource>,
-    },
+/// `credential = { kind = ..., ... }`: how sessions get their login at the target. The kind names the
+/// [`CredentialIssuer`](crate::services::CredentialIssuer), and the other keys are that issuer's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialConfig {
+    /// The issuer's kind, such as `static`.
+    pub kind: String,
+    /// All other keys.
+    #[serde(flatten)]
+    pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+impl CredentialConfig {
+    /// `{ kind = "static", username = ... }`: a login that exists already and needs no password.
+    pub fn login_as(username: impl Into<String>) -> Self {
+        let username = serde_json::Value::String(username.into());
+        Self {
+            kind: crate::credentials::STATIC.to_owned(),
+            settings: serde_json::Map::from_iter([("username".to_owned(), username)]),
+        }
+    }
+
+    /// The login that all sessions have, where they have the same: `username`.
+    pub fn username(&self) -> Option<&str> {
+        self.settings.get("username").and_then(serde_json::Value::as_str)
+    }
+
+    /// The secrets that it names, in any of its keys, with the key.
+    pub fn secrets(&self) -> Vec<(&str, SecretSource)> {
+        let mut found = Vec::new();
+        let mut open: Vec<(&str, &serde_json::Value)> = self
+            .settings
+            .iter()
+            .map(|(key, value)| (key.as_str(), value))
+            .collect();
+        while let Some((key, value)) = open.pop() {
+            let serde_json::Value::Object(table) = value else {
+                continue;
+            };
+            match SecretSource::deserialize(value) {
+                Ok(source) => found.push((key, source)),
+                Err(_) => open.extend(table.iter().map(|(key, value)| (key.as_str(), value))),
+            }
+        }
+        found
+    }
+
+    /// The keys as the issuer reads them. Nothing of what is given appears in the error: it may be a secret in a wrong
+    /// place.
+    pub fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_value(serde_json::Value::Object(self.settings.clone()))
+    }
 }
 
 /// Where a secret lives; the configuration never holds the secret itself.
@@ -146,4 +185,6 @@ pub enum SecretSource {
     Env(String),
     /// A file; one trailing line end is cut.
     File(PathBuf),
+    /// A program and its arguments, which no shell reads; it prints the secret. One trailing line end is cut.
+    Exec(Vec<String>),
 }

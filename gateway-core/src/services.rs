@@ -93,54 +93,6 @@ pub enum AuthError {
     Unavailable(String),
 }
 
-/// What is needed to lease a credential.
-#[derive(Debug)]
-pub struct LeaseRequest<'a> {
-    /// The session that it is for.
-    pub session: SessionId,
-    /// Who will use it.
-    pub principal: &'a Arc<Principal>,
-    /// The target.
-    pub resource: &'a Arc<Resource>,
-}
-
-/// What the gateway got for one session to log in to the target.
-#[derive(Debug, Clone)]
-pub struct Lease {
-    /// Names it towards its issuer.
-    pub id: String,
-    /// The login's name at the target.
-    pub username: String,
-    /// Its password.
-    pub password: Option<Secret>,
-    /// When it ends by itself.
-    pub expires: Option<Timestamp>,
-}
-
-/// Gets credentials for sessions, and gives them back.
-#[async_trait]
-pub trait CredentialIssuer: Send + Sync {
-    /// A credential for one session.
-    async fn lease(&self, request: LeaseRequest<'_>) -> Result<Lease, CredentialError>;
-
-    /// The gateway's own login to a resource, for reading its structure; never given to a session.
-    async fn own(&self, resource: &Arc<Resource>) -> Result<Lease, CredentialError>;
-
-    /// Ends a lease.
-    async fn revoke(&self, resource: &Arc<Resource>, lease: &Lease) -> Result<(), CredentialError>;
-}
-
-/// Why there is no credential. For operators; the client learns only that the target can't be reached.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum CredentialError {
-    /// The secret is not where the configuration says.
-    #[error("{0}")]
-    Source(String),
-    /// The issuer refused or could not be asked.
-    #[error("the credential issuer failed: {0}")]
-    Issuer(String),
-}
-
 /// An operation that policy holds.
 #[derive(Debug, Clone)]
 pub struct Held {

@@ -21,6 +21,9 @@ mod endings;
 #[path = "driver/holding.rs"]
 mod holding;
 #[cfg(test)]
+#[path = "driver/leases.rs"]
+mod leases;
+#[cfg(test)]
 #[path = "driver/listening.rs"]
 mod listening;
 #[cfg(test)]

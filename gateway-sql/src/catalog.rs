@@ -203,6 +203,17 @@ impl Catalog {
         self.schemas.contains(schema)
     }
 
+    /// All schemas.
+    pub fn schemas(&self) -> impl Iterator<Item = &str> {
+        self.schemas.iter().map(String::as_str)
+    }
+
+    /// All functions; built-in ones are not listed.
+    pub fn all_functions(&self) -> impl Iterator<Item = &Function> {
+        let functions = self.functions.values().flat_map(HashMap::values).flatten();
+        functions.map(Arc::as_ref)
+    }
+
     /// Functions of that name in that schema, all signatures. Built-in ones are not listed.
     pub fn functions(&self, schema: &str, name: &str) -> &[Arc<Function>] {
         self.functions

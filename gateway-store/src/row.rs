@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use gateway_core::approval::Approval;
+use gateway_core::credentials::{LeaseRecord, LeaseState};
 use gateway_core::outbox::{KeptMessage, OutboxMessage, OutboxState};
 use gateway_core::services::{KeptApproval, StoreError, TokenRecord};
 use gateway_core::session::{SessionId, SessionRecord};
@@ -172,6 +173,26 @@ pub(crate) fn message(row: &dyn Columns) -> Result<KeptMessage, StoreError> {
             error: row.owned_or_none("error")?,
         },
         revision: row.integer("revision")?,
+    })
+}
+
+/// A row of `leases`.
+pub(crate) fn lease(row: &dyn Columns) -> Result<LeaseRecord, StoreError> {
+    let row = Reader::new(row, "lease");
+    let state = row.text("state")?;
+    Ok(LeaseRecord {
+        id: row.owned("id")?,
+        kind: row.owned("kind")?,
+        resource: row.owned("resource")?,
+        place: row.owned_or_none("place")?,
+        session: row.parsed("session")?,
+        subject: row.owned("subject")?,
+        created: row.time("created")?,
+        expires: row.time("expires")?,
+        state: LeaseState::from_name(state).ok_or_else(|| row.corrupt("state", "no such state"))?,
+        attempts: u32::try_from(row.integer("attempts")?).map_err(|e| row.corrupt("attempts", e))?,
+        due: row.time("due")?,
+        error: row.owned_or_none("error")?,
     })
 }
 

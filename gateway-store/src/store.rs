@@ -9,6 +9,7 @@ use crate::database::{Columns, Database, Topic, Value, values};
 use crate::row;
 
 mod approvals;
+mod leases;
 mod outbox;
 
 /// Tokens, sessions and approvals in a database `D`. Cheap to clone where `D` is.

@@ -14,6 +14,7 @@ mod suite;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::credentials::LeaseStore;
 use gateway_core::services::{ApprovalStore, Store, StoreError};
 use gateway_core::session::SessionRecord;
 use gateway_store::{NotJoined, PostgresStore, StoreUrl, Told};
@@ -52,6 +53,7 @@ async fn it_does_what_every_store_must() {
     suite::all(&store).await;
     suite::approvals(&store).await;
     suite::outbox(&store).await;
+    suite::leases(&store).await;
     assert_eq!(store.prune_approvals(0).await.unwrap(), 1, "the used one");
     assert_eq!(store.open_approvals().await.unwrap().len(), 3, "what waits stays");
     // And with all that a gateway of several does.
@@ -226,6 +228,55 @@ async fn the_sessions_of_a_gateway_that_is_gone_end_and_no_others() {
     // One that has left has no sessions.
     b.leave().await.unwrap();
     assert_eq!(a.bury(at(80), "gone").await.unwrap(), 2);
+}
+
+/// What a gateway had leased that is gone is taken back by another, and by one of them alone.
+#[tokio::test]
+async fn leases_of_a_gateway_that_is_gone_go_to_another() {
+    let server = start();
+    let plain = PostgresStore::open(&database(&server, "leases")).await.unwrap();
+    let (a, b, c) = (
+        plain.as_node("gw-a"),
+        plain.as_node("gw-b"),
+        plain.as_node("gw-c"),
+    );
+    for store in [&a, &b, &c] {
+        store.join("k").await.unwrap();
+    }
+    assert_eq!(a.installation().await.unwrap(), b.installation().await.unwrap());
+    for n in 0..20 {
+        a.put_lease(&suite::lease(&format!("a{n}"), n)).await.unwrap();
+    }
+    b.put_lease(&suite::lease("b", 1)).await.unwrap();
+    assert_eq!(
+        b.return_orphans(at(50), true).await.unwrap(),
+        1,
+        "a start takes back its own alone"
+    );
+    assert_eq!(b.take_returned(at(50), at(110), 64).await.unwrap().len(), 1);
+    assert_eq!(
+        c.take_returned(at(200), at(260), 64).await.unwrap(),
+        [],
+        "its gateway runs"
+    );
+    assert_eq!(b.return_orphans(at(51), false).await.unwrap(), 0);
+    age(&server, "leases", "gw-a");
+    b.bury(at(60), "gone").await.unwrap();
+    assert_eq!(c.return_orphans(at(61), false).await.unwrap(), 20);
+    let (of_b, of_c) = tokio::join!(
+        b.take_returned(at(62), at(122), 64),
+        c.take_returned(at(62), at(122), 64)
+    );
+    let mut taken: Vec<String> = of_b
+        .unwrap()
+        .into_iter()
+        .chain(of_c.unwrap())
+        .map(|lease| lease.id)
+        .collect();
+    taken.sort();
+    taken.dedup();
+    assert_eq!(taken.len(), 20);
+    assert_eq!(c.take_returned(at(63), at(123), 64).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ async fn it_does_what_every_store_must() {
     suite::all(&store).await;
     suite::approvals(&store).await;
     suite::outbox(&store).await;
+    suite::leases(&store).await;
     assert_eq!(store.prune_approvals(0).await.unwrap(), 1, "the used one");
     assert_eq!(store.open_approvals().await.unwrap().len(), 3, "what waits stays");
 }

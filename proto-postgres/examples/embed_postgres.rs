@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gateway_core::adapter::{Connection, ProtocolAdapter};
-use gateway_core::credentials::StaticCredentials;
+use gateway_core::credentials::{Issuers, NoJournal};
 use gateway_core::embed::{Everyone, Forgets, PolicyFn, Told};
 use gateway_core::gateway::{AuditOptions, Gateway, Parts};
 use gateway_core::limits::Limits;
@@ -72,7 +72,8 @@ fn gateway(resource: Arc<Resource>) -> Fallible<Arc<Gateway>> {
             Ok(())
         })),
         authenticator: Arc::new(Everyone::known_by(guest)),
-        credentials: Arc::new(StaticCredentials),
+        credentials: Issuers::default(),
+        leases: Arc::new(NoJournal),
         approvals: Arc::new(NobodyApproves),
         store: Arc::new(Forgets),
         limits: Limits::default(),

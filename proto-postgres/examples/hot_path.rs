@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use gateway_core::audit::{AuditError, AuditSink, Event, OperationEvent, Receipt};
+use gateway_core::credentials::{Issuers, NoJournal};
 use gateway_core::gateway::{Attempt, AuditOptions, Gateway, Judged, Parts, SessionScope};
 use gateway_core::limits::Limits;
 use gateway_core::machine::{Bound, Inspection, Outbound, Parsed, Peer, ProtocolSession};
@@ -20,8 +21,7 @@ use gateway_core::principal::{Authenticated, Principal, PrincipalKind};
 use gateway_core::resource::{CredentialConfig, Resource};
 use gateway_core::secret::Secret;
 use gateway_core::services::{
-    AuthError, Authenticator, CredentialError, CredentialIssuer, Lease, LeaseRequest, NobodyApproves,
-    Provable, SessionFilter, Store, StoreError, TokenRecord,
+    AuthError, Authenticator, NobodyApproves, Provable, SessionFilter, Store, StoreError, TokenRecord,
 };
 use gateway_core::session::{SessionId, SessionRecord};
 use gateway_core::tls::TlsRequire;
@@ -77,21 +77,6 @@ impl Authenticator for World {
 }
 
 #[async_trait]
-impl CredentialIssuer for World {
-    async fn lease(&self, _: LeaseRequest<'_>) -> Result<Lease, CredentialError> {
-        Err(CredentialError::Source("there is no target here".to_owned()))
-    }
-
-    async fn own(&self, _: &Arc<Resource>) -> Result<Lease, CredentialError> {
-        Err(CredentialError::Source("there is no target here".to_owned()))
-    }
-
-    async fn revoke(&self, _: &Arc<Resource>, _: &Lease) -> Result<(), CredentialError> {
-        Ok(())
-    }
-}
-
-#[async_trait]
 impl Store for World {
     async fn insert_token(&self, _: &TokenRecord) -> Result<(), StoreError> {
         Ok(())
@@ -134,10 +119,7 @@ async fn scope() -> Result<SessionScope> {
         protocol: "postgres".to_owned(),
         address: "127.0.0.1:1".to_owned(),
         labels: BTreeMap::new(),
-        credential: CredentialConfig::Static {
-            username: "app".to_owned(),
-            password: None,
-        },
+        credential: CredentialConfig::login_as("app"),
         audit: None,
         tags: Vec::new(),
         detect: Vec::new(),
@@ -148,7 +130,8 @@ async fn scope() -> Result<SessionScope> {
         policy: Arc::new(policy?),
         audit: Arc::new(World),
         authenticator: Arc::new(World),
-        credentials: Arc::new(World),
+        credentials: Issuers::default(),
+        leases: Arc::new(NoJournal),
         approvals: Arc::new(NobodyApproves),
         store: Arc::new(World),
         limits: Limits::default(),

@@ -1,25 +1,24 @@
 //! The adapter: connections become sessions. Login on both sides, cancelling, and the way into the driver.
 
 use std::collections::BTreeSet;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
 use gateway_core::adapter::{ConfigProblem, Connection, NativeClient, ProtocolAdapter, Reach, ServeError};
+use gateway_core::credentials::CredentialIssuer;
 use gateway_core::gateway::{Attempt, Gateway, LoginRefusal, SessionScope};
 use gateway_core::machine::{Outbound, Provider};
-use gateway_core::mask::MaskKey;
 use gateway_core::meaning::Meaning;
 use gateway_core::operation::{Operation, Operations};
 use gateway_core::own::OwnResource;
 use gateway_core::policy::SchemaPart;
 use gateway_core::relay::{Leftover, Relay};
-use gateway_core::resource::{CredentialConfig, Resource};
+use gateway_core::resource::Resource;
+use gateway_core::session::SessionId;
 use gateway_core::transport::Transport;
 use gateway_core::verdict::Verdict;
 use gateway_sql::SessionState;
-use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 
 use crate::accept::{self, Opening, Startup};
@@ -28,10 +27,11 @@ use crate::authenticate::{self, Offer};
 use crate::cancel::CancelKeys;
 use crate::estimate::Estimator;
 use crate::meaning::Results;
+use crate::role::RoleIssuer;
 use crate::session::{Changed, Need, Provision, Session, Settings};
 use crate::structure::{Structure, Structures};
-use crate::tags::TagIndex;
-use crate::target::{self, ResourceSettings, TargetError};
+use crate::tags::{KnownTags, TagIndex};
+use crate::target::{self, OwnConnection, ResourceSettings, TargetError};
 use crate::wire::backend::{
     Authentication, BackendKeyData, ErrorBuilder, ParameterStatus, ReadyForQuery, Severity,
     TransactionStatus, sqlstate,
@@ -39,16 +39,26 @@ use crate::wire::backend::{
 use crate::wire::frontend::ProtocolVersion;
 
 /// The PostgreSQL adapter.
-#[derive(Default)]
 pub struct PostgresAdapter {
     structures: Arc<Structures>,
     cancel_keys: Arc<CancelKeys>,
-    tags: Mutex<HashMap<String, TagsOf>>,
+    tags: Arc<KnownTags>,
+    roles: Arc<RoleIssuer>,
     offer: Offer,
 }
 
-/// The tags of a resource, and of which state of it.
-type TagsOf = (Arc<Resource>, Arc<TagIndex>);
+impl Default for PostgresAdapter {
+    fn default() -> Self {
+        let (structures, tags) = (Arc::<Structures>::default(), Arc::<KnownTags>::default());
+        Self {
+            roles: Arc::new(RoleIssuer::new(structures.clone(), tags.clone())),
+            structures,
+            cancel_keys: Arc::default(),
+            tags,
+            offer: Offer::default(),
+        }
+    }
+}
 
 impl std::fmt::Debug for PostgresAdapter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -57,19 +67,6 @@ impl std::fmt::Debug for PostgresAdapter {
 }
 
 impl PostgresAdapter {
-    /// The tags of a resource; read again when a reload has replaced it.
-    fn tags(&self, resource: &Arc<Resource>, key: &MaskKey) -> Result<Arc<TagIndex>, ConfigProblem> {
-        let mut known = self.tags.lock();
-        if let Some((of, index)) = known.get(&resource.name)
-            && Arc::ptr_eq(of, resource)
-        {
-            return Ok(index.clone());
-        }
-        let index = Arc::new(TagIndex::of(resource)?.with_tokens(key, &resource.name));
-        known.insert(resource.name.clone(), (resource.clone(), index.clone()));
-        Ok(index)
-    }
-
     async fn login(
         &self,
         connection: &mut Connection,
@@ -88,11 +85,10 @@ impl PostgresAdapter {
             .database
             .clone()
             .filter(|database| *database != startup.user);
-        let own = resource.as_ref().map(|r| {
-            let CredentialConfig::Static { username, .. } = &r.credential;
-            username.clone()
-        });
-        let database = pinned.or(asked).or(own).unwrap_or_default();
+        let own = resource.as_ref().and_then(|r| r.credential.username());
+        let database = pinned
+            .or(asked)
+            .unwrap_or_else(|| own.unwrap_or(MAINTENANCE).to_owned());
         let attempt = Attempt {
             peer: connection.peer,
             protocol: PROTOCOL,
@@ -122,7 +118,10 @@ impl PostgresAdapter {
     }
 }
 
-const PROTOCOL: &str = "postgres";
+pub(crate) const PROTOCOL: &str = "postgres";
+/// The database that every server has, and that clients are in who ask for none and whose login has no name of its own
+/// before it is made.
+pub(crate) const MAINTENANCE: &str = "postgres";
 
 /// What a client is told of a login that failed: the same, whatever the reason, and what an operator finds it by.
 pub(crate) async fn refused(
@@ -168,17 +167,14 @@ pub(crate) fn encode(result: Result<(), crate::wire::EncodeError>) -> Result<(),
 }
 
 /// What a session at the target is called there: who it is, and the session's id.
-fn application_name(scope: &SessionScope) -> String {
+pub(crate) fn application_name(subject: &str, session: SessionId) -> String {
     // PostgreSQL cuts at 63 bytes and replaces what is not printable ASCII.
-    let mut subject: String = scope
-        .who()
-        .principal
-        .subject
+    let mut subject: String = subject
         .chars()
         .map(|c| if c.is_ascii_graphic() { c } else { '?' })
         .collect();
     subject.truncate(40);
-    format!("gateway/{subject}/{}", scope.id().short())
+    format!("gateway/{subject}/{}", session.short())
 }
 
 /// Whether a start-up parameter says why the client is here. Every client can set it: libpq and most others as
@@ -186,6 +182,10 @@ fn application_name(scope: &SessionScope) -> String {
 fn is_reason(name: &str) -> bool {
     name.eq_ignore_ascii_case("gateway.reason")
 }
+
+/// The databases that clients can be in, for who tries them.
+const DATABASES: &str = "SELECT coalesce(json_agg(d.datname ORDER BY d.datname), '[]')::text FROM \
+    (SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname LIMIT 20) d";
 
 /// Parameters that a client may choose for the session at the target, beside user and database.
 const ALLOWED: &[&str] = &[
@@ -267,6 +267,48 @@ impl ProtocolAdapter for PostgresAdapter {
         TagIndex::of(resource).map(|_| ())
     }
 
+    fn issuers(&self) -> Vec<Arc<dyn CredentialIssuer>> {
+        vec![self.roles.clone()]
+    }
+
+    async fn probe(
+        &self,
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+    ) -> Result<Vec<String>, ConfigProblem> {
+        let pinned = ResourceSettings::of(resource)?.database;
+        let first = pinned.as_deref().unwrap_or(MAINTENANCE);
+        let told = |error: &dyn std::fmt::Display| ConfigProblem(error.to_string());
+        let mut own = OwnConnection::open(gateway, resource, first)
+            .await
+            .map_err(|e| told(&e))?;
+        let version = own.value("SHOW server_version").await.map_err(|e| told(&e))?;
+        let listed = own.value(DATABASES).await.map_err(|e| told(&e))?;
+        own.close().await;
+        let databases: Vec<String> = match &pinned {
+            Some(pinned) => vec![pinned.clone()],
+            None => serde_json::from_str(&listed).map_err(|e| told(&e))?,
+        };
+        let tags = self.tags.of(resource, gateway.mask_key())?;
+        let issuer = gateway.issuers().of(resource)?;
+        let mut found = vec![format!("PostgreSQL {version}")];
+        for database in &databases {
+            let about =
+                |error: &dyn std::fmt::Display| ConfigProblem(format!("database `{database}`: {error}"));
+            let structure = self
+                .structures
+                .structure(gateway, resource, database, &tags, None);
+            structure.await.map_err(|e| about(&e))?;
+            let probed = issuer.probe(gateway, resource, Some(database)).await;
+            let probed = probed.map_err(|e| about(&e))?;
+            found.push(match probed.as_slice() {
+                [] => format!("database `{database}`"),
+                probed => format!("database `{database}`: {}", probed.join(", ")),
+            });
+        }
+        Ok(found)
+    }
+
     fn place(&self, resource: &Resource) -> Option<String> {
         ResourceSettings::of(resource).ok()?.database
     }
@@ -287,8 +329,8 @@ impl ProtocolAdapter for PostgresAdapter {
         let database = settings
             .database
             .or(place.map(str::to_owned))
-            .unwrap_or_else(|| "postgres".to_owned());
-        let tags = self.tags(resource, gateway.mask_key())?;
+            .unwrap_or_else(|| MAINTENANCE.to_owned());
+        let tags = self.tags.of(resource, gateway.mask_key())?;
         let structure = if offline {
             Arc::new(Structure::new(gateway_sql::Catalog::default(), tags))
         } else {
@@ -362,7 +404,8 @@ impl ProtocolAdapter for PostgresAdapter {
         welcome(&parameters, &key, &mut out)?;
         let limits = connection.gateway.limits();
         let tags = self
-            .tags(scope.resource(), connection.gateway.mask_key())
+            .tags
+            .of(scope.resource(), connection.gateway.mask_key())
             .map_err(|e| ServeError::Target(e.to_string()))?;
         let settings = Settings {
             withhold: !hidden(&scope, tags.all()).is_empty(),
@@ -534,10 +577,10 @@ impl PostgresAdapter {
         startup: &Startup,
         database: &str,
     ) -> Result<(Reached, Leftover, Parameters), ReachError> {
-        let parameters =
-            target_parameters(startup, database, application_name(scope)).map_err(ReachError::Parameters)?;
+        let name = application_name(&scope.who().principal.subject, scope.id());
+        let parameters = target_parameters(startup, database, name).map_err(ReachError::Parameters)?;
         let limit = scope.gateway().limits().connect;
-        let lease = scope.lease().await.map_err(TargetError::from)?;
+        let lease = scope.lease(Some(database)).await.map_err(TargetError::from)?;
         let resource = scope.resource().clone();
         let transport = target::dial(&resource, limit).await?;
         let reached = target::log_in(&resource, transport, &lease, &parameters, limit).await?;

@@ -27,6 +27,7 @@ pub mod mask;
 mod meaning;
 mod psql;
 mod rewrite;
+mod role;
 pub mod session;
 pub mod structure;
 pub mod tags;
@@ -36,6 +37,7 @@ pub mod wire;
 pub use adapter::PostgresAdapter;
 pub use estimate::Estimator;
 pub use rewrite::APPROVAL_PENDING;
+pub use role::RoleIssuer;
 
 /// The examples in the README are tests.
 #[cfg(doctest)]

@@ -91,6 +91,12 @@ pub(crate) fn goodbye(why: &End, session: &str) -> Option<ErrorBuilder> {
             "ask for access again (`gateway access request`), then connect",
             sqlstate::ADMIN_SHUTDOWN,
         ),
+        End::CredentialLost => told(
+            Code::SessionExpired,
+            "session expired: its rights at the target could not be fitted to the policy in force",
+            "connect again",
+            sqlstate::ADMIN_SHUTDOWN,
+        ),
         End::Killed => fatal(
             sqlstate::ADMIN_SHUTDOWN,
             "the session was ended by an operator of the gateway",

@@ -509,6 +509,12 @@ impl ProtocolSession for Session {
         match structure {
             Ok(structure) => {
                 self.structure_failed = false;
+                let known = self.structure.as_ref();
+                if known.is_some_and(|known| !Arc::ptr_eq(known, &structure)) {
+                    // Schemas may have come or gone, or the rights to them: names may mean something else without a
+                    // word of this session.
+                    self.environment_stale = true;
+                }
                 self.structure = Some(structure);
             }
             Err(error) => {

@@ -11,6 +11,10 @@ use gateway_core::mask::token::Tokens;
 use gateway_core::resource::{DetectRule, Mask, Predicates, Resource};
 use gateway_sql::{ColumnId, JsonStep, QualifiedName};
 
+mod known;
+
+pub(crate) use known::KnownTags;
+
 /// The tags of one resource.
 #[derive(Debug, Clone, Default)]
 pub struct TagIndex {

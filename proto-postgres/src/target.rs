@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use gateway_core::adapter::ConfigProblem;
+use gateway_core::credentials::{CredentialError, Lease};
 use gateway_core::gateway::Gateway;
 use gateway_core::listener::prepare;
 use gateway_core::resource::Resource;
-use gateway_core::services::{CredentialError, Lease};
 use gateway_core::tls::{TargetTlsMode, TlsError};
 use gateway_core::transport::Transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -287,8 +287,17 @@ pub(crate) async fn cancel(
         .unwrap_or(Err(TargetError::Timeout(limit)))
 }
 
-/// The gateway's own connection to a database: reads its structure and nothing else. It never carries a client's
-/// settings.
+/// What a connection that only reads is opened with.
+const READING: &[(&str, &str)] = &[
+    ("default_transaction_read_only", "on"),
+    ("statement_timeout", "30s"),
+    // Writing out the definition of a view waits for whoever alters what it stands on.
+    ("lock_timeout", "2s"),
+    // Compiling a query takes longer than running it here.
+    ("jit", "off"),
+];
+
+/// The gateway's own connection to a database. It never carries a client's settings.
 #[derive(Debug)]
 pub struct OwnConnection {
     transport: Transport,
@@ -296,29 +305,35 @@ pub struct OwnConnection {
 }
 
 impl OwnConnection {
-    /// Opens it with the gateway's own login.
+    /// Opens one that only reads, with the gateway's own login.
     pub async fn open(
         gateway: &Arc<Gateway>,
         resource: &Arc<Resource>,
         database: &str,
     ) -> Result<Self, TargetError> {
+        Self::open_with(gateway, resource, database, READING).await
+    }
+
+    /// Opens it with the gateway's own login and these settings.
+    pub(crate) async fn open_with(
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+        database: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, TargetError> {
         let limit = gateway.limits().connect;
         let lease = gateway.own_login(resource).await?;
-        let parameters: Vec<(String, String)> = [
+        let always = [
             ("database", database),
             ("application_name", "gateway"),
             ("client_encoding", "UTF8"),
             ("search_path", "pg_catalog"),
-            ("default_transaction_read_only", "on"),
-            ("statement_timeout", "30s"),
-            // Writing out the definition of a view waits for whoever alters what it stands on.
-            ("lock_timeout", "2s"),
-            // Compiling a query takes longer than running it here.
-            ("jit", "off"),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
+        ];
+        let parameters: Vec<(String, String)> = always
+            .iter()
+            .chain(settings)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let transport = dial(resource, limit).await?;
         let connection = log_in(resource, transport, &lease, &parameters, limit).await?;
         Ok(Self {

@@ -21,7 +21,7 @@ use anyhow::{Context, bail};
 use gateway_control::database::{OperatorsDatabase, Sources};
 use gateway_core::adapter::{ProtocolAdapter, Registry};
 use gateway_core::audit::log::{AuditLog, AuditLogOptions};
-use gateway_core::credentials::StaticCredentials;
+use gateway_core::credentials::{Issuers, NoJournal};
 use gateway_core::gateway::{AuditOptions, Gateway, Parts};
 use gateway_core::limits::Limits;
 use gateway_core::listener::Listener;
@@ -101,7 +101,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
                 eprintln!("refusal {count}: {line}")
             })),
             authenticator: Arc::new(TokenAuthenticator::new(store.clone(), Timestamp::now, mock_key)),
-            credentials: Arc::new(StaticCredentials),
+            credentials: Issuers::default(),
+            leases: Arc::new(NoJournal),
             approvals: Arc::new(NobodyApproves),
             store,
             limits: Limits::default(),

@@ -129,7 +129,7 @@ impl RespAdapter {
     ) -> Result<(TcpStream, Vec<u8>), ServeError> {
         let target = |what: &str| ServeError::Target(what.to_owned());
         let lease = scope
-            .lease()
+            .lease(None)
             .await
             .map_err(|e| ServeError::Target(e.to_string()))?;
         let limit = scope.gateway().limits().connect;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use gateway_core::adapter::ProtocolAdapter;
 use gateway_core::audit::log::{AuditLog, AuditLogOptions};
-use gateway_core::credentials::StaticCredentials;
+use gateway_core::credentials::{Issuers, NoJournal};
 use gateway_core::embed::{Everyone, Forgets};
 use gateway_core::gateway::{AuditOptions, Gateway, Parts};
 use gateway_core::limits::Limits;
@@ -69,7 +69,8 @@ async fn main() -> anyhow::Result<()> {
                 AuditLogOptions::default(),
             )?),
             authenticator: Arc::new(Everyone::known_by(known)),
-            credentials: Arc::new(StaticCredentials),
+            credentials: Issuers::default(),
+            leases: Arc::new(NoJournal),
             approvals: Arc::new(NobodyApproves),
             store: Arc::new(Forgets),
             limits: Limits::default(),

@@ -1,18 +1,33 @@
 //! `gateway config`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use gateway_core::resource::CredentialConfig;
 use gateway_core::tls::ServerTls;
 
+use super::asking;
+use super::tables::plain;
 use crate::assemble;
 use crate::cli::{ConfigCommand, ConfigOutput, Global};
 use crate::config::Config;
 
+/// How long one target may take to be tried.
+const PROBE: Duration = Duration::from_secs(60);
+
 /// Runs the command.
-pub(super) fn run(global: &Global, command: &ConfigCommand) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(global: &Global, command: &ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
-        ConfigCommand::Check => check(global),
+        ConfigCommand::Check { probe: false } => check(&Config::load(global)?),
+        ConfigCommand::Check { probe: true } => {
+            let config = Config::load(global)?;
+            let checked = check(&config)?;
+            let probed = probe(&config).await?;
+            Ok(if checked == ExitCode::SUCCESS {
+                probed
+            } else {
+                checked
+            })
+        }
         ConfigCommand::Show { output } => show(&Config::load(global)?, *output),
     }
 }
@@ -25,9 +40,37 @@ fn show(config: &Config, output: ConfigOutput) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(global: &Global) -> anyhow::Result<ExitCode> {
-    let config = Config::load(global)?;
-    let policies = assemble::policies(&config);
+/// Reaches every target, all at the same time, and says in order what came of it.
+async fn probe(config: &Config) -> anyhow::Result<ExitCode> {
+    let gateway = asking::gateway(config, assemble::policies(config)?)?;
+    let asked = config.resources.values().map(|resource| {
+        let (gateway, resource) = (gateway.clone(), resource.clone());
+        let adapter = config.registry.adapter(&resource.protocol).cloned();
+        tokio::spawn(async move {
+            let adapter = adapter.map_err(|problem| problem.to_string())?;
+            let probed = tokio::time::timeout(PROBE, adapter.probe(&gateway, &resource)).await;
+            match probed {
+                Ok(probed) => probed.map_err(|problem| problem.to_string()),
+                Err(_) => Err(format!("no answer within {} s", PROBE.as_secs())),
+            }
+        })
+    });
+    let asked: Vec<_> = asked.collect();
+    let mut code = ExitCode::SUCCESS;
+    for (name, asked) in config.resources.keys().zip(asked) {
+        match asked.await? {
+            Ok(found) => eprintln!("probe: `{name}`: ok: {}", plain(&found.join("; "))),
+            Err(problem) => {
+                eprintln!("probe: `{name}`: FAILED: {}", plain(&problem));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn check(config: &Config) -> anyhow::Result<ExitCode> {
+    let policies = assemble::policies(config);
     let tls = match (&config.tls.cert, &config.tls.key) {
         // Opening it would make the private CA; it is made when the gateway first runs.
         (None, None) => Ok(()),
@@ -35,7 +78,7 @@ fn check(global: &Global) -> anyhow::Result<ExitCode> {
     };
     let mut wrong = false;
     // Issuers are not asked: they may be out of reach from here, or not up yet.
-    if let Err(error) = assemble::issuers(&config) {
+    if let Err(error) = assemble::issuers(config) {
         eprintln!("gateway: {error:#}");
         wrong = true;
     }
@@ -47,7 +90,7 @@ fn check(global: &Global) -> anyhow::Result<ExitCode> {
         eprintln!("gateway: [tls]: {error}");
         wrong = true;
     }
-    for warning in warnings(&config) {
+    for warning in warnings(config) {
         eprintln!("warning: {warning}");
     }
     match &policies {
@@ -65,7 +108,7 @@ fn check(global: &Global) -> anyhow::Result<ExitCode> {
     if wrong {
         return Ok(ExitCode::FAILURE);
     }
-    show(&config, ConfigOutput::Toml)?;
+    show(config, ConfigOutput::Toml)?;
     if let Ok(engine) = policies {
         eprintln!(
             "ok: {} resources, {} policies (version {})",
@@ -85,9 +128,10 @@ fn warnings(config: &Config) -> Vec<String> {
     }
     warnings.extend(config.notify.warnings());
     for resource in config.resources.values() {
-        let CredentialConfig::Static { password, .. } = &resource.credential;
-        if let Some(Err(error)) = password.as_ref().map(|source| source.read()) {
-            warnings.push(format!("the password of `{}`: {error}", resource.name));
+        for (key, source) in resource.credential.secrets() {
+            if let Err(error) = source.read() {
+                warnings.push(format!("the {key} of `{}`: {error}", resource.name));
+            }
         }
         if !config.listen.adapters.contains_key(&resource.protocol) {
             warnings.push(format!(

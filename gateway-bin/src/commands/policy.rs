@@ -6,36 +6,29 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use async_trait::async_trait;
 use gateway_control::api::ExplainRequest;
 use gateway_control::approvals::put_in_force;
-use gateway_core::audit::{AuditError, AuditSink, Event, Receipt};
-use gateway_core::credentials::StaticCredentials;
-use gateway_core::gateway::{Gateway, Parts};
-use gateway_core::mask::MaskKey;
+use gateway_core::gateway::Gateway;
 use gateway_core::meaning::Meaning;
 use gateway_core::operation::{Operation, Operations};
 use gateway_core::own::GATEWAY;
 use gateway_core::policy::{MOST_GRANTS, PolicyEngine, run_tests};
-use gateway_core::principal::{Authenticated, Principal};
+use gateway_core::principal::Principal;
 use gateway_core::resource::Resource;
-use gateway_core::secret::Secret;
-use gateway_core::services::{
-    AuthError, Authenticator, NobodyApproves, Provable, SessionFilter, Store, StoreError, TokenRecord,
-};
-use gateway_core::session::{SessionId, SessionRecord};
+use gateway_core::services::StoreError;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::asking;
 use super::audit::text;
 use super::tables::{or_dash, plain, print};
 use super::variable;
 use super::way::{Way, way};
+use crate::assemble;
 use crate::cli::{Explain, Global, Output, PolicyCommand};
 use crate::config::Config;
 use crate::control::client::Client;
 use crate::store::{OpenStore, StoreKind};
-use crate::{assemble, own};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: PolicyCommand) -> anyhow::Result<ExitCode> {
@@ -179,25 +172,7 @@ struct Asker {
 
 impl Asker {
     fn new(config: Config, engine: Arc<PolicyEngine>, offline: bool) -> anyhow::Result<Self> {
-        let own = own::resources(engine.clone(), Config::audit_dir(&config.data_dir), String::new);
-        let parts = Parts {
-            policy: engine,
-            audit: Arc::new(Nobody),
-            authenticator: Arc::new(Nobody),
-            // The gateway's own login: targets are asked for their structure.
-            credentials: Arc::new(StaticCredentials),
-            approvals: Arc::new(NobodyApproves),
-            store: Arc::new(Nobody),
-            limits: config.limits.clone(),
-            audit_options: config.audit.options(),
-            tls_require: config.tls.require,
-            mask_key: MaskKey::ephemeral()?,
-            now: Timestamp::now,
-        };
-        let gateway = Gateway::new(parts, config.resources.clone());
-        for own in &own {
-            gateway.answer(own);
-        }
+        let gateway = asking::gateway(&config, engine)?;
         Ok(Self {
             config,
             gateway,
@@ -243,63 +218,5 @@ impl Asker {
             },
         };
         Ok((found, meaning))
-    }
-}
-
-/// Stands where a gateway that only explains has nobody: it opens no session and keeps nothing.
-struct Nobody;
-
-impl Nobody {
-    fn store() -> StoreError {
-        StoreError::Database("there is no store here".to_owned())
-    }
-}
-
-impl AuditSink for Nobody {
-    fn append(&self, _: Timestamp, _: &Event, _: bool) -> Result<Receipt, AuditError> {
-        Err(AuditError::Closed)
-    }
-}
-
-#[async_trait]
-impl Authenticator for Nobody {
-    async fn authenticate(&self, _: &Secret) -> Result<Authenticated, AuthError> {
-        Err(AuthError::Unknown)
-    }
-
-    async fn provable(&self, _: &str) -> Result<Option<Provable>, AuthError> {
-        Ok(None)
-    }
-
-    async fn still_valid(&self, _: &str) -> Result<bool, AuthError> {
-        Ok(false)
-    }
-}
-
-#[async_trait]
-impl Store for Nobody {
-    async fn insert_token(&self, _: &TokenRecord) -> Result<(), StoreError> {
-        Err(Self::store())
-    }
-    async fn token(&self, _: &str) -> Result<Option<TokenRecord>, StoreError> {
-        Err(Self::store())
-    }
-    async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
-        Err(Self::store())
-    }
-    async fn revoke_token(&self, _: &str, _: Timestamp) -> Result<bool, StoreError> {
-        Err(Self::store())
-    }
-    async fn put_session(&self, _: &SessionRecord) -> Result<(), StoreError> {
-        Err(Self::store())
-    }
-    async fn session(&self, _: SessionId) -> Result<Option<SessionRecord>, StoreError> {
-        Err(Self::store())
-    }
-    async fn sessions(&self, _: SessionFilter, _: u32) -> Result<Vec<SessionRecord>, StoreError> {
-        Err(Self::store())
-    }
-    async fn close_orphans(&self, _: Timestamp, _: &str) -> Result<u64, StoreError> {
-        Err(Self::store())
     }
 }

@@ -6,18 +6,13 @@ use std::sync::Arc;
 use gateway_core::adapter::Registry;
 use gateway_core::audit::AuditMode;
 use gateway_core::own::GATEWAY;
-use gateway_core::resource::{
-    CredentialConfig, DetectRule, FunctionRule, Mask, Resource, SecretSource, TagRule,
-};
+use gateway_core::resource::{CredentialConfig, DetectRule, FunctionRule, Mask, Resource, TagRule};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::keys::{join, refuse_unknown, with_suggestion};
 use super::{Problems, Raw};
 use crate::adapters;
-
-/// Credential kinds that this project knows but this version has no issuer for.
-const LATER: [&str; 6] = ["role", "user", "certificate", "impersonate", "vault", "iam"];
 
 /// The keys of every resource.
 const KEYS: [&str; 9] = [
@@ -135,6 +130,12 @@ impl One<'_> {
         };
         match self.registry.adapter(&resource.protocol) {
             Ok(adapter) => {
+                let issuers = adapters::issuers(self.registry);
+                if let Err(problem) = issuers.of(&resource).and_then(|issuer| issuer.check(&resource)) {
+                    let named = format!("resource `{}`: ", resource.name);
+                    let text = problem.0.strip_prefix(&named).unwrap_or(&problem.0);
+                    self.problems.push(&self.path, text);
+                }
                 if let Err(problem) = adapter.check_resource(&resource) {
                     let named = format!("resource `{}`: ", resource.name);
                     let text = problem.0.strip_prefix(&named).unwrap_or(&problem.0);
@@ -255,61 +256,30 @@ impl One<'_> {
             self.push("credential", "must be a table: `{ kind = \"static\", ... }`");
             return None;
         };
-        match table.remove("kind") {
-            Some(Value::String(kind)) if kind == "static" => {}
-            Some(Value::String(kind)) if LATER.contains(&kind.as_str()) => {
-                self.push(
-                    "credential.kind",
-                    format!("`{kind}` is not supported yet; use `static`"),
-                );
-                return None;
-            }
-            _ => {
-                self.push("credential.kind", "must be a kind of credential: `static`");
-                return None;
-            }
-        }
-        let path = join(&self.path, "credential");
-        refuse_unknown(
-            &path,
-            &mut table,
-            &["kind", "username", "password"],
-            self.problems,
-        );
-        let password = match table.remove("password") {
-            None => None,
-            Some(value) => Some(self.secret("credential.password", value)?),
+        let Some(Value::String(kind)) = table.remove("kind") else {
+            self.push(
+                "credential.kind",
+                "must be a kind of credential, such as `static`",
+            );
+            return None;
         };
-        match table.remove("username") {
-            Some(Value::String(username)) if !username.is_empty() => {
-                Some(CredentialConfig::Static { username, password })
-            }
-            _ => {
-                self.push("credential.username", "is missing, empty or no text");
-                None
-            }
+        for value in table.values_mut() {
+            self.resolve_files(value);
         }
+        Some(CredentialConfig {
+            kind,
+            settings: table,
+        })
     }
 
-    fn secret(&mut self, key: &str, value: Value) -> Option<SecretSource> {
-        let found = match value {
-            Value::Object(table) if table.len() == 1 => table.into_iter().next(),
-            _ => None,
-        };
-        match found {
-            Some((place, Value::String(name))) if place == "env" && !name.is_empty() => {
-                Some(SecretSource::Env(name))
+    /// The paths of secrets start where all do.
+    fn resolve_files(&self, value: &mut Value) {
+        let Value::Object(table) = value else { return };
+        match table.get_mut("file") {
+            Some(Value::String(path)) if !path.is_empty() => {
+                *path = self.raw.resolve(&*path).display().to_string();
             }
-            Some((place, Value::String(path))) if place == "file" && !path.is_empty() => {
-                Some(SecretSource::File(self.raw.resolve(path)))
-            }
-            _ => {
-                self.push(
-                    key,
-                    "must be `{ env = \"NAME\" }` or `{ file = \"path\" }`: the configuration holds no secrets",
-                );
-                None
-            }
+            _ => table.values_mut().for_each(|value| self.resolve_files(value)),
         }
     }
 }

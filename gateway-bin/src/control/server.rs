@@ -1,6 +1,7 @@
 //! The accept loops of the control plane, with their bounds.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,10 @@ use gateway_core::listener::prepare;
 use gateway_core::tls::{ServerTls, TlsRequire};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::host::{self, HostState};
@@ -20,6 +22,8 @@ use super::stalled::Unstalled;
 
 /// Connections at the same time, on each of the two.
 const CONNECTIONS: usize = 256;
+/// Of these on TCP, from one address: a stranger alone does not keep all others out.
+const OF_ONE_ADDRESS: usize = 64;
 /// From accept to a whole TLS handshake, or to the first byte.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For the head of a request; an idle connection is closed after it, too.
@@ -37,7 +41,59 @@ pub(crate) struct Tcp {
     tls: Arc<ServerTls>,
     require: TlsRequire,
     router: Router,
-    room: Arc<Semaphore>,
+    room: Room,
+}
+
+/// The places for connections on TCP.
+#[derive(Clone)]
+struct Room {
+    all: Arc<Semaphore>,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// A place of an address, until it is dropped.
+struct Place {
+    room: Room,
+    address: IpAddr,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Room {
+    fn new() -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(CONNECTIONS)),
+            taken: Arc::default(),
+        }
+    }
+
+    /// A place for a connection from there; `None`: there is none, or the address has its share.
+    fn enter(&self, peer: SocketAddr) -> Option<Place> {
+        let address = peer.ip().to_canonical();
+        let permit = self.all.clone().try_acquire_owned().ok()?;
+        let mut taken = self.taken.lock();
+        let count = taken.entry(address).or_default();
+        if *count >= OF_ONE_ADDRESS {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        Some(Place {
+            room: self.clone(),
+            address,
+            _permit: permit,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.room.taken.lock();
+        if let Some(count) = taken.get_mut(&self.address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                taken.remove(&self.address);
+            }
+        }
+    }
 }
 
 impl Tcp {
@@ -53,7 +109,7 @@ impl Tcp {
             tls,
             require,
             router,
-            room: Arc::new(Semaphore::new(CONNECTIONS)),
+            room: Room::new(),
         })
     }
 
@@ -78,7 +134,7 @@ impl Tcp {
                     continue;
                 }
             };
-            let Ok(permit) = self.room.clone().try_acquire_owned() else {
+            let Some(place) = self.room.enter(peer) else {
                 continue;
             };
             prepare(&tcp);
@@ -87,7 +143,7 @@ impl Tcp {
             let (tls, stop) = (self.tls.clone(), stop.clone());
             tokio::spawn(async move {
                 secure(tcp, tls, clear, router, stop).await;
-                drop(permit);
+                drop(place);
             });
         }
     }
@@ -189,5 +245,27 @@ where
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection to the control plane ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_does_not_keep_all_others_out() {
+        let room = Room::new();
+        let (stranger, person) = ("192.0.2.1:1".parse().unwrap(), "192.0.2.2:1".parse().unwrap());
+        let mut places: Vec<Place> = (0..CONNECTIONS).filter_map(|_| room.enter(stranger)).collect();
+        assert_eq!(places.len(), OF_ONE_ADDRESS);
+        assert!(
+            room.enter("[::ffff:192.0.2.1]:2".parse().unwrap()).is_none(),
+            "the same address"
+        );
+        assert!(room.enter(person).is_some());
+        places.pop();
+        assert!(room.enter(stranger).is_some(), "what left makes room");
+        places.clear();
+        assert!(room.taken.lock().is_empty(), "nothing is kept of who has left");
     }
 }

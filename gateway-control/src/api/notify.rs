@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::caller::Caller;
 use super::extract::{Args, Id};
-use super::page::{MOST, limit, page, strange_cursor};
+use super::page::{MOST, behind, limit, page, strange_cursor};
 use super::{Api, Problem};
 use crate::asked::ADMINISTER;
 use crate::notify::MessageView;
@@ -40,14 +40,8 @@ pub(super) async fn list(
     if which.cursor.as_ref().is_some_and(|id| !is_id(id)) {
         return Err(strange_cursor());
     }
-    let mut all = api.0.parts.notifier.list(MOST).await?;
-    if let Some(cursor) = which.cursor {
-        // What was delivered meanwhile is no place to go on from: the list begins anew.
-        if let Some(place) = all.iter().position(|one| one.id == cursor) {
-            all.drain(..=place);
-        }
-    }
-    all.truncate(limit.saturating_add(1));
+    let all = api.0.parts.notifier.list(MOST).await?;
+    let all = behind(all, limit, which.cursor.as_deref(), |one, id| one.id == id);
     Ok(page(&uri, all, limit, |one: &MessageView| one.id.clone()))
 }
 

@@ -26,6 +26,23 @@ pub(crate) fn strange_cursor() -> Problem {
     Problem::wrong("this is no cursor of this list; take the one that an answer's `Link` has")
 }
 
+/// What is behind the item that `cursor` names, and one more than `limit` of it. An item that is gone is no place to go on
+/// from: the list begins anew.
+pub(crate) fn behind<T>(
+    mut items: Vec<T>,
+    limit: usize,
+    cursor: Option<&str>,
+    is: impl Fn(&T, &str) -> bool,
+) -> Vec<T> {
+    if let Some(cursor) = cursor
+        && let Some(place) = items.iter().position(|item| is(item, cursor))
+    {
+        items.drain(..=place);
+    }
+    items.truncate(limit.saturating_add(1));
+    items
+}
+
 /// A page of `items`, which has one more than `limit` where there is a next page; `cursor` names an item, by characters that
 /// stand in a URL as they are.
 pub(crate) fn page<T: Serialize>(

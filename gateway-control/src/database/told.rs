@@ -90,6 +90,12 @@ pub(super) fn goodbye(why: &End, session: &str) -> Option<ErrorInfo> {
             "session expired: the access for a time that it stood on has ended".to_owned(),
             "ask for access again (`gateway access request`), then connect",
         ),
+        End::CredentialLost => decided(
+            Code::SessionExpired,
+            "57P01",
+            "session expired: its rights could not be fitted to the policy in force".to_owned(),
+            "connect again",
+        ),
         End::Killed => fatal("57P01", "the session was ended by an operator of the gateway"),
         End::Shutdown => fatal("57P01", "the gateway is shutting down"),
         End::Idle => fatal("57P05", "the session was idle for longer than the gateway allows"),

@@ -125,6 +125,7 @@ const CASES: &[Case] = &[
         404,
     ),
     case("GET", "/api/v1/audit", &[], 200),
+    case("GET", "/api/v1/leases", &[("root", 200)], 403),
     case("GET", "/api/v1/notify", &[("root", 200)], 403),
     case("POST", "/api/v1/notify/{id}/retry", &[("root", 200)], 403),
     Case {

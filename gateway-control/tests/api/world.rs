@@ -15,7 +15,7 @@ use gateway_control::notify::{self, Notifier};
 use gateway_core::adapter::Registry;
 use gateway_core::audit::log::{AuditLog, AuditLogOptions};
 use gateway_core::audit::{AuditError, AuditSink};
-use gateway_core::credentials::StaticCredentials;
+use gateway_core::credentials::{Issuers, NoJournal};
 use gateway_core::gateway::{Attempt, AuditOptions, Gateway, Parts, SessionScope};
 use gateway_core::limits::Limits;
 use gateway_core::mask::MaskKey;
@@ -203,7 +203,8 @@ impl World {
             policy: engine.clone(),
             audit: trail,
             authenticator: tokens.clone(),
-            credentials: Arc::new(StaticCredentials),
+            credentials: Issuers::default(),
+            leases: Arc::new(NoJournal),
             approvals: Arc::new(desk.clone()),
             store,
             limits: Limits::default(),

@@ -10,14 +10,16 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::leases::HeldLease;
 use super::memo::{Known, Memo};
 use super::{Gateway, live};
 use crate::audit::{AuditError, AuditMode, Decided, Event, OperationEvent, Receipt};
+use crate::credentials::{CredentialError, Lease};
 use crate::machine::{Bound, End, Outcome, Question, Stage, Statement};
 use crate::operation::{Operations, truncate};
 use crate::principal::Authenticated;
 use crate::resource::Resource;
-use crate::services::{CredentialError, Held, Lease, LeaseRequest};
+use crate::services::Held;
 use crate::session::SessionId;
 use crate::verdict::{Code, Decision, Denial, Hold, Obligations, Ruling, Verdict};
 
@@ -129,7 +131,7 @@ pub struct SessionScope {
     next_ticket: u64,
     /// Operations that run, in the order in which they began, with the time.
     running: VecDeque<(u64, std::time::Instant)>,
-    lease: Option<Lease>,
+    lease: Option<Arc<HeldLease>>,
     /// Why the client is here, as it said.
     reason: Option<Arc<str>>,
     /// The message that is looked at now was held before.
@@ -205,16 +207,14 @@ impl SessionScope {
         &self.counters.control
     }
 
-    /// A credential for this session; revoked when it ends.
-    pub async fn lease(&mut self) -> Result<Lease, CredentialError> {
-        let request = LeaseRequest {
-            session: self.id,
-            principal: &self.who.principal,
-            resource: &self.resource,
-        };
-        let lease = self.gateway.parts.credentials.lease(request).await?;
-        self.lease = Some(lease.clone());
-        Ok(lease)
+    /// A credential for this session, taken back when it ends. `place`: where in the target (the database), where the
+    /// protocol has such.
+    pub async fn lease(&mut self, place: Option<&str>) -> Result<Lease, CredentialError> {
+        let lease = &mut self.lease;
+        let hold = |held| *lease = Some(held);
+        self.gateway
+            .lease(self.id, &self.who.principal, &self.resource, place, hold)
+            .await
     }
 
     fn durable(&self, question: &Question, held: bool) -> bool {
@@ -606,13 +606,8 @@ impl SessionScope {
             bytes: counters.bytes.load(Ordering::Relaxed),
         });
         self.store_record(Some(reason.to_owned()));
-        if let (Some(lease), Ok(runtime)) = (self.lease.take(), tokio::runtime::Handle::try_current()) {
-            let (gateway, resource) = (self.gateway.clone(), self.resource.clone());
-            runtime.spawn(async move {
-                if let Err(error) = gateway.parts.credentials.revoke(&resource, &lease).await {
-                    tracing::error!(%error, lease = lease.id, "a lease could not be revoked");
-                }
-            });
+        if let Some(lease) = self.lease.take() {
+            self.gateway.give_back(lease);
         }
     }
 

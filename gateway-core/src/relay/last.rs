@@ -30,9 +30,13 @@ pub(super) enum Leave {
 impl Leave {
     pub(super) fn of(end: &End) -> Self {
         match end {
-            End::Expired | End::AccessEnded | End::Killed | End::Shutdown | End::Idle | End::TooLong => {
-                Self::Stop
-            }
+            End::Expired
+            | End::AccessEnded
+            | End::CredentialLost
+            | End::Killed
+            | End::Shutdown
+            | End::Idle
+            | End::TooLong => Self::Stop,
             End::Fault(fault) if fault.peer == Peer::Target => Self::Stop,
             End::ClientClosed | End::Broken(Peer::Client, _) | End::Fault(_) => Self::Finish,
             // Who is out of time was interrupted already.

@@ -79,15 +79,19 @@ async fn a_client_that_takes_no_goodbye_is_left() {
 async fn a_scope_that_is_dropped_ends_its_session_in_the_trail() {
     let world = World::new();
     let mut scope = world.open().await.unwrap();
-    scope.lease().await.unwrap();
+    scope.lease(None).await.unwrap();
     let id = scope.id();
     assert!(world.gateway.live().session(id).is_some());
     drop(scope);
     assert_eq!(world.trail.ends(), [("ended before it began".to_owned(), 0, 0)]);
     assert!(world.gateway.live().is_empty());
     settle().await;
-    let revoked = world.issuer.revoked.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(revoked, 1, "its lease is given back");
+    assert_eq!(
+        *world.issuer.revoked.lock(),
+        *world.issuer.leased.lock(),
+        "its lease is given back"
+    );
+    assert!(world.journal.leases.lock().is_empty());
     let record = world.gateway.store().session(id).await.unwrap().unwrap();
     assert_eq!(record.reason.as_deref(), Some("ended before it began"));
     assert!(record.ended.is_some());

@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use gateway_core::adapter::ConfigProblem;
 use gateway_core::audit::{AuditError, AuditSink, Event, Receipt};
+use gateway_core::credentials::{
+    CredentialError, CredentialIssuer, Issuers, Lease, LeaseRecord, LeaseRequest, LeaseState, LeaseStore,
+};
 use gateway_core::gateway::{Attempt, AuditOptions, Gateway, LoginRefusal, Parts, SessionScope};
 use gateway_core::limits::Limits;
 use gateway_core::machine::{End, Outbound};
@@ -17,8 +21,8 @@ use gateway_core::relay::{Leftover, Relay};
 use gateway_core::resource::{CredentialConfig, Resource};
 use gateway_core::secret::Secret;
 use gateway_core::services::{
-    Answer, Approvals, AuthError, Authenticator, CredentialError, CredentialIssuer, Held, Lease,
-    LeaseRequest, Opened, Policy, Provable, SessionFilter, Store, StoreError, TokenRecord, Waiting,
+    Answer, Approvals, AuthError, Authenticator, Held, Opened, Policy, Provable, SessionFilter, Store,
+    StoreError, TokenRecord, Waiting,
 };
 use gateway_core::session::{SessionId, SessionRecord};
 use gateway_core::tls::TlsRequire;
@@ -32,9 +36,18 @@ use tokio::task::JoinHandle;
 
 use super::lines::{Interrupts, Lines, LinesProvider, PROTOCOL};
 
-/// The clock on the gateway's wall stands still.
+thread_local! {
+    static PASSED: std::cell::Cell<i64> = const { std::cell::Cell::new(0) };
+}
+
+/// The clock on the gateway's wall stands still, but for what [`pass`] says.
 pub(crate) fn wall() -> Timestamp {
-    Timestamp::from_second(1_800_000_000).unwrap()
+    Timestamp::from_second(1_800_000_000 + PASSED.get()).unwrap()
+}
+
+/// So many seconds pass on the wall; negative: it is set back.
+pub(crate) fn pass(seconds: i64) {
+    PASSED.set(PASSED.get() + seconds);
 }
 
 /// Decides by a line's verb: `DENY` never, `HOLD` by a person, `SLOW` in a second, all else may.
@@ -252,17 +265,40 @@ impl Authenticator for Identity {
 
 #[derive(Default)]
 pub(crate) struct Issuer {
-    pub(crate) revoked: AtomicU64,
+    pub(crate) leased: Mutex<Vec<String>>,
+    pub(crate) revoked: Mutex<Vec<String>>,
+    pub(crate) renewed: AtomicU64,
+    /// What making a lease waits for.
+    pub(crate) hurdle: Mutex<Option<Arc<tokio::sync::Notify>>>,
+    /// Nothing can be taken back.
+    pub(crate) away: AtomicBool,
+    /// Nothing can be adjusted.
+    pub(crate) rigid: AtomicBool,
 }
 
 #[async_trait]
 impl CredentialIssuer for Issuer {
-    async fn lease(&self, _: LeaseRequest<'_>) -> Result<Lease, CredentialError> {
+    fn kind(&self) -> &'static str {
+        "static"
+    }
+
+    fn check(&self, _: &Resource) -> Result<(), ConfigProblem> {
+        Ok(())
+    }
+
+    fn term(&self, _: &Resource) -> Option<Duration> {
+        Some(Duration::from_secs(60))
+    }
+
+    async fn lease(&self, request: LeaseRequest<'_>) -> Result<Lease, CredentialError> {
+        self.leased.lock().push(request.id.to_owned());
+        let hurdle = self.hurdle.lock().clone();
+        if let Some(hurdle) = hurdle {
+            hurdle.notified().await;
+        }
         Ok(Lease {
-            id: "lease".into(),
             username: "app".into(),
             password: None,
-            expires: None,
         })
     }
 
@@ -270,9 +306,99 @@ impl CredentialIssuer for Issuer {
         Err(CredentialError::Source("none".into()))
     }
 
-    async fn revoke(&self, _: &Arc<Resource>, _: &Lease) -> Result<(), CredentialError> {
-        self.revoked.fetch_add(1, Ordering::Relaxed);
+    async fn renew(
+        &self,
+        _: &Arc<Gateway>,
+        _: &Arc<Resource>,
+        _: &LeaseRecord,
+        _: Timestamp,
+    ) -> Result<(), CredentialError> {
+        self.renewed.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    async fn adjust(
+        &self,
+        _: &Arc<Gateway>,
+        _: &Arc<Principal>,
+        _: &Arc<Resource>,
+        _: &LeaseRecord,
+    ) -> Result<(), CredentialError> {
+        match self.rigid.load(Ordering::Relaxed) {
+            true => Err(CredentialError::Issuer("the target is away".into())),
+            false => Ok(()),
+        }
+    }
+
+    async fn revoke(
+        &self,
+        _: &Arc<Gateway>,
+        _: &Arc<Resource>,
+        lease: &LeaseRecord,
+    ) -> Result<(), CredentialError> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(CredentialError::Issuer("the target is away".into()));
+        }
+        self.revoked.lock().push(lease.id.clone());
+        Ok(())
+    }
+}
+
+/// A journal in memory.
+#[derive(Default)]
+pub(crate) struct Journal {
+    pub(crate) leases: Mutex<BTreeMap<String, LeaseRecord>>,
+    pub(crate) broken: AtomicBool,
+}
+
+#[async_trait]
+impl LeaseStore for Journal {
+    async fn installation(&self) -> Result<String, StoreError> {
+        Ok("here".into())
+    }
+    async fn put_lease(&self, lease: &LeaseRecord) -> Result<(), StoreError> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(StoreError::Database("the disk is full".into()));
+        }
+        self.leases.lock().insert(lease.id.clone(), lease.clone());
+        Ok(())
+    }
+    async fn remove_lease(&self, id: &str) -> Result<(), StoreError> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(StoreError::Database("the disk is full".into()));
+        }
+        self.leases.lock().remove(id);
+        Ok(())
+    }
+    async fn has_lease(&self, id: &str) -> Result<bool, StoreError> {
+        Ok(self.leases.lock().contains_key(id))
+    }
+    async fn leases(&self, _: u32) -> Result<Vec<LeaseRecord>, StoreError> {
+        Ok(self.leases.lock().values().cloned().collect())
+    }
+    async fn take_returned(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        _: u32,
+    ) -> Result<Vec<LeaseRecord>, StoreError> {
+        let mut taken = Vec::new();
+        for lease in self.leases.lock().values_mut() {
+            if lease.state == LeaseState::Returned && lease.due <= now {
+                lease.due = until;
+                taken.push(lease.clone());
+            }
+        }
+        Ok(taken)
+    }
+    async fn return_orphans(&self, now: Timestamp, own: bool) -> Result<u64, StoreError> {
+        let mut count = 0;
+        for lease in self.leases.lock().values_mut().filter(|_| own) {
+            lease.state = LeaseState::Returned;
+            lease.due = now;
+            count += 1;
+        }
+        Ok(count)
     }
 }
 
@@ -317,6 +443,7 @@ pub(crate) struct World {
     pub(crate) desk: Arc<Desk>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) issuer: Arc<Issuer>,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) interrupts: Arc<Interrupts>,
 }
 
@@ -351,15 +478,13 @@ impl World {
         });
         let identity = Arc::new(Identity::default());
         let issuer = Arc::new(Issuer::default());
+        let journal = Arc::new(Journal::default());
         let resource = Resource {
             name: "lines-1".into(),
             protocol: PROTOCOL.into(),
             address: address.into(),
             labels: BTreeMap::new(),
-            credential: CredentialConfig::Static {
-                username: "app".into(),
-                password: None,
-            },
+            credential: CredentialConfig::login_as("app"),
             audit: None,
             tags: Vec::new(),
             detect: Vec::new(),
@@ -370,7 +495,8 @@ impl World {
             policy: rules.clone(),
             audit: trail.clone(),
             authenticator: identity.clone(),
-            credentials: issuer.clone(),
+            credentials: Issuers::from([issuer.clone() as Arc<dyn CredentialIssuer>]),
+            leases: journal.clone(),
             approvals,
             store: Arc::new(Memory::default()),
             limits,
@@ -390,6 +516,7 @@ impl World {
             desk,
             identity,
             issuer,
+            journal,
             interrupts: Arc::default(),
         }
     }

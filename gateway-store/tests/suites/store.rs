@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gateway_core::approval::{Approval, ApprovalState, ApprovalVote, Choice};
+use gateway_core::credentials::{LeaseRecord, LeaseState, LeaseStore};
 use gateway_core::outbox::{Outbox, OutboxMessage, OutboxState};
 use gateway_core::principal::{Principal, PrincipalKind};
 use gateway_core::services::{ApprovalRoom, ApprovalStore, Inserted, SessionFilter, Store, TokenRecord};
@@ -409,4 +410,82 @@ pub(crate) async fn outbox(store: &dyn Outbox) {
     assert_eq!(listed(store.messages(10).await.unwrap()), ["m5", "m4", "o1"]);
     assert!(store.remove_message("m5", 0).await.unwrap());
     assert!(store.message("m5").await.unwrap().is_none());
+}
+
+/// A lease that a session has.
+pub(crate) fn lease(id: &str, created: i64) -> LeaseRecord {
+    LeaseRecord {
+        id: id.to_owned(),
+        kind: "role".to_owned(),
+        resource: "orders-db".to_owned(),
+        place: Some("größe".to_owned()),
+        session: SessionId::generate(),
+        subject: "bob'; DROP TABLE leases; --".to_owned(),
+        created: at(created),
+        expires: at(created + 900),
+        state: LeaseState::Held,
+        attempts: 0,
+        due: at(created),
+        error: None,
+    }
+}
+
+/// The journal of leases, on an empty store.
+pub(crate) async fn leases(store: &dyn LeaseStore) {
+    let name = store.installation().await.unwrap();
+    assert!(
+        name.len() >= 12 && name.chars().all(|c| c.is_ascii_alphanumeric()),
+        "{name}"
+    );
+    assert_eq!(store.installation().await.unwrap(), name, "made once");
+    let (one, mut two) = (lease("one", 1), lease("two", 2));
+    for lease in [&one, &two] {
+        store.put_lease(lease).await.unwrap();
+    }
+    assert!(store.has_lease("one").await.unwrap() && !store.has_lease("three").await.unwrap());
+    assert_eq!(
+        store.leases(10).await.unwrap(),
+        [two.clone(), one.clone()],
+        "the newest first"
+    );
+    // Of those that are held nothing is to be taken back.
+    assert_eq!(store.take_returned(at(100), at(160), 10).await.unwrap(), []);
+    assert_eq!(store.return_orphans(at(50), false).await.unwrap(), 0);
+    two.state = LeaseState::Returned;
+    two.attempts = 1;
+    two.due = at(60);
+    two.error = Some("the target is away".to_owned());
+    store.put_lease(&two).await.unwrap();
+    assert_eq!(
+        store.take_returned(at(59), at(120), 10).await.unwrap(),
+        [],
+        "not due yet"
+    );
+    let taken = store.take_returned(at(60), at(120), 10).await.unwrap();
+    two.due = at(120);
+    assert_eq!(taken, [two.clone()]);
+    assert_eq!(
+        store.take_returned(at(61), at(121), 10).await.unwrap(),
+        [],
+        "somebody has it"
+    );
+    assert_eq!(
+        store.leases(10).await.unwrap(),
+        [two.clone(), one.clone()],
+        "what failed first"
+    );
+    // The clock was set back by an hour since.
+    let taken = store.take_returned(at(-3600), at(-3500), 10).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(
+        store.return_orphans(at(70), true).await.unwrap(),
+        1,
+        "the one of this gateway that was held"
+    );
+    let taken = store.take_returned(at(200), at(260), 1).await.unwrap();
+    assert_eq!(taken.len(), 1, "at most one");
+    for id in ["one", "two", "three"] {
+        store.remove_lease(id).await.unwrap();
+    }
+    assert_eq!(store.leases(10).await.unwrap(), []);
 }

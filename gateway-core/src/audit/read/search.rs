@@ -436,6 +436,26 @@ fn row(event: Event) -> AuditRow {
             peer: Some(peer.to_string()),
             ..base
         },
+        Event::CredentialLeased {
+            session,
+            lease,
+            kind,
+            login,
+            expires,
+        } => AuditRow {
+            kind: "credential_leased",
+            session: Some(session),
+            detail: Some(format!(
+                "{kind} {lease}: login `{login}`, until {expires} unless renewed"
+            )),
+            ..base
+        },
+        Event::CredentialRevoked { session, lease } => AuditRow {
+            kind: "credential_revoked",
+            session: Some(session),
+            detail: Some(lease),
+            ..base
+        },
         Event::SessionEnded {
             session,
             reason,

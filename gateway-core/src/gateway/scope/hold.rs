@@ -19,7 +19,7 @@ use crate::audit::{Decided, Event};
 use crate::gateway::Gateway;
 use crate::machine::{Question, Statement};
 use crate::principal::Authenticated;
-use crate::resource::{CredentialConfig, Resource};
+use crate::resource::Resource;
 use crate::services::{Answer, Held, Opened, Waiting};
 use crate::session::SessionId;
 use crate::verdict::{Decision, Denial, Ruling, Verdict};
@@ -188,9 +188,8 @@ pub(super) fn digest(
     part(Some(who.principal.kind.as_str().as_bytes()));
     part(who.principal.on_behalf_of.as_deref().map(str::as_bytes));
     part(Some(resource.name.as_bytes()));
-    part(match &resource.credential {
-        CredentialConfig::Static { username, .. } => Some(username.as_bytes()),
-    });
+    // Where each session has a login of its own, that one is made for who asks, and is bound with them.
+    part(resource.credential.username().map(str::as_bytes));
     // The database or the target login that was asked for.
     part(detail.map(str::as_bytes));
     part(Some(policy.as_bytes()));
@@ -212,6 +211,7 @@ mod tests {
     use crate::machine::Stage;
     use crate::operation::{Action, EntityRef, Object, Operation, Operations};
     use crate::principal::{Principal, PrincipalKind};
+    use crate::resource::CredentialConfig;
 
     struct Asked {
         who: Authenticated,
@@ -239,10 +239,7 @@ mod tests {
                 protocol: "p".to_owned(),
                 address: "h:1".to_owned(),
                 labels: BTreeMap::new(),
-                credential: CredentialConfig::Static {
-                    username: "app".to_owned(),
-                    password: None,
-                },
+                credential: CredentialConfig::login_as("app"),
                 audit: None,
                 tags: Vec::new(),
                 detect: Vec::new(),
@@ -297,10 +294,7 @@ mod tests {
             }),
             ("the resource", |a| a.resource.name = "db2".to_owned()),
             ("the target login", |a| {
-                a.resource.credential = CredentialConfig::Static {
-                    username: "root".to_owned(),
-                    password: None,
-                };
+                a.resource.credential = CredentialConfig::login_as("root");
             }),
             ("the database", |a| a.detail = Some("other")),
             ("no database", |a| a.detail = None),

@@ -1,0 +1,324 @@
+//! The seam to whoever makes credentials, and what is remembered of each until it is taken back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::StaticCredentials;
+use crate::adapter::ConfigProblem;
+use crate::gateway::Gateway;
+use crate::principal::Principal;
+use crate::resource::Resource;
+use crate::secret::Secret;
+use crate::services::StoreError;
+use crate::session::SessionId;
+
+/// What is needed to lease a credential.
+#[derive(Debug, Clone)]
+pub struct LeaseRequest<'a> {
+    /// The pipeline: an issuer asks it what policy permits.
+    pub gateway: &'a Arc<Gateway>,
+    /// What the lease is called; the issuer marks with it what it makes at the target.
+    pub id: &'a str,
+    /// The session that it is for.
+    pub session: SessionId,
+    /// Who will use it.
+    pub principal: &'a Arc<Principal>,
+    /// The target.
+    pub resource: &'a Arc<Resource>,
+    /// Where in the target (the database), where the protocol has such.
+    pub place: Option<&'a str>,
+    /// When it is to end by itself; `None`: it does not.
+    pub expires: Option<Timestamp>,
+}
+
+/// What the gateway got for one session to log in to the target.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// The login's name at the target.
+    pub username: String,
+    /// Its password.
+    pub password: Option<Secret>,
+}
+
+/// Makes credentials of one kind, and takes them back.
+///
+/// What [`Self::lease`] makes at a target must be found again by [`LeaseRecord::id`] alone: the record is in the journal
+/// before the issuer is asked, and whatever happens then, [`Self::revoke`] is called with it until it says that nothing is
+/// left. So it must not fail where there is nothing (any more), and must touch nothing that this lease did not make.
+#[async_trait]
+pub trait CredentialIssuer: Send + Sync {
+    /// The `kind` of `credential` that it serves.
+    fn kind(&self) -> &'static str;
+
+    /// The protocol whose targets it serves; `None`: any.
+    fn protocol(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Checks what a resource says of its credential. No secret is read, and nothing of what is given appears in the error: it
+    /// may be a secret in a wrong place.
+    fn check(&self, resource: &Resource) -> Result<(), ConfigProblem>;
+
+    /// For how long a credential is good unless it is renewed. `None`: it is nobody's own, so that nothing is to be taken back.
+    fn term(&self, resource: &Resource) -> Option<Duration>;
+
+    /// A credential for one session.
+    async fn lease(&self, request: LeaseRequest<'_>) -> Result<Lease, CredentialError>;
+
+    /// The gateway's own login to a resource, for reading its structure; never given to a session.
+    async fn own(&self, resource: &Arc<Resource>) -> Result<Lease, CredentialError>;
+
+    /// What keeps it from making credentials for a resource, or lessens what they may, one sentence each; for an operator who
+    /// asks. Changes nothing. `place`: where in the target it is asked, where the protocol has such.
+    async fn probe(
+        &self,
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+        place: Option<&str>,
+    ) -> Result<Vec<String>, CredentialError> {
+        let _ = (gateway, place);
+        self.own(resource).await.map(|_| Vec::new())
+    }
+
+    /// Lets a credential be good until `until`.
+    async fn renew(
+        &self,
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+        lease: &LeaseRecord,
+        until: Timestamp,
+    ) -> Result<(), CredentialError> {
+        let _ = (gateway, resource, lease, until);
+        Ok(())
+    }
+
+    /// Gives a credential the rights that policy permits by now. Called whenever other policies or grants are in force; where
+    /// it fails the session is ended.
+    async fn adjust(
+        &self,
+        gateway: &Arc<Gateway>,
+        principal: &Arc<Principal>,
+        resource: &Arc<Resource>,
+        lease: &LeaseRecord,
+    ) -> Result<(), CredentialError> {
+        let _ = (gateway, principal, resource, lease);
+        Ok(())
+    }
+
+    /// Takes a credential back; `Ok`: nothing of it is left.
+    async fn revoke(
+        &self,
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+        lease: &LeaseRecord,
+    ) -> Result<(), CredentialError> {
+        let _ = (gateway, resource, lease);
+        Ok(())
+    }
+
+    /// Removes from a target what gateways of this installation have left there and the journal does not know. Returns
+    /// the names of what was removed.
+    async fn sweep(
+        &self,
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+    ) -> Result<Vec<String>, CredentialError> {
+        let _ = (gateway, resource);
+        Ok(Vec::new())
+    }
+}
+
+/// Why there is no credential. For operators; the client learns only that the target can't be reached.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CredentialError {
+    /// The secret is not where the configuration says.
+    #[error("{0}")]
+    Source(String),
+    /// The issuer refused or could not be asked.
+    #[error("the credential issuer failed: {0}")]
+    Issuer(String),
+    /// The lease can't be written down, so that none is made.
+    #[error("the lease is not in the journal: {0}")]
+    Journal(#[from] StoreError),
+}
+
+/// The issuers of a build, by kind and protocol.
+#[derive(Clone)]
+pub struct Issuers(Vec<Arc<dyn CredentialIssuer>>);
+
+impl Default for Issuers {
+    /// Static logins alone.
+    fn default() -> Self {
+        Self(vec![Arc::new(StaticCredentials)])
+    }
+}
+
+impl std::fmt::Debug for Issuers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|issuer| issuer.kind()))
+            .finish()
+    }
+}
+
+impl<I: IntoIterator<Item = Arc<dyn CredentialIssuer>>> From<I> for Issuers {
+    fn from(issuers: I) -> Self {
+        Self(issuers.into_iter().collect())
+    }
+}
+
+impl Issuers {
+    /// These, and static logins.
+    pub fn with(issuers: impl IntoIterator<Item = Arc<dyn CredentialIssuer>>) -> Self {
+        let mut all = Self::default();
+        all.0.extend(issuers);
+        all
+    }
+
+    /// The issuer for a resource; the error says which kinds there are.
+    pub fn of(&self, resource: &Resource) -> Result<&Arc<dyn CredentialIssuer>, ConfigProblem> {
+        let serves = |issuer: &&Arc<dyn CredentialIssuer>| {
+            issuer
+                .protocol()
+                .is_none_or(|protocol| protocol == resource.protocol)
+        };
+        let mut kinds = BTreeMap::new();
+        for issuer in self.0.iter().filter(serves) {
+            if issuer.kind() == resource.credential.kind {
+                return Ok(issuer);
+            }
+            kinds.insert(issuer.kind(), ());
+        }
+        let kinds: Vec<String> = kinds.into_keys().map(|kind| format!("`{kind}`")).collect();
+        Err(ConfigProblem(format!(
+            "resource `{}`: credential.kind: there is no such kind for `{}` in this build; write {}",
+            resource.name,
+            resource.protocol,
+            kinds.join(" or ")
+        )))
+    }
+}
+
+/// How far a lease is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LeaseState {
+    /// Its session has it, or is about to.
+    Held,
+    /// It is to be taken back.
+    Returned,
+}
+
+impl LeaseState {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Returned => "returned",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Held, Self::Returned]
+            .into_iter()
+            .find(|state| state.as_str() == name)
+    }
+}
+
+/// A lease as the journal has it: from before it is made until nothing of it is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// Its id: 16 lower-case letters and digits.
+    pub id: String,
+    /// The issuer's kind.
+    pub kind: String,
+    /// The target.
+    pub resource: String,
+    /// Where in the target.
+    pub place: Option<String>,
+    /// The session that it is for.
+    pub session: SessionId,
+    /// Whose session that is.
+    pub subject: String,
+    /// When it was asked for.
+    pub created: Timestamp,
+    /// When it ends by itself.
+    pub expires: Timestamp,
+    /// How far it is.
+    pub state: LeaseState,
+    /// How often it could not be taken back.
+    pub attempts: u32,
+    /// When taking it back is tried next.
+    pub due: Timestamp,
+    /// Why it could not be taken back when that was last tried.
+    pub error: Option<String>,
+}
+
+/// The journal of leases.
+#[async_trait]
+pub trait LeaseStore: Send + Sync {
+    /// What all gateways of this store are called at targets: made once, of random letters and digits.
+    async fn installation(&self) -> Result<String, StoreError>;
+    /// Writes a lease: a new one, or the newer state of one that is there.
+    async fn put_lease(&self, lease: &LeaseRecord) -> Result<(), StoreError>;
+    /// Strikes one out.
+    async fn remove_lease(&self, id: &str) -> Result<(), StoreError>;
+    /// Whether there is one of that id.
+    async fn has_lease(&self, id: &str) -> Result<bool, StoreError>;
+    /// At most `limit`: those that could not be taken back first, then the newest.
+    async fn leases(&self, limit: u32) -> Result<Vec<LeaseRecord>, StoreError>;
+    /// Takes at most `limit` that are to be taken back and are due, of this gateway and of those that are gone; nobody else is
+    /// given them before `until`.
+    async fn take_returned(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<LeaseRecord>, StoreError>;
+    /// Lets those be taken back whose gateway is gone; `own`: this gateway's, too, of which none is in use. Returns how many.
+    async fn return_orphans(&self, now: Timestamp, own: bool) -> Result<u64, StoreError>;
+}
+
+/// The journal of a gateway whose credentials need none; nothing can be leased that must be taken back.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct NoJournal;
+
+#[async_trait]
+impl LeaseStore for NoJournal {
+    async fn installation(&self) -> Result<String, StoreError> {
+        Err(none())
+    }
+    async fn put_lease(&self, _: &LeaseRecord) -> Result<(), StoreError> {
+        Err(none())
+    }
+    async fn remove_lease(&self, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+    async fn has_lease(&self, _: &str) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+    async fn leases(&self, _: u32) -> Result<Vec<LeaseRecord>, StoreError> {
+        Ok(Vec::new())
+    }
+    async fn take_returned(
+        &self,
+        _: Timestamp,
+        _: Timestamp,
+        _: u32,
+    ) -> Result<Vec<LeaseRecord>, StoreError> {
+        Ok(Vec::new())
+    }
+    async fn return_orphans(&self, _: Timestamp, _: bool) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+}
+
+fn none() -> StoreError {
+    StoreError::Database("this gateway keeps no journal of leases".to_owned())
+}

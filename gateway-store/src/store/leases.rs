@@ -1,0 +1,112 @@
+//! The journal of leases, in a database.
+
+use async_trait::async_trait;
+use gateway_core::credentials::{LeaseRecord, LeaseStore};
+use gateway_core::services::StoreError;
+use gateway_core::session::SessionId;
+use jiff::Timestamp;
+
+use super::SqlStore;
+use crate::database::{Columns, Database, values};
+use crate::row;
+
+#[async_trait]
+impl<D: Database> LeaseStore for SqlStore<D> {
+    async fn installation(&self) -> Result<String, StoreError> {
+        let read = |found: &dyn Columns| row::id(found, "installation");
+        let sql = "SELECT id FROM installation WHERE one = 1";
+        if let Some(id) = self.one(sql, Vec::new(), read).await? {
+            return Ok(id);
+        }
+        // Of two who make one at the same time, the first's stays.
+        let id = SessionId::generate().short();
+        self.execute(
+            "INSERT INTO installation (one, id) VALUES (1, $1) ON CONFLICT (one) DO NOTHING",
+            values![id],
+        )
+        .await?;
+        let kept = self.one(sql, Vec::new(), read).await?;
+        kept.ok_or_else(|| StoreError::Database("the installation's name was not kept".to_owned()))
+    }
+
+    async fn put_lease(&self, lease: &LeaseRecord) -> Result<(), StoreError> {
+        let values = values![
+            &lease.id,
+            &lease.kind,
+            &lease.resource,
+            lease.place.clone(),
+            lease.session.to_string(),
+            &lease.subject,
+            row::nanoseconds(lease.created)?,
+            row::nanoseconds(lease.expires)?,
+            lease.state.as_str(),
+            lease.attempts,
+            row::nanoseconds(lease.due)?,
+            lease.error.clone(),
+            self.database.node().map(str::to_owned),
+        ];
+        self.execute(
+            "INSERT INTO leases (id, kind, resource, place, session, subject, created, expires, state, attempts, \
+             due, error, node) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+             ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, state = excluded.state, \
+             attempts = excluded.attempts, due = excluded.due, error = excluded.error, node = excluded.node",
+            values,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn remove_lease(&self, id: &str) -> Result<(), StoreError> {
+        self.execute("DELETE FROM leases WHERE id = $1", values![id])
+            .await
+            .map(drop)
+    }
+
+    async fn has_lease(&self, id: &str) -> Result<bool, StoreError> {
+        let read = |found: &dyn Columns| row::id(found, "lease");
+        let found = self.one("SELECT id FROM leases WHERE id = $1", values![id], read);
+        Ok(found.await?.is_some())
+    }
+
+    async fn leases(&self, limit: u32) -> Result<Vec<LeaseRecord>, StoreError> {
+        let sql = "SELECT * FROM leases ORDER BY CASE WHEN attempts > 0 THEN 0 ELSE 1 END, created DESC, id DESC \
+                   LIMIT $1";
+        self.all(sql, values![limit], row::lease).await
+    }
+
+    async fn take_returned(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<LeaseRecord>, StoreError> {
+        let own = self.database.node().map(str::to_owned);
+        let now = row::nanoseconds(now)?;
+        // Looked at again by the UPDATE itself: of two gateways one gets a lease. What is due in ten minutes or later was
+        // put off by a clock that was set back since.
+        let sql = "UPDATE leases SET due = $1, node = $2 WHERE state = 'returned' \
+                   AND (due <= $3 OR due > $3 + 600000000000) \
+                   AND id IN (SELECT id FROM leases WHERE state = 'returned' \
+                   AND (due <= $3 OR due > $3 + 600000000000) \
+                   AND (node IS NULL OR node = $2 OR NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.id = leases.node)) \
+                   ORDER BY due, id LIMIT $4) RETURNING *";
+        self.all(
+            sql,
+            values![row::nanoseconds(until)?, own, now, limit],
+            row::lease,
+        )
+        .await
+    }
+
+    async fn return_orphans(&self, now: Timestamp, own: bool) -> Result<u64, StoreError> {
+        let own = own.then(|| self.database.node().unwrap_or_default().to_owned());
+        // Where one gateway has the store alone, its leases are of no node: only a start may count them as orphans.
+        self.execute(
+            "UPDATE leases SET state = 'returned', due = $1 WHERE state = 'held' \
+             AND (coalesce(node, '') = $2 \
+             OR (node IS NOT NULL AND NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.id = leases.node)))",
+            values![row::nanoseconds(now)?, own],
+        )
+        .await
+    }
+}
