@@ -128,14 +128,9 @@ impl One<'_> {
             functions,
             settings: table,
         };
+        self.check_credential(&resource);
         match self.registry.adapter(&resource.protocol) {
             Ok(adapter) => {
-                let issuers = adapters::issuers(self.registry);
-                if let Err(problem) = issuers.of(&resource).and_then(|issuer| issuer.check(&resource)) {
-                    let named = format!("resource `{}`: ", resource.name);
-                    let text = problem.0.strip_prefix(&named).unwrap_or(&problem.0);
-                    self.problems.push(&self.path, text);
-                }
                 if let Err(problem) = adapter.check_resource(&resource) {
                     let named = format!("resource `{}`: ", resource.name);
                     let text = problem.0.strip_prefix(&named).unwrap_or(&problem.0);
@@ -270,6 +265,23 @@ impl One<'_> {
             kind,
             settings: table,
         })
+    }
+
+    /// What its issuer says of the credential. Which kinds there are is the adapter's to say, where it is in the build.
+    fn check_credential(&mut self, resource: &Resource) {
+        let issuers = adapters::issuers(self.registry);
+        let problem = match issuers.of(resource) {
+            Ok(issuer) => issuer.check(resource).err(),
+            Err(_) if self.registry.adapter(&resource.protocol).is_err() => None,
+            Err(problem) => Some(problem),
+        };
+        let Some(problem) = problem else { return };
+        let named = format!("resource `{}`: ", resource.name);
+        let text = problem.0.strip_prefix(&named).unwrap_or(&problem.0);
+        match text.split_once(": ") {
+            Some((key, what)) if key.starts_with("credential") && !key.contains(' ') => self.push(key, what),
+            _ => self.push("credential", text),
+        }
     }
 
     /// The paths of secrets start where all do.

@@ -164,8 +164,12 @@ const FAULTS: &[(&str, &[&str])] = &[
         &["`resource.db.credential.password`", "holds no secrets"],
     ),
     (
-        "[[resource]]\nname = \"db\"\ncredential = { kind = \"role\", ttl = \"15m\" }\n",
-        &["`resource.db.credential.kind`", "not supported yet"],
+        "[[resource]]\nname = \"db\"\ncredential = { kind = 7, ttl = \"15m\" }\n",
+        &["`resource.db.credential.kind`", "a kind of credential"],
+    ),
+    (
+        "[[resource]]\nname = \"db\"\nprotocol = \"mysql\"\naddress = \"h:1\"\ncredential = { kind = \"static\", usernam = \"u\" }\n",
+        &["`resource.db.credential.username`", "is missing"],
     ),
     (
         "[[resource]]\nname = \"db\"\n[[resource.tag]]\ntag = \"pii\"\ncolums = []\n",
@@ -331,6 +335,42 @@ credential = { kind = "static", username = "app", password = { file = "password"
             .run(&["config", "check"])
             .refused();
         assert!(told.contains("two resources of this name"), "{told}");
+    }
+
+    #[test]
+    fn a_credential_is_checked_by_its_issuer() {
+        let line = RESOURCE
+            .lines()
+            .find(|line| line.starts_with("credential"))
+            .unwrap();
+        for (credential, needles) in [
+            (
+                r#"{ kind = "rolle" }"#,
+                ["`resource.orders-db.credential.kind`", "`role` or `static`"],
+            ),
+            (
+                r#"{ kind = "role" }"#,
+                ["`resource.orders-db.credential.admin`", "must be"],
+            ),
+            (
+                r#"{ kind = "role", admin = { username = "a", password = "zeppelin" } }"#,
+                [
+                    "`resource.orders-db.credential.admin.password`",
+                    "holds no secrets",
+                ],
+            ),
+            (
+                r#"{ kind = "role", ttl = "3 s", admin = { username = "a" } }"#,
+                ["`resource.orders-db.credential.ttl`", "24h"],
+            ),
+        ] {
+            let text = RESOURCE.replace(line, &format!("credential = {credential}"));
+            let told = Rig::new(&text).run(&["config", "check"]).refused();
+            for needle in needles {
+                assert!(told.contains(needle), "{needle}: {told}");
+            }
+            assert!(!told.contains("zeppelin"), "{told}");
+        }
     }
 
     #[test]
