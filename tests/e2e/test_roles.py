@@ -33,7 +33,7 @@ def ours(w):
 
 def none_left(w, seconds=15):
     eventually(lambda: ours(w) == 0, "no role of a session is left", seconds)
-    check(w.rows("leases", "list") == [], w.rows("leases", "list"))
+    eventually(lambda: w.rows("leases", "list") == [], "no lease is left", seconds)
 
 
 def test_a_session_has_a_role_of_its_own_that_is_gone_behind_it(w):
@@ -235,7 +235,7 @@ def test_kill_9_at_random_moments_leaves_nothing_behind(w):
                     thread.join()
                 own.gateway.start()
             eventually(lambda: ours(w) == 1, "no role of a session is left after the last start", 30)
-            check(own.rows("leases", "list") == [], own.rows("leases", "list"))
+            eventually(lambda: own.rows("leases", "list") == [], "no lease is left", 30)
             check(w.admin("SELECT count(*) FROM pg_roles WHERE rolname = 'gw_bystander'") == ["1"], "others' roles are there")
     finally:
         w.admin("DROP ROLE gw_bystander")
