@@ -101,6 +101,8 @@ pub struct Relay<'a, S: ProtocolSession, P> {
     /// The machine wants the other peer to answer before it parses more.
     client_blocked: bool,
     target_blocked: bool,
+    /// What the target sent waits for room towards the client.
+    target_behind: bool,
     client_unflushed: bool,
     target_unflushed: bool,
 }
@@ -163,6 +165,7 @@ where
             target_gone: false,
             client_blocked: false,
             target_blocked: false,
+            target_behind: false,
             client_unflushed: false,
             target_unflushed: false,
         }
@@ -471,6 +474,7 @@ where
             }
             progress = true;
         }
+        self.target_behind = !self.from_target.is_empty() && self.out.to_client.len() >= HIGH_WATER;
         Ok(progress)
     }
 
@@ -530,7 +534,9 @@ where
                 Poll::Pending => {}
             }
         }
-        let ahead = self.target_blocked && self.from_target.len() >= AHEAD_BYTES;
+        // A read may bring more than goes on in one turn: what is there goes first, or it would pile up.
+        let waits = self.target_blocked || self.target_behind;
+        let ahead = waits && self.from_target.len() >= AHEAD_BYTES;
         if !self.target_gone && !ahead && self.out.to_client.len() < HIGH_WATER {
             match read_some(&mut self.target, &mut self.from_target, cx) {
                 Poll::Ready(Ok(0)) => {

@@ -1,7 +1,10 @@
 //! A peer that does not read costs bounded memory.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use gateway_core::machine::End;
-use tokio::io::AsyncBufReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 
 use super::world::{PIPE, World, flood, line, send, settle, silent, soon};
 
@@ -76,4 +79,28 @@ async fn a_target_that_must_wait_for_the_client_is_not_read_for_ever() {
     send(&mut wire.client, "GET a\n").await;
     settle().await;
     assert_eq!(line(&mut wire.client).await, "*news");
+}
+
+/// A client that takes a little at a time makes room for a little, not for another read of what the target has ready.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_slowly_does_not_let_the_target_s_bytes_pile_up() {
+    let world = World::new();
+    let wire = world.session().await;
+    let (mut client, mut target) = (wire.client, wire.target);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = sent.clone();
+    let flood = tokio::spawn(async move {
+        let lines = "+0123456789abcdef0123456789abcdef\n".repeat(1000);
+        while target.write_all(lines.as_bytes()).await.is_ok() {
+            counter.fetch_add(lines.len(), Ordering::Relaxed);
+        }
+    });
+    let (mut read, mut piece) = (0, [0; 1024]);
+    for _ in 0..2000 {
+        read += client.read(&mut piece).await.unwrap();
+        settle().await;
+    }
+    let kept = sent.load(Ordering::Relaxed) - read;
+    assert!(kept < 2 * KEPT, "{kept} bytes wait");
+    flood.abort();
 }
