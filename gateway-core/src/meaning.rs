@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::operation::Operations;
 use crate::resource::Mask;
@@ -15,6 +15,10 @@ pub struct Meaning {
     pub operations: Arc<Operations>,
     /// Where the values of its results come from, where the adapter can tell.
     pub lineage: Option<Arc<dyn Lineage>>,
+    /// Where in the resource it was looked at (a database), where the protocol has such.
+    pub place: Option<String>,
+    /// What keeps the answer from being a session's, one sentence each: a name that was not found there.
+    pub doubts: Vec<String>,
 }
 
 impl std::fmt::Debug for Meaning {
@@ -22,6 +26,8 @@ impl std::fmt::Debug for Meaning {
         f.debug_struct("Meaning")
             .field("operations", &self.operations)
             .field("lineage", &self.lineage.is_some())
+            .field("place", &self.place)
+            .field("doubts", &self.doubts)
             .finish()
     }
 }
@@ -32,6 +38,8 @@ impl From<Arc<Operations>> for Meaning {
         Self {
             operations,
             lineage: None,
+            place: None,
+            doubts: Vec::new(),
         }
     }
 }
@@ -45,7 +53,7 @@ pub trait Lineage: Send + Sync {
 }
 
 /// One column (or field) of a result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResultColumn {
     /// Which statement of the text it belongs to, from 1.
     pub statement: usize,
@@ -62,7 +70,7 @@ pub struct ResultColumn {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask: Option<Mask>,
     /// Whether parts of its values are masked by themselves.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub parts: bool,
 }
 

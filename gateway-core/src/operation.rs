@@ -214,6 +214,9 @@ impl Operation {
 pub struct Operations {
     list: Vec<Operation>,
     summary: String,
+    /// By the id of the object.
+    #[serde(skip)]
+    reasons: BTreeMap<String, String>,
     #[serde(skip)]
     hash: u64,
 }
@@ -221,6 +224,9 @@ pub struct Operations {
 impl Operations {
     /// Longest summary, in bytes.
     pub const SUMMARY_BYTES: usize = 200;
+
+    /// Longest reason, in bytes: the client is told it in one hint.
+    pub const REASON_BYTES: usize = 400;
 
     /// Takes the operations; `summary` is what a person reads (`write public.orders`), cut at
     /// [`Self::SUMMARY_BYTES`].
@@ -232,8 +238,24 @@ impl Operations {
         Self {
             list,
             summary,
+            reasons: BTreeMap::new(),
             hash: hasher.finish(),
         }
+    }
+
+    /// Says why the message asks something of an object that it does not name, such as a tag. It is told to whom policy
+    /// refuses it, and decides nothing. At most [`Self::REASON_BYTES`] of it are kept.
+    #[must_use]
+    pub fn because(mut self, id: &str, why: impl Into<String>) -> Self {
+        let mut why = why.into();
+        truncate(&mut why, Self::REASON_BYTES);
+        self.reasons.insert(id.to_owned(), why);
+        self
+    }
+
+    /// Why something is asked of the object of that id, where that was said.
+    pub fn why(&self, id: &str) -> Option<&str> {
+        self.reasons.get(id).map(String::as_str)
     }
 
     /// The operations, in order.

@@ -96,7 +96,7 @@ impl fmt::Display for Object {
     }
 }
 
-/// A name as it stands in an id: in double quotes if it contains `.`, `/` or `"`.
+/// A name as it stands in an id: in double quotes if it contains `.`, `/` or `"`, each `"` in it twice.
 fn part(name: &str) -> String {
     let mut text = String::with_capacity(name.len() + 2);
     push_name(&mut text, name);
@@ -109,7 +109,13 @@ pub(crate) fn push_name(text: &mut String, name: &str) {
     if quote {
         text.push('"');
     }
-    text.push_str(name);
+    for (at, part) in name.split('"').enumerate() {
+        if at > 0 {
+            // Once, it would end the name: `x"."y` would be two.
+            text.push_str("\"\"");
+        }
+        text.push_str(part);
+    }
     if quote {
         text.push('"');
     }
@@ -582,6 +588,8 @@ pub struct StatementAnalysis {
     pub kind: StatementKind,
     /// A name was not found: refresh the catalog once and analyse again.
     pub unresolved: bool,
+    /// What was not found, for people: `table public.nothing`, `column emial`. The first few.
+    pub missing: Vec<String>,
     /// It runs code that is not understood and has no name (DO, a language's inline block, an unreadable object).
     pub opaque_call: bool,
     /// Functions that it calls whose bodies are not understood.
@@ -617,6 +625,7 @@ impl StatementAnalysis {
             effects: Vec::new(),
             kind,
             unresolved: false,
+            missing: Vec::new(),
             opaque_call: false,
             opaque_functions: BTreeSet::new(),
             forbidden: None,
@@ -636,6 +645,15 @@ impl StatementAnalysis {
         statement.summary = crate::analyze::clip(&format!("unknown: {why}"));
         statement.len = len;
         statement
+    }
+
+    /// A name was not found.
+    pub(crate) fn miss(&mut self, what: String) {
+        const MOST: usize = 4;
+        self.unresolved = true;
+        if self.missing.len() < MOST && !self.missing.contains(&what) {
+            self.missing.push(what);
+        }
     }
 
     /// Adds what the statement does where names are read another way.
@@ -677,6 +695,9 @@ impl StatementAnalysis {
             }
         }
         self.unresolved |= other.unresolved;
+        for missing in &other.missing {
+            self.miss(missing.clone());
+        }
         self.literals_matter |= other.literals_matter;
         self.opaque_call |= other.opaque_call;
         self.opaque_functions

@@ -183,6 +183,32 @@ fn is_reason(name: &str) -> bool {
     name.eq_ignore_ascii_case("gateway.reason")
 }
 
+/// The database that is meant where none is said and none is pinned: the only one beside the server's own.
+async fn only_database(gateway: &Arc<Gateway>, resource: &Arc<Resource>) -> Result<String, ConfigProblem> {
+    let told = |error: &dyn std::fmt::Display| {
+        ConfigProblem(format!(
+            "the databases of `{}` can't be listed: {error}",
+            resource.name
+        ))
+    };
+    let mut own = OwnConnection::open(gateway, resource, MAINTENANCE)
+        .await
+        .map_err(|e| told(&e))?;
+    let listed = own.value(DATABASES).await.map_err(|e| told(&e))?;
+    own.close().await;
+    let mut databases: Vec<String> = serde_json::from_str(&listed).map_err(|e| told(&e))?;
+    databases.retain(|name| name != MAINTENANCE);
+    match databases.as_slice() {
+        [] => Ok(MAINTENANCE.to_owned()),
+        [only] => Ok(only.clone()),
+        several => Err(ConfigProblem(format!(
+            "`{}` pins no database and has several ({}): say which one is meant",
+            resource.name,
+            several.join(", ")
+        ))),
+    }
+}
+
 /// The databases that clients can be in, for who tries them.
 const DATABASES: &str = "SELECT coalesce(json_agg(d.datname ORDER BY d.datname), '[]')::text FROM \
     (SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname LIMIT 20) d";
@@ -325,11 +351,12 @@ impl ProtocolAdapter for PostgresAdapter {
         place: Option<&str>,
         offline: bool,
     ) -> Result<Meaning, ConfigProblem> {
-        let settings = ResourceSettings::of(resource)?;
-        let database = settings
-            .database
-            .or(place.map(str::to_owned))
-            .unwrap_or_else(|| MAINTENANCE.to_owned());
+        let pinned = ResourceSettings::of(resource)?.database;
+        let database = match pinned.or(place.map(str::to_owned)) {
+            Some(database) => database,
+            None if offline => MAINTENANCE.to_owned(),
+            None => only_database(gateway, resource).await?,
+        };
         let tags = self.tags.of(resource, gateway.mask_key())?;
         let structure = if offline {
             Arc::new(Structure::new(gateway_sql::Catalog::default(), tags))
@@ -342,16 +369,25 @@ impl ProtocolAdapter for PostgresAdapter {
                 })?
         };
         let state = SessionState {
-            database,
+            database: database.clone(),
             ..SessionState::default()
         };
         let analyzed = Analyzed::new(Arc::from(statement), &structure, &state, &resource.name);
         if let Some(why) = &analyzed.forbidden {
             return Err(ConfigProblem(format!("no policy can permit this: {why}")));
         }
+        let missing = analyzed
+            .statements
+            .iter()
+            .flat_map(|statement| &statement.missing);
+        let doubts = missing
+            .filter(|_| analyzed.unresolved && !offline)
+            .map(|what| format!("not found in database `{database}`: {what}"));
         Ok(Meaning {
             operations: analyzed.operations.clone(),
+            doubts: doubts.collect(),
             lineage: Some(Arc::new(Results { analyzed, structure })),
+            place: (!offline).then_some(database),
         })
     }
 

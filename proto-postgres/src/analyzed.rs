@@ -133,8 +133,11 @@ impl Meaning {
         asked
             .or_masked
             .extend(tokens.iter().map(|token| token.tag.clone()));
-        list.extend(asked.plainly.iter().map(|tag| Operation::unmask(tag, resource)));
-        let masked = asked.or_masked.difference(&asked.plainly);
+        list.extend(asked.plainly.keys().map(|tag| Operation::unmask(tag, resource)));
+        let masked = asked
+            .or_masked
+            .iter()
+            .filter(|tag| !asked.plainly.contains_key(*tag));
         list.extend(masked.map(|tag| Operation::unmask_or_mask(tag, resource)));
         let summary = match statements.as_slice() {
             [] => "empty statement".to_owned(),
@@ -144,9 +147,13 @@ impl Meaning {
                 .collect::<Vec<_>>()
                 .join("; "),
         };
+        let mut operations = Operations::new(list, summary);
+        for (tag, why) in &asked.plainly {
+            operations = operations.because(tag, why.to_string());
+        }
         let changes = |o: &sql::Operation| !matches!(o.action, sql::Action::Read | sql::Action::Temp);
         Self {
-            operations: Arc::new(Operations::new(list, summary)),
+            operations: Arc::new(operations),
             forbidden: statements.iter().find_map(|s| s.forbidden.clone()),
             unresolved: statements.iter().any(|s| s.unresolved),
             writes: statements.iter().flat_map(|s| &s.operations).any(changes),
@@ -167,7 +174,7 @@ impl Meaning {
             copies_tags: !structure.tags.is_empty()
                 && !asked.or_masked.is_empty()
                 && statements.iter().any(|s| s.copy_form.is_some()),
-            unmasked: asked.plainly,
+            unmasked: asked.plainly.into_keys().collect(),
             // What a literal that may be a token stands for is a matter of this text.
             of_shape: of_shape && tokens.is_empty(),
             tokens,

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use gateway_control::api::ExplainRequest;
 use gateway_control::approvals::put_in_force;
 use gateway_core::gateway::Gateway;
-use gateway_core::meaning::Meaning;
+use gateway_core::meaning::{Meaning, ResultColumn};
 use gateway_core::operation::{Operation, Operations};
 use gateway_core::own::GATEWAY;
 use gateway_core::policy::{MOST_GRANTS, PolicyEngine, run_tests};
@@ -64,6 +64,12 @@ async fn ask(client: &Client, what: Explain) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     println!("{}", plain(text(&told, "verdict").unwrap_or("-")));
+    if let Some(place) = text(&told, "place") {
+        println!("in `{}`", plain(place));
+    }
+    for doubt in told.get("doubts").and_then(Value::as_array).into_iter().flatten() {
+        println!("careful: {}", plain(doubt.as_str().unwrap_or("-")));
+    }
     let operations = told.get("operations").and_then(Value::as_array);
     let rows = operations.into_iter().flatten().map(|operation| {
         let policies = operation.get("policies").and_then(Value::as_array);
@@ -73,16 +79,21 @@ async fn ask(client: &Client, what: Explain) -> anyhow::Result<ExitCode> {
             .filter_map(|policy| text(policy, "id").map(str::to_owned))
             .collect();
         let missing = operation.pointer("/missing/message").and_then(Value::as_str);
+        let why: Vec<&str> = text(operation, "because").into_iter().chain(missing).collect();
         vec![
             or_dash(text(operation, "verdict")),
             or_dash(text(operation, "action")),
             or_dash(text(operation, "object")),
             super::tables::list(&policies),
-            or_dash(missing),
+            or_dash(Some(why.join("; ").as_str()).filter(|why| !why.is_empty())),
         ]
     });
-    let head = ["verdict", "action", "object", "policies", "missing"];
+    let head = ["verdict", "action", "object", "policies", "why"];
     print(&head, rows.collect(), "it asks for nothing");
+    let results = told.get("results").cloned().unwrap_or_default();
+    for column in serde_json::from_value::<Vec<ResultColumn>>(results).unwrap_or_default() {
+        println!("{}: {}", column.statement, plain(&column.to_string()));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -106,10 +117,10 @@ async fn test(config: Config, file: &Path, offline: bool) -> anyhow::Result<Exit
     let runtime = tokio::runtime::Handle::current();
     let shown = file.display().to_string();
     let report = tokio::task::spawn_blocking(move || {
-        let statements = |resource: &str, statement: &str| {
+        let statements = |resource: &str, statement: &str, place: Option<&str>| {
             runtime
-                .block_on(asker.meaning(resource, Some(statement), None))
-                .map(|(_, meaning)| meaning.operations)
+                .block_on(asker.meaning(resource, Some(statement), place))
+                .map(|(_, meaning)| meaning)
                 .map_err(|error| format!("{error:#}"))
         };
         run_tests(&text, &engine, &asker.resources(), &statements)
@@ -140,10 +151,8 @@ async fn explain(config: Config, what: Explain) -> anyhow::Result<ExitCode> {
     let mut principal = Principal::new(what.subject, what.kind);
     principal.groups = what.groups.into_iter().collect();
     principal.on_behalf_of = what.on_behalf_of;
-    let mut explanation = engine.explain(&Arc::new(principal), &resource, &meaning.operations);
-    if let Some(lineage) = &meaning.lineage {
-        explanation = explanation.with_results(lineage.as_ref());
-    }
+    let explanation = engine.explain(&Arc::new(principal), &resource, &meaning.operations);
+    let explanation = explanation.with_meaning(&meaning);
     match what.output {
         Output::Table => println!("{explanation}"),
         Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),

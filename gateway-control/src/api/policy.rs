@@ -32,7 +32,7 @@ pub struct ExplainRequest {
     pub on_behalf_of: Option<String>,
     /// On what.
     pub resource: String,
-    /// Where in it, where the resource pins no place (a database).
+    /// Where in it (a database), where the resource pins no place and has several.
     #[serde(default)]
     pub place: Option<String>,
     /// The statement; null: only whether it may connect.
@@ -92,9 +92,6 @@ pub(crate) async fn explained(
     principal.groups = asked.groups.into_iter().collect();
     principal.on_behalf_of = asked.on_behalf_of;
     let policies = &api.0.parts.policies;
-    let mut explanation = policies.explain(&Arc::new(principal), &resource, &meaning.operations);
-    if let Some(lineage) = &meaning.lineage {
-        explanation = explanation.with_results(lineage.as_ref());
-    }
-    Ok(explanation)
+    let explanation = policies.explain(&Arc::new(principal), &resource, &meaning.operations);
+    Ok(explanation.with_meaning(&meaning))
 }

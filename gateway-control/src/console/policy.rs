@@ -64,6 +64,7 @@ struct OperationOf {
     object: Text,
     verdict: &'static str,
     tone: &'static str,
+    because: Option<Text>,
     policies: Vec<PolicyOf>,
     faults: Vec<Text>,
     missing: Option<Text>,
@@ -87,6 +88,7 @@ impl OperationOf {
             object: text::line(&one.object),
             tone: tone(one.verdict),
             verdict: one.verdict,
+            because: text::maybe(one.because.as_deref()),
             policies: one
                 .policies
                 .into_iter()
@@ -135,6 +137,8 @@ struct Told {
     verdict: &'static str,
     tone: &'static str,
     version: String,
+    place: Option<Text>,
+    doubts: Vec<Text>,
     operations: Vec<OperationOf>,
     results: Vec<ColumnOf>,
 }
@@ -145,6 +149,8 @@ impl Told {
             tone: tone(explanation.verdict),
             verdict: explanation.verdict,
             version: explanation.version,
+            place: text::maybe(explanation.place.as_deref()),
+            doubts: explanation.doubts.iter().map(|doubt| text::line(doubt)).collect(),
             operations: explanation.operations.into_iter().map(OperationOf::of).collect(),
             results: explanation.results.into_iter().map(ColumnOf::of).collect(),
         }

@@ -309,10 +309,14 @@ impl SessionScope {
                 self.deny_without_reason(question, rules, &known.policy)
             }
             Verdict::Allow { obligations, .. } => self.allow(question, obligations.clone(), &known, now),
-            Verdict::Deny(denial) => {
-                let ticket = self.begin();
-                self.deny(ticket, question, denial, &known.decided)
-            }
+            Verdict::Deny(denial) => match told(denial, &question.operations) {
+                // What is known of an operation is known for all messages that ask it; why one asks is its own.
+                Some(denial) => self.deny_after_all(question, denial, &known.policy),
+                None => {
+                    let ticket = self.begin();
+                    self.deny(ticket, question, denial, &known.decided)
+                }
+            },
             // Held ones for which nothing is missing were dealt with above.
             Verdict::Hold(hold) => self.deny_without_reason(question, &hold.rules, &known.policy),
         }
@@ -664,6 +668,16 @@ impl Drop for SessionScope {
 }
 
 /// Gives an operation's event to the trail.
+/// The denial with why the message asks what it is refused, where it does not say so itself.
+fn told(denial: &Denial, operations: &Operations) -> Option<Denial> {
+    let (_, id) = denial.operation.split_once(' ')?;
+    let why = operations.why(id)?;
+    Some(Denial {
+        hint: format!("{why}; {}", denial.hint),
+        ..denial.clone()
+    })
+}
+
 fn append(
     gateway: &Gateway,
     session: SessionId,

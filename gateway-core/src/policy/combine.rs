@@ -210,8 +210,8 @@ fn denial(rules: &[Rule], resource: &Resource, operation: &Operation, outcome: &
     let tried = format!("`{}` on {short}", operation.action);
     let hint = if operation.action == Action::UNMASK {
         format!(
-            "data tagged {short} can be had masked, as a column of the result; what is used here in another way is \
-             for principals that may unmask it"
+            "data tagged {short} can be had masked, as a column of the result; other uses are for principals that may \
+             unmask it"
         )
     } else if rule.is_some() {
         format!("{tried} is forbidden to you{place}; ask the operators whether there is another way")

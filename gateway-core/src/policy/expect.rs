@@ -8,7 +8,8 @@
 //!     as: alice                        # one of the above, or { subject, kind, groups, on_behalf_of }
 //!     resource: orders-db
 //!     statement: "SELECT total FROM orders"
-//!     expect: allow                    # allow | deny | hold
+//!     database: orders                 # optional: where, if the resource pins none; `place` for protocols without databases
+//!     expect: allow                    # allow | mask (allowed, some data masked) | deny | hold
 //!     rule: analysts-read              # optional: a rule that decides
 //!   - name: nobody empties payments
 //!     as: alice
@@ -29,14 +30,15 @@ use serde::{Deserialize, Serialize};
 
 use super::PolicyEngine;
 use super::vocabulary::{Attribute, AttributeType, Vocabulary};
+use crate::meaning::Meaning;
 use crate::operation::{Action, EntityRef, Object, Operation, Operations, Value};
 use crate::principal::{Principal, PrincipalKind};
 use crate::resource::Resource;
 use crate::services::Policy;
 use crate::verdict::Verdict;
 
-/// Finds what a statement asks of policy: resource name and statement in, operations out.
-pub type Statements<'a> = dyn Fn(&str, &str) -> Result<Arc<Operations>, String> + 'a;
+/// Finds what a statement means: resource, statement and (where given) the place in the resource in.
+pub type Statements<'a> = dyn Fn(&str, &str, Option<&str>) -> Result<Meaning, String> + 'a;
 
 /// A file of expectations that can't be run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +52,9 @@ pub struct TestOutcome {
     pub name: String,
     /// What differs from the expectation; none where it passed.
     pub failure: Option<String>,
+    /// What keeps the answer from being a session's: a name that was not found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
 }
 
 /// How all tests went.
@@ -77,6 +82,10 @@ impl fmt::Display for Report {
             match &test.failure {
                 None => writeln!(f, "ok    {}", test.name)?,
                 Some(failure) => writeln!(f, "FAIL  {}: {failure}", test.name)?,
+            }
+            // Where it failed the explanation says it.
+            for doubt in test.doubts.iter().filter(|_| test.failure.is_none()) {
+                writeln!(f, "      careful: {doubt}")?;
             }
         }
         write!(
@@ -123,6 +132,7 @@ enum As {
 #[serde(rename_all = "lowercase")]
 enum Expected {
     Allow,
+    Mask,
     Deny,
     Hold,
 }
@@ -131,6 +141,7 @@ impl Expected {
     fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
+            Self::Mask => "mask",
             Self::Deny => "deny",
             Self::Hold => "hold",
         }
@@ -146,6 +157,8 @@ struct Test {
     resource: String,
     statement: Option<String>,
     operation: Option<JsonOperation>,
+    #[serde(alias = "database")]
+    place: Option<String>,
     expect: Expected,
     rule: Option<String>,
     group: Option<String>,
@@ -190,9 +203,13 @@ pub fn run_tests(
         statements,
         principals: &file.principals,
     };
-    let tests = file.tests.iter().map(|test| TestOutcome {
-        name: test.name.clone(),
-        failure: runner.run(test).err(),
+    let tests = file.tests.iter().map(|test| {
+        let mut doubts = Vec::new();
+        TestOutcome {
+            name: test.name.clone(),
+            failure: runner.run(test, &mut doubts).err(),
+            doubts,
+        }
     });
     Ok(Report {
         tests: tests.collect(),
@@ -207,7 +224,7 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    fn run(&self, test: &Test) -> Result<(), String> {
+    fn run(&self, test: &Test, doubts: &mut Vec<String>) -> Result<(), String> {
         let (name, named) = match &test.principal {
             As::Key(key) => {
                 let named = self.principals.get(key);
@@ -228,17 +245,25 @@ impl Runner<'_> {
         let principal = Arc::new(principal);
         let resource = self.resources.get(&test.resource);
         let resource = resource.ok_or_else(|| format!("there is no resource `{}`", test.resource))?;
-        let operations = match (&test.statement, &test.operation) {
-            (Some(statement), None) => (self.statements)(&test.resource, statement)?,
+        let meaning = match (&test.statement, &test.operation) {
+            (Some(statement), None) => (self.statements)(&test.resource, statement, test.place.as_deref())?,
+            (None, Some(_)) if test.place.is_some() => {
+                return Err(
+                    "the database of an `operation` is in its context: `context: { database: NAME }`"
+                        .to_owned(),
+                );
+            }
             (None, Some(operation)) => {
                 let operation = read(self.engine.vocabulary(), operation)?;
-                Arc::new(Operations::new(vec![operation], ""))
+                Arc::new(Operations::new(vec![operation], "")).into()
             }
             _ => return Err("give a `statement` or an `operation`, one of the two".to_owned()),
         };
-        let verdict = self.engine.decide(&principal, resource, &operations);
+        doubts.clone_from(&meaning.doubts);
+        let verdict = self.engine.decide(&principal, resource, &meaning.operations);
         check(test, &verdict).map_err(|difference| {
-            let explanation = self.engine.explain(&principal, resource, &operations);
+            let explanation = self.engine.explain(&principal, resource, &meaning.operations);
+            let explanation = explanation.with_meaning(&meaning);
             format!("{difference}\n{}", indent(&explanation.to_string()))
         })
     }
@@ -252,12 +277,16 @@ fn indent(text: &str) -> String {
 }
 
 fn check(test: &Test, verdict: &Verdict) -> Result<(), String> {
-    if verdict.word() != test.expect.as_str() {
-        return Err(format!(
-            "expected {}, got {}",
-            test.expect.as_str(),
-            verdict.word()
-        ));
+    let masks = matches!(verdict, Verdict::Allow { obligations, .. } if !obligations.mask.is_empty());
+    let got = match test.expect {
+        // What is masked is allowed, too.
+        Expected::Mask if masks => "mask",
+        _ => verdict.word(),
+    };
+    if got != test.expect.as_str() {
+        let unmasked = matches!(test.expect, Expected::Mask) && got == "allow";
+        let with = if unmasked { ", and nothing is masked" } else { "" };
+        return Err(format!("expected {}, got {got}{with}", test.expect.as_str()));
     }
     if let Some(rule) = &test.rule {
         let rules: &[String] = match verdict {

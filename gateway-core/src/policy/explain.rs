@@ -12,7 +12,7 @@ use super::combine::{Word, word};
 use super::load::Rule;
 use super::request::Outcome;
 use super::vocabulary::Vocabulary;
-use crate::meaning::{Lineage, ResultColumn};
+use crate::meaning::{Meaning, ResultColumn};
 use crate::operation::{Operation, Operations, Value};
 use crate::principal::Principal;
 use crate::resource::Resource;
@@ -26,20 +26,36 @@ pub struct Explanation {
     pub version: String,
     /// Each operation, in order.
     pub operations: Vec<OperationExplanation>,
-    /// The columns of the results, where the adapter can tell: see [`Explanation::with_results`].
+    /// The columns of the results, where the adapter can tell: see [`Explanation::with_meaning`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub results: Vec<ResultColumn>,
+    /// Where in the resource it was looked at (a database), where the protocol has such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// What keeps this from being what a session would be told, one sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
     /// Tags whose data is masked.
     #[serde(skip)]
     hidden: BTreeSet<String>,
 }
 
 impl Explanation {
-    /// Tells what the results carry as well, and which masks they get.
+    /// Tells as well what the adapter knows of the statement: what its results carry and which masks they get, where it was
+    /// looked at, and what is doubtful.
     #[must_use]
-    pub fn with_results(mut self, lineage: &dyn Lineage) -> Self {
-        self.results = lineage.results(&self.hidden);
+    pub fn with_meaning(mut self, meaning: &Meaning) -> Self {
+        if let Some(lineage) = &meaning.lineage {
+            self.results = lineage.results(&self.hidden);
+        }
+        self.place.clone_from(&meaning.place);
+        self.doubts.clone_from(&meaning.doubts);
         self
+    }
+
+    /// Whether data in the results is masked.
+    pub fn masks(&self) -> bool {
+        !self.hidden.is_empty()
     }
 }
 
@@ -52,6 +68,9 @@ pub struct OperationExplanation {
     pub object: String,
     /// `allow`, `deny`, `hold`, or `mask`: the message runs, and what it asks for is masked.
     pub verdict: &'static str,
+    /// Why the statement asks it, where it does not say so itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
     /// The policies that decided.
     pub policies: Vec<PolicyNote>,
     /// Policies that erred, and what does not fit the vocabulary; any is a denial.
@@ -121,6 +140,7 @@ impl PolicyEngine {
                 action: operation.action.to_string(),
                 object: operation.object.entity.to_string(),
                 verdict: word.as_str(),
+                because: operations.why(&operation.object.entity.id).map(str::to_owned),
                 policies: notes(rules, &outcome),
                 faults: faults(rules, &outcome),
                 missing: nothing.then(|| missing(self.vocabulary(), principal, operation)),
@@ -131,6 +151,8 @@ impl PolicyEngine {
             version: set.rules.version.to_string(),
             operations: list,
             results: Vec::new(),
+            place: None,
+            doubts: Vec::new(),
             hidden,
         }
     }
@@ -303,6 +325,12 @@ fn quoted(text: &str) -> String {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (policy version {})", self.verdict, self.version)?;
+        if let Some(place) = &self.place {
+            write!(f, "\n      in `{place}`")?;
+        }
+        for doubt in &self.doubts {
+            write!(f, "\n      careful: {doubt}")?;
+        }
         if self.operations.is_empty() {
             f.write_str("\n  nothing is asked of policy")?;
         }
@@ -312,6 +340,9 @@ impl fmt::Display for Explanation {
                 "\n{:5} {} on {}",
                 operation.verdict, operation.action, operation.object
             )?;
+            if let Some(why) = &operation.because {
+                write!(f, "\n      because {why}")?;
+            }
             for policy in &operation.policies {
                 write!(f, "\n      {} {} ({})", policy.effect, policy.id, policy.place)?;
                 for (name, value) in &policy.annotations {

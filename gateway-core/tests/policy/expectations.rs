@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use gateway_core::meaning::Meaning;
 use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations, Value};
 use gateway_core::policy::run_tests;
 
@@ -63,6 +64,23 @@ tests:
       object: { entity: { kind: Endpoint, id: "web-1/10.0.0.7:22" } }
       context: { login: deploy, host: 10.0.0.7, port: 22, ip: 10.0.0.7 }
     expect: allow
+  - name: the e-mail is masked, with a name that was not found
+    as: alice
+    resource: orders-db
+    statement: "SELECT email, totl FROM orders"
+    database: orders
+    expect: mask
+  - name: fails by mask
+    as: alice
+    resource: orders-db
+    statement: "SELECT total FROM orders"
+    expect: mask
+  - name: fails by place
+    as: alice
+    resource: orders-db
+    operation: { action: define, object: { entity: { kind: Resource, id: orders-db } }, context: { database: orders } }
+    database: orders
+    expect: deny
   - name: fails by word
     as: alice
     resource: orders-db
@@ -97,13 +115,19 @@ fn expectations_are_checked() {
     let resources: BTreeMap<_, _> = [orders_db(), resource("web-1", "ssh", &[])]
         .map(|r| (r.name.clone(), r))
         .into();
-    let statements = |resource: &str, statement: &str| {
+    let statements = |resource: &str, statement: &str, place: Option<&str>| {
         assert_eq!(resource, "orders-db");
-        if statement.starts_with("SELECT") {
-            Ok(Arc::new(Operations::new(
-                vec![read("public.orders", "total")],
-                "",
-            )))
+        if statement.starts_with("SELECT email") {
+            assert_eq!(place, Some("orders"));
+            let asked = vec![
+                read("public.orders", "total"),
+                Operation::unmask_or_mask("pii.email", resource),
+            ];
+            let mut meaning = Meaning::from(Arc::new(Operations::new(asked, "")));
+            meaning.doubts.push("not found: column totl".to_owned());
+            Ok(meaning)
+        } else if statement.starts_with("SELECT") {
+            Ok(Arc::new(Operations::new(vec![read("public.orders", "total")], "")).into())
         } else {
             Err("not understood".to_owned())
         }
@@ -113,7 +137,7 @@ fn expectations_are_checked() {
         let fails = test.name.starts_with("fails");
         assert_eq!(test.failure.is_some(), fails, "{report}");
     }
-    assert_eq!((report.tests.len(), report.failed()), (10, 5));
+    assert_eq!((report.tests.len(), report.failed()), (13, 7));
     assert!(!report.passed());
     let text = report.to_string();
     for expected in [
@@ -124,7 +148,10 @@ fn expectations_are_checked() {
         "not understood",
         "`database` has a value of another type",
         "`bob` is not among the principals",
-        "5 passed, 5 failed",
+        "ok    the e-mail is masked, with a name that was not found\n      careful: not found: column totl",
+        "expected mask, got allow, and nothing is masked",
+        "is in its context",
+        "6 passed, 7 failed",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }

@@ -203,7 +203,7 @@ impl Walker<'_> {
                 return;
             }
         }
-        self.out.unresolved = true;
+        self.out.miss(super::clip(&format!("function {name}")));
         let schema = schema.map_or_else(|| self.working.creation_schema(self.catalog), str::to_owned);
         self.call_user(&schema, name, true);
     }
@@ -223,7 +223,7 @@ impl Walker<'_> {
     pub(super) fn call_by_name(&mut self, schema: &str, name: &str) {
         let callees = self.callees(Some(schema), name, None);
         if callees.is_empty() {
-            self.out.unresolved = true;
+            self.out.miss(super::clip(&format!("function {schema}.{name}")));
             self.call_user(schema, name, false);
         }
         for callee in callees {

@@ -476,7 +476,7 @@ impl Walker<'_> {
             return;
         }
         let Some((qualifier, name)) = split(reference) else {
-            self.lost();
+            self.lost(None);
             return;
         };
         self.reference(qualifier, name);
@@ -525,7 +525,7 @@ impl Walker<'_> {
                 let output = self.scopes.iter().rev().find_map(|scope| scope.output(name));
                 match output {
                     Some(output) if qualifier.is_none() => self.flow.add(&output.carries),
-                    _ => self.lost(),
+                    _ => self.lost(Some(name)),
                 }
             }
         }
@@ -554,7 +554,7 @@ impl Walker<'_> {
                 .unwrap_or_default();
         }
         let Some((schema, name)) = qualified(fields) else {
-            self.lost();
+            self.lost(None);
             return Vec::new();
         };
         for scope in self.scopes.iter().rev() {

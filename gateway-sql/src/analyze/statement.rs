@@ -325,6 +325,7 @@ impl Walker<'_> {
             }
         }
         self.out.unresolved |= inner.unresolved;
+        self.out.missing.clone_from(&inner.missing);
         self.out.opaque_call |= inner.opaque_call;
         self.out
             .opaque_functions

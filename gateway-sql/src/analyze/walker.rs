@@ -233,7 +233,7 @@ impl<'a> Walker<'a> {
                     return Named::Relation(relation);
                 }
             }
-            self.out.unresolved = true;
+            self.out.miss(super::clip(&format!("table {name}")));
             let schema = self.working.creation_schema(self.catalog);
             return Named::Missing {
                 schema,
@@ -251,7 +251,7 @@ impl<'a> Walker<'a> {
         } else if let Some(relation) = self.working.relation(self.catalog, schema, name) {
             return Named::Relation(relation);
         }
-        self.out.unresolved = true;
+        self.out.miss(super::clip(&format!("table {schema}.{name}")));
         Named::Missing {
             schema: schema.to_owned(),
             name: name.to_owned(),
@@ -430,9 +430,12 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// A name could not be placed.
-    pub(super) fn lost(&mut self) {
+    /// A column's name could not be placed.
+    pub(super) fn lost(&mut self, name: Option<&str>) {
         self.out.unresolved = true;
+        if let Some(name) = name {
+            self.out.miss(super::clip(&format!("column {name}")));
+        }
         self.read_all = true;
     }
 

@@ -1,8 +1,10 @@
 //! Which tags a message needs the right to see, and which can be masked in its results instead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use gateway_sql as sql;
+use gateway_sql::{ColumnId, QualifiedName};
 
 use crate::structure::Structure;
 use crate::tags::{TagIndex, Use};
@@ -10,31 +12,103 @@ use crate::tags::{TagIndex, Use};
 /// The tags whose `unmask` a message asks for.
 #[derive(Default)]
 pub(crate) struct Asked {
-    /// Without it the message does not run.
-    pub(crate) plainly: BTreeSet<String>,
+    /// Without it the message does not run, and why not.
+    pub(crate) plainly: BTreeMap<String, Why>,
     /// Without it the message runs, and the data is masked.
     pub(crate) or_masked: BTreeSet<String>,
 }
 
+/// Why a tag's data can't be masked instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Code runs that is not understood.
+    Code,
+    /// What this function gives back is not known.
+    Function(QualifiedName),
+    /// Names were not found, so that which column a value comes from is not known.
+    Missing(Vec<String>),
+    /// The columns of the result can't be told.
+    Open(ColumnId),
+    /// It is compared in a way that tells its value.
+    Used(ColumnId),
+    /// It would be written where the tag is not, as it is or as part of something.
+    Written(ColumnId, Option<ColumnId>),
+    /// A statement of this kind can't be masked.
+    Read(ColumnId),
+}
+
+impl fmt::Display for Why {
+    /// A clause about a tag, for who is refused it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code => f.write_str("it runs code that is not understood and may show it"),
+            Self::Function(QualifiedName { schema, name }) => write!(
+                f,
+                "what {schema}.{name}() gives back is not understood and may be such data (an operator can declare it: \
+                 [[resource.function]])"
+            ),
+            Self::Missing(names) if names.is_empty() => {
+                f.write_str("a name in it was not found, so that what it shows can't be told")
+            }
+            Self::Missing(names) => write!(
+                f,
+                "not found: {}; with a wrong name what it shows can't be told",
+                names.join(", ")
+            ),
+            Self::Open(column) => write!(
+                f,
+                "it reads {column}, and which columns its result has can't be told; name them in place of *"
+            ),
+            Self::Used(column) => write!(
+                f,
+                "it uses {column} otherwise than as a column of the result: in a comparison, an order or an expression \
+                 that would tell its value"
+            ),
+            Self::Written(column, Some(target)) => {
+                write!(f, "it would copy {column} into {target}, which has not the tag")
+            }
+            Self::Written(column, None) => {
+                write!(
+                    f,
+                    "it would write what is made of {column} where it can't be masked"
+                )
+            }
+            Self::Read(column) => write!(
+                f,
+                "it reads {column}, and a statement of its kind can't be masked"
+            ),
+        }
+    }
+}
+
 impl Asked {
+    fn need<'a>(&mut self, tags: impl IntoIterator<Item = &'a str>, why: impl Fn() -> Why) {
+        for tag in tags {
+            if !self.plainly.contains_key(tag) {
+                self.plainly.insert(tag.to_owned(), why());
+            }
+        }
+    }
+
     /// Adds what a statement asks for.
     pub(crate) fn add(&mut self, statement: &sql::StatementAnalysis, tags: &TagIndex) {
         use sql::{Effect, StatementKind as Kind};
         if statement.opaque_call {
-            self.plainly.extend(tags.all().iter().cloned());
+            self.need(tags.all().iter().map(String::as_str), || Why::Code);
         }
         for function in &statement.opaque_functions {
-            match tags.declared(&function.name) {
-                None => self.plainly.extend(tags.all().iter().cloned()),
+            let needed = match tags.declared(&function.name) {
+                None => tags.all(),
                 // Where its result goes is in the lineage.
-                Some(_) if function.traced => {}
-                Some(declared) => self.plainly.extend(declared.iter().cloned()),
-            }
+                Some(_) if function.traced => continue,
+                Some(declared) => declared,
+            };
+            let why = || Why::Function(function.name.clone());
+            self.need(needed.iter().map(String::as_str), why);
         }
         if gives_rows(statement) {
             self.or_masked.extend(tags.detected().iter().cloned());
         }
-        let plain = |column: &sql::ColumnId| tags.of_column(column).map(str::to_owned).collect::<Vec<_>>();
         let results = matches!(
             statement.kind,
             Kind::Select
@@ -55,35 +129,48 @@ impl Asked {
                 .all(|o| o.action != sql::Action::Define);
         // With a name that could not be placed, which column a value comes from is not known.
         if !(results || copies) || statement.open_result || statement.unresolved {
-            self.plainly.extend(statement.reads.iter().flat_map(plain));
+            for column in &statement.reads {
+                self.need(tags.of_column(column), || {
+                    if statement.unresolved {
+                        Why::Missing(statement.missing.clone())
+                    } else if statement.open_result {
+                        Why::Open(column.clone())
+                    } else {
+                        Why::Read(column.clone())
+                    }
+                });
+            }
             return;
         }
         for (columns, used) in [
             (&statement.compared, Use::Compared),
             (&statement.tested, Use::Tested),
         ] {
-            let forbid = columns.iter().flat_map(|column| tags.that_forbid(used, column));
-            self.plainly.extend(forbid.map(str::to_owned));
+            for column in columns {
+                self.need(tags.that_forbid(used, column), || Why::Used(column.clone()));
+            }
         }
         for assignment in &statement.assignments {
             for column in &assignment.carries {
                 // Of what is made of a value the tag's mask would leave any part.
+                let into = || Why::Written(column.clone(), Some(assignment.target.clone()));
                 if assignment.as_is {
-                    let lost = tags.lost(column, &assignment.target);
-                    self.plainly.extend(lost.map(str::to_owned));
+                    self.need(tags.lost(column, &assignment.target), into);
                 } else {
-                    self.plainly.extend(plain(column));
+                    self.need(tags.of_column(column), || Why::Written(column.clone(), None));
                 }
             }
         }
         // What a temporary table's constraints say of a value that is written shows in whether it fails.
         for effect in &statement.effects {
             if let Effect::TempWritten { carries, .. } = effect {
-                self.plainly.extend(carries.iter().flat_map(plain));
+                for column in carries {
+                    self.need(tags.of_column(column), || Why::Written(column.clone(), None));
+                }
             }
         }
         for column in statement.outputs.iter().flat_map(|output| &output.carries) {
-            self.or_masked.extend(plain(column));
+            self.or_masked.extend(tags.of_column(column).map(str::to_owned));
         }
     }
 }
