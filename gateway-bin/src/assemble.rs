@@ -1,5 +1,6 @@
 //! Puts the parts of a configuration together.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use gateway_control::notify::{self, Notifier, Slack};
 use gateway_core::adapter::Registry;
 use gateway_core::mask::MaskKey;
 use gateway_core::policy::{PolicyEngine, Vocabulary};
+use gateway_core::resource::Resource;
 use gateway_identity::MockKey;
 use gateway_identity::oidc::CheckedIssuers;
 use jiff::Timestamp;
@@ -32,8 +34,18 @@ pub(crate) fn vocabulary(registry: &Registry) -> anyhow::Result<Arc<Vocabulary>>
 pub(crate) fn policies(config: &Config) -> anyhow::Result<Arc<PolicyEngine>> {
     let vocabulary = vocabulary(&config.registry)?;
     match PolicyEngine::open(&config.policy_dir, vocabulary) {
-        Ok(engine) => Ok(Arc::new(engine)),
+        Ok(engine) => {
+            warn_of_strangers(&engine, &config.resources);
+            Ok(Arc::new(engine))
+        }
         Err(errors) => bail!("the policies are refused:\n{errors}"),
+    }
+}
+
+/// Says which names in policies nobody knows.
+pub(crate) fn warn_of_strangers(engine: &PolicyEngine, resources: &BTreeMap<String, Arc<Resource>>) {
+    for stranger in engine.strangers(resources) {
+        tracing::warn!("{stranger}");
     }
 }
 

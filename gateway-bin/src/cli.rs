@@ -170,6 +170,9 @@ pub(crate) struct Connect {
     /// Why; policies may ask for it, approvers see it
     #[arg(long, value_name = "R")]
     pub(crate) reason: Option<String>,
+    /// In which database, where the resource pins none
+    #[arg(long, value_name = "NAME")]
+    pub(crate) database: Option<String>,
     /// Options of the usual client, or another command that takes the same settings
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,

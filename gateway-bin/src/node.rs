@@ -80,8 +80,8 @@ impl Node {
 
     /// Ends what others have asked to end.
     async fn end_asked(&self, gateway: &Gateway) -> Result<(), StoreError> {
-        for id in self.store.take_ends().await? {
-            gateway.live().end(id, End::Killed);
+        for (id, kill) in self.store.take_ends().await? {
+            gateway.live().end(id, End::Killed(kill));
         }
         Ok(())
     }

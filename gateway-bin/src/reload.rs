@@ -103,6 +103,7 @@ impl Reloader {
             Err(errors) => bail!("{}", refused(&errors)),
         };
         warn_of(&outcome);
+        assemble::warn_of_strangers(&self.engine, &config.resources);
         let resources = config.resources.len();
         if config.fixed() != self.fixed {
             tracing::warn!(
@@ -118,7 +119,11 @@ impl Reloader {
     /// Watches the policies. Core reloads them; this tells of it.
     pub(crate) fn watch_policies(&self) -> Watcher {
         let (gateway, last_fault) = (self.gateway.clone(), self.last_fault.clone());
+        let engine = self.engine.clone();
         watch(self.engine.clone(), move |result| {
+            if result.is_ok() {
+                assemble::warn_of_strangers(&engine, &gateway.resources());
+            }
             told(&gateway, &last_fault, result)
         })
     }

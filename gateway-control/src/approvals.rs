@@ -191,7 +191,7 @@ impl Inner {
                                 &new,
                                 "opened",
                                 &new.principal.subject,
-                                None,
+                                new.reason.as_deref(),
                                 Some(&held.correlation),
                             );
                             self.record(&event)
@@ -232,7 +232,7 @@ impl Inner {
         let expires = now.checked_add(lives).unwrap_or(now);
         let mut principal = gateway_core::principal::Principal::clone(&held.principal);
         principal.claims.clear();
-        let asked = held.operations.list().iter();
+        let asked = held.operations.asked();
         let asked = asked
             .take(ASKED)
             .map(|o| format!("{} {} {}", o.action, o.object.entity.kind, o.object.entity.id));

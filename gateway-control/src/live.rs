@@ -340,6 +340,7 @@ mod tests {
         let ended = Event::SessionEnded {
             session,
             reason: "x".repeat(1 << 20),
+            by: None,
             operations: 0,
             refused: 0,
             rows: 0,

@@ -179,6 +179,9 @@ pub enum Event {
         session: SessionId,
         /// Why.
         reason: String,
+        /// The operator who ended it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
         /// Operations decided.
         operations: u64,
         /// Of these, refused.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 use crate::audit::Parameter;
 use crate::operation::Operations;
@@ -95,6 +96,8 @@ pub struct Statement {
 pub struct Bound {
     /// For the digest.
     pub exact: Vec<u8>,
+    /// The statement's parameters as the approver reads them, where that differs from how the trail has them.
+    pub parameters: Option<Vec<Parameter>>,
     /// Names in the text that stand for something in this session, with what they stand for; for the approver.
     pub stands_for: Vec<(String, String)>,
     /// How many rows it would touch, where the target can be asked without running anything; for the approver. It is not
@@ -173,7 +176,7 @@ pub enum End {
     /// The rights of its login at the target could not be fitted to what policy permits by now.
     CredentialLost,
     /// An operator ended it.
-    Killed,
+    Killed(Kill),
     /// The gateway stops.
     Shutdown,
     /// Nothing happened for longer than the configured limit.
@@ -197,7 +200,13 @@ impl End {
             Self::Expired => "session expired".to_owned(),
             Self::AccessEnded => "access for a time ended".to_owned(),
             Self::CredentialLost => "its rights at the target could not be fitted to policy".to_owned(),
-            Self::Killed => "killed by an operator".to_owned(),
+            Self::Killed(kill) => {
+                let by = kill.by.as_deref().unwrap_or("an operator");
+                match &kill.reason {
+                    Some(reason) => format!("{}{by}: {reason}", Kill::WORDS),
+                    None => format!("{}{by}", Kill::WORDS),
+                }
+            }
             Self::Shutdown => "gateway shutdown".to_owned(),
             Self::Idle => "idle limit".to_owned(),
             Self::TooLong => "session limit".to_owned(),
@@ -205,6 +214,31 @@ impl End {
             Self::Fault(fault) => fault.to_string(),
             Self::Broken(Peer::Client, why) => format!("client connection broke: {why}"),
             Self::Broken(Peer::Target, why) => format!("target connection broke: {why}"),
+        }
+    }
+}
+
+/// Who ended a session, and why, as far as that was said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kill {
+    /// The operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// What for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Kill {
+    /// How [`End::reason`] begins for what an operator ended.
+    pub const WORDS: &'static str = "killed by ";
+
+    /// What the client is told.
+    pub fn told(&self) -> String {
+        let text = "the session was ended by an operator of the gateway";
+        match &self.reason {
+            Some(reason) => format!("{text}: {reason}"),
+            None => text.to_owned(),
         }
     }
 }

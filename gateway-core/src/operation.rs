@@ -167,6 +167,10 @@ pub struct Operation {
     /// what comes back ([`Obligations::mask`](crate::verdict::Obligations::mask)) instead of refusing the message.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub or_mask: bool,
+    /// It comes with another operation of the message, which is what needs a permit (rows of a partition, reached through the
+    /// table): without a word of any policy about it, it is permitted. A policy that forbids or holds it counts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reached: bool,
 }
 
 impl Operation {
@@ -177,7 +181,15 @@ impl Operation {
             object,
             context: BTreeMap::new(),
             or_mask: false,
+            reached: false,
         }
+    }
+
+    /// The same, reached through what another operation of the message is on: see [`Self::reached`].
+    #[must_use]
+    pub fn reached(mut self) -> Self {
+        self.reached = true;
+        self
     }
 
     /// Adds one attribute.
@@ -256,6 +268,11 @@ impl Operations {
     /// Why something is asked of the object of that id, where that was said.
     pub fn why(&self, id: &str) -> Option<&str> {
         self.reasons.get(id).map(String::as_str)
+    }
+
+    /// Those that the message itself asks, without what is reached through them.
+    pub fn asked(&self) -> impl Iterator<Item = &Operation> {
+        self.list.iter().filter(|operation| !operation.reached)
     }
 
     /// The operations, in order.

@@ -61,6 +61,7 @@ mod load;
 mod property;
 mod request;
 mod scan;
+mod strangers;
 mod vocabulary;
 mod watch;
 

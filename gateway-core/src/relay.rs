@@ -68,6 +68,8 @@ enum Alarm {
 struct Deadline {
     at: Instant,
     ticket: u64,
+    /// The `@id` of the policy that gives no more.
+    by: Option<std::sync::Arc<str>>,
     /// It was told to stop already.
     told: bool,
 }
@@ -408,6 +410,7 @@ where
             self.deadlines.push(Deadline {
                 at,
                 ticket: *ticket,
+                by: obligations.timeout_by.clone(),
                 told: false,
             });
             // The alarm may be set for later than this.
@@ -605,7 +608,7 @@ where
                             }
                             deadline.told = true;
                             deadline.at = now + GRACE;
-                            let decision = self.scope.out_of_time(deadline.ticket);
+                            let decision = self.scope.out_of_time(deadline.ticket, deadline.by.as_deref());
                             self.session.out_of_time(deadline.ticket, decision);
                         }
                         let provider = self.provider.clone();

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::approval::Approval;
 use crate::audit::Parameter;
-use crate::machine::Estimate;
-use crate::operation::Operations;
+use crate::machine::{Estimate, Kill};
+use crate::operation::{EntityRef, Operations};
 use crate::principal::{Authenticated, Principal};
 use crate::resource::Resource;
 use crate::secret::Secret;
@@ -40,6 +40,12 @@ pub trait Policy: Send + Sync {
     /// need not ask again for the same operations. Without a word to the contrary each message is asked anew.
     fn holds_for_its_version(&self) -> bool {
         false
+    }
+
+    /// The objects of a resource that rules name, each with what to call the rule: for who can tell whether they exist.
+    fn named(&self, resource: &str) -> Vec<(EntityRef, String)> {
+        let _ = resource;
+        Vec::new()
     }
 }
 
@@ -288,8 +294,8 @@ pub trait Store: Send + Sync {
     async fn close_orphans(&self, at: Timestamp, reason: &str) -> Result<u64, StoreError>;
     /// Asks the other gateway on which a session runs to end it; `false`: it runs on none. A store of one gateway alone
     /// need not know others.
-    async fn end_elsewhere(&self, id: SessionId) -> Result<bool, StoreError> {
-        let _ = id;
+    async fn end_elsewhere(&self, id: SessionId, kill: &Kill) -> Result<bool, StoreError> {
+        let _ = (id, kill);
         Ok(false)
     }
 }

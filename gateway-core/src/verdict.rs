@@ -117,8 +117,14 @@ impl Decision {
 pub struct Obligations {
     /// At most so many rows (`@rows`).
     pub rows: Option<u64>,
+    /// The `@id` of the policy that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_by: Option<Arc<str>>,
     /// At most so much time (`@timeout`).
     pub timeout: Option<Duration>,
+    /// The `@id` of the policy that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_by: Option<Arc<str>>,
     /// A reason must be stated (`@reason("required")`).
     pub reason_required: bool,
     /// Tags whose data is masked in what comes back: the principal may not `unmask` them.

@@ -237,6 +237,29 @@ impl Catalog {
         self.types.get(schema)?.get(name).map(Arc::as_ref)
     }
 
+    /// Whether any relation has children.
+    pub fn has_children(&self) -> bool {
+        !self.children.is_empty()
+    }
+
+    /// The children and partitions of a relation, theirs, and so on.
+    pub fn descendants(&self, relation: &Relation) -> Vec<&Relation> {
+        let mut seen = BTreeSet::from([relation.oid]);
+        let mut found = Vec::new();
+        let mut todo = vec![relation.oid];
+        while let Some(oid) = todo.pop() {
+            for child in self.children.get(&oid).into_iter().flatten() {
+                if seen.insert(*child)
+                    && let Some(child) = self.relation_by_oid(*child)
+                {
+                    found.push(child);
+                    todo.push(child.oid);
+                }
+            }
+        }
+        found
+    }
+
     /// Relations by inheritance or partitioning that share its rows or lend them their tags: its descendants, and the
     /// ancestors of all of them. Itself is not included.
     pub fn family(&self, relation: &Relation) -> Vec<&Relation> {

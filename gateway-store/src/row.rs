@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use gateway_core::approval::Approval;
 use gateway_core::credentials::{LeaseRecord, LeaseState};
+use gateway_core::machine::Kill;
 use gateway_core::outbox::{KeptMessage, OutboxMessage, OutboxState};
 use gateway_core::services::{KeptApproval, StoreError, TokenRecord};
 use gateway_core::session::{SessionId, SessionRecord};
@@ -204,4 +205,12 @@ pub(crate) fn id(row: &dyn Columns, kind: &str) -> Result<String, StoreError> {
 /// A session's id alone.
 pub(crate) fn session_id(row: &dyn Columns) -> Result<SessionId, StoreError> {
     Reader::new(row, "session").parsed("id")
+}
+
+/// A session that somebody asked to end, and who that was.
+pub(crate) fn session_end(row: &dyn Columns) -> Result<(SessionId, Kill), StoreError> {
+    let reader = Reader::new(row, "session end");
+    // What another version wrote ends the session all the same.
+    let kill = serde_json::from_str(reader.text("asked")?).unwrap_or_default();
+    Ok((reader.parsed("id")?, kill))
 }

@@ -1,6 +1,7 @@
 //! The store on a database, whichever it is.
 
 use async_trait::async_trait;
+use gateway_core::machine::Kill;
 use gateway_core::services::{SessionFilter, Store, StoreError, TokenRecord};
 use gateway_core::session::{SessionId, SessionRecord};
 use jiff::Timestamp;
@@ -158,15 +159,16 @@ impl<D: Database> Store for SqlStore<D> {
         .await
     }
 
-    async fn end_elsewhere(&self, id: SessionId) -> Result<bool, StoreError> {
+    async fn end_elsewhere(&self, id: SessionId, kill: &Kill) -> Result<bool, StoreError> {
         let Some(own) = self.database.node() else {
             return Ok(false);
         };
         let id = id.to_string();
-        let sql = "INSERT INTO session_ends (session, node) SELECT id, node FROM sessions \
+        let asked = serde_json::to_string(kill).map_err(|e| StoreError::Database(e.to_string()))?;
+        let sql = "INSERT INTO session_ends (session, node, asked) SELECT id, node, $3 FROM sessions \
                    WHERE id = $1 AND ended IS NULL AND node <> $2 \
-                   ON CONFLICT (session) DO UPDATE SET node = excluded.node";
-        if self.execute(sql, values![&id, own]).await? == 0 {
+                   ON CONFLICT (session) DO UPDATE SET node = excluded.node, asked = excluded.asked";
+        if self.execute(sql, values![&id, own, asked]).await? == 0 {
             return Ok(false);
         }
         let sql = "SELECT node AS id FROM session_ends WHERE session = $1";

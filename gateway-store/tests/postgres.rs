@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::credentials::LeaseStore;
+use gateway_core::machine::Kill;
 use gateway_core::services::{ApprovalStore, Store, StoreError};
 use gateway_core::session::SessionRecord;
 use gateway_store::{NotJoined, PostgresStore, StoreUrl, Told};
@@ -145,23 +146,30 @@ async fn what_one_gateway_decides_wakes_another() {
     let running = session(1);
     a.join("k").await.unwrap();
     a.put_session(&running).await.unwrap();
-    assert!(!a.end_elsewhere(running.id).await.unwrap(), "it is its own");
-    assert!(b.end_elsewhere(running.id).await.unwrap());
+    let kill = Kill {
+        by: Some("dan".to_owned()),
+        reason: Some("a \"runaway\"".to_owned()),
+    };
+    assert!(
+        !a.end_elsewhere(running.id, &kill).await.unwrap(),
+        "it is its own"
+    );
+    assert!(b.end_elsewhere(running.id, &kill).await.unwrap());
     assert_eq!(next().await.unwrap(), Some(Told::SessionEnd("gw-a".to_owned())));
     assert!(
-        b.end_elsewhere(running.id).await.unwrap(),
+        b.end_elsewhere(running.id, &kill).await.unwrap(),
         "asked again, told again"
     );
     assert_eq!(next().await.unwrap(), Some(Told::SessionEnd("gw-a".to_owned())));
     assert!(b.take_ends().await.unwrap().is_empty());
-    assert_eq!(a.take_ends().await.unwrap(), [running.id]);
+    assert_eq!(a.take_ends().await.unwrap(), [(running.id, kill.clone())]);
     assert!(a.take_ends().await.unwrap().is_empty());
     let over = SessionRecord {
         ended: Some(at(2)),
         ..running
     };
     a.put_session(&over).await.unwrap();
-    assert!(!b.end_elsewhere(over.id).await.unwrap(), "it runs no more");
+    assert!(!b.end_elsewhere(over.id, &kill).await.unwrap(), "it runs no more");
 
     // The server goes and comes back: it is listened again, without anybody's doing.
     server.halt();

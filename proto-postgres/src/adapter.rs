@@ -18,7 +18,7 @@ use gateway_core::resource::Resource;
 use gateway_core::session::SessionId;
 use gateway_core::transport::Transport;
 use gateway_core::verdict::Verdict;
-use gateway_sql::SessionState;
+use gateway_sql::{Catalog, SessionState};
 use tokio::io::AsyncWriteExt;
 
 use crate::accept::{self, Opening, Startup};
@@ -30,7 +30,7 @@ use crate::meaning::Results;
 use crate::role::RoleIssuer;
 use crate::session::{Changed, Need, Provision, Session, Settings};
 use crate::structure::{Structure, Structures};
-use crate::tags::{KnownTags, TagIndex};
+use crate::tags::{KnownTags, TagIndex, absent};
 use crate::target::{self, OwnConnection, ResourceSettings, TargetError};
 use crate::wire::backend::{
     Authentication, BackendKeyData, ErrorBuilder, ParameterStatus, ReadyForQuery, Severity,
@@ -132,7 +132,8 @@ pub(crate) async fn refused(
     let (code, text) = match refusal {
         LoginRefusal::Refused => (
             sqlstate::INVALID_AUTHORIZATION,
-            "login refused: the token is not valid, or policy permits no connection to this resource",
+            "login refused: the token is not valid, or policy permits no connection to this resource (where access for a \
+             time can be asked for: gateway access request)",
         ),
         LoginRefusal::Unavailable(why) => (sqlstate::CANNOT_CONNECT_NOW, why),
     };
@@ -318,13 +319,14 @@ impl ProtocolAdapter for PostgresAdapter {
         let tags = self.tags.of(resource, gateway.mask_key())?;
         let issuer = gateway.issuers().of(resource)?;
         let mut found = vec![format!("PostgreSQL {version}")];
+        let mut structures = Vec::new();
         for database in &databases {
             let about =
                 |error: &dyn std::fmt::Display| ConfigProblem(format!("database `{database}`: {error}"));
             let structure = self
                 .structures
                 .structure(gateway, resource, database, &tags, None);
-            structure.await.map_err(|e| about(&e))?;
+            structures.push(structure.await.map_err(|e| about(&e))?);
             let probed = issuer.probe(gateway, resource, Some(database)).await;
             let probed = probed.map_err(|e| about(&e))?;
             found.push(match probed.as_slice() {
@@ -332,6 +334,12 @@ impl ProtocolAdapter for PostgresAdapter {
                 probed => format!("database `{database}`: {}", probed.join(", ")),
             });
         }
+        let catalogs: Vec<&Catalog> = structures.iter().map(|structure| &*structure.catalog).collect();
+        found.extend(absent(
+            resource,
+            &gateway.policy().named(&resource.name),
+            &catalogs,
+        ));
         Ok(found)
     }
 
@@ -359,7 +367,7 @@ impl ProtocolAdapter for PostgresAdapter {
         };
         let tags = self.tags.of(resource, gateway.mask_key())?;
         let structure = if offline {
-            Arc::new(Structure::new(gateway_sql::Catalog::default(), tags))
+            Arc::new(Structure::new(Catalog::default(), tags))
         } else {
             self.structures
                 .structure(gateway, resource, &database, &tags, None)
@@ -424,7 +432,9 @@ impl ProtocolAdapter for PostgresAdapter {
         let (target, leftover, parameters) = match self.reach(&mut scope, &startup, &database).await {
             Ok(reached) => reached,
             Err(failure) => {
-                let (code, text) = failure.told();
+                // libpq fills in the user's name where no database was asked for.
+                let named = startup.database.as_deref().filter(|name| *name != startup.user);
+                let (code, text) = failure.told(named);
                 tracing::warn!(session = %scope.id(), resource = scope.resource().name, error = %failure, "no target");
                 let reason = format!("target not reached: {failure}");
                 scope.finish_because(&reason);
@@ -553,11 +563,18 @@ enum ReachError {
 
 impl ReachError {
     /// What the client is told: of the target's own refusals only those about the client's own choices.
-    fn told(&self) -> (&'static str, String) {
+    /// `named`: the database, where the client has named one.
+    fn told(&self, named: Option<&str>) -> (&'static str, String) {
         match self {
             Self::Parameters(why) => (sqlstate::FEATURE_NOT_SUPPORTED, why.clone()),
-            Self::Target(TargetError::Refused { code, .. }) if code == "3D000" => {
-                ("3D000", "the database does not exist at the target".to_owned())
+            Self::Target(error) if error.has_no_database() => {
+                let text = match named {
+                    Some(name) => format!("database \"{name}\" does not exist at the target"),
+                    None => "no database was named, and the target has none that is called like the login there: name one \
+                             (psql: dbname=NAME; gateway connect: --database NAME)"
+                        .to_owned(),
+                };
+                ("3D000", text)
             }
             Self::Target(TargetError::Refused { code, .. }) if code == "22023" => (
                 "22023",

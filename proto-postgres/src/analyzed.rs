@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::mask::asked::{Asked, touches_tags};
 use crate::mask::plan::Plan;
 use crate::mask::reveal::{Token, tokens_in};
+use crate::reached::reached;
 use crate::structure::Structure;
 use crate::tags::TagIndex;
 
@@ -129,6 +130,7 @@ impl Meaning {
             }
             asked.add(statement, &structure.tags);
         }
+        list.extend(reached(&statements, &structure.catalog, resource, database));
         // Whether what is given is a token depends on whether its tag is shown.
         asked
             .or_masked

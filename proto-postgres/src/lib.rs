@@ -26,6 +26,7 @@ pub mod login;
 pub mod mask;
 mod meaning;
 mod psql;
+mod reached;
 mod rewrite;
 mod role;
 pub mod session;

@@ -6,7 +6,6 @@
 
 pub(crate) mod asked;
 pub mod copy;
-mod numeric;
 pub mod plan;
 pub mod reveal;
 pub mod row;

@@ -97,10 +97,7 @@ pub(crate) fn goodbye(why: &End, session: &str) -> Option<ErrorBuilder> {
             "connect again",
             sqlstate::ADMIN_SHUTDOWN,
         ),
-        End::Killed => fatal(
-            sqlstate::ADMIN_SHUTDOWN,
-            "the session was ended by an operator of the gateway",
-        ),
+        End::Killed(kill) => fatal(sqlstate::ADMIN_SHUTDOWN, &kill.told()),
         End::Shutdown => fatal(sqlstate::ADMIN_SHUTDOWN, "the gateway is shutting down"),
         End::Idle => fatal("57P05", "the session was idle for longer than the gateway allows"),
         End::TooLong => fatal(
@@ -260,6 +257,7 @@ impl Session {
                         &obligations.mask,
                     ),
                     types,
+                    described: None,
                     sql: analyzed.sql.clone(),
                     analyzed: analyzed.clone(),
                     epoch: self.epoch(),
@@ -380,6 +378,7 @@ impl Session {
         Running {
             ticket,
             budget,
+            most: obligations.rows.map(|rows| (rows, obligations.rows_by.clone())),
             effects: Effects::of(analyzed),
             copy_ins: analyzed.copy_ins,
             plan: analyzed.plan(&obligations.mask),

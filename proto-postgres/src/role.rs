@@ -71,6 +71,11 @@ impl From<NotQuotable> for TargetError {
 
 /// What an operator reads, who can do something about it.
 fn failed(error: &TargetError) -> CredentialError {
+    if let TargetError::Refused { code, message } = error
+        && code == "3D000"
+    {
+        return CredentialError::Place(message.clone());
+    }
     let advice = match error {
         TargetError::Refused { code, .. } => match code.as_str() {
             "25006" => {

@@ -11,8 +11,10 @@ use gateway_core::mask::token::Tokens;
 use gateway_core::resource::{DetectRule, Mask, Predicates, Resource};
 use gateway_sql::{ColumnId, JsonStep, QualifiedName};
 
+mod absent;
 mod known;
 
+pub(crate) use absent::absent;
 pub(crate) use known::KnownTags;
 
 /// The tags of one resource.

@@ -85,6 +85,17 @@ pub enum TargetError {
     Structure(String),
 }
 
+impl TargetError {
+    /// Whether the database that was asked for is not there.
+    pub(crate) fn has_no_database(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => code == "3D000",
+            Self::Credential(CredentialError::Place(_)) => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<ParseError> for TargetError {
     fn from(error: ParseError) -> Self {
         Self::Malformed(error.to_string())

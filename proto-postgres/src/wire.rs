@@ -36,10 +36,12 @@ mod error;
 mod format;
 #[cfg(any(test, feature = "goldens"))]
 mod goldens;
+pub(crate) mod numeric;
 mod put;
 mod take;
 #[cfg(test)]
 mod testing;
+pub(crate) mod value;
 
 pub use error::{EncodeError, EncodeFault, FrameError, ParseError, ParseFault, Peer};
 pub use format::{Format, Oid};

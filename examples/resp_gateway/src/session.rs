@@ -303,6 +303,7 @@ impl ProtocolSession for Session {
 
     fn bound(&self, message: &Message) -> Bound {
         Bound {
+            parameters: None,
             exact: message.bytes.clone(),
             stands_for: Vec::new(),
             estimate: None,
@@ -337,7 +338,7 @@ impl ProtocolSession for Session {
     fn end(&mut self, why: &End, out: &mut Outbound) {
         let told = match why {
             End::Expired => "the session has expired: log in again with a fresh token",
-            End::Killed => "the session was ended by an operator of the gateway",
+            End::Killed(_) => "the session was ended by an operator of the gateway",
             End::Shutdown => "the gateway is shutting down",
             End::Idle => "the session was idle for too long",
             End::TooLong => "the session lasted too long",

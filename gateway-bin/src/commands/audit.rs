@@ -5,6 +5,7 @@ mod export;
 mod key;
 mod prove;
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -151,17 +152,24 @@ fn row(row: &Value) -> Vec<String> {
         or_dash(text(row, "verdict")),
         principal,
         or_dash(text(row, "resource")),
-        or_dash(what(row).map(cut)),
+        or_dash(what(row).map(|text| cut(&text))),
         or_dash(row.get("rows")),
         joined(&rules),
     ]
 }
 
 /// What an event is about, in one text.
-pub(super) fn what(row: &Value) -> Option<&str> {
+pub(super) fn what(row: &Value) -> Option<Cow<'_, str>> {
+    // What became of which approval, before what it is for.
+    if text(row, "kind") == Some("approval")
+        && let (Some(detail), Some(operation)) = (text(row, "detail"), text(row, "operation"))
+    {
+        return Some(format!("{detail} ({operation})").into());
+    }
     ["statement", "operation", "detail", "error"]
         .into_iter()
         .find_map(|name| text(row, name))
+        .map(Cow::Borrowed)
 }
 
 /// Short enough for a table.

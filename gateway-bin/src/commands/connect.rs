@@ -51,10 +51,19 @@ pub(super) async fn run(global: &Global, what: cli::Connect) -> anyhow::Result<E
         // On this host it may listen on one address alone.
         reached => listens.unwrap_or_else(|| reached.unwrap_or("127.0.0.1").to_owned()),
     };
+    if let (Some(pinned), Some(asked)) = (&found.place, &what.database)
+        && pinned != asked
+    {
+        bail!(
+            "`{}` is pinned to `{}`; leave out --database",
+            found.name,
+            plain(pinned)
+        );
+    }
     let roots = roots(global, client.host());
     let native = adapter.native_client(&Reach {
         resource: &found.name,
-        place: found.place.as_deref(),
+        place: found.place.as_deref().or(what.database.as_deref()),
         host: &host,
         port,
         secret: &token,

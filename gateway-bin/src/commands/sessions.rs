@@ -260,7 +260,7 @@ fn line(kind: &str, row: &Value) -> String {
     };
     let mut parts = vec![format!("{}  {ticket}{}", or_dash(at), plain(word))];
     if let Some(what) = what(row) {
-        parts.push(plain(what));
+        parts.push(plain(&what));
     }
     if let (Some(rows), Some(micros)) = (number("rows"), number("micros")) {
         parts.push(format!("{rows} rows, {}.{:03} ms", micros / 1000, micros % 1000));

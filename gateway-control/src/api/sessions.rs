@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use gateway_core::machine::End;
+use gateway_core::machine::Kill;
 use gateway_core::services::SessionFilter;
 use gateway_core::session::{SessionId, SessionRecord};
 use serde::Deserialize;
@@ -149,7 +149,11 @@ pub(crate) async fn end(api: &Api, caller: &Caller, id: &str, reason: Option<&st
     api.demand(caller, KILL, &record.resource, reason)?;
     let subject = format!("{id} of {} on {}", record.principal.subject, record.resource);
     api.note(caller, "session kill", subject, reason).await?;
-    if api.gateway().end_session(id, End::Killed).await? {
+    let kill = Kill {
+        by: Some(caller.name().to_owned()),
+        reason: reason.map(str::to_owned),
+    };
+    if api.gateway().kill_session(id, kill).await? {
         Ok(())
     } else {
         Err(over())

@@ -52,9 +52,31 @@ pub(crate) async fn session(State(api): State<Api>, caller: Caller, Id(id): Id) 
         .ok_or_else(too_many)?;
     // It may have ended before its end could be told.
     let record = running(&api).ok_or_else(gone)?;
-    let first = event("session", &record);
+    let mut first = VecDeque::from([event("session", &record)]);
+    first.extend(waiting(&api, &record).await?);
     let what = What::Session(Box::new(record));
-    Ok(Stream::new(api, caller, watching, what, [first].into()).respond())
+    Ok(Stream::new(api, caller, watching, what, first).respond())
+}
+
+/// What a session waits for since before anybody watched, as the trail would tell it.
+async fn waiting(api: &Api, record: &SessionRecord) -> Result<Vec<Event>, Problem> {
+    let all = api.0.parts.approvals.list(None, MOST).await?;
+    let waiting = all
+        .into_iter()
+        .filter(|one| one.session == record.id && one.state == ApprovalState::Open && one.grant.is_none());
+    let told = waiting.take(OPEN).map(|one| {
+        let row = json!({
+            "at": one.created,
+            "kind": "approval",
+            "session": one.session,
+            "principal": one.principal.subject,
+            "resource": one.resource,
+            "operation": one.operation,
+            "detail": format!("{} open", one.id),
+        });
+        event("approval", &row)
+    });
+    Ok(told.collect())
 }
 
 /// Approvals that the caller may see: first those that are open, then each as something happens to it.

@@ -4,8 +4,9 @@ use gateway_core::approval::{Approval, ApprovalState, CannotDecide, Choice};
 use gateway_core::operation::truncate;
 use gateway_core::principal::Authenticated;
 use gateway_core::services::StoreError;
+use jiff::Timestamp;
 
-use super::{ApprovalDesk, TRIES, event};
+use super::{ApprovalDesk, Inner, TRIES, event};
 
 /// Longest reason of an approver, in bytes.
 pub(super) const REASON_BYTES: usize = 500;
@@ -38,18 +39,38 @@ impl From<StoreError> for NotDecided {
     }
 }
 
+impl Inner {
+    /// What it is at `now`, under the policies that are in force: what was asked for under others can't be approved any more,
+    /// nor run.
+    fn as_of(&self, approval: Approval, now: Timestamp) -> Approval {
+        let state = approval.state_at(now);
+        let waits = match state {
+            ApprovalState::Open => true,
+            // Access that was given goes on.
+            ApprovalState::Approved => approval.grant.is_none(),
+            _ => false,
+        };
+        if waits && *approval.policy != *self.parts.policy.version() {
+            return Approval {
+                state: ApprovalState::Expired,
+                note: Some("other policies are in force since; sent again it is asked for anew".to_owned()),
+                ..approval
+            };
+        }
+        Approval { state, ..approval }
+    }
+}
+
 impl ApprovalDesk {
     /// The newest, at most `limit`: those that `who` may see; without one, which is the operator on the host, all.
     pub async fn list(&self, who: Option<&Authenticated>, limit: u32) -> Result<Vec<Approval>, StoreError> {
         let now = self.0.now();
         let mut all = self.0.parts.store.approvals(limit).await?;
         all.retain(|approval| who.is_none_or(|who| approval.is_visible_to(who)));
-        for approval in &mut all {
-            approval.state = approval.state_at(now);
-        }
+        let all = all.into_iter().map(|approval| self.0.as_of(approval, now));
         Ok(match who {
-            Some(who) => all.into_iter().map(|approval| approval.shown_to(who)).collect(),
-            None => all,
+            Some(who) => all.map(|approval| approval.shown_to(who)).collect(),
+            None => all.collect(),
         })
     }
 
@@ -60,10 +81,7 @@ impl ApprovalDesk {
         Ok(found
             .map(|kept| kept.approval)
             .filter(|approval| who.is_none_or(|who| approval.is_visible_to(who)))
-            .map(|approval| Approval {
-                state: approval.state_at(now),
-                ..approval
-            })
+            .map(|approval| self.0.as_of(approval, now))
             .map(|approval| match who {
                 Some(who) => approval.shown_to(who),
                 None => approval,

@@ -109,11 +109,17 @@ impl From<ApprovalVote> for DecisionView {
 
 impl From<Approval> for ApprovalView {
     fn from(approval: Approval) -> Self {
+        // Access that was given and taken back was not refused by those who were asked.
+        let revoked = approval.grant.is_some() && approval.note.is_some();
+        let state = match approval.state {
+            ApprovalState::Denied if revoked => ApprovalState::Expired,
+            state => state,
+        };
         let decisions = approval.votes.into_iter().map(DecisionView::from);
         Self {
             decisions: decisions.collect(),
             id: approval.id,
-            state: approval.state,
+            state,
             principal: approval.principal.subject,
             kind: approval.principal.kind.to_string(),
             on_behalf_of: approval.principal.on_behalf_of,

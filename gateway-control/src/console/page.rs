@@ -268,7 +268,9 @@ pub(super) fn at(when: Timestamp) -> When {
 pub(super) fn when(when: Timestamp, now: Timestamp) -> When {
     let seconds = when.duration_since(now).as_secs();
     let distance = lasting(seconds.unsigned_abs());
-    let away = if seconds >= 0 {
+    let away = if seconds == 0 {
+        "now".to_owned()
+    } else if seconds > 0 {
         format!("in {distance}")
     } else {
         format!("{distance} ago")

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway_core::gateway::{Judged, Opening, SessionScope, Woken};
-use gateway_core::machine::{End, Outcome, Question, Stage, Statement as Written};
+use gateway_core::machine::{Kill, Outcome, Question, Stage, Statement as Written};
 use gateway_core::operation::Operations;
 use gateway_core::resource::Resource;
 use gateway_core::session::SessionId;
@@ -221,7 +221,10 @@ impl Desk {
         let time = obligations.timeout.map_or(COMMAND, |time| time.min(COMMAND));
         let done = tokio::time::timeout(time, self.act(act)).await;
         let mut done = done.unwrap_or_else(|_| {
-            let decision = self.scope.lock().out_of_time(ticket);
+            let decision = self
+                .scope
+                .lock()
+                .out_of_time(ticket, obligations.timeout_by.as_deref());
             Err(told::refusal(&decision))
         });
         if let Ok(Answer::Rows { rows, exhausted, .. }) = &mut done
@@ -275,8 +278,15 @@ impl Desk {
         let (columns, rows) = match act {
             Act::Plain(answer) => return Ok(answer),
             Act::Kill(id) => {
-                let gateway = self.scope.lock().gateway().clone();
-                return match gateway.end_session(id, End::Killed).await {
+                let (gateway, by) = {
+                    let scope = self.scope.lock();
+                    (scope.gateway().clone(), scope.who().principal.subject.clone())
+                };
+                let kill = Kill {
+                    by: Some(by),
+                    reason: None,
+                };
+                return match gateway.kill_session(id, kill).await {
                     Ok(true) => Ok(Answer::Done("KILL")),
                     Ok(false) => Err(told::error("42704", "the session has just ended", "")),
                     Err(error) => {

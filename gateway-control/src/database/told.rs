@@ -96,7 +96,7 @@ pub(super) fn goodbye(why: &End, session: &str) -> Option<ErrorInfo> {
             "session expired: its rights could not be fitted to the policy in force".to_owned(),
             "connect again",
         ),
-        End::Killed => fatal("57P01", "the session was ended by an operator of the gateway"),
+        End::Killed(kill) => fatal("57P01", &kill.told()),
         End::Shutdown => fatal("57P01", "the gateway is shutting down"),
         End::Idle => fatal("57P05", "the session was idle for longer than the gateway allows"),
         End::TooLong => fatal("57P01", "the session lasted longer than the gateway allows"),

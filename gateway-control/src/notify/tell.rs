@@ -2,7 +2,7 @@
 
 use gateway_core::approval::Approval;
 use gateway_core::audit::{Event, Parameter};
-use gateway_core::machine::End;
+use gateway_core::machine::Kill;
 use gateway_core::operation::truncate;
 use gateway_core::services::{ApprovalStore, Store, StoreError};
 use jiff::Timestamp;
@@ -38,8 +38,7 @@ impl Happened {
             return None;
         }
         let event: Event = serde_json::from_str(event).ok()?;
-        let killed = End::Killed.reason();
-        if matches!(&event, Event::SessionEnded { reason, .. } if *reason != killed) {
+        if matches!(&event, Event::SessionEnded { reason, .. } if !reason.starts_with(Kill::WORDS)) {
             return None;
         }
         Some(Self {
@@ -135,7 +134,9 @@ impl News {
                 let approval = approvals.approval(id).await?.map(|kept| kept.approval);
                 Ok(of_approval(happened, approval, url))
             }
-            Event::SessionEnded { session, reason, .. } => {
+            Event::SessionEnded {
+                session, reason, by, ..
+            } => {
                 let found = sessions.session(*session).await?;
                 Ok(found.map(|record| Self {
                     kind: Kind::SessionKilled,
@@ -147,6 +148,7 @@ impl News {
                         on_behalf_of: record.principal.on_behalf_of.clone(),
                         resource: record.resource,
                         note: Some(reason.clone()),
+                        by: by.clone(),
                         created: Some(record.started),
                         ..Data::default()
                     },
@@ -278,6 +280,7 @@ mod tests {
         let event = Event::SessionEnded {
             session: gateway_core::session::SessionId::generate(),
             reason: reason.to_owned(),
+            by: None,
             operations: 0,
             refused: 0,
             rows: 0,
@@ -289,7 +292,8 @@ mod tests {
     #[test]
     fn of_sessions_only_those_are_told_that_an_operator_ended() {
         let read = |event: &str| Happened::read("ab", Timestamp::UNIX_EPOCH, event);
-        assert!(read(&ended(&End::Killed.reason())).is_some());
+        let killed = gateway_core::machine::End::Killed(Kill::default());
+        assert!(read(&ended(&killed.reason())).is_some());
         assert!(read(&ended("client closed")).is_none());
         assert!(read(r#"{"type":"stopped"}"#).is_none());
     }

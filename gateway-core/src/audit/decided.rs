@@ -75,7 +75,7 @@ impl Decided {
         field(&mut before, "principal", &self.principal)?;
         field(&mut before, "resource", &self.resource)?;
         field(&mut before, "operation", &self.operations.summary())?;
-        field(&mut before, "asked", &self.operations.list())?;
+        field(&mut before, "asked", &self.operations.asked().collect::<Vec<_>>())?;
         let mut after = Vec::new();
         field(&mut after, "verdict", &self.verdict)?;
         field(&mut after, "rules", &self.rules)?;
@@ -119,7 +119,7 @@ impl OperationEvent<'_> {
             principal: decided.principal.clone(),
             resource: decided.resource.as_ref().to_owned(),
             operation: decided.operations.summary().to_owned(),
-            asked: decided.operations.list().to_vec(),
+            asked: decided.operations.asked().cloned().collect(),
             statement: self.statement.map(str::to_owned),
             parameters: self.parameters.to_vec(),
             verdict: decided.verdict.to_owned(),

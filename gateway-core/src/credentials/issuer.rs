@@ -142,6 +142,9 @@ pub enum CredentialError {
     /// The issuer refused or could not be asked.
     #[error("the credential issuer failed: {0}")]
     Issuer(String),
+    /// The place in the target that was asked for is not there: who asked can mend that.
+    #[error("there is no such place at the target: {0}")]
+    Place(String),
     /// The lease can't be written down, so that none is made.
     #[error("the lease is not in the journal: {0}")]
     Journal(#[from] StoreError),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Gateway;
-use crate::machine::End;
+use crate::machine::{End, Kill};
 use crate::services::{SessionFilter, StoreError};
 use crate::session::{SessionId, SessionRecord};
 
@@ -44,8 +44,11 @@ impl Gateway {
         all.into_values().collect()
     }
 
-    /// Tells a session to end, wherever it runs; `false`: it runs nowhere.
-    pub async fn end_session(&self, id: SessionId, why: End) -> Result<bool, StoreError> {
-        Ok(self.live.end(id, why) || self.store().end_elsewhere(id).await?)
+    /// An operator ends a session, wherever it runs; `false`: it runs nowhere.
+    pub async fn kill_session(&self, id: SessionId, kill: Kill) -> Result<bool, StoreError> {
+        if self.live.end(id, End::Killed(kill.clone())) {
+            return Ok(true);
+        }
+        self.store().end_elsewhere(id, &kill).await
     }
 }

@@ -15,7 +15,7 @@ use super::memo::{Known, Memo};
 use super::{Gateway, live};
 use crate::audit::{AuditError, AuditMode, Decided, Event, OperationEvent, Receipt};
 use crate::credentials::{CredentialError, Lease};
-use crate::machine::{Bound, End, Outcome, Question, Stage, Statement};
+use crate::machine::{Bound, End, Kill, Outcome, Question, Stage, Statement};
 use crate::operation::{Operations, truncate};
 use crate::principal::Authenticated;
 use crate::resource::Resource;
@@ -62,7 +62,10 @@ impl Control {
 
     /// Why it was told to end.
     pub fn reason(&self) -> End {
-        self.reason.lock().clone().unwrap_or(End::Killed)
+        self.reason
+            .lock()
+            .clone()
+            .unwrap_or_else(|| End::Killed(Kill::default()))
     }
 
     /// The client gives up waiting for people; `false`: it does not wait for any.
@@ -448,9 +451,9 @@ impl SessionScope {
             operations: question.operations.clone(),
             digest,
             statement: statement.as_ref().map(|s| s.text.clone()),
-            parameters: statement
-                .as_ref()
-                .map(|s| s.parameters.clone())
+            parameters: bound
+                .parameters
+                .or_else(|| statement.as_ref().map(|s| s.parameters.clone()))
                 .unwrap_or_default(),
             stands_for: bound.stands_for,
             estimate: bound.estimate,
@@ -539,11 +542,12 @@ impl SessionScope {
     }
 
     /// The decision object of an operation that used up its time.
-    pub fn out_of_time(&self, ticket: u64) -> Decision {
+    /// `by`: the policy that gives it no more.
+    pub fn out_of_time(&self, ticket: u64, by: Option<&str>) -> Decision {
         let denial = Denial {
             code: Code::BudgetExhausted,
-            rule: None,
-            operation: String::new(),
+            rule: by.map(str::to_owned),
+            operation: "operation".to_owned(),
             hint: "the operation took longer than policy allows; make it smaller".to_owned(),
         };
         denial.decision(self.correlation(ticket))
@@ -575,12 +579,16 @@ impl SessionScope {
 
     /// Ends the session in the trail and in the store.
     pub fn finish(&mut self, why: &End) {
-        self.finish_with(&why.reason());
+        let by = match why {
+            End::Killed(kill) => kill.by.clone(),
+            _ => None,
+        };
+        self.finish_with(&why.reason(), by);
     }
 
     /// Ends a session that never came to its target.
     pub fn finish_because(&mut self, reason: &str) {
-        self.finish_with(reason);
+        self.finish_with(reason, None);
     }
 
     /// Takes back a session whose start is not in the trail: it never was.
@@ -594,7 +602,7 @@ impl SessionScope {
         metrics::gauge!("gateway_sessions", "protocol" => self.protocol).decrement(1.0);
     }
 
-    fn finish_with(&mut self, reason: &str) {
+    fn finish_with(&mut self, reason: &str, by: Option<String>) {
         if self.finished {
             return;
         }
@@ -604,6 +612,7 @@ impl SessionScope {
         self.gateway.note(&Event::SessionEnded {
             session: self.id,
             reason: reason.to_owned(),
+            by,
             operations: counters.operations.load(Ordering::Relaxed),
             refused: counters.refused.load(Ordering::Relaxed),
             rows: counters.rows.load(Ordering::Relaxed),
@@ -663,11 +672,10 @@ impl Drop for SessionScope {
         } else {
             "ended before it began"
         };
-        self.finish_with(reason);
+        self.finish_with(reason, None);
     }
 }
 
-/// Gives an operation's event to the trail.
 /// The denial with why the message asks what it is refused, where it does not say so itself.
 fn told(denial: &Denial, operations: &Operations) -> Option<Denial> {
     let (_, id) = denial.operation.split_once(' ')?;
@@ -678,6 +686,7 @@ fn told(denial: &Denial, operations: &Operations) -> Option<Denial> {
     })
 }
 
+/// Gives an operation's event to the trail.
 fn append(
     gateway: &Gateway,
     session: SessionId,

@@ -36,6 +36,7 @@ impl Word {
 pub(super) fn word(rules: &[Rule], operation: &Operation, outcome: &Outcome) -> Word {
     match policies_say(rules, outcome) {
         Word::Deny if operation.or_mask && operation.action == Action::UNMASK => Word::Mask,
+        Word::Deny if operation.reached && outcome.is_silent() => Word::Allow,
         word => word,
     }
 }
@@ -66,8 +67,9 @@ pub(super) fn combine(
     let mut outcomes = outcomes.iter();
     for operation in operations.list() {
         // An operation that was not evaluated is not permitted.
-        let nothing = Outcome::default();
-        let outcome = outcomes.next().map_or(&nothing, AsRef::as_ref);
+        let Some(outcome) = outcomes.next() else {
+            return Verdict::Deny(denial(rules, resource, operation, &Outcome::default()));
+        };
         let word = word(rules, operation, outcome);
         if word == Word::Deny {
             return Verdict::Deny(denial(rules, resource, operation, outcome));
@@ -126,8 +128,9 @@ struct Combined {
 impl Combined {
     fn permit(&mut self, rule: &Rule) {
         let own = &rule.annotations;
-        self.obligations.rows = least(self.obligations.rows, own.rows);
-        self.obligations.timeout = least(self.obligations.timeout, own.timeout);
+        let all = &mut self.obligations;
+        limit(&mut all.rows, &mut all.rows_by, own.rows, &rule.id);
+        limit(&mut all.timeout, &mut all.timeout_by, own.timeout, &rule.id);
         self.obligations.reason_required |= own.reason_required;
         add(&mut self.rules, &rule.id);
     }
@@ -145,6 +148,16 @@ fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
+    }
+}
+
+/// The lower limit, and whose it is.
+fn limit<T: Ord>(least: &mut Option<T>, by: &mut Option<Arc<str>>, other: Option<T>, id: &str) {
+    if let Some(other) = other
+        && least.as_ref().is_none_or(|least| other < *least)
+    {
+        *least = Some(other);
+        *by = Some(id.into());
     }
 }
 

@@ -326,4 +326,8 @@ impl Policy for PolicyEngine {
     fn holds_for_its_version(&self) -> bool {
         true
     }
+
+    fn named(&self, resource: &str) -> Vec<(EntityRef, String)> {
+        self.objects_of(resource)
+    }
 }

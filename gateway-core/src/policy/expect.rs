@@ -333,6 +333,7 @@ fn read(vocabulary: &Vocabulary, operation: &JsonOperation) -> Result<Operation,
         },
         context: record(vocabulary, &context, &operation.context)?,
         or_mask: false,
+        reached: false,
     })
 }
 

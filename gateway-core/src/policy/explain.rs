@@ -134,8 +134,10 @@ impl PolicyEngine {
             }
             // The message runs, with a mask.
             strictest = strictest.max(if word == Word::Mask { Word::Allow } else { word });
-            let nothing =
-                outcome.permits.is_empty() && outcome.forbids.is_empty() && outcome.faults.is_empty();
+            let nothing = outcome.is_silent();
+            if nothing && operation.reached {
+                continue;
+            }
             list.push(OperationExplanation {
                 action: operation.action.to_string(),
                 object: operation.object.entity.to_string(),

@@ -96,10 +96,12 @@ pub struct Offer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoOffer {
     /// No template gives it.
-    #[error("the policies give no access to {0} that can be asked for")]
+    #[error(
+        "the policies give no access to {0} that can be asked for; look at its name, or ask the operators"
+    )]
     Nothing(String),
     /// For too long.
-    #[error("{asked} s is longer than the {longest} s that can be asked for at most")]
+    #[error("{} is longer than the {} that can be asked for at most", lasting(*asked), lasting(*longest))]
     TooLong {
         /// What was asked for, in seconds.
         asked: u64,
@@ -109,6 +111,11 @@ pub enum NoOffer {
     /// The request makes no sense.
     #[error("{0}")]
     Unreadable(String),
+}
+
+/// A time as people write it.
+fn lasting(seconds: u64) -> String {
+    crate::limits::duration::format(std::time::Duration::from_secs(seconds))
 }
 
 /// What is asked for.

@@ -29,6 +29,13 @@ pub(super) struct Outcome {
     pub(super) faults: Vec<(Option<usize>, String)>,
 }
 
+impl Outcome {
+    /// Whether no policy has a word on it.
+    pub(super) fn is_silent(&self) -> bool {
+        self.permits.is_empty() && self.forbids.is_empty() && self.faults.is_empty()
+    }
+}
+
 /// The object of an operation and all that it is in, nearest first; it ends in the resource, except a tag's.
 ///
 /// Every link must be one that the vocabulary declares; Cedar itself would let a chain skip a link, and an object

@@ -33,7 +33,7 @@ impl Leave {
             End::Expired
             | End::AccessEnded
             | End::CredentialLost
-            | End::Killed
+            | End::Killed(_)
             | End::Shutdown
             | End::Idle
             | End::TooLong => Self::Stop,

@@ -171,6 +171,7 @@ impl ProtocolSession for Lines {
 
     fn bound(&self, message: &String) -> Bound {
         Bound {
+            parameters: None,
             exact: message.clone().into_bytes(),
             stands_for: Vec::new(),
             estimate: None,

@@ -258,6 +258,88 @@ fn what_may_be_masked_is_masked_where_policy_does_not_show_it() {
     }
 }
 
+/// Rows of a child come with what is asked of its parent: without a word about the child the parent's permit does, and what
+/// a policy says of the child counts.
+#[test]
+fn what_is_reached_needs_no_permit_and_bows_to_what_is_said_of_it() {
+    let parent = || read("public.orders", "id");
+    let child = |name: &str| read(name, "id").reached();
+    let permit = r#"@id("orders") permit (principal, action == Action::"read", resource in Table::"orders-db/public.orders");"#;
+    for (more, word) in [
+        ("", "allow"),
+        (
+            r#"@id("old") forbid (principal, action, resource in Table::"orders-db/public.orders_old");"#,
+            "deny",
+        ),
+        (
+            r#"@id("old") forbid (principal, action, resource == Column::"orders-db/public.orders_old.id");"#,
+            "deny",
+        ),
+        (
+            r#"@id("old") @approve("dba") permit (principal, action, resource in Table::"orders-db/public.orders_old");"#,
+            "hold",
+        ),
+        (
+            r#"@id("other") forbid (principal, action, resource in Table::"orders-db/public.other");"#,
+            "allow",
+        ),
+    ] {
+        let fixture = Fixture::new(&format!("{permit}{more}"));
+        let alice = principal("alice", &[]);
+        let asked = vec![parent(), child("public.orders_old")];
+        assert_eq!(fixture.decide(&alice, asked).word(), word, "{more}");
+        // The child itself is another matter.
+        let own = vec![read("public.orders_old", "id")];
+        let own = fixture.decide(&alice, own);
+        assert_eq!(own.word(), if word == "hold" { "hold" } else { "deny" }, "{more}");
+        // And what comes with something that is refused is refused with it.
+        let refused = vec![read("public.payments", "id"), child("public.orders_old")];
+        assert_eq!(fixture.decide(&alice, refused).word(), "deny", "{more}");
+    }
+}
+
+#[test]
+fn the_policy_with_the_lowest_limit_is_named() {
+    let fixture = Fixture::new(
+        r#"@id("many") @rows("100") @timeout("30s") permit (principal, action, resource);
+        @id("few") @rows("10") permit (principal, action == Action::"read", resource);"#,
+    );
+    let Verdict::Allow { obligations, .. } =
+        fixture.decide(&principal("alice", &[]), vec![read("public.orders", "id")])
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (obligations.rows, obligations.rows_by.as_deref()),
+        (Some(10), Some("few"))
+    );
+    assert_eq!(obligations.timeout_by.as_deref(), Some("many"));
+}
+
+#[test]
+fn names_that_nobody_knows_are_told() {
+    let fixture = Fixture::new(
+        r#"@id("a") permit (principal, action == Action::"connect", resource == Resource::"orders-bd");
+        @id("b") permit (principal in Group::"x", action == Action::"unmask", resource in Tag::"pii")
+            when { context.resource == Resource::"orders-db" };
+        @id("c") permit (principal, action == Action::"unmask", resource == Tag::"pii.emial");
+        @id("d") forbid (principal, action, resource in Table::"nowhere/public.t");
+        @id("e") permit (principal, action == Action::"administer", resource == Resource::"gateway");"#,
+    );
+    let mut resource = gateway_core::resource::Resource::clone(&orders_db());
+    resource.detect =
+        vec![serde_json::from_value(serde_json::json!({ "tag": "pii.email", "find": ["email"] })).unwrap()];
+    let resources = [(resource.name.clone(), Arc::new(resource))].into();
+    assert_eq!(
+        fixture.engine.strangers(&resources),
+        [
+            "test.cedar:1: policy `a` names Resource::\"orders-bd\", and no resource `orders-bd` is configured; did you mean `orders-db`?",
+            "test.cedar:4: policy `c` names Tag::\"pii.emial\", and no tag `pii.emial` is configured; did you mean `pii.email`?",
+            "test.cedar:5: policy `d` names Table::\"nowhere/public.t\", and no resource `nowhere` is configured",
+        ]
+    );
+}
+
 #[test]
 fn a_summary_names_what_is_held() {
     let fixture = Fixture::new(&format!("@id(\"a\") @approve(\"dba\") {ALL};"));

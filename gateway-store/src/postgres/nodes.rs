@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use gateway_core::machine::Kill;
 use gateway_core::services::StoreError;
 use gateway_core::session::SessionId;
 use jiff::Timestamp;
@@ -92,10 +93,10 @@ impl SqlStore<PostgresServer> {
             .map(drop)
     }
 
-    /// The sessions of this gateway that others have asked to end; each is given once.
-    pub async fn take_ends(&self) -> Result<Vec<SessionId>, StoreError> {
-        let sql = "DELETE FROM session_ends WHERE node = $1 RETURNING session AS id";
-        self.all(sql, values![own!(self)], row::session_id).await
+    /// The sessions of this gateway that others have asked to end, with who asks; each is given once.
+    pub async fn take_ends(&self) -> Result<Vec<(SessionId, Kill)>, StoreError> {
+        let sql = "DELETE FROM session_ends WHERE node = $1 RETURNING session AS id, asked";
+        self.all(sql, values![own!(self)], row::session_end).await
     }
 
     /// The sessions of this gateway that run, as the store has it.

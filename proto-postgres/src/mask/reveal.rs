@@ -11,11 +11,10 @@ use gateway_core::mask::token::Tokens;
 use gateway_core::resource::Mask;
 use gateway_sql::{Catalog, ColumnId, Given, Matched, StatementAnalysis, parameter_uses, replace_literals};
 
-use super::numeric;
 use super::value::{binary_array, text_elements};
 use crate::tags::{Place, TagIndex};
-use crate::wire::Format;
 use crate::wire::frontend::Bind;
+use crate::wire::{Format, numeric};
 
 /// What kind of value a column has, as far as tokens go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,12 +10,11 @@ use gateway_core::mask::token::Tokens;
 use gateway_core::mask::{MaskKey, REDACTED, json};
 use gateway_core::resource::Mask;
 
-use super::numeric;
 use super::plan::ColumnPlan;
 use super::reveal::Shape;
 use super::row::Mismatch;
 
-use crate::wire::Format;
+use crate::wire::{Format, numeric};
 
 /// Types by what a mask can do with them (OIDs of `pg_type.dat`, which never change). A domain is described as its base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -199,8 +199,14 @@ impl Session {
             M::ParseComplete(_) => self.step(Step::Parse, "ParseComplete"),
             M::BindComplete(_) => self.step(Step::Bind, "BindComplete"),
             M::CloseComplete(_) => self.step(Step::Close, "CloseComplete"),
-            M::ParameterDescription(_) => match self.front() {
-                Some(Expect::Describe) => Ok(Fate::Pass),
+            M::ParameterDescription(description) => match self.front() {
+                Some(Expect::Describe(described)) => {
+                    // A second description of the same statement is the same.
+                    if let Some(described) = described {
+                        let _ = described.set(description.types.clone());
+                    }
+                    Ok(Fate::Pass)
+                }
                 _ => Err(unexpected("ParameterDescription")),
             },
             M::RowDescription(_) | M::NoData(_) => {
@@ -209,7 +215,7 @@ impl Session {
                     _ => None,
                 };
                 match self.front() {
-                    Some(Expect::Describe) => {
+                    Some(Expect::Describe(_)) => {
                         self.done();
                         Ok(Fate::Pass)
                     }
@@ -372,7 +378,7 @@ impl Session {
                 if running.overrun {
                     // COPY TO takes no row limit: it has run, and only its first rows were passed on.
                     running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
-                    let error = stopped(&running);
+                    let error = stopped(&running, &self.settings.session);
                     self.finished(running);
                     return self.stop_execute(error, out);
                 }
@@ -403,7 +409,7 @@ impl Session {
             return Ok(Fate::Pass);
         }
         running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
-        let error = stopped(&running);
+        let error = stopped(&running, &self.settings.session);
         self.finished(running);
         self.stop_execute(error, out)
     }
@@ -496,7 +502,7 @@ impl Session {
             Some(
                 Expect::Parse
                 | Expect::Bind
-                | Expect::Describe
+                | Expect::Describe(_)
                 | Expect::Layout
                 | Expect::Close
                 | Expect::Sync,
@@ -635,7 +641,7 @@ impl Session {
                 };
                 let mut running = std::mem::take(running);
                 let mismatch = running.mismatch;
-                let overrun = running.overrun.then(|| stopped(&running));
+                let overrun = running.overrun.then(|| stopped(&running, &self.settings.session));
                 if overrun.is_some() {
                     running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
                 }
@@ -789,23 +795,25 @@ fn is_result(complete: Option<&backend::CommandComplete<'_>>) -> bool {
 }
 
 /// Why the rest of a result is not passed on.
-fn stopped(running: &Running) -> BytesMut {
+fn stopped(running: &Running, session: &str) -> BytesMut {
+    let correlation = format!("{session}/{}", running.ticket);
     if running.mismatch {
         let denial = Denial::new(
             "read",
             "the target gives other columns than the gateway knows, so it can't tell what to mask; the structure is \
              read again: try once more",
         );
-        return rewrite::refusal(&denial.decision(""), None);
+        return rewrite::refusal(&denial.decision(correlation), None);
     }
+    let (most, by) = running
+        .most
+        .as_ref()
+        .map_or((0, None), |(most, by)| (*most, by.as_deref()));
     let denial = Denial {
         code: Code::BudgetExhausted,
-        rule: None,
+        rule: by.map(str::to_owned),
         operation: "read".to_owned(),
-        hint: format!(
-            "policy gives at most {} rows for this; ask for fewer, for example with LIMIT",
-            running.budget.unwrap_or_default()
-        ),
+        hint: format!("policy gives at most {most} rows for this; ask for fewer, for example with LIMIT"),
     };
-    rewrite::refusal(&denial.decision(""), None)
+    rewrite::refusal(&denial.decision(correlation), None)
 }

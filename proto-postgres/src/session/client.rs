@@ -292,7 +292,11 @@ impl Session {
             return Parsed::Blocked;
         }
         if !close {
-            self.extended(Expect::Describe, None);
+            let described = match target {
+                Target::Statement => self.names.describe(&name),
+                Target::Portal => None,
+            };
+            self.extended(Expect::Describe(described), None);
             return Parsed::Forward(consumed);
         }
         let change = match target {
@@ -402,7 +406,7 @@ impl Session {
             return improper(Wrong::NoStatement);
         };
         let parameters = parameters(bind);
-        let exact = Exact::of(bind, prepared.types.clone());
+        let exact = Exact::of(bind, prepared.types.clone(), prepared.described.clone());
         if prepared.epoch != self.epoch() || self.names_may_differ() || self.structure_is_old(now) {
             let message = Message::Bind {
                 portal,
@@ -516,7 +520,7 @@ impl Session {
 }
 
 /// The parameters of a Bind as the trail keeps them.
-fn parameters(bind: &Bind<'_>) -> Vec<Parameter> {
+pub(super) fn parameters(bind: &Bind<'_>) -> Vec<Parameter> {
     let formats = &bind.parameter_formats;
     bind.parameters
         .iter()

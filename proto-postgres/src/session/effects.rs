@@ -26,6 +26,7 @@ impl Session {
                     );
                     let prepared = super::names::Prepared {
                         types: None,
+                        described: None,
                         sql,
                         analyzed,
                         epoch: self.epoch(),

@@ -8,12 +8,14 @@ use gateway_core::machine::{Bound, Estimate};
 use gateway_sql::StatementKind;
 
 use super::client::KEPT_PARAMETER;
+use super::names::Described;
 use super::text::ClientEncoding;
 use super::{Message, Session};
 use crate::analyzed::Analyzed;
 use crate::estimate::Asked;
 use crate::wire::Format;
 use crate::wire::frontend::Bind;
+use crate::wire::value::text_of;
 
 /// Names of one session that an approver is shown, and the longest text of one.
 const SHOWN_NAMES: usize = 8;
@@ -26,13 +28,15 @@ pub struct Exact {
     binary: u64,
     /// The types that the statement's Parse has declared.
     types: Option<Arc<[u32]>>,
+    /// Those that the server has described; for people alone.
+    described: Option<Described>,
     /// Of the exact values, where one was cut or is no UTF-8, or there are too many to count their formats.
     digest: Option<[u8; 32]>,
 }
 
 impl Exact {
     /// Of a Bind, to a statement whose Parse has declared `types`.
-    pub(crate) fn of(bind: &Bind<'_>, types: Option<Arc<[u32]>>) -> Self {
+    pub(crate) fn of(bind: &Bind<'_>, types: Option<Arc<[u32]>>, described: Option<Described>) -> Self {
         let (mut binary, mut inexact) = (0_u64, false);
         for (place, value) in bind.parameters.iter().enumerate() {
             let text = Format::of(&bind.parameter_formats, place) == Some(Format::TEXT);
@@ -52,6 +56,7 @@ impl Exact {
         Self {
             binary,
             types,
+            described,
             digest: inexact.then(|| digest(bind)),
         }
     }
@@ -62,24 +67,40 @@ impl Exact {
             return None;
         }
         let value = |(place, shown): (usize, &Parameter)| {
-            let bit = u32::try_from(place)
-                .ok()
-                .and_then(|place| self.binary.checked_shr(place))
-                .unwrap_or_default();
             let Some(shown) = shown else {
                 return Some((Format::TEXT, None));
             };
-            if bit & 1 == 0 {
+            if !self.is_binary(place) {
                 return Some((Format::TEXT, Some(shown.as_bytes().to_vec())));
             }
-            let digits = shown.strip_prefix("\\x")?.as_bytes();
-            let bytes: Option<Vec<u8>> = digits
-                .chunks(2)
-                .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-                .collect();
-            Some((Format::BINARY, Some(bytes?)))
+            Some((Format::BINARY, Some(bytes(shown)?)))
         };
         shown.iter().enumerate().map(value).collect()
+    }
+
+    fn is_binary(&self, place: usize) -> bool {
+        let bits = u32::try_from(place)
+            .ok()
+            .and_then(|place| self.binary.checked_shr(place));
+        bits.unwrap_or_default() & 1 == 1
+    }
+
+    /// The parameters with binary values as people read them, where their types are known. The trail has the bytes.
+    fn readable(&self, shown: &[Parameter]) -> Vec<Parameter> {
+        let declared = self.types.as_deref().unwrap_or_default();
+        let described = self.described.as_ref().and_then(|types| types.get());
+        let readable = |(place, shown): (usize, &Parameter)| {
+            let text = shown.as_ref()?;
+            if !self.is_binary(place) {
+                return Some(text.clone());
+            }
+            // A type of 0 is for the server to find.
+            let oid = declared.get(place).copied().filter(|oid| *oid != 0);
+            let oid = oid.or(described.and_then(|types| types.get(place).copied()));
+            let value = oid.and_then(|oid| text_of(oid, &bytes(text)?));
+            Some(value.unwrap_or_else(|| text.clone()))
+        };
+        shown.iter().enumerate().map(readable).collect()
     }
 
     fn write(&self, to: &mut Vec<u8>) {
@@ -94,6 +115,15 @@ impl Exact {
         );
         part(to, self.digest.as_ref().map_or(&[][..], |digest| &digest[..]));
     }
+}
+
+/// The bytes that are shown as `\x` and hex digits; `None`: it was cut.
+fn bytes(shown: &str) -> Option<Vec<u8>> {
+    let digits = shown.strip_prefix("\\x")?.as_bytes();
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }
 
 fn digest(bind: &Bind<'_>) -> [u8; 32] {
@@ -131,7 +161,7 @@ impl Session {
         for setting in &self.reads_times {
             part(&mut exact, setting.as_bytes());
         }
-        let mut stands_for = Vec::new();
+        let (mut stands_for, mut parameters) = (Vec::new(), None);
         let analyzed = match message {
             Message::Query { analyzed, .. } => analyzed.as_ref(),
             Message::Execute { portal, analyzed, .. } => {
@@ -140,6 +170,7 @@ impl Session {
                         // Parameters come in the client's encoding.
                         part(&mut exact, format!("{:?}", self.encoding).as_bytes());
                         known.exact.write(&mut exact);
+                        parameters = Some(known.exact.readable(&known.parameters));
                     }
                     // A cursor's own portal.
                     None => part(&mut exact, portal.as_bytes()),
@@ -171,6 +202,7 @@ impl Session {
         }
         Bound {
             exact,
+            parameters,
             stands_for,
             estimate: self.estimate_of(message),
         }
@@ -260,7 +292,7 @@ mod tests {
 
     #[test]
     fn values_that_people_see_alike_are_told_apart() {
-        let of = |bind: &Bind<'_>| Exact::of(bind, None);
+        let of = |bind: &Bind<'_>| Exact::of(bind, None, None);
         // Text `\\x31` and the byte 0x31 are both shown as `\\x31`.
         let text = bind(&[0], vec![Some(b"\\x31")]);
         let binary = bind(&[1], vec![Some(b"1")]);
@@ -284,7 +316,41 @@ mod tests {
         assert_ne!(many(0), many(1));
         // What is shown exactly costs no digest.
         assert!(of(&bind(&[0, 1], vec![Some(b"a"), None])).digest.is_none());
-        let typed = Exact::of(&text, Some(Arc::from([25_u32])));
+        let typed = Exact::of(&text, Some(Arc::from([25_u32])), None);
         assert_ne!(typed, of(&text));
+    }
+
+    #[test]
+    fn people_read_binary_values_by_their_types() {
+        let described: Described = Arc::default();
+        let seven = 7_i32.to_be_bytes();
+        let bind = bind(
+            &[1, 1, 1, 0, 1],
+            vec![
+                Some(&seven),
+                Some(b"\xc3\xa9"),
+                Some(&seven),
+                Some(b"\\x31"),
+                None,
+            ],
+        );
+        let types = Some(Arc::from([23_u32, 0, 25, 0, 0]));
+        let exact = Exact::of(&bind, types, Some(described.clone()));
+        let shown = super::super::client::parameters(&bind);
+        let some = |text: &str| Some(text.to_owned());
+        // The second is not described yet, the third is no text: NUL is in none.
+        let read = exact.readable(&shown);
+        assert_eq!((read[0].clone(), read[1].clone()), (some("7"), some("\\xc3a9")));
+        described.set(vec![23, 25, 25, 25, 25]).unwrap();
+        let read = exact.readable(&shown);
+        assert_eq!(
+            (read[1].clone(), read[3].clone(), read[4].clone()),
+            (some("é"), some("\\x31"), None)
+        );
+        // What binds an approval is what was sent, however it is read.
+        assert_eq!(
+            exact.values(&shown).unwrap()[0],
+            (Format::BINARY, Some(seven.to_vec()))
+        );
     }
 }

@@ -6,7 +6,7 @@
 //! of an earlier run waits (see [`Names::is_settled`]).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use gateway_core::audit::Parameter;
 
@@ -21,11 +21,16 @@ pub struct Epoch {
     pub environment: u64,
 }
 
+/// The types of a statement's parameters, once the server has described them.
+pub type Described = Arc<OnceLock<Vec<u32>>>;
+
 /// A prepared statement.
 #[derive(Debug, Clone)]
 pub struct Prepared {
     /// The types that its Parse has declared for parameters; `None`: none.
     pub types: Option<Arc<[u32]>>,
+    /// Those that the server has described, where the client asked; empty until it answers.
+    pub described: Option<Described>,
     /// Its text.
     pub sql: Arc<str>,
     /// What it does; from when it was last asked for.
@@ -180,11 +185,21 @@ impl Names {
         Change::Portal(name.to_owned(), self.stamp)
     }
 
+    /// Where the server's description of a statement's parameters is to be kept.
+    pub fn describe(&mut self, name: &str) -> Option<Described> {
+        let known = self.statements.get_mut(name).and_then(Slot::newest_mut)?;
+        if known.described.is_none() {
+            Arc::make_mut(known).described = Some(Arc::default());
+        }
+        known.described.clone()
+    }
+
     /// A newer analysis of the same text; the server is not asked about that.
     pub fn refresh_statement(&mut self, name: &str, analyzed: Analyzed, epoch: Epoch) {
         if let Some(known) = self.statements.get_mut(name).and_then(Slot::newest_mut) {
             *known = Arc::new(Prepared {
                 types: known.types.clone(),
+                described: known.described.clone(),
                 sql: known.sql.clone(),
                 analyzed,
                 epoch,
@@ -312,6 +327,7 @@ mod tests {
         let state = gateway_sql::SessionState::default();
         Some(Prepared {
             types: None,
+            described: None,
             sql: sql.into(),
             analyzed: Analyzed::new(sql.into(), &structure, &state, "r"),
             epoch: Epoch::default(),

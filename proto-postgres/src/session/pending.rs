@@ -30,8 +30,8 @@ pub enum Expect {
     Parse,
     /// Bind: BindComplete.
     Bind,
-    /// Describe: ParameterDescription (of a statement), then RowDescription or NoData.
-    Describe,
+    /// Describe: ParameterDescription (of a statement, and where it is kept), then RowDescription or NoData.
+    Describe(Option<super::names::Described>),
     /// The gateway's own Describe of a portal before its Execute, which follows: RowDescription or NoData, and neither is
     /// the client's.
     Layout,
@@ -85,6 +85,8 @@ pub struct Running {
     pub error: Option<String>,
     /// Rows that it may still give.
     pub budget: Option<u64>,
+    /// The most rows that policy gives, and the `@id` of the policy.
+    pub most: Option<(u64, Option<Arc<str>>)>,
     /// It gave more than it may, or other columns than it should: the rest is not passed on.
     pub overrun: bool,
     /// It gave other columns than the analysis says.

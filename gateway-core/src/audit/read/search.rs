@@ -459,6 +459,8 @@ fn row(event: Event) -> AuditRow {
         Event::SessionEnded {
             session,
             reason,
+            // It is in the reason.
+            by: _,
             operations,
             refused,
             rows,

@@ -346,6 +346,7 @@ fn session_events(session: SessionId, subject: &str, for_whom: Option<&str>, res
         Event::SessionEnded {
             session,
             reason: "bye".into(),
+            by: None,
             operations: 3,
             refused: 1,
             rows: 40,

@@ -194,7 +194,8 @@ pub(super) fn digest(
     part(detail.map(str::as_bytes));
     part(Some(policy.as_bytes()));
     // Plain strings, numbers and maps always encode.
-    part(serde_json::to_vec(question.operations.list()).ok().as_deref());
+    let asked: Vec<_> = question.operations.asked().collect();
+    part(serde_json::to_vec(&asked).ok().as_deref());
     part(question.statement.as_ref().map(|s| s.text.as_bytes()));
     for parameter in question.statement.iter().flat_map(|s| &s.parameters) {
         part(parameter.as_deref().map(str::as_bytes));

@@ -9,7 +9,7 @@ const BASE: u16 = 10_000;
 const MOST: usize = 64;
 
 /// The number as text. `None`: it has none of moderate length (not a number, infinite, or long).
-pub(super) fn to_text(value: &[u8]) -> Option<String> {
+pub(crate) fn to_text(value: &[u8]) -> Option<String> {
     let mut input = value;
     let mut next = || {
         let (number, rest) = input.split_first_chunk::<2>()?;
@@ -59,7 +59,7 @@ pub(super) fn to_text(value: &[u8]) -> Option<String> {
 }
 
 /// Appends the number that a text is. `false`: it is none of moderate length.
-pub(super) fn from_text(text: &str, out: &mut BytesMut) -> bool {
+pub(crate) fn from_text(text: &str, out: &mut BytesMut) -> bool {
     let Some(value) = encoded(text) else { return false };
     out.extend_from_slice(&value);
     true
