@@ -184,8 +184,11 @@ fn is_reason(name: &str) -> bool {
     name.eq_ignore_ascii_case("gateway.reason")
 }
 
-/// The database that is meant where none is said and none is pinned: the only one beside the server's own.
-async fn only_database(gateway: &Arc<Gateway>, resource: &Arc<Resource>) -> Result<String, ConfigProblem> {
+/// Databases in which a statement is looked at where none is said and none is pinned.
+const LOOKED_AT: usize = 8;
+
+/// The databases that may be meant where none is said and none is pinned: the server's own last.
+async fn databases(gateway: &Arc<Gateway>, resource: &Arc<Resource>) -> Result<Vec<String>, ConfigProblem> {
     let told = |error: &dyn std::fmt::Display| {
         ConfigProblem(format!(
             "the databases of `{}` can't be listed: {error}",
@@ -198,16 +201,11 @@ async fn only_database(gateway: &Arc<Gateway>, resource: &Arc<Resource>) -> Resu
     let listed = own.value(DATABASES).await.map_err(|e| told(&e))?;
     own.close().await;
     let mut databases: Vec<String> = serde_json::from_str(&listed).map_err(|e| told(&e))?;
-    databases.retain(|name| name != MAINTENANCE);
-    match databases.as_slice() {
-        [] => Ok(MAINTENANCE.to_owned()),
-        [only] => Ok(only.clone()),
-        several => Err(ConfigProblem(format!(
-            "`{}` pins no database and has several ({}): say which one is meant",
-            resource.name,
-            several.join(", ")
-        ))),
+    if databases.len() > 1 {
+        databases.retain(|name| name != MAINTENANCE);
+        databases.truncate(LOOKED_AT);
     }
+    Ok(databases)
 }
 
 /// The databases that clients can be in, for who tries them.
@@ -360,37 +358,70 @@ impl ProtocolAdapter for PostgresAdapter {
         offline: bool,
     ) -> Result<Meaning, ConfigProblem> {
         let pinned = ResourceSettings::of(resource)?.database;
-        let database = match pinned.or(place.map(str::to_owned)) {
-            Some(database) => database,
-            None if offline => MAINTENANCE.to_owned(),
-            None => only_database(gateway, resource).await?,
+        let candidates = match pinned.or(place.map(str::to_owned)) {
+            Some(database) => vec![database],
+            None if offline => vec![MAINTENANCE.to_owned()],
+            None => databases(gateway, resource).await?,
         };
         let tags = self.tags.of(resource, gateway.mask_key())?;
-        let structure = if offline {
-            Arc::new(Structure::new(Catalog::default(), tags))
-        } else {
-            self.structures
-                .structure(gateway, resource, &database, &tags, None)
-                .await
-                .map_err(|e| {
-                    ConfigProblem(format!("the structure of `{}` can't be read: {e}", resource.name))
-                })?
+        let mut found: Option<(String, Arc<Structure>, Analyzed)> = None;
+        let mut unread = None;
+        for database in &candidates {
+            let structure = if offline {
+                Arc::new(Structure::new(Catalog::default(), tags.clone()))
+            } else {
+                let structure = self
+                    .structures
+                    .structure(gateway, resource, database, &tags, None);
+                match structure.await {
+                    Ok(structure) => structure,
+                    Err(error) => {
+                        unread = Some(error);
+                        continue;
+                    }
+                }
+            };
+            let state = SessionState {
+                database: database.clone(),
+                ..SessionState::default()
+            };
+            let analyzed = Analyzed::new(Arc::from(statement), &structure, &state, &resource.name);
+            let lost = analyzed.unresolved;
+            // The first in which all names are found, else the first.
+            if found.is_none() || !lost {
+                found = Some((database.clone(), structure, analyzed));
+            }
+            if !lost {
+                break;
+            }
+        }
+        let Some((database, structure, analyzed)) = found else {
+            let why = unread.map_or_else(|| "it has no database".to_owned(), |error| error.to_string());
+            return Err(ConfigProblem(format!(
+                "the structure of `{}` can't be read: {why}",
+                resource.name
+            )));
         };
-        let state = SessionState {
-            database: database.clone(),
-            ..SessionState::default()
-        };
-        let analyzed = Analyzed::new(Arc::from(statement), &structure, &state, &resource.name);
         if let Some(why) = &analyzed.forbidden {
             return Err(ConfigProblem(format!("no policy can permit this: {why}")));
         }
+        let others = (candidates.len() > 1).then(|| {
+            let others = candidates.iter().filter(|name| **name != database);
+            let others: Vec<&str> = others.map(String::as_str).collect();
+            format!(
+                "no database was named and `{}` pins none: this is what holds in `{database}`, not in {}",
+                resource.name,
+                others.join(", ")
+            )
+        });
         let missing = analyzed
             .statements
             .iter()
             .flat_map(|statement| &statement.missing);
         let doubts = missing
             .filter(|_| analyzed.unresolved && !offline)
-            .map(|what| format!("not found in database `{database}`: {what}"));
+            .map(|what| format!("not found in database `{database}`: {what}"))
+            .chain(others);
         Ok(Meaning {
             operations: analyzed.operations.clone(),
             doubts: doubts.collect(),

@@ -32,7 +32,7 @@ pub struct ExplainRequest {
     pub on_behalf_of: Option<String>,
     /// On what.
     pub resource: String,
-    /// Where in it (a database), where the resource pins no place and has several.
+    /// Where in it (a database), where the resource pins no place.
     #[serde(default)]
     pub place: Option<String>,
     /// The statement; null: only whether it may connect.
