@@ -89,6 +89,8 @@ stage tests "cases: postgres" "$python" tests/cases/postgres/rig.py --gateway "$
     --expect allow deny mask hold
 stage tests "cases: postgres, with a role for each session" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
     --roles --expect allow deny mask hold
+stage tests "cases: postgres, as a session's role at the bare server" "$python" tests/cases/postgres/blind.py \
+    --gateway "$gateway" --listed
 stage tests "cases: attacks and uses of every class" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
     --cases tests/attack --expect allow deny mask error hold
 if [[ -f ../shared/cases/postgres/rig.py ]]; then

@@ -1,5 +1,5 @@
 """What people are told: in which database something was looked at, what is not there, why something is refused, who did what."""
-import json
+import json, os, subprocess
 
 import rig
 from harness import check, decision_of, eventually, query
@@ -44,7 +44,7 @@ def test_expectations_name_a_database_and_masks(w):
         file.write_text(f"""
 principals: {{ alice: {{ groups: [readers] }} }}
 tests:
-  - {{ name: masked, as: alice, resource: orders-db, database: {w.database}, statement: "SELECT email FROM customers_none", expect: deny }}
+  - {{ name: masked, as: alice, resource: orders-db, database: {w.database}, statement: "SELECT email FROM customers_none", expect: allow }}
   - {{ name: plain, as: alice, resource: orders-db, statement: "SELECT total FROM orders", expect: allow }}
   - {{ name: sees, as: alice, resource: orders-db, database: {w.database}, statement: "SELECT email FROM visits", expect: mask }}
 """)
@@ -70,7 +70,6 @@ def test_names_that_nobody_knows_are_told(w):
 
 
 def test_who_names_no_database_is_told_what_to_do(w):
-    text = w.resource().replace('username = "app"', 'username = "bystander"')
     word = w.scratch / "bystander"
     word.write_text("bystander")
     text = w.resource(credential=f'{{ kind = "static", username = "bystander", password = {{ file = "{word}" }} }}')
@@ -80,8 +79,9 @@ def test_who_names_no_database_is_told_what_to_do(w):
         check("no database was named" in done.stderr and "--database" in done.stderr, done.stderr)
         done = own.psql("reader", "-c", "SELECT 1", env={"PGDATABASE": "told_none"})
         check('database "told_none" does not exist' in done.stderr, done.stderr)
-        done = own.gateway.cli("connect", "orders-db", "--database", "elsewhere", "--", "-X", "-A", "-t", "-c",
-                               "SELECT current_database()", token=own.token("reader"))
+        env = dict(os.environ, GATEWAY_URL=f"http://127.0.0.1:{own.gateway.control}", GATEWAY_TOKEN=own.token("reader"))
+        done = subprocess.run([own.binary, "connect", "orders-db", "--database", "elsewhere", "--config", own.gateway.config, "--",
+                               "-X", "-A", "-t", "-c", "SELECT current_database()"], env=env, text=True, capture_output=True, timeout=30)
         check(done.stdout.strip() == "elsewhere", done.stdout, done.stderr)
 
 
@@ -89,7 +89,7 @@ def test_a_refusal_to_unmask_says_what_it_is_about(w):
     w.admin("CREATE OR REPLACE FUNCTION told_opaque() RETURNS text LANGUAGE plpgsql AS $$BEGIN RETURN 'x'; END$$")
     with w.own(policies=POLICY) as own, own.connect("reader") as c:
         for sql, parts in [
-            ("SELECT emial FROM customers", ["not found: column emial"]),
+            ("SELECT emial FROM tickets", ["not found: column emial"]),
             ("SELECT id FROM tickets WHERE email LIKE 'a%'", ["public.tickets.email", "comparison"]),
             ("SELECT told_opaque()", ["public.told_opaque()", "[[resource.function]]"]),
         ]:
