@@ -9,14 +9,11 @@
 //! So a new session changes no object of the database, only the server's list of roles. What belongs to the gateway has a
 //! mark in its comment; a role without it is never changed or dropped, whatever its name.
 
-mod admin;
 mod grants;
 mod place;
-mod quote;
 mod settings;
 mod sweep;
 mod text;
-mod verifier;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,15 +30,15 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::adapter::{MAINTENANCE, PROTOCOL, application_name};
+use crate::admin::verifier::password;
+use crate::admin::{code, failed, read};
 use crate::structure::Structures;
 use crate::tags::KnownTags;
 use crate::target::{ResourceSettings, TargetError};
 use grants::{Entitled, GRANTS};
-use place::{Place, read};
-use quote::NotQuotable;
+use place::Place;
 use settings::Settings;
 use text::{Marker, NOT_OURS, SessionRole};
-use verifier::password;
 
 /// Databases whose rights are remembered at the same time, over all resources.
 const MAX_PLACES: usize = 1_000;
@@ -60,36 +57,6 @@ impl std::fmt::Debug for RoleIssuer {
         f.debug_struct("RoleIssuer")
             .field("leases", &self.granted.lock().len())
             .finish_non_exhaustive()
-    }
-}
-
-impl From<NotQuotable> for TargetError {
-    fn from(error: NotQuotable) -> Self {
-        Self::Structure(error.to_string())
-    }
-}
-
-/// What an operator reads, who can do something about it.
-fn failed(error: &TargetError) -> CredentialError {
-    let advice = match error {
-        TargetError::Refused { code, .. } => match code.as_str() {
-            "25006" => {
-                "; the target takes no writes (a replica?): roles can't be made there, use another kind of credential"
-            }
-            "42501" => "; the admin login needs CREATEROLE",
-            "28P01" | "28000" => "; look at credential.admin",
-            "53100" => "; the target's disk is full",
-            _ => "",
-        },
-        _ => "",
-    };
-    CredentialError::Issuer(format!("{error}{advice}"))
-}
-
-fn code(error: &TargetError) -> &str {
-    match error {
-        TargetError::Refused { code, .. } => code,
-        _ => "",
     }
 }
 
@@ -140,6 +107,19 @@ impl RoleIssuer {
         let tags = tags.map_err(|e| CredentialError::Source(e.to_string()))?;
         let entitled = place.entitled(gateway, &self.structures, &tags, principal);
         entitled.await
+    }
+
+    /// How long statements of a principal may take at most, where all that policy permits there is limited. The same as a role
+    /// would have that is made for a session; nothing is made.
+    pub(crate) async fn timeout(
+        &self,
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+        database: &str,
+        principal: &Arc<Principal>,
+    ) -> Result<Option<Duration>, CredentialError> {
+        let place = self.place(resource, database);
+        Ok(self.entitled(gateway, &place, principal).await?.timeout)
     }
 
     /// Rights, and the role that has them, made where it is not there.
@@ -268,7 +248,7 @@ impl CredentialIssuer for RoleIssuer {
 
     async fn own(&self, resource: &Arc<Resource>) -> Result<Lease, CredentialError> {
         let settings = Settings::of(resource).map_err(|e| CredentialError::Source(e.to_string()))?;
-        settings.admin().await
+        settings.admin.login().await
     }
 
     async fn probe(

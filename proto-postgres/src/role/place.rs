@@ -12,10 +12,9 @@ use gateway_core::resource::Resource;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::admin::Admin;
-use super::failed;
 use super::grants::{At, Entitled, Part, Questions, size};
 use super::text::{self, Marker, Missing, SHARED, Sequence, Wanted};
+use crate::admin::{Admin, failed, read};
 use crate::structure::{Structure, Structures};
 use crate::tags::TagIndex;
 use crate::target::TargetError;
@@ -311,10 +310,4 @@ impl Place {
         );
         *told = names;
     }
-}
-
-/// Reads a JSON answer of our own question.
-pub(super) fn read<T: serde::de::DeserializeOwned>(answer: Option<String>) -> Result<T, TargetError> {
-    serde_json::from_str(&answer.unwrap_or_default())
-        .map_err(|e| TargetError::Malformed(format!("the target's answer is not as expected: {e}")))
 }

@@ -30,20 +30,6 @@ fn parses(sql: &str) {
 }
 
 #[test]
-fn a_hello_says_what_the_server_is() {
-    let now = at(1_000_000);
-    assert_eq!(
-        Server::of("[150008, true, 1000300]", now),
-        Some(Server {
-            major: 15,
-            superuser: true,
-            ahead: 300
-        })
-    );
-    assert_eq!(Server::of("[160001, null, 1]", now), None);
-}
-
-#[test]
 fn a_sessions_role_is_made_in_one_text_of_each_version() {
     let session = SessionRole {
         role: "gw_0123456789abcdef",
@@ -216,7 +202,7 @@ fn questions_parse() {
     assert_eq!(sequences(&rights), None);
     rights.filled.extend([1, 2]);
     for text in [
-        HELLO.to_owned(),
+        crate::admin::server::HELLO.to_owned(),
         sequences(&rights).unwrap(),
         find("r", &marker()).unwrap(),
         memberships("r").unwrap(),
