@@ -7,7 +7,7 @@ pub(crate) mod settings;
 pub(crate) mod verifier;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use gateway_core::credentials::CredentialError;
@@ -52,6 +52,8 @@ pub(crate) struct Admin {
     room: Semaphore,
     behind: Semaphore,
     server: Mutex<Option<Server>>,
+    /// How often the database turned out to be another one of the same name.
+    anew: AtomicU64,
     reaping: AtomicBool,
 }
 
@@ -70,6 +72,7 @@ impl Admin {
             room: Semaphore::new(AT_ONCE),
             behind: Semaphore::new(BEHIND),
             server: Mutex::default(),
+            anew: AtomicU64::new(0),
             reaping: AtomicBool::new(false),
         }
     }
@@ -145,10 +148,20 @@ impl Admin {
             OwnConnection::open_with(gateway, &self.resource, &self.database, SETTINGS).await?;
         let hello = connection.value(HELLO).await?;
         let server = Server::of(&hello, gateway.now());
-        *self.server.lock() = Some(server.ok_or_else(|| {
+        let server = server.ok_or_else(|| {
             TargetError::Malformed("the server does not say what it is as PostgreSQL does".to_owned())
-        })?);
+        })?;
+        let before = self.server.lock().replace(server);
+        if before.is_some_and(|before| before.database != server.database) {
+            self.anew.fetch_add(1, Ordering::AcqRel);
+        }
         Ok(connection)
+    }
+
+    /// Another number than before: the database was dropped and made anew since. To drop it ends all connections, so that this
+    /// shows with the next thing that is asked.
+    pub(crate) fn anew(&self) -> u64 {
+        self.anew.load(Ordering::Acquire)
     }
 
     fn put(self: &Arc<Self>, connection: OwnConnection) {

@@ -179,7 +179,7 @@ impl CredentialIssuer for PoolIssuer {
                         Err(NotOpened::Failed(error)) => Err(error),
                     };
                 }
-                Err(NotOpened::Unfit(why)) => pool.set_aside(&slot.name, &why),
+                Err(NotOpened::Unfit(why)) => pool.set_aside(request.id, &slot.name, &why),
                 Err(NotOpened::Failed(error)) => return Err(error),
             }
         }
@@ -265,12 +265,12 @@ impl CredentialIssuer for PoolIssuer {
         lease: &LeaseRecord,
     ) -> Result<(), CredentialError> {
         // Asked each time: where this gateway counted as gone, another one may have struck the lease out and given its role away.
-        let Some(slot) = gateway.lease_store().slot_of(&lease.id).await? else {
-            return Ok(());
-        };
+        let slot = gateway.lease_store().slot_of(&lease.id).await?;
         let pool = self.pool(resource)?;
-        pool.close(gateway, &slot.name).await.map_err(|e| told(&e))?;
-        pool.give(&slot.name);
+        if let Some(slot) = slot {
+            pool.close(gateway, &slot.name).await.map_err(|e| told(&e))?;
+        }
+        pool.give_back(&lease.id);
         Ok(())
     }
 

@@ -154,6 +154,7 @@ impl RoleIssuer {
             .ok_or_else(|| CredentialError::Issuer("a role is made for a time".to_owned()))?;
         let mut last = None;
         for _ in 0..3 {
+            let before = place.admin.anew();
             let entitled = self.ensured(gateway, place, request.principal).await?;
             let server = place.admin.server(gateway).await.map_err(|e| failed(&e))?;
             let session = SessionRole {
@@ -172,7 +173,17 @@ impl RoleIssuer {
                 .insert(request.id.to_owned(), entitled.role.clone());
             let text = session.create(server).map_err(|e| failed(&e.into()))?;
             let error = match place.admin.ask(gateway, &text).await {
-                Ok(_) => return Ok(lease(role, password)),
+                Ok(_) => {
+                    if place.admin.anew() != before {
+                        // What was granted was granted in another database of this name.
+                        let resource = &place.admin.resource.name;
+                        self.structures.supersede(resource, &place.admin.database);
+                        let known = Some(entitled.role.clone());
+                        self.refit(gateway, place, request.principal, request.id, known)
+                            .await?;
+                    }
+                    return Ok(lease(role, password));
+                }
                 Err(error) => error,
             };
             match code(&error) {
@@ -201,14 +212,50 @@ impl RoleIssuer {
         ))
     }
 
+    /// Gives a lease's role the rights that policy permits by now. `known`: the role from which it has those that it had.
+    async fn refit(
+        &self,
+        gateway: &Arc<Gateway>,
+        place: &Arc<Place>,
+        principal: &Arc<Principal>,
+        id: &str,
+        known: Option<String>,
+    ) -> Result<(), CredentialError> {
+        let marker = Marker::of(&gateway.installation().await?, id);
+        for last in [false, true] {
+            let entitled = self.ensured(gateway, place, principal).await?;
+            let regrant = async {
+                let old = match &known {
+                    Some(known) => vec![known.clone()],
+                    None => self.granted(gateway, place, id).await?,
+                };
+                let server = place.admin.server(gateway).await?;
+                let text = text::regrant(&role_of(id), &marker, &entitled.role, &old, server)?;
+                place.admin.ask(gateway, &text).await
+            };
+            match regrant.await {
+                Ok(_) => {
+                    // A schema that the role may use by now, or no more, changes what bare names mean to the server.
+                    self.structures
+                        .supersede(&place.admin.resource.name, &place.admin.database);
+                    self.granted.lock().insert(id.to_owned(), entitled.role.clone());
+                    return Ok(());
+                }
+                Err(error) if !last && code(&error) == "42704" => place.forget(&entitled.role),
+                Err(error) => return Err(changed(&error)),
+            }
+        }
+        Ok(())
+    }
+
     /// The roles from which a lease has its rights.
     async fn granted(
         &self,
         gateway: &Arc<Gateway>,
         place: &Place,
-        lease: &LeaseRecord,
+        id: &str,
     ) -> Result<Vec<String>, TargetError> {
-        let text = text::memberships(&role_of(&lease.id))?;
+        let text = text::memberships(&role_of(id))?;
         let all: Vec<String> = read(place.admin.ask(gateway, &text).await?)?;
         Ok(all.into_iter().filter(|role| role.starts_with(GRANTS)).collect())
     }
@@ -310,32 +357,7 @@ impl CredentialIssuer for RoleIssuer {
             }
             return Ok(());
         }
-        let marker = Marker::of(&gateway.installation().await?, &lease.id);
-        for last in [false, true] {
-            let entitled = self.ensured(gateway, &place, principal).await?;
-            let regrant = async {
-                let old = match &known {
-                    Some(known) => vec![known.clone()],
-                    None => self.granted(gateway, &place, lease).await?,
-                };
-                let server = place.admin.server(gateway).await?;
-                let text = text::regrant(&role_of(&lease.id), &marker, &entitled.role, &old, server)?;
-                place.admin.ask(gateway, &text).await
-            };
-            match regrant.await {
-                Ok(_) => {
-                    // A schema that the role may use by now, or no more, changes what bare names mean to the server.
-                    self.structures.supersede(&resource.name, &place.admin.database);
-                    self.granted
-                        .lock()
-                        .insert(lease.id.clone(), entitled.role.clone());
-                    return Ok(());
-                }
-                Err(error) if !last && code(&error) == "42704" => place.forget(&entitled.role),
-                Err(error) => return Err(changed(&error)),
-            }
-        }
-        Ok(())
+        self.refit(gateway, &place, principal, &lease.id, known).await
     }
 
     async fn revoke(

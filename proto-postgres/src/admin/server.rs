@@ -11,21 +11,26 @@ pub(crate) struct Server {
     pub(crate) superuser: bool,
     /// Its clock less the gateway's, in seconds.
     pub(crate) ahead: i64,
+    /// The number of the database that one is in: another one of the same name has another number.
+    pub(crate) database: i64,
 }
 
-/// `[server_version_num, superuser, unix seconds]`.
+/// `[server_version_num, superuser, unix seconds, number of the database]`.
 pub(crate) const HELLO: &str = "SELECT json_build_array(current_setting('server_version_num')::int4, \
     (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user), \
-    extract(epoch FROM clock_timestamp())::int8)::text";
+    extract(epoch FROM clock_timestamp())::int8, \
+    (SELECT d.oid::int8 FROM pg_database d WHERE d.datname = current_database()))::text";
 
 impl Server {
     /// Reads the answer to [`HELLO`].
     pub(crate) fn of(answer: &str, now: Timestamp) -> Option<Self> {
-        let (version, superuser, seconds): (i32, bool, i64) = serde_json::from_str(answer).ok()?;
+        let (version, superuser, seconds, database): (i32, bool, i64, i64) =
+            serde_json::from_str(answer).ok()?;
         Some(Self {
             major: version / 10_000,
             superuser,
             ahead: seconds.saturating_sub(now.as_second()),
+            database,
         })
     }
 
@@ -64,13 +69,14 @@ mod tests {
     fn a_hello_says_what_the_server_is() {
         let now = Timestamp::from_second(1_000_000).unwrap();
         assert_eq!(
-            Server::of("[150008, true, 1000300]", now),
+            Server::of("[150008, true, 1000300, 5]", now),
             Some(Server {
                 major: 15,
                 superuser: true,
-                ahead: 300
+                ahead: 300,
+                database: 5
             })
         );
-        assert_eq!(Server::of("[160001, null, 1]", now), None);
+        assert_eq!(Server::of("[160001, null, 1, 5]", now), None);
     }
 }

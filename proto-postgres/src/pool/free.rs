@@ -32,6 +32,8 @@ pub(super) struct Pool {
     pub(super) replica: Option<Arc<Admin>>,
     /// Roles that no lease of this gateway has; the first is free the longest.
     free: Mutex<VecDeque<String>>,
+    /// The role that each lease of this gateway has, or had until it was struck out by somebody else.
+    given: Mutex<HashMap<String, String>>,
     unfit: Mutex<HashMap<String, (Instant, String)>>,
     /// Who waits for a role does so in turn.
     turn: tokio::sync::Mutex<()>,
@@ -55,6 +57,7 @@ impl Pool {
         Self {
             resource: resource.clone(),
             free: Mutex::new(settings.roles.iter().cloned().collect()),
+            given: Mutex::default(),
             settings,
             primary,
             replica,
@@ -121,6 +124,7 @@ impl Pool {
             }
             if store.claim_slot(id, &slot).await? {
                 self.free.lock().retain(|free| *free != role);
+                self.given.lock().insert(id.to_owned(), role);
                 return Ok(Some(slot));
             }
             // Another gateway has it, or it is about to be struck out. Which others are taken is asked once.
@@ -169,8 +173,8 @@ impl Pool {
         ))
     }
 
-    /// A role is not as it must be.
-    pub(super) fn set_aside(&self, role: &str, why: &str) {
+    /// The role that a lease was given is not as it must be.
+    pub(super) fn set_aside(&self, id: &str, role: &str, why: &str) {
         tracing::warn!(
             resource = self.resource.name,
             why,
@@ -178,14 +182,17 @@ impl Pool {
         );
         let now = Instant::now();
         self.unfit.lock().insert(role.to_owned(), (now, why.to_owned()));
-        self.give(role);
+        self.give_back(id);
     }
 
-    /// No lease of this gateway has the role any more.
-    pub(super) fn give(&self, role: &str) {
+    /// A lease has nothing any more.
+    pub(super) fn give_back(&self, id: &str) {
+        let Some(role) = self.given.lock().remove(id) else {
+            return;
+        };
         let mut free = self.free.lock();
-        if self.settings.roles.iter().any(|known| known == role) && !free.iter().any(|known| known == role) {
-            free.push_back(role.to_owned());
+        if !free.contains(&role) {
+            free.push_back(role);
         }
     }
 }

@@ -253,6 +253,7 @@ mod tests {
             major,
             superuser: false,
             ahead: 0,
+            database: 5,
         }
     }
 

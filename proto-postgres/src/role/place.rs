@@ -1,6 +1,7 @@
 //! One database of one resource: what policy gives there, and the roles that have it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(super) struct Place {
     questions: Mutex<Option<(Weak<Structure>, Arc<Questions>)>>,
     /// Roles that have rights, and when it was looked whether they have all of them.
     shared: Mutex<HashMap<String, Instant>>,
+    /// Of which database of this name that is; see [`Admin::anew`].
+    of: AtomicU64,
     making: tokio::sync::Mutex<()>,
     /// What could not be granted when that was last told.
     told: Mutex<Vec<String>>,
@@ -57,6 +60,7 @@ impl Place {
             compiled: Mutex::default(),
             questions: Mutex::default(),
             shared: Mutex::default(),
+            of: AtomicU64::new(0),
             making: tokio::sync::Mutex::default(),
             told: Mutex::default(),
         }
@@ -216,7 +220,11 @@ impl Place {
     }
 
     fn is_ensured(&self, role: &str) -> bool {
-        let shared = self.shared.lock();
+        let mut shared = self.shared.lock();
+        let of = self.admin.anew();
+        if self.of.swap(of, Ordering::AcqRel) != of {
+            shared.clear();
+        }
         shared.get(role).is_some_and(|at| at.elapsed() < LOOK)
     }
 

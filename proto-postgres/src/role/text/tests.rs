@@ -8,6 +8,7 @@ fn server(major: i32, superuser: bool) -> Server {
         major,
         superuser,
         ahead: 0,
+        database: 5,
     }
 }
 
@@ -52,6 +53,7 @@ fn a_sessions_role_is_made_in_one_text_of_each_version() {
     }
     let skewed = Server {
         ahead: 300,
+        database: 5,
         ..server(15, true)
     };
     assert!(session.create(skewed).unwrap().contains("'1970-01-01T00:05:00Z'"));
