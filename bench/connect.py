@@ -1,20 +1,24 @@
 #!/usr/bin/env python3
 """What a session of its own costs by the kind of its credential: new connections a second.
 
-    connect.py --gateway PATH [--clients 8] [--rounds 5] [--seconds 4]
+    connect.py --gateway PATH [--kind static role pool] [--clients 8] [--rounds 5] [--seconds 4]
 
-pgbench -S -C (a connection for each transaction), directly, through a gateway whose sessions share a login, and through one
-that makes a role for each, in turns. pgbench, server and gateway share the machine.
+pgbench -S -C (a connection for each transaction), directly, through a gateway whose sessions share a login, through one that
+makes a role for each, and through one that gives each a role of a pool, in turns. pgbench, server and gateway share the machine.
 """
-import argparse, pathlib, shutil, statistics, tempfile
+import argparse, json, pathlib, shutil, statistics, tempfile
 import rig, run
 
+POOL = [f"pool_{n}" for n in range(64)]
 ROLE = '{ kind = "role", admin = { username = "bench", password = { file = "target-password" } } }'
+
+CREDENTIALS = {"static": None, "role": ROLE, "pool": ROLE.replace('"role"', f'"pool", roles = {json.dumps(POOL)}')}
 
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--gateway", required=True, type=pathlib.Path)
+    ask.add_argument("--kind", nargs="+", choices=list(CREDENTIALS), default=list(CREDENTIALS))
     ask.add_argument("--clients", type=int, default=8)
     ask.add_argument("--rounds", type=int, default=5)
     ask.add_argument("--seconds", type=int, default=4)
@@ -25,8 +29,10 @@ def main():
     try:
         postgres.start()
         with rig.Middle(folder, postgres.port) as middle:
-            ways = [rig.Way("direct", postgres.port, "bench", rig.PASSWORD), middle.gateway(args.gateway, "static"),
-                    middle.gateway(args.gateway, "role", credential=ROLE)]
+            direct = rig.Way("direct", postgres.port, "bench", rig.PASSWORD)
+            roles = [f"CREATE ROLE {name} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}" for name in POOL]
+            direct.call(["psql", "-qc", "; ".join(roles)])
+            ways = [direct, *(middle.gateway(args.gateway, kind, credential=CREDENTIALS[kind]) for kind in args.kind)]
             for way in ways:
                 run.pgbench(way, 1, "-S", "-C", "-c", args.clients, "-j", 2)
             rates = {way.name: [] for way in ways}

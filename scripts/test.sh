@@ -85,6 +85,7 @@ stage tests "instructions of the hot paths" python3 bench/instructions.py --bina
 stage check "links of the book" python3 scripts/check-docs.py
 stage tests "end to end" "$python" tests/e2e/run.py --gateway "$gateway"
 stage tests "the API against its description" "$python" tests/api/run.py --gateway "$gateway"
+stage tests "leases of gateways that are killed" "$python" tests/leases/run.py --gateway "$gateway" --rounds 10 --seed 7
 stage tests "cases: postgres" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
     --expect allow deny mask hold
 stage tests "cases: postgres, with a role for each session" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \

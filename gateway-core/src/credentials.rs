@@ -17,7 +17,7 @@ pub use source::SECRET_BYTES;
 
 pub use issuer::{
     CredentialError, CredentialIssuer, Issuers, Lease, LeaseRecord, LeaseRequest, LeaseState, LeaseStore,
-    NoJournal,
+    NoJournal, Slot,
 };
 
 /// The kind of [`StaticCredentials`].

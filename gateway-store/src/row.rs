@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use gateway_core::approval::Approval;
-use gateway_core::credentials::{LeaseRecord, LeaseState};
+use gateway_core::credentials::{LeaseRecord, LeaseState, Slot};
 use gateway_core::machine::Kill;
 use gateway_core::outbox::{KeptMessage, OutboxMessage, OutboxState};
 use gateway_core::services::{KeptApproval, StoreError, TokenRecord};
@@ -194,6 +194,15 @@ pub(crate) fn lease(row: &dyn Columns) -> Result<LeaseRecord, StoreError> {
         attempts: u32::try_from(row.integer("attempts")?).map_err(|e| row.corrupt("attempts", e))?,
         due: row.time("due")?,
         error: row.owned_or_none("error")?,
+    })
+}
+
+/// What a row of `leases` has of a pool.
+pub(crate) fn slot(row: &dyn Columns) -> Result<Slot, StoreError> {
+    let row = Reader::new(row, "lease");
+    Ok(Slot {
+        pool: row.owned("pool")?,
+        name: row.owned("slot")?,
     })
 }
 

@@ -55,6 +55,7 @@ async fn it_does_what_every_store_must() {
     suite::approvals(&store).await;
     suite::outbox(&store).await;
     suite::leases(&store).await;
+    suite::slots(&store).await;
     assert_eq!(store.prune_approvals(0).await.unwrap(), 1, "the used one");
     assert_eq!(store.open_approvals().await.unwrap().len(), 3, "what waits stays");
     // And with all that a gateway of several does.
@@ -285,6 +286,19 @@ async fn leases_of_a_gateway_that_is_gone_go_to_another() {
     taken.dedup();
     assert_eq!(taken.len(), 20);
     assert_eq!(c.take_returned(at(63), at(123), 64).await.unwrap(), []);
+}
+
+/// A role of a pool is one session's, on whichever gateway that runs.
+#[tokio::test]
+async fn of_many_gateways_that_claim_the_same_one_gets_it() {
+    let server = start();
+    let plain = PostgresStore::open(&database(&server, "slots")).await.unwrap();
+    let (a, b, c) = (
+        plain.as_node("gw-a"),
+        plain.as_node("gw-b"),
+        plain.as_node("gw-c"),
+    );
+    suite::slots_at_once(&[&a, &b, &c]).await;
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ async fn it_does_what_every_store_must() {
     suite::approvals(&store).await;
     suite::outbox(&store).await;
     suite::leases(&store).await;
+    suite::slots(&store).await;
+    suite::slots_at_once(&[&store]).await;
     assert_eq!(store.prune_approvals(0).await.unwrap(), 1, "the used one");
     assert_eq!(store.open_approvals().await.unwrap().len(), 3, "what waits stays");
 }

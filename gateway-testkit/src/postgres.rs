@@ -98,6 +98,46 @@ impl PostgresServer {
         server
     }
 
+    /// A standby that follows this cluster, with the same logins.
+    pub fn replica(&self) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("testkit-pg-")
+            .tempdir()
+            .expect("a temporary directory");
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        give_to_postgres(&[dir.path()]);
+        let standby = Self {
+            port: free_port(),
+            bin: programs(),
+            dir,
+        };
+        let from = format!(
+            "host=127.0.0.1 port={} user={} password={}",
+            self.port,
+            Self::USER,
+            Self::PASSWORD
+        );
+        standby.run(
+            "pg_basebackup",
+            &[
+                "-D",
+                &standby.data(),
+                "-d",
+                &from,
+                "-R",
+                "-X",
+                "stream",
+                "-c",
+                "fast",
+            ],
+        );
+        // The last line of a name counts.
+        let conf = format!("port = {}\n", standby.port);
+        append(&standby.path("data/postgresql.conf"), &conf);
+        standby.resume();
+        standby
+    }
+
     /// Starts a cluster that was halted.
     pub fn resume(&self) {
         let log = self.path("server.log");
@@ -171,8 +211,9 @@ impl PostgresServer {
         append(&self.path("data/postgresql.conf"), &conf);
         let host = if options.tls.is_some() { "hostssl" } else { "host" };
         let hba = format!(
-            "{host} all all 127.0.0.1/32 {method}\nhost all {} 127.0.0.1/32 {method}\n",
-            Self::USER
+            "{host} all all 127.0.0.1/32 {method}\nhost all {user} 127.0.0.1/32 {method}\n\
+             host replication {user} 127.0.0.1/32 {method}\n",
+            user = Self::USER
         );
         std::fs::write(self.path("data/pg_hba.conf"), hba).expect("pg_hba.conf");
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::BytesMut;
 use gateway_core::adapter::{ConfigProblem, Connection, NativeClient, ProtocolAdapter, Reach, ServeError};
-use gateway_core::credentials::CredentialIssuer;
+use gateway_core::credentials::{CredentialError, CredentialIssuer};
 use gateway_core::gateway::{Attempt, Gateway, LoginRefusal, SessionScope};
 use gateway_core::machine::{Outbound, Provider};
 use gateway_core::meaning::Meaning;
@@ -27,6 +27,7 @@ use crate::authenticate::{self, Offer};
 use crate::cancel::CancelKeys;
 use crate::estimate::Estimator;
 use crate::meaning::Results;
+use crate::pool::PoolIssuer;
 use crate::role::RoleIssuer;
 use crate::session::{Changed, Need, Provision, Session, Settings};
 use crate::structure::{Structure, Structures};
@@ -44,14 +45,17 @@ pub struct PostgresAdapter {
     cancel_keys: Arc<CancelKeys>,
     tags: Arc<KnownTags>,
     roles: Arc<RoleIssuer>,
+    pools: Arc<PoolIssuer>,
     offer: Offer,
 }
 
 impl Default for PostgresAdapter {
     fn default() -> Self {
         let (structures, tags) = (Arc::<Structures>::default(), Arc::<KnownTags>::default());
+        let roles = Arc::new(RoleIssuer::new(structures.clone(), tags.clone()));
         Self {
-            roles: Arc::new(RoleIssuer::new(structures.clone(), tags.clone())),
+            pools: Arc::new(PoolIssuer::new(roles.clone())),
+            roles,
             structures,
             cancel_keys: Arc::default(),
             tags,
@@ -293,7 +297,7 @@ impl ProtocolAdapter for PostgresAdapter {
     }
 
     fn issuers(&self) -> Vec<Arc<dyn CredentialIssuer>> {
-        vec![self.roles.clone()]
+        vec![self.pools.clone(), self.roles.clone()]
     }
 
     async fn probe(
@@ -614,6 +618,11 @@ impl ReachError {
             Self::Target(TargetError::Refused { code, .. }) if code == "53300" => (
                 sqlstate::TOO_MANY_CONNECTIONS,
                 "the target has no room for another session".to_owned(),
+            ),
+            Self::Target(TargetError::Credential(CredentialError::Busy(_))) => (
+                sqlstate::TOO_MANY_CONNECTIONS,
+                "all logins that the gateway has for this target are in use; try again when other sessions have ended"
+                    .to_owned(),
             ),
             Self::Target(_) => (
                 sqlstate::UNABLE_TO_CONNECT,

@@ -17,6 +17,7 @@
 
 mod accept;
 mod adapter;
+mod admin;
 pub mod analyzed;
 mod authenticate;
 mod cancel;
@@ -25,6 +26,7 @@ mod inspect;
 pub mod login;
 pub mod mask;
 mod meaning;
+mod pool;
 mod psql;
 mod reached;
 mod rewrite;
@@ -37,6 +39,7 @@ pub mod wire;
 
 pub use adapter::PostgresAdapter;
 pub use estimate::Estimator;
+pub use pool::PoolIssuer;
 pub use rewrite::APPROVAL_PENDING;
 pub use role::RoleIssuer;
 

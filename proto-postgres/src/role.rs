@@ -9,14 +9,11 @@
 //! So a new session changes no object of the database, only the server's list of roles. What belongs to the gateway has a
 //! mark in its comment; a role without it is never changed or dropped, whatever its name.
 
-mod admin;
 mod grants;
 mod place;
-mod quote;
 mod settings;
 mod sweep;
 mod text;
-mod verifier;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,15 +30,15 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::adapter::{MAINTENANCE, PROTOCOL, application_name};
+use crate::admin::verifier::password;
+use crate::admin::{code, failed, read};
 use crate::structure::Structures;
 use crate::tags::KnownTags;
 use crate::target::{ResourceSettings, TargetError};
 use grants::{Entitled, GRANTS};
-use place::{Place, read};
-use quote::NotQuotable;
+use place::Place;
 use settings::Settings;
 use text::{Marker, NOT_OURS, SessionRole};
-use verifier::password;
 
 /// Databases whose rights are remembered at the same time, over all resources.
 const MAX_PLACES: usize = 1_000;
@@ -60,41 +57,6 @@ impl std::fmt::Debug for RoleIssuer {
         f.debug_struct("RoleIssuer")
             .field("leases", &self.granted.lock().len())
             .finish_non_exhaustive()
-    }
-}
-
-impl From<NotQuotable> for TargetError {
-    fn from(error: NotQuotable) -> Self {
-        Self::Structure(error.to_string())
-    }
-}
-
-/// What an operator reads, who can do something about it.
-fn failed(error: &TargetError) -> CredentialError {
-    if let TargetError::Refused { code, message } = error
-        && code == "3D000"
-    {
-        return CredentialError::Place(message.clone());
-    }
-    let advice = match error {
-        TargetError::Refused { code, .. } => match code.as_str() {
-            "25006" => {
-                "; the target takes no writes (a replica?): roles can't be made there, use another kind of credential"
-            }
-            "42501" => "; the admin login needs CREATEROLE",
-            "28P01" | "28000" => "; look at credential.admin",
-            "53100" => "; the target's disk is full",
-            _ => "",
-        },
-        _ => "",
-    };
-    CredentialError::Issuer(format!("{error}{advice}"))
-}
-
-fn code(error: &TargetError) -> &str {
-    match error {
-        TargetError::Refused { code, .. } => code,
-        _ => "",
     }
 }
 
@@ -147,6 +109,19 @@ impl RoleIssuer {
         entitled.await
     }
 
+    /// How long statements of a principal may take at most, where all that policy permits there is limited. The same as a role
+    /// would have that is made for a session; nothing is made.
+    pub(crate) async fn timeout(
+        &self,
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+        database: &str,
+        principal: &Arc<Principal>,
+    ) -> Result<Option<Duration>, CredentialError> {
+        let place = self.place(resource, database);
+        Ok(self.entitled(gateway, &place, principal).await?.timeout)
+    }
+
     /// Rights, and the role that has them, made where it is not there.
     async fn ensured(
         &self,
@@ -179,6 +154,7 @@ impl RoleIssuer {
             .ok_or_else(|| CredentialError::Issuer("a role is made for a time".to_owned()))?;
         let mut last = None;
         for _ in 0..3 {
+            let before = place.admin.anew();
             let entitled = self.ensured(gateway, place, request.principal).await?;
             let server = place.admin.server(gateway).await.map_err(|e| failed(&e))?;
             let session = SessionRole {
@@ -197,7 +173,17 @@ impl RoleIssuer {
                 .insert(request.id.to_owned(), entitled.role.clone());
             let text = session.create(server).map_err(|e| failed(&e.into()))?;
             let error = match place.admin.ask(gateway, &text).await {
-                Ok(_) => return Ok(lease(role, password)),
+                Ok(_) => {
+                    if place.admin.anew() != before {
+                        // What was granted was granted in another database of this name.
+                        let resource = &place.admin.resource.name;
+                        self.structures.supersede(resource, &place.admin.database);
+                        let known = Some(entitled.role.clone());
+                        self.refit(gateway, place, request.principal, request.id, known)
+                            .await?;
+                    }
+                    return Ok(lease(role, password));
+                }
                 Err(error) => error,
             };
             match code(&error) {
@@ -226,14 +212,50 @@ impl RoleIssuer {
         ))
     }
 
+    /// Gives a lease's role the rights that policy permits by now. `known`: the role from which it has those that it had.
+    async fn refit(
+        &self,
+        gateway: &Arc<Gateway>,
+        place: &Arc<Place>,
+        principal: &Arc<Principal>,
+        id: &str,
+        known: Option<String>,
+    ) -> Result<(), CredentialError> {
+        let marker = Marker::of(&gateway.installation().await?, id);
+        for last in [false, true] {
+            let entitled = self.ensured(gateway, place, principal).await?;
+            let regrant = async {
+                let old = match &known {
+                    Some(known) => vec![known.clone()],
+                    None => self.granted(gateway, place, id).await?,
+                };
+                let server = place.admin.server(gateway).await?;
+                let text = text::regrant(&role_of(id), &marker, &entitled.role, &old, server)?;
+                place.admin.ask(gateway, &text).await
+            };
+            match regrant.await {
+                Ok(_) => {
+                    // A schema that the role may use by now, or no more, changes what bare names mean to the server.
+                    self.structures
+                        .supersede(&place.admin.resource.name, &place.admin.database);
+                    self.granted.lock().insert(id.to_owned(), entitled.role.clone());
+                    return Ok(());
+                }
+                Err(error) if !last && code(&error) == "42704" => place.forget(&entitled.role),
+                Err(error) => return Err(changed(&error)),
+            }
+        }
+        Ok(())
+    }
+
     /// The roles from which a lease has its rights.
     async fn granted(
         &self,
         gateway: &Arc<Gateway>,
         place: &Place,
-        lease: &LeaseRecord,
+        id: &str,
     ) -> Result<Vec<String>, TargetError> {
-        let text = text::memberships(&role_of(&lease.id))?;
+        let text = text::memberships(&role_of(id))?;
         let all: Vec<String> = read(place.admin.ask(gateway, &text).await?)?;
         Ok(all.into_iter().filter(|role| role.starts_with(GRANTS)).collect())
     }
@@ -273,7 +295,7 @@ impl CredentialIssuer for RoleIssuer {
 
     async fn own(&self, resource: &Arc<Resource>) -> Result<Lease, CredentialError> {
         let settings = Settings::of(resource).map_err(|e| CredentialError::Source(e.to_string()))?;
-        settings.admin().await
+        settings.admin.login().await
     }
 
     async fn probe(
@@ -335,32 +357,7 @@ impl CredentialIssuer for RoleIssuer {
             }
             return Ok(());
         }
-        let marker = Marker::of(&gateway.installation().await?, &lease.id);
-        for last in [false, true] {
-            let entitled = self.ensured(gateway, &place, principal).await?;
-            let regrant = async {
-                let old = match &known {
-                    Some(known) => vec![known.clone()],
-                    None => self.granted(gateway, &place, lease).await?,
-                };
-                let server = place.admin.server(gateway).await?;
-                let text = text::regrant(&role_of(&lease.id), &marker, &entitled.role, &old, server)?;
-                place.admin.ask(gateway, &text).await
-            };
-            match regrant.await {
-                Ok(_) => {
-                    // A schema that the role may use by now, or no more, changes what bare names mean to the server.
-                    self.structures.supersede(&resource.name, &place.admin.database);
-                    self.granted
-                        .lock()
-                        .insert(lease.id.clone(), entitled.role.clone());
-                    return Ok(());
-                }
-                Err(error) if !last && code(&error) == "42704" => place.forget(&entitled.role),
-                Err(error) => return Err(changed(&error)),
-            }
-        }
-        Ok(())
+        self.refit(gateway, &place, principal, &lease.id, known).await
     }
 
     async fn revoke(

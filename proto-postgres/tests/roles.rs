@@ -760,3 +760,102 @@ async fn room_for_one_connection_is_enough_for_a_parallel_query() {
         .await;
     assert!(plan.contains("Workers Launched: 2"), "{plan}");
 }
+
+/// What is in a database is known by numbers that recur where it is dropped and made anew from the same template.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_made_anew_gives_new_sessions_their_rights_at_once() {
+    let world = World::start(Options {
+        sql: "CREATE DATABASE model",
+        permits: &["read shop/public.things*"],
+        ..Options::default()
+    })
+    .await;
+    let made = "CREATE TABLE things (x int); INSERT INTO things VALUES (3)";
+    world.server.sql("model", made);
+    for round in 0..3 {
+        world
+            .server
+            .sql("postgres", "DROP DATABASE IF EXISTS things WITH (FORCE)");
+        world
+            .server
+            .sql("postgres", "CREATE DATABASE things TEMPLATE model");
+        let record = world.record(&format!("0123456789abcde{round}"), "things");
+        let lease = world.lease(&record).await.unwrap();
+        let told = world.direct(&lease, "things", "SELECT x FROM things").await;
+        assert_eq!(told, "3", "round {round}");
+        world.revoke(&record).await.unwrap();
+    }
+}
+
+/// What they left can't be taken from them while somebody holds a lock on it; others log in meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_leave_locked_tables_behind_keep_nobody_from_logging_in() {
+    let world = Arc::new(
+        World::start(Options {
+            sql: SHOP,
+            permits: &["read shop/public.orders*", "define *"],
+            ..Options::default()
+        })
+        .await,
+    );
+    let mut records = Vec::new();
+    for n in 0..16 {
+        let record = world.record(&format!("0123456789abcd{n:02}"), "postgres");
+        let lease = world.lease(&record).await.unwrap();
+        let made = format!("CREATE TABLE left_{n} (x int)");
+        assert_eq!(world.direct(&lease, "postgres", &made).await, "");
+        records.push(record);
+    }
+    let locked: Vec<String> = (0..16).map(|n| format!("public.left_{n}")).collect();
+    let target = format!(
+        "host=127.0.0.1 port={} user=postgres dbname=postgres application_name=locks",
+        world.server.port()
+    );
+    let mut locks = tokio::process::Command::new("psql")
+        .args(["-X", "-d", &target, "-c"])
+        .arg(format!(
+            "BEGIN; LOCK TABLE {}; SELECT pg_sleep(600)",
+            locked.join(", ")
+        ))
+        .env("PGPASSWORD", gateway_testkit::PostgresServer::PASSWORD)
+        .spawn()
+        .unwrap();
+    let sleeps =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'locks' AND wait_event = 'PgSleep'";
+    while world.server.sql("postgres", sleeps) != "1" {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let leaving: Vec<_> = records
+        .iter()
+        .cloned()
+        .map(|record| {
+            let world = world.clone();
+            tokio::spawn(async move { world.revoke(&record).await })
+        })
+        .collect();
+    // Each of them now waits for a second, or for a connection.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let began = std::time::Instant::now();
+    let record = world.record("1123456789abcdef", "postgres");
+    let lease = world.lease(&record).await.unwrap();
+    let waited = began.elapsed();
+    assert_eq!(
+        world.direct(&lease, "postgres", "SELECT id FROM orders").await,
+        "7"
+    );
+    let mut held_back = 0;
+    for leave in leaving {
+        held_back += u32::from(leave.await.unwrap().is_err());
+    }
+    assert!(held_back > 0, "nobody was held back");
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    locks.kill().await.unwrap();
+    let ended =
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'locks'";
+    world.server.sql("postgres", ended);
+    records.push(record);
+    for record in &records {
+        world.revoke(record).await.unwrap();
+    }
+    assert_eq!(world.roles(), "");
+}

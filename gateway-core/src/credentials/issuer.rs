@@ -145,6 +145,9 @@ pub enum CredentialError {
     /// The place in the target that was asked for is not there: who asked can mend that.
     #[error("there is no such place at the target: {0}")]
     Place(String),
+    /// All of what it would give is given to others. The client is told so: it can come again.
+    #[error("{0}")]
+    Busy(String),
     /// The lease can't be written down, so that none is made.
     #[error("the lease is not in the journal: {0}")]
     Journal(#[from] StoreError),
@@ -263,6 +266,23 @@ pub struct LeaseRecord {
     pub error: Option<String>,
 }
 
+impl LeaseRecord {
+    /// An id that no other lease has.
+    pub fn new_id() -> String {
+        let random = SessionId::generate().0.simple().to_string();
+        random.chars().skip(16).collect()
+    }
+}
+
+/// One of the things that a pool has, and that one lease at a time can have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// The pool. Names of things mean the same wherever its name is the same.
+    pub pool: String,
+    /// The thing in it.
+    pub name: String,
+}
+
 /// The journal of leases.
 #[async_trait]
 pub trait LeaseStore: Send + Sync {
@@ -270,10 +290,17 @@ pub trait LeaseStore: Send + Sync {
     async fn installation(&self) -> Result<String, StoreError>;
     /// Writes a lease: a new one, or the newer state of one that is there.
     async fn put_lease(&self, lease: &LeaseRecord) -> Result<(), StoreError>;
-    /// Strikes one out.
+    /// Strikes one out, and with it what it has of a pool.
     async fn remove_lease(&self, id: &str) -> Result<(), StoreError>;
     /// Whether there is one of that id.
     async fn has_lease(&self, id: &str) -> Result<bool, StoreError>;
+    /// Gives a lease that is held one of the things of a pool, in the place of what it had of pools until then. `false`: another
+    /// lease has it, of whatever gateway.
+    async fn claim_slot(&self, id: &str, slot: &Slot) -> Result<bool, StoreError>;
+    /// What a lease has of a pool.
+    async fn slot_of(&self, id: &str) -> Result<Option<Slot>, StoreError>;
+    /// What leases have of a pool, by name.
+    async fn slots(&self, pool: &str) -> Result<Vec<String>, StoreError>;
     /// At most `limit`: those that could not be taken back first, then the newest.
     async fn leases(&self, limit: u32) -> Result<Vec<LeaseRecord>, StoreError>;
     /// Takes at most `limit` that are to be taken back and are due, of this gateway and of those that are gone; nobody else is
@@ -305,6 +332,15 @@ impl LeaseStore for NoJournal {
     }
     async fn has_lease(&self, _: &str) -> Result<bool, StoreError> {
         Ok(false)
+    }
+    async fn claim_slot(&self, _: &str, _: &Slot) -> Result<bool, StoreError> {
+        Err(none())
+    }
+    async fn slot_of(&self, _: &str) -> Result<Option<Slot>, StoreError> {
+        Err(none())
+    }
+    async fn slots(&self, _: &str) -> Result<Vec<String>, StoreError> {
+        Err(none())
     }
     async fn leases(&self, _: u32) -> Result<Vec<LeaseRecord>, StoreError> {
         Ok(Vec::new())

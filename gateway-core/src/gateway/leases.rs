@@ -117,13 +117,7 @@ impl Gateway {
             return issuer.lease(request).await;
         };
         let now = self.now();
-        let id: String = SessionId::generate()
-            .0
-            .simple()
-            .to_string()
-            .chars()
-            .skip(16)
-            .collect();
+        let id = LeaseRecord::new_id();
         let record = LeaseRecord {
             id: id.clone(),
             kind: issuer.kind().to_owned(),

@@ -11,6 +11,7 @@ use gateway_core::adapter::ConfigProblem;
 use gateway_core::audit::{AuditError, AuditSink, Event, Receipt};
 use gateway_core::credentials::{
     CredentialError, CredentialIssuer, Issuers, Lease, LeaseRecord, LeaseRequest, LeaseState, LeaseStore,
+    Slot,
 };
 use gateway_core::gateway::{Attempt, AuditOptions, Gateway, LoginRefusal, Parts, SessionScope};
 use gateway_core::limits::Limits;
@@ -348,6 +349,7 @@ impl CredentialIssuer for Issuer {
 #[derive(Default)]
 pub(crate) struct Journal {
     pub(crate) leases: Mutex<BTreeMap<String, LeaseRecord>>,
+    slots: Mutex<BTreeMap<String, Slot>>,
     pub(crate) broken: AtomicBool,
 }
 
@@ -368,10 +370,27 @@ impl LeaseStore for Journal {
             return Err(StoreError::Database("the disk is full".into()));
         }
         self.leases.lock().remove(id);
+        self.slots.lock().remove(id);
         Ok(())
     }
     async fn has_lease(&self, id: &str) -> Result<bool, StoreError> {
         Ok(self.leases.lock().contains_key(id))
+    }
+    async fn claim_slot(&self, id: &str, slot: &Slot) -> Result<bool, StoreError> {
+        let mut slots = self.slots.lock();
+        if slots.iter().any(|(other, taken)| other != id && taken == slot) {
+            return Ok(false);
+        }
+        slots.insert(id.to_owned(), slot.clone());
+        Ok(true)
+    }
+    async fn slot_of(&self, id: &str) -> Result<Option<Slot>, StoreError> {
+        Ok(self.slots.lock().get(id).cloned())
+    }
+    async fn slots(&self, pool: &str) -> Result<Vec<String>, StoreError> {
+        let slots = self.slots.lock();
+        let of = slots.values().filter(|slot| slot.pool == pool);
+        Ok(of.map(|slot| slot.name.clone()).collect())
     }
     async fn leases(&self, _: u32) -> Result<Vec<LeaseRecord>, StoreError> {
         Ok(self.leases.lock().values().cloned().collect())

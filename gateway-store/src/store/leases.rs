@@ -1,13 +1,13 @@
 //! The journal of leases, in a database.
 
 use async_trait::async_trait;
-use gateway_core::credentials::{LeaseRecord, LeaseStore};
+use gateway_core::credentials::{LeaseRecord, LeaseStore, Slot};
 use gateway_core::services::StoreError;
 use gateway_core::session::SessionId;
 use jiff::Timestamp;
 
 use super::SqlStore;
-use crate::database::{Columns, Database, values};
+use crate::database::{Columns, Database, Failure, values};
 use crate::row;
 
 #[async_trait]
@@ -66,6 +66,32 @@ impl<D: Database> LeaseStore for SqlStore<D> {
         let read = |found: &dyn Columns| row::id(found, "lease");
         let found = self.one("SELECT id FROM leases WHERE id = $1", values![id], read);
         Ok(found.await?.is_some())
+    }
+
+    async fn claim_slot(&self, id: &str, slot: &Slot) -> Result<bool, StoreError> {
+        // One that was returned meanwhile is about to be struck out by somebody who does not know of the slot.
+        let sql = "UPDATE leases SET pool = $1, slot = $2 WHERE id = $3 AND state = 'held'";
+        match self
+            .database
+            .execute(sql, values![&slot.pool, &slot.name, id])
+            .await
+        {
+            Ok(0) => Err(StoreError::Database("the lease is not held any more".to_owned())),
+            Ok(_) => Ok(true),
+            Err(Failure::Taken(_)) => Ok(false),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    async fn slot_of(&self, id: &str) -> Result<Option<Slot>, StoreError> {
+        let sql = "SELECT pool, slot FROM leases WHERE id = $1 AND slot IS NOT NULL";
+        self.one(sql, values![id], row::slot).await
+    }
+
+    async fn slots(&self, pool: &str) -> Result<Vec<String>, StoreError> {
+        let read = |found: &dyn Columns| row::slot(found).map(|slot| slot.name);
+        let sql = "SELECT pool, slot FROM leases WHERE pool = $1";
+        self.all(sql, values![pool], read).await
     }
 
     async fn leases(&self, limit: u32) -> Result<Vec<LeaseRecord>, StoreError> {

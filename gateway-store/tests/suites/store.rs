@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gateway_core::approval::{Approval, ApprovalState, ApprovalVote, Choice};
-use gateway_core::credentials::{LeaseRecord, LeaseState, LeaseStore};
+use gateway_core::credentials::{LeaseRecord, LeaseState, LeaseStore, Slot};
 use gateway_core::outbox::{Outbox, OutboxMessage, OutboxState};
 use gateway_core::principal::{Principal, PrincipalKind};
 use gateway_core::services::{ApprovalRoom, ApprovalStore, Inserted, SessionFilter, Store, TokenRecord};
@@ -488,4 +488,72 @@ pub(crate) async fn leases(store: &dyn LeaseStore) {
         store.remove_lease(id).await.unwrap();
     }
     assert_eq!(store.leases(10).await.unwrap(), []);
+}
+
+/// What leases have of pools, on an empty store: one thing, and nobody else has it.
+pub(crate) async fn slots(store: &dyn LeaseStore) {
+    let slot = |pool: &str, name: &str| Slot {
+        pool: pool.to_owned(),
+        name: name.to_owned(),
+    };
+    let (a1, a2, b1) = (slot("a", "app_1"), slot("a", "app_2"), slot("b", "app_1"));
+    for id in ["one", "two", "three"] {
+        store.put_lease(&lease(id, 1)).await.unwrap();
+    }
+    assert_eq!(store.slot_of("one").await.unwrap(), None);
+    assert!(store.claim_slot("one", &a1).await.unwrap());
+    assert!(store.claim_slot("one", &a1).await.unwrap(), "it has it already");
+    assert!(!store.claim_slot("two", &a1).await.unwrap(), "another has it");
+    assert_eq!(store.slot_of("two").await.unwrap(), None);
+    assert!(store.claim_slot("two", &b1).await.unwrap(), "another pool's");
+    assert!(store.claim_slot("three", &a2).await.unwrap());
+    let mut of = store.slots("a").await.unwrap();
+    of.sort();
+    assert_eq!(of, ["app_1", "app_2"]);
+    assert_eq!(store.slots("c").await.unwrap(), Vec::<String>::new());
+    // A newer state of the lease keeps what it has.
+    let mut one = lease("one", 1);
+    one.attempts = 1;
+    store.put_lease(&one).await.unwrap();
+    assert_eq!(store.slot_of("one").await.unwrap(), Some(a1.clone()));
+    // It takes another one instead, and the first is free.
+    store.remove_lease("three").await.unwrap();
+    assert!(store.claim_slot("one", &a2).await.unwrap());
+    assert!(store.claim_slot("two", &a1).await.unwrap());
+    assert_eq!(store.slots("b").await.unwrap(), Vec::<String>::new());
+    // What is to be taken back, or is not there, gets nothing.
+    one.state = LeaseState::Returned;
+    store.put_lease(&one).await.unwrap();
+    assert!(store.claim_slot("one", &b1).await.is_err());
+    assert!(store.claim_slot("nobody", &b1).await.is_err());
+    assert_eq!(
+        store.slot_of("one").await.unwrap(),
+        Some(a2),
+        "until it is struck out"
+    );
+    store.remove_lease("one").await.unwrap();
+    store.remove_lease("two").await.unwrap();
+    assert_eq!(store.slots("a").await.unwrap(), Vec::<String>::new());
+}
+
+/// Of many who claim the same at the same time one gets it.
+pub(crate) async fn slots_at_once(stores: &[&dyn LeaseStore]) {
+    let slot = Slot {
+        pool: "a".to_owned(),
+        name: "app_1".to_owned(),
+    };
+    let first = stores.first().unwrap();
+    let ids: Vec<String> = (0..16).map(|n| format!("claims{n}")).collect();
+    for id in &ids {
+        first.put_lease(&lease(id, 1)).await.unwrap();
+    }
+    let claims = ids
+        .iter()
+        .zip(stores.iter().cycle())
+        .map(|(id, store)| store.claim_slot(id, &slot));
+    let won = futures_util::future::join_all(claims).await;
+    assert_eq!(won.into_iter().filter(|won| *won.as_ref().unwrap()).count(), 1);
+    for id in &ids {
+        first.remove_lease(id).await.unwrap();
+    }
 }

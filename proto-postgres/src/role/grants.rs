@@ -15,7 +15,7 @@ use gateway_core::verdict::Verdict;
 use gateway_sql::{Action, Object, Relation, RelationKind, SessionState};
 use serde::Serialize;
 
-use super::quote::{identifier, qualified};
+use crate::admin::quote::{identifier, qualified};
 use crate::analyzed::{Analyzed, translate};
 use crate::structure::Structure;
 

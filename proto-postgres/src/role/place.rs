@@ -1,6 +1,7 @@
 //! One database of one resource: what policy gives there, and the roles that have it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -12,10 +13,9 @@ use gateway_core::resource::Resource;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::admin::Admin;
-use super::failed;
 use super::grants::{At, Entitled, Part, Questions, size};
 use super::text::{self, Marker, Missing, SHARED, Sequence, Wanted};
+use crate::admin::{Admin, failed, read};
 use crate::structure::{Structure, Structures};
 use crate::tags::TagIndex;
 use crate::target::TargetError;
@@ -37,6 +37,8 @@ pub(super) struct Place {
     questions: Mutex<Option<(Weak<Structure>, Arc<Questions>)>>,
     /// Roles that have rights, and when it was looked whether they have all of them.
     shared: Mutex<HashMap<String, Instant>>,
+    /// Of which database of this name that is; see [`Admin::anew`].
+    of: AtomicU64,
     making: tokio::sync::Mutex<()>,
     /// What could not be granted when that was last told.
     told: Mutex<Vec<String>>,
@@ -58,6 +60,7 @@ impl Place {
             compiled: Mutex::default(),
             questions: Mutex::default(),
             shared: Mutex::default(),
+            of: AtomicU64::new(0),
             making: tokio::sync::Mutex::default(),
             told: Mutex::default(),
         }
@@ -217,7 +220,11 @@ impl Place {
     }
 
     fn is_ensured(&self, role: &str) -> bool {
-        let shared = self.shared.lock();
+        let mut shared = self.shared.lock();
+        let of = self.admin.anew();
+        if self.of.swap(of, Ordering::AcqRel) != of {
+            shared.clear();
+        }
         shared.get(role).is_some_and(|at| at.elapsed() < LOOK)
     }
 
@@ -311,10 +318,4 @@ impl Place {
         );
         *told = names;
     }
-}
-
-/// Reads a JSON answer of our own question.
-pub(super) fn read<T: serde::de::DeserializeOwned>(answer: Option<String>) -> Result<T, TargetError> {
-    serde_json::from_str(&answer.unwrap_or_default())
-        .map_err(|e| TargetError::Malformed(format!("the target's answer is not as expected: {e}")))
 }

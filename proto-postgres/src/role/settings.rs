@@ -3,16 +3,10 @@
 use std::time::Duration;
 
 use gateway_core::adapter::ConfigProblem;
-use gateway_core::credentials::{CredentialError, Lease};
-use gateway_core::limits::duration;
-use gateway_core::resource::{Resource, SecretSource};
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use gateway_core::resource::Resource;
+use serde_json::Value;
 
-/// For how long a role is good unless it is renewed, where nothing else is said.
-const TTL: Duration = Duration::from_secs(15 * 60);
-/// Shortest and longest `ttl`.
-const TTLS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(24 * 3600));
+use crate::admin::settings::{AdminLogin, only, ttl, wrong};
 
 /// What becomes of objects that a session has made and left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +24,8 @@ pub(crate) struct Settings {
     pub(crate) ttl: Duration,
     /// What becomes of what sessions have made.
     pub(crate) owned: Owned,
-    username: String,
-    password: Option<SecretSource>,
+    /// The login that makes the roles.
+    pub(crate) admin: AdminLogin,
 }
 
 impl Settings {
@@ -39,71 +33,17 @@ impl Settings {
     pub(crate) fn of(resource: &Resource) -> Result<Self, ConfigProblem> {
         let settings = &resource.credential.settings;
         only(settings, "credential", &["ttl", "owned", "admin"])?;
-        let ttl = match settings.get("ttl") {
-            None => TTL,
-            Some(value) => value
-                .as_str()
-                .and_then(|text| duration::parse(text).ok())
-                .filter(|ttl| (TTLS.0..=TTLS.1).contains(ttl))
-                .ok_or_else(|| {
-                    wrong(
-                        "credential.ttl",
-                        "must be a duration from 1m to 24h, like \"15m\"",
-                    )
-                })?,
-        };
         let owned = match settings.get("owned").map(Value::as_str) {
             None | Some(Some("keep")) => Owned::Keep,
             Some(Some("drop")) => Owned::Drop,
             Some(_) => return Err(wrong("credential.owned", "must be \"keep\" or \"drop\"")),
         };
-        let admin = settings.get("admin").and_then(Value::as_object).ok_or_else(|| {
-            wrong(
-                "credential.admin",
-                "must be `{ username = \"...\", password = ... }`: the login that makes the roles",
-            )
-        })?;
-        only(admin, "credential.admin", &["username", "password"])?;
-        let username = admin.get("username").and_then(Value::as_str);
-        let username = username
-            .filter(|name| !name.is_empty())
-            .ok_or_else(|| wrong("credential.admin.username", "is missing, empty or no text"))?;
-        let password = admin.get("password").map(SecretSource::deserialize).transpose();
+        let (admin, _) = AdminLogin::of(settings, &[])?;
         Ok(Self {
-            ttl,
+            ttl: ttl(settings)?,
             owned,
-            username: username.to_owned(),
-            password: password.map_err(|_| wrong("credential.admin.password", SecretSource::FORM))?,
+            admin,
         })
-    }
-
-    /// The admin login, its password read from where it lives.
-    pub(crate) async fn admin(&self) -> Result<Lease, CredentialError> {
-        let password = match &self.password {
-            Some(source) => Some(source.fetch().await?),
-            None => None,
-        };
-        Ok(Lease {
-            username: self.username.clone(),
-            password,
-        })
-    }
-}
-
-fn wrong(key: &str, what: &str) -> ConfigProblem {
-    ConfigProblem(format!("{key}: {what}"))
-}
-
-fn only(table: &Map<String, Value>, of: &str, keys: &[&str]) -> Result<(), ConfigProblem> {
-    match table.keys().find(|key| !keys.contains(&key.as_str())) {
-        None => Ok(()),
-        Some(other) => {
-            let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
-            Err(wrong(
-                &format!("{of}.{other}"),
-                &format!("there is no such key; there are {}", keys.join(", ")),
-            ))
-        }
     }
 }
 
@@ -112,6 +52,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::admin::settings::TTL;
 
     fn read(mut credential: Value) -> Result<Settings, String> {
         credential["kind"] = json!("role");
@@ -135,7 +76,8 @@ mod tests {
         );
         assert!(
             settings
-                .admin()
+                .admin
+                .login()
                 .await
                 .unwrap_err()
                 .to_string()

@@ -9,10 +9,11 @@ use gateway_core::resource::Resource;
 use jiff::Timestamp;
 
 use super::grants::GRANTS;
-use super::place::{Place, read};
+use super::place::Place;
 use super::settings::{Owned, Settings};
 use super::text::{self, Found, Marker, NOT_OURS, OWNER, SHARED};
-use super::{RoleIssuer, code, failed, role_of};
+use super::{RoleIssuer, role_of};
+use crate::admin::{code, failed, read};
 use crate::target::TargetError;
 
 /// How often it is looked whether a role's backends have ended.
@@ -39,7 +40,7 @@ impl RoleIssuer {
         let mut failure = None;
         let mut ended = false;
         for round in 0..ROUNDS {
-            let Some(found) = place.admin.ask(gateway, &find).await? else {
+            let Some(found) = place.admin.ask_behind(gateway, &find).await? else {
                 return Ok(round > 0);
             };
             let found: Found = read(Some(found))?;
@@ -50,7 +51,7 @@ impl RoleIssuer {
             if !found.backends.is_empty() {
                 if !ended {
                     let text = text::end_backends(role, marker, server)?;
-                    place.admin.ask(gateway, &text).await.or_else(gone)?;
+                    place.admin.ask_behind(gateway, &text).await.or_else(gone)?;
                     ended = true;
                 }
                 tokio::time::sleep(POLL).await;
@@ -64,7 +65,7 @@ impl RoleIssuer {
                 };
                 if owned == Owned::Drop {
                     let dropped = text::disown(role, marker, None, server)?;
-                    match there.admin.ask(gateway, &dropped).await.or_else(gone) {
+                    match there.admin.ask_behind(gateway, &dropped).await.or_else(gone) {
                         Ok(_) => continue,
                         // Others made something that hangs on it: it is kept.
                         Err(error) if code(&error) == "2BP01" => {}
@@ -72,12 +73,12 @@ impl RoleIssuer {
                     }
                 }
                 let heir = heir(gateway, &there).await?;
-                let schemas = there.admin.ask(gateway, &text::schemas_of(role)?).await?;
+                let schemas = there.admin.ask_behind(gateway, &text::schemas_of(role)?).await?;
                 let schemas: Vec<String> = read(schemas)?;
                 let kept = text::disown(role, marker, Some((&heir, &schemas)), server)?;
-                there.admin.ask(gateway, &kept).await.or_else(gone)?;
+                there.admin.ask_behind(gateway, &kept).await.or_else(gone)?;
             }
-            match place.admin.ask(gateway, &text::drop(role, marker)?).await {
+            match place.admin.ask_behind(gateway, &text::drop(role, marker)?).await {
                 Ok(_) => return Ok(true),
                 // Another gateway was faster.
                 Err(error) if matches!(code(&error), NOT_OURS | "42704") => {}
@@ -98,7 +99,11 @@ impl RoleIssuer {
         let place = self.main_place(resource);
         // The roles first and then the journal: a lease is in the journal before its role is made.
         let text = text::all_marked(&installation, AT_ONCE).map_err(|e| failed(&e.into()))?;
-        let answer = place.admin.ask(gateway, &text).await.map_err(|e| failed(&e))?;
+        let answer = place
+            .admin
+            .ask_behind(gateway, &text)
+            .await
+            .map_err(|e| failed(&e))?;
         let all: Vec<(String, String, bool)> = read(answer).map_err(|e| failed(&e))?;
         let mut removed = Vec::new();
         let mut failure = None;
@@ -153,7 +158,7 @@ async fn heir(gateway: &Arc<Gateway>, place: &Arc<Place>) -> Result<String, Targ
         }
         let server = place.admin.server(gateway).await?;
         let made = text::create_owner(&role, &marker, gateway.now(), server)?;
-        match place.admin.ask(gateway, &made).await {
+        match place.admin.ask_behind(gateway, &made).await {
             // Another session's end, or another gateway, was faster.
             Err(error) if !last && matches!(code(&error), "42710" | "23505") => {}
             made => return made.map(|_| role),

@@ -10,27 +10,12 @@ use gateway_core::credentials::CredentialError;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::quote::{NotQuotable, identifier, literal};
+use crate::admin::quote::{NotQuotable, identifier, literal};
+use crate::admin::server::Server;
 
 pub(crate) use granting::{Missing, Sequence, Wanted, as_named, grant, missing, sequences, wanted};
 
 type Text = Result<String, NotQuotable>;
-
-/// What a server is, as far as these texts depend on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Server {
-    /// 13 to 18.
-    pub(crate) major: i32,
-    /// Whether the admin login is a superuser.
-    pub(crate) superuser: bool,
-    /// Its clock less the gateway's, in seconds.
-    pub(crate) ahead: i64,
-}
-
-/// `[server_version_num, superuser, unix seconds]`.
-pub(crate) const HELLO: &str = "SELECT json_build_array(current_setting('server_version_num')::int4, \
-    (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user), \
-    extract(epoch FROM clock_timestamp())::int8)::text";
 
 /// What an operator wants to know of the admin login, as JSON: [`Probed`].
 pub(crate) const PROBE: &str = "SELECT json_build_object('admin', current_user, \
@@ -83,38 +68,6 @@ impl Probed {
     }
 }
 
-impl Server {
-    /// Reads the answer to [`HELLO`].
-    pub(crate) fn of(answer: &str, now: Timestamp) -> Option<Self> {
-        let (version, superuser, seconds): (i32, bool, i64) = serde_json::from_str(answer).ok()?;
-        Some(Self {
-            major: version / 10_000,
-            superuser,
-            ahead: seconds.saturating_sub(now.as_second()),
-        })
-    }
-
-    /// How a role that has rights is given to one that shall have them.
-    fn inheriting(self) -> &'static str {
-        // Until 15 members inherit where they are INHERIT themselves, and may always SET ROLE.
-        if self.major >= 16 {
-            " WITH INHERIT TRUE, SET FALSE"
-        } else {
-            ""
-        }
-    }
-
-    /// Lets the admin login act for a role: to end its backends, and for what it owns.
-    fn act_for(self, role: &str) -> String {
-        match (self.superuser, self.major >= 16) {
-            (true, _) => String::new(),
-            // Whoever makes a role may give it to others, itself included, and has none of its rights until then.
-            (false, true) => format!("GRANT {role} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE; "),
-            (false, false) => format!("GRANT {role} TO CURRENT_USER; "),
-        }
-    }
-}
-
 /// The mark of what this gateway's installation makes, at the beginning of its comment: nothing without it is touched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Marker(String);
@@ -153,12 +106,6 @@ fn guard(role: &str, marker: &Marker) -> Text {
 /// SQLSTATE of a [`guard`] that holds something back.
 pub(crate) const NOT_OURS: &str = "22012";
 
-fn seconds(at: Timestamp, server: Server) -> String {
-    // The server compares with its own clock.
-    let at = at.as_second().saturating_add(server.ahead);
-    Timestamp::from_second(at).unwrap_or(Timestamp::MAX).to_string()
-}
-
 /// A session's role, as it is made.
 pub(crate) struct SessionRole<'a> {
     pub(crate) role: &'a str,
@@ -192,7 +139,7 @@ impl SessionRole<'_> {
              CONNECTION LIMIT 1 PASSWORD {} VALID UNTIL {}; COMMENT ON ROLE {role} IS {}; \
              ALTER ROLE {role} SET application_name = {}{timeout}; GRANT {} TO {role}{}",
             literal(self.verifier)?,
-            literal(&seconds(self.expires, server))?,
+            literal(&server.clock(self.expires))?,
             literal(&format!("{}{comment}", self.marker.0))?,
             literal(self.application_name)?,
             identifier(self.grants)?,
@@ -207,7 +154,7 @@ pub(crate) fn renew(role: &str, marker: &Marker, until: Timestamp, server: Serve
         "{}ALTER ROLE {} VALID UNTIL {}",
         guard(role, marker)?,
         identifier(role)?,
-        literal(&seconds(until, server))?
+        literal(&server.clock(until))?
     ))
 }
 

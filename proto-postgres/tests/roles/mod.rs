@@ -1,4 +1,5 @@
 //! A server, a gateway in front of it whose policy is a closure, and psql.
+#![allow(dead_code, reason = "each test uses some of it")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use async_trait::async_trait;
 use gateway_core::adapter::{Connection, ProtocolAdapter};
 use gateway_core::credentials::{
     CredentialError, CredentialIssuer, Issuers, Lease, LeaseRecord, LeaseRequest, LeaseState, LeaseStore,
+    Slot,
 };
 use gateway_core::embed::{Everyone, Forgets, Told};
 use gateway_core::gateway::{AuditOptions, Gateway, Parts};
@@ -30,9 +32,12 @@ use tokio::net::TcpListener;
 
 pub const INSTALLATION: &str = "inst7";
 
-/// The journal, in memory.
+/// The journal, in memory, and what leases have of pools.
 #[derive(Default)]
-pub struct Journal(pub Mutex<BTreeMap<String, LeaseRecord>>);
+pub struct Journal(
+    pub Mutex<BTreeMap<String, LeaseRecord>>,
+    Mutex<BTreeMap<String, Slot>>,
+);
 
 #[async_trait]
 impl LeaseStore for Journal {
@@ -45,10 +50,27 @@ impl LeaseStore for Journal {
     }
     async fn remove_lease(&self, id: &str) -> Result<(), StoreError> {
         self.0.lock().remove(id);
+        self.1.lock().remove(id);
         Ok(())
     }
     async fn has_lease(&self, id: &str) -> Result<bool, StoreError> {
         Ok(self.0.lock().contains_key(id))
+    }
+    async fn claim_slot(&self, id: &str, slot: &Slot) -> Result<bool, StoreError> {
+        let mut slots = self.1.lock();
+        if slots.iter().any(|(other, taken)| other != id && taken == slot) {
+            return Ok(false);
+        }
+        slots.insert(id.to_owned(), slot.clone());
+        Ok(true)
+    }
+    async fn slot_of(&self, id: &str) -> Result<Option<Slot>, StoreError> {
+        Ok(self.1.lock().get(id).cloned())
+    }
+    async fn slots(&self, pool: &str) -> Result<Vec<String>, StoreError> {
+        let slots = self.1.lock();
+        let of = slots.values().filter(|slot| slot.pool == pool);
+        Ok(of.map(|slot| slot.name.clone()).collect())
     }
     async fn leases(&self, _: u32) -> Result<Vec<LeaseRecord>, StoreError> {
         Ok(self.0.lock().values().cloned().collect())
@@ -108,6 +130,7 @@ impl Policy for Listed {
 
 pub struct World {
     policy: Arc<Listed>,
+    pub replica: Option<PostgresServer>,
     pub server: PostgresServer,
     pub gateway: Arc<Gateway>,
     pub issuer: Arc<dyn CredentialIssuer>,
@@ -128,6 +151,10 @@ pub struct Options<'a> {
     pub permits: &'a [&'a str],
     /// Further keys of the resource.
     pub tags: serde_json::Value,
+    /// `credential`, but for its `admin`; none: a role for each session.
+    pub credential: serde_json::Value,
+    /// Sessions go to a standby that follows the server.
+    pub replica: bool,
 }
 
 impl Default for Options<'_> {
@@ -138,6 +165,8 @@ impl Default for Options<'_> {
             sql: "",
             permits: &[],
             tags: serde_json::json!([]),
+            credential: serde_json::Value::Null,
+            replica: false,
         }
     }
 }
@@ -155,18 +184,28 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let password = dir.path().join("password");
         std::fs::write(&password, PostgresServer::PASSWORD).unwrap();
+        let replica = options.replica.then(|| server.replica());
+        let mut credential = options.credential;
+        if credential.is_null() {
+            credential = serde_json::json!({ "kind": "role", "owned": options.owned });
+        }
+        credential["admin"] =
+            serde_json::json!({ "username": options.admin, "password": { "file": password } });
+        let mut address = server.address();
+        if let Some(replica) = &replica {
+            credential["admin"]["address"] = address.to_string().into();
+            address = replica.address();
+        }
         let resource: Arc<Resource> = Arc::new(
             serde_json::from_value(serde_json::json!({
-                "name": "shop", "protocol": "postgres", "address": server.address().to_string(), "tls": "disable",
-                "credential": { "kind": "role", "owned": options.owned,
-                    "admin": { "username": options.admin, "password": { "file": password } } },
-                "tag": options.tags,
+                "name": "shop", "protocol": "postgres", "address": address.to_string(), "tls": "disable",
+                "credential": credential, "tag": options.tags,
             }))
             .unwrap(),
         );
         let adapter = Arc::new(PostgresAdapter::default());
         adapter.check_resource(&resource).unwrap();
-        let issuer = adapter.issuers().pop().unwrap();
+        let issuer = Issuers::with(adapter.issuers()).of(&resource).unwrap().clone();
         issuer.check(&resource).unwrap();
         let list = options.permits.iter().map(|&p| p.to_owned()).collect();
         let list: Permits = Arc::new(Mutex::new(list));
@@ -218,6 +257,7 @@ impl World {
             }
         });
         Self {
+            replica,
             server,
             gateway,
             issuer,
@@ -255,6 +295,11 @@ impl World {
             .to_owned()
     }
 
+    /// Where sessions go.
+    pub fn target(&self) -> &PostgresServer {
+        self.replica.as_ref().unwrap_or(&self.server)
+    }
+
     /// Straight at the server, as a role that was leased.
     pub async fn direct(&self, lease: &Lease, database: &str, sql: &str) -> String {
         let run = tokio::process::Command::new("psql")
@@ -272,7 +317,7 @@ impl World {
                 "-c",
                 sql,
             ])
-            .env("PGPORT", self.server.port().to_string())
+            .env("PGPORT", self.target().port().to_string())
             .env("PGPASSWORD", lease.password.as_ref().unwrap().expose())
             .output();
         let done = run.await.unwrap();
@@ -285,7 +330,7 @@ impl World {
         let now = Timestamp::now();
         LeaseRecord {
             id: id.to_owned(),
-            kind: "role".to_owned(),
+            kind: self.issuer.kind().to_owned(),
             resource: "shop".to_owned(),
             place: Some(database.to_owned()),
             session: SessionId::generate(),
@@ -317,7 +362,8 @@ impl World {
 
     /// The issuer of another gateway.
     pub fn another(&self) -> Arc<dyn CredentialIssuer> {
-        PostgresAdapter::default().issuers().pop().unwrap()
+        let issuers = Issuers::with(PostgresAdapter::default().issuers());
+        issuers.of(&self.resource).unwrap().clone()
     }
 
     pub async fn lease_by(

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::Text;
+use crate::admin::quote::{identifier, literal, qualified};
 use crate::role::grants::Rights;
-use crate::role::quote::{identifier, literal, qualified};
 
 /// One thing that can be granted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

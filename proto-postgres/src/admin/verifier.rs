@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 const ITERATIONS: NonZeroU32 = NonZeroU32::MIN;
 
 /// A new password, and its SCRAM-SHA-256 verifier as PostgreSQL writes it.
-pub(super) fn password() -> Result<(Secret, String), CredentialError> {
+pub(crate) fn password() -> Result<(Secret, String), CredentialError> {
     let (mut bytes, mut salt) = (Zeroizing::new([0_u8; 32]), [0_u8; 16]);
     let random = SystemRandom::new();
     random
