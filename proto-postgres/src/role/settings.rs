@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gateway_core::adapter::ConfigProblem;
-use gateway_core::credentials::{CredentialError, Lease};
+use gateway_core::credentials::{CredentialError, Lease, SecretKeepers};
 use gateway_core::limits::duration;
 use gateway_core::resource::{Resource, SecretSource};
 use serde::Deserialize;
@@ -32,6 +32,7 @@ pub(crate) struct Settings {
     pub(crate) owned: Owned,
     username: String,
     password: Option<SecretSource>,
+    keepers: SecretKeepers,
 }
 
 impl Settings {
@@ -74,18 +75,20 @@ impl Settings {
             owned,
             username: username.to_owned(),
             password: password.map_err(|_| wrong("credential.admin.password", SecretSource::FORM))?,
+            keepers: resource.credential.keepers.clone(),
         })
     }
 
     /// The admin login, its password read from where it lives.
     pub(crate) async fn admin(&self) -> Result<Lease, CredentialError> {
         let password = match &self.password {
-            Some(source) => Some(source.fetch().await?),
+            Some(source) => Some(source.fetch(&self.keepers).await?),
             None => None,
         };
         Ok(Lease {
             username: self.username.clone(),
             password,
+            issued: None,
         })
     }
 }

@@ -296,6 +296,7 @@ impl World {
             attempts: 0,
             due: now,
             error: None,
+            handle: None,
         }
     }
 
