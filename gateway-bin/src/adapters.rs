@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use gateway_core::adapter::{ProtocolAdapter, Registry};
 use gateway_core::credentials::{CredentialIssuer, Issuers, SecretKeeper, SecretKeepers};
+#[cfg(feature = "iam")]
+use gateway_issuers::iam::IamIssuer;
 #[cfg(feature = "vault")]
 use gateway_issuers::vault::{VaultIssuer, VaultKeeper, Vaults};
 
@@ -22,7 +24,7 @@ pub(crate) fn compiled() -> Vec<Box<dyn ProtocolAdapter>> {
 }
 
 /// Kinds of credentials that no adapter owns; each is also the name of its Cargo feature.
-const KINDS: [&str; 1] = ["vault"];
+const KINDS: [&str; 2] = ["vault", "iam"];
 
 /// What such issuers need of the configuration beside its resources. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +61,8 @@ impl Outside {
         let list = std::iter::empty::<Arc<dyn CredentialIssuer>>();
         #[cfg(feature = "vault")]
         let list = list.chain([Arc::new(VaultIssuer::new(self.vaults.clone())) as Arc<dyn CredentialIssuer>]);
+        #[cfg(feature = "iam")]
+        let list = list.chain([Arc::new(IamIssuer::new(jiff::Timestamp::now)) as Arc<dyn CredentialIssuer>]);
         list
     }
 

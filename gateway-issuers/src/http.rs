@@ -27,6 +27,10 @@ const HEADERS: usize = 100;
 /// The longest address, in bytes.
 const URL: usize = 2048;
 
+/// The addresses of the metadata service.
+#[cfg(feature = "iam")]
+const METADATA: [&str; 2] = ["169.254.169.254", "fd00:ec2::254"];
+
 /// Why an address is none that can be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum BadAddress {
@@ -67,6 +71,9 @@ pub(crate) enum HttpError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plain {
     Loopback,
+    /// This host's own metadata service, which is reached over no network that others are on.
+    #[cfg(feature = "iam")]
+    Metadata,
 }
 
 /// An address that can be asked.
@@ -165,6 +172,25 @@ impl Place {
         })
     }
 
+    /// The metadata service of an AWS instance, or what stands for it on this host.
+    #[cfg(feature = "iam")]
+    pub(crate) fn metadata(text: &str) -> Result<Self, BadAddress> {
+        let url = Url::parse(text).map_err(|_| BadAddress::Form)?;
+        let host = url.host_str().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if url.scheme() != "http" || !METADATA.contains(&host) {
+            return Self::new(text, None);
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port: url.port_or_known_default().ok_or(BadAddress::Form)?,
+            authority: url.authority().to_owned(),
+            base: String::new(),
+            tls: None,
+            plain: Plain::Metadata,
+        })
+    }
+
     /// One request, and all of its answer.
     pub(crate) async fn ask(&self, ask: Ask) -> Result<Answer, HttpError> {
         let within = ask.within;
@@ -183,6 +209,8 @@ impl Place {
             let peer = tcp.peer_addr().map_err(|e| failed(e.to_string()))?.ip();
             let there = match self.plain {
                 Plain::Loopback => peer.to_canonical().is_loopback(),
+                #[cfg(feature = "iam")]
+                Plain::Metadata => METADATA.iter().any(|ip| peer.to_string() == *ip),
             };
             // Whatever the resolver says.
             return match there {

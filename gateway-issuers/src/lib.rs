@@ -12,6 +12,8 @@
 //! proxies, with a bound on every length and on time; plain HTTP goes to this host alone.
 
 mod http;
+#[cfg(feature = "iam")]
+pub mod iam;
 #[cfg(feature = "vault")]
 pub mod vault;
 
