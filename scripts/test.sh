@@ -80,6 +80,8 @@ stage check "features: none" cargo check --profile ci -p gateway-bin --no-defaul
 stage check "features: postgres" cargo check --profile ci -p gateway-bin --no-default-features --features postgres
 stage check "features: operators" cargo check --profile ci -p gateway-bin --no-default-features --features operators
 stage check "features: console" cargo check --profile ci -p gateway-bin --no-default-features --features console
+stage check "features: vault" cargo check --profile ci -p gateway-bin --no-default-features --features postgres,vault
+stage check "features: iam" cargo check --profile ci -p gateway-bin --no-default-features --features postgres,iam
 stage check "every crate packages by itself" cargo package --workspace --no-verify --allow-dirty --quiet
 stage tests "instructions of the hot paths" python3 bench/instructions.py --binary "$CARGO_TARGET_DIR/ci/examples/hot_path"
 stage check "links of the book" python3 scripts/check-docs.py

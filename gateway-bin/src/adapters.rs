@@ -1,8 +1,15 @@
-//! The list of adapters: the one place of the workspace that knows it. An adapter is one statement in [`compiled`], behind
-//! its Cargo feature.
+//! The list of adapters, and of issuers that no adapter owns: the one place of the workspace that knows it. An adapter is one
+//! statement in [`compiled`], such an issuer one in [`issuers`], each behind its Cargo feature.
+
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use gateway_core::adapter::{ProtocolAdapter, Registry};
-use gateway_core::credentials::Issuers;
+use gateway_core::credentials::{CredentialIssuer, Issuers, SecretKeeper, SecretKeepers};
+#[cfg(feature = "iam")]
+use gateway_issuers::iam::IamIssuer;
+#[cfg(feature = "vault")]
+use gateway_issuers::vault::{VaultIssuer, VaultKeeper, Vaults};
 
 /// The protocols that the project has, or will have, an adapter for; each is also the name of its Cargo feature.
 /// Only errors use it: what is not in the build can still be named.
@@ -16,9 +23,69 @@ pub(crate) fn compiled() -> Vec<Box<dyn ProtocolAdapter>> {
     list.collect()
 }
 
-/// The issuers of credentials of this build: those of its adapters, and static logins.
-pub(crate) fn issuers(registry: &Registry) -> Issuers {
-    Issuers::with(registry.iter().flat_map(|adapter| adapter.issuers()))
+/// Kinds of credentials that no adapter owns; each is also the name of its Cargo feature.
+const KINDS: [&str; 2] = ["vault", "iam"];
+
+/// What such issuers need of the configuration beside its resources. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outside {
+    /// Every `[[vault]]`.
+    #[cfg(feature = "vault")]
+    pub(crate) vaults: Vaults,
+}
+
+impl Outside {
+    /// Takes over what a newer configuration says.
+    pub(crate) fn adopt(&self, newer: &Self) {
+        #[cfg(feature = "vault")]
+        self.vaults.adopt(&newer.vaults);
+        #[cfg(not(feature = "vault"))]
+        let _ = newer;
+    }
+
+    /// Files whose change is a change of the configuration.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        #[cfg(feature = "vault")]
+        let files = self
+            .vaults
+            .settings()
+            .into_iter()
+            .filter_map(|one| one.ca)
+            .collect();
+        #[cfg(not(feature = "vault"))]
+        let files = Vec::new();
+        files
+    }
+
+    fn issuers(&self) -> impl Iterator<Item = Arc<dyn CredentialIssuer>> {
+        let list = std::iter::empty::<Arc<dyn CredentialIssuer>>();
+        #[cfg(feature = "vault")]
+        let list = list.chain([Arc::new(VaultIssuer::new(self.vaults.clone())) as Arc<dyn CredentialIssuer>]);
+        #[cfg(feature = "iam")]
+        let list = list.chain([Arc::new(IamIssuer::new(jiff::Timestamp::now)) as Arc<dyn CredentialIssuer>]);
+        list
+    }
+
+    fn keepers(&self) -> SecretKeepers {
+        let list = std::iter::empty::<Arc<dyn SecretKeeper>>();
+        #[cfg(feature = "vault")]
+        let list = list.chain([Arc::new(VaultKeeper::new(self.vaults.clone())) as Arc<dyn SecretKeeper>]);
+        list.collect()
+    }
+}
+
+/// The issuers of credentials of this build: those of its adapters, those that no adapter owns, and static logins; and the
+/// keepers of secrets that they read from.
+pub(crate) fn issuers(registry: &Registry, outside: &Outside) -> Issuers {
+    let own = registry.iter().flat_map(|adapter| adapter.issuers());
+    Issuers::with(own.chain(outside.issuers())).reading_from(outside.keepers())
+}
+
+/// What to tell who names a kind of credential that is not in this build; `None`: there is none of that name.
+pub(crate) fn absent_kind(kind: &str) -> Option<String> {
+    let have = Outside::default();
+    let known = KINDS.contains(&kind) && have.issuers().all(|issuer| issuer.kind() != kind);
+    known.then(|| format!("`{kind}` is not in this build; build `gateway-bin` with the feature `{kind}`"))
 }
 
 /// What to tell who names a protocol whose adapter is not in this build; `None`: no adapter has that name.

@@ -9,6 +9,8 @@ mod resources;
 mod show;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "vault")]
+mod vault;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,7 +27,7 @@ use gateway_identity::oidc::OidcSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::adapters;
+use crate::adapters::{self, Outside};
 use crate::cli::Global;
 use crate::store::{Place, StoreKind};
 use audit::AuditSection;
@@ -96,6 +98,8 @@ pub(crate) struct Config {
     pub(crate) resources: BTreeMap<String, Arc<Resource>>,
     /// The adapters, configured.
     pub(crate) registry: Registry,
+    /// What issuers that no adapter owns are made of.
+    pub(crate) outside: Outside,
     /// The adapters' own sections, as given.
     sections: Map<String, Value>,
 }
@@ -187,7 +191,15 @@ impl Config {
         let audit = checker.audit(values.remove("audit"));
         let notify = checker.notify(values.remove("notify"));
         let limits = checker.flat::<Limits>("limits", values.remove("limits"), Limits::default(), &[]);
-        let resources = resources::check(&raw, values.remove("resource"), &registry, &mut checker.problems);
+        #[cfg(feature = "vault")]
+        let outside = Outside {
+            vaults: checker.vaults(values.remove("vault")),
+        };
+        #[cfg(not(feature = "vault"))]
+        let outside = Outside::default();
+        let issuers = adapters::issuers(&registry, &outside);
+        let resource = values.remove("resource");
+        let resources = resources::check(&raw, resource, &registry, &issuers, &mut checker.problems);
         let problems = checker.problems;
         match (problems.0.is_empty(), data_dir, policy_dir, audit) {
             (true, Some(data_dir), Some(policy_dir), Some(audit)) => Ok(Self {
@@ -203,6 +215,7 @@ impl Config {
                 oidc,
                 resources,
                 registry,
+                outside,
                 sections,
             }),
             _ => Err(problems),
@@ -260,16 +273,22 @@ impl Checker<'_> {
 
     /// Unknown sections, and those of adapters that are not in this build.
     fn top(&mut self, values: &mut Map<String, Value>) {
-        let mut known: Vec<&str> = TOP.to_vec();
+        let mut own: Vec<&str> = TOP.to_vec();
+        if cfg!(feature = "vault") {
+            own.push("vault");
+        }
+        let mut known = own.clone();
         known.extend(&self.protocols);
         let strange: Vec<String> = values
             .keys()
-            .filter(|key| !TOP.contains(&key.as_str()))
+            .filter(|key| !own.contains(&key.as_str()))
             .cloned()
             .collect();
         for key in strange {
             values.remove(&key);
-            let what = adapters::absent(&key, &self.protocols).unwrap_or_else(|| unknown("", &key, &known));
+            let what = adapters::absent(&key, &self.protocols)
+                .or_else(|| adapters::absent_kind(&key))
+                .unwrap_or_else(|| unknown("", &key, &known));
             self.push(&key, what);
         }
     }

@@ -14,6 +14,7 @@ use gateway_identity::oidc::OidcAuthenticator;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::adapters::Outside;
 use crate::assemble;
 use crate::cli::Global;
 use crate::config::Config;
@@ -36,6 +37,7 @@ pub(crate) struct Reloader {
     gateway: Arc<Gateway>,
     tls: Arc<ServerTls>,
     oidc: Arc<OidcAuthenticator>,
+    outside: Outside,
     /// The last fault that is in the trail: policies are also watched, and one fault is told once.
     last_fault: Arc<Mutex<Option<String>>>,
     /// One at a time.
@@ -56,6 +58,7 @@ impl Reloader {
         files.extend(config.tls.cert.clone());
         files.extend(config.tls.key.clone());
         files.extend(config.oidc.iter().filter_map(|issuer| issuer.ca.clone()));
+        files.extend(config.outside.files());
         Self {
             global,
             fixed: config.fixed(),
@@ -65,6 +68,7 @@ impl Reloader {
             gateway,
             tls,
             oidc,
+            outside: config.outside.clone(),
             last_fault: Arc::default(),
             turn: tokio::sync::Mutex::new(()),
         }
@@ -112,6 +116,7 @@ impl Reloader {
             );
         }
         self.oidc.trust(issuers);
+        self.outside.adopt(&config.outside);
         self.gateway.replace_resources(config.resources);
         Ok(format!("{} policies, {resources} resources", outcome.policies))
     }

@@ -114,7 +114,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
             policy: policy.clone(),
             audit: tapped,
             authenticator,
-            credentials: adapters::issuers(&config.registry),
+            credentials: adapters::issuers(&config.registry, &config.outside),
             leases: store.leases(),
             approvals: Arc::new(approvals.clone()),
             store: store.records(),

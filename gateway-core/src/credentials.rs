@@ -11,13 +11,15 @@ use crate::adapter::ConfigProblem;
 use crate::resource::{Resource, SecretSource};
 
 mod issuer;
+mod keeper;
 mod source;
 
+pub use keeper::{KeptSecret, SecretKeeper, SecretKeepers};
 pub use source::SECRET_BYTES;
 
 pub use issuer::{
-    CredentialError, CredentialIssuer, Issuers, Lease, LeaseRecord, LeaseRequest, LeaseState, LeaseStore,
-    NoJournal, Slot,
+    CredentialError, CredentialIssuer, Issued, Issuers, Lease, LeaseRecord, LeaseRequest, LeaseState,
+    LeaseStore, NoJournal, Slot,
 };
 
 /// The kind of [`StaticCredentials`].
@@ -67,12 +69,13 @@ impl StaticCredentials {
     async fn read(resource: &Resource) -> Result<Lease, CredentialError> {
         let login = Self::settings(resource).map_err(|e| CredentialError::Source(e.to_string()))?;
         let password = match &login.password {
-            Some(source) => Some(source.fetch().await?),
+            Some(source) => Some(source.fetch(&resource.credential.keepers).await?),
             None => None,
         };
         Ok(Lease {
             username: login.username,
             password,
+            issued: None,
         })
     }
 }

@@ -143,9 +143,23 @@ pub enum LoginRefusal {
 
 const DRAINING: LoginRefusal = LoginRefusal::Unavailable("the gateway is shutting down; connect again later");
 
+/// The resources, with the keepers of the secrets that they name.
+fn bound(
+    mut resources: BTreeMap<String, Arc<Resource>>,
+    issuers: &Issuers,
+) -> BTreeMap<String, Arc<Resource>> {
+    for resource in resources.values_mut() {
+        if !resource.credential.kept().is_empty() {
+            Arc::make_mut(resource).credential.keepers = issuers.keepers().clone();
+        }
+    }
+    resources
+}
+
 impl Gateway {
     /// Puts the parts together.
     pub fn new(parts: Parts, resources: BTreeMap<String, Arc<Resource>>) -> Arc<Self> {
+        let resources = bound(resources, &parts.credentials);
         Arc::new(Self {
             parts,
             resources: ArcSwap::from_pointee(resources),
@@ -187,6 +201,7 @@ impl Gateway {
 
     /// Puts other resources in force; running sessions keep theirs.
     pub fn replace_resources(&self, resources: BTreeMap<String, Arc<Resource>>) {
+        let resources = bound(resources, &self.parts.credentials);
         self.resources.store(Arc::new(resources));
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditMode;
+use crate::credentials::{KeptSecret, SecretKeepers};
 
 /// A `[[resource]]` of the configuration. What core does not know is the adapter's (`settings`).
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -133,6 +134,9 @@ pub struct CredentialConfig {
     /// All other keys.
     #[serde(flatten)]
     pub settings: serde_json::Map<String, serde_json::Value>,
+    /// Who keeps secrets that are not on this host; the gateway gives a resource its own.
+    #[serde(skip)]
+    pub keepers: SecretKeepers,
 }
 
 impl CredentialConfig {
@@ -142,6 +146,7 @@ impl CredentialConfig {
         Self {
             kind: crate::credentials::STATIC.to_owned(),
             settings: serde_json::Map::from_iter([("username".to_owned(), username)]),
+            keepers: SecretKeepers::default(),
         }
     }
 
@@ -150,8 +155,23 @@ impl CredentialConfig {
         self.settings.get("username").and_then(serde_json::Value::as_str)
     }
 
-    /// The secrets that it names, in any of its keys, with the key.
+    /// The secrets on this host that it names, in any of its keys, with the key.
     pub fn secrets(&self) -> Vec<(&str, SecretSource)> {
+        let mut found = self.sources();
+        found.retain(|(_, source)| !matches!(source, SecretSource::Kept(_)));
+        found
+    }
+
+    /// The secrets that others keep for it, with the key.
+    pub fn kept(&self) -> Vec<(&str, KeptSecret)> {
+        let kept = |(key, source)| match source {
+            SecretSource::Kept(kept) => Some((key, kept)),
+            _ => None,
+        };
+        self.sources().into_iter().filter_map(kept).collect()
+    }
+
+    fn sources(&self) -> Vec<(&str, SecretSource)> {
         let mut found = Vec::new();
         let mut open: Vec<(&str, &serde_json::Value)> = self
             .settings
@@ -178,8 +198,7 @@ impl CredentialConfig {
 }
 
 /// Where a secret lives; the configuration never holds the secret itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
     /// An environment variable.
     Env(String),
@@ -187,4 +206,60 @@ pub enum SecretSource {
     File(PathBuf),
     /// A program and its arguments, which no shell reads; it prints the secret. One trailing line end is cut.
     Exec(Vec<String>),
+    /// Somebody who keeps secrets and is asked over the network.
+    Kept(KeptSecret),
+}
+
+impl Serialize for SecretSource {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Env(name) => to.collect_map([("env", name)]),
+            Self::File(path) => to.collect_map([("file", path)]),
+            Self::Exec(argv) => to.collect_map([("exec", argv)]),
+            Self::Kept(kept) => to.collect_map([
+                (kept.kind.as_str(), &kept.name),
+                ("path", &kept.path),
+                ("key", &kept.key),
+            ]),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretSource {
+    /// Nothing of what is given is in an error: it may be the secret itself.
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        use serde_json::Value;
+        let wrong = || serde::de::Error::custom(Self::FORM);
+        let mut table = BTreeMap::<String, Value>::deserialize(from).map_err(|_| wrong())?;
+        let mut text = |key: &str| match table.remove(key) {
+            Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
+            None => Ok(None),
+            Some(_) => Err(wrong()),
+        };
+        if let (Some(path), Some(key)) = (text("path")?, text("key")?) {
+            return match table.pop_first() {
+                Some((kind, Value::String(name))) if table.is_empty() && !name.is_empty() => {
+                    Ok(Self::Kept(KeptSecret {
+                        kind,
+                        name,
+                        path,
+                        key,
+                    }))
+                }
+                _ => Err(wrong()),
+            };
+        }
+        match table.pop_first() {
+            Some((place, value)) if table.is_empty() => match (place.as_str(), value) {
+                ("env", Value::String(name)) => Ok(Self::Env(name)),
+                ("file", Value::String(path)) => Ok(Self::File(path.into())),
+                ("exec", argv @ Value::Array(_)) => {
+                    let argv = serde_json::from_value(argv).map_err(|_| wrong())?;
+                    Ok(Self::Exec(argv))
+                }
+                _ => Err(wrong()),
+            },
+            _ => Err(wrong()),
+        }
+    }
 }

@@ -194,6 +194,7 @@ pub(crate) fn lease(row: &dyn Columns) -> Result<LeaseRecord, StoreError> {
         attempts: u32::try_from(row.integer("attempts")?).map_err(|e| row.corrupt("attempts", e))?,
         due: row.time("due")?,
         error: row.owned_or_none("error")?,
+        handle: row.owned_or_none("handle")?,
     })
 }
 

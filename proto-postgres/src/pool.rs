@@ -112,6 +112,7 @@ impl PoolIssuer {
             attempts: 0,
             due: now,
             error: None,
+            handle: None,
         };
         store.put_lease(&record).await?;
         let closed = async {
@@ -243,7 +244,7 @@ impl CredentialIssuer for PoolIssuer {
         resource: &Arc<Resource>,
         lease: &LeaseRecord,
         until: Timestamp,
-    ) -> Result<(), CredentialError> {
+    ) -> Result<Timestamp, CredentialError> {
         let pool = self.pool(resource)?;
         let Some(slot) = gateway.lease_store().slot_of(&lease.id).await? else {
             return Err(CredentialError::Issuer(
@@ -255,7 +256,7 @@ impl CredentialIssuer for PoolIssuer {
             let text = text::renew(&slot.name, until, server)?;
             pool.primary.ask(gateway, &text).await
         };
-        renew.await.map(drop).map_err(|e| told(&e))
+        renew.await.map(|_| until).map_err(|e| told(&e))
     }
 
     async fn revoke(

@@ -265,6 +265,7 @@ fn lease(username: String, password: Secret) -> Lease {
     Lease {
         username,
         password: Some(password),
+        issued: None,
     }
 }
 
@@ -320,7 +321,7 @@ impl CredentialIssuer for RoleIssuer {
         resource: &Arc<Resource>,
         lease: &LeaseRecord,
         until: Timestamp,
-    ) -> Result<(), CredentialError> {
+    ) -> Result<Timestamp, CredentialError> {
         let place = self.place(resource, lease.place.as_deref().unwrap_or(MAINTENANCE));
         let marker = Marker::of(&gateway.installation().await?, &lease.id);
         let renew = async {
@@ -328,7 +329,7 @@ impl CredentialIssuer for RoleIssuer {
             let text = text::renew(&role_of(&lease.id), &marker, until, server)?;
             place.admin.ask(gateway, &text).await
         };
-        renew.await.map(drop).map_err(|e| changed(&e))
+        renew.await.map(|_| until).map_err(|e| changed(&e))
     }
 
     async fn adjust(

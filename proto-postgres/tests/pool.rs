@@ -189,6 +189,7 @@ async fn a_role_that_somebody_uses_is_taken_from_him_first() {
     let old = Lease {
         username: "app_1".to_owned(),
         password: Some(gateway_core::secret::Secret::new("old".to_owned())),
+        issued: None,
     };
     let mut stays = sleeper(&world, &old);
     while backends(&world, "app_1") != "1" {

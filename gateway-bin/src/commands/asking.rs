@@ -26,7 +26,7 @@ pub(super) fn gateway(config: &Config, engine: Arc<PolicyEngine>) -> anyhow::Res
         policy: engine,
         audit: Arc::new(Nobody),
         authenticator: Arc::new(Nobody),
-        credentials: adapters::issuers(&config.registry),
+        credentials: adapters::issuers(&config.registry, &config.outside),
         leases: Arc::new(NoJournal),
         approvals: Arc::new(NobodyApproves),
         store: Arc::new(Nobody),

@@ -371,7 +371,8 @@ impl Checker<'_> {
             _ => {
                 self.push(
                     path,
-                    "must be `{ env = \"NAME\" }` or `{ file = \"path\" }`: the configuration holds no secrets",
+                    "must be `{ env = \"NAME\" }` or `{ file = \"path\" }`: the configuration holds no secrets, and here none can \
+                     be waited for",
                 );
                 None
             }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use gateway_core::adapter::Registry;
+use gateway_core::adapter::{ConfigProblem, Registry};
 use gateway_core::audit::AuditMode;
+use gateway_core::credentials::{Issuers, SecretKeepers};
 use gateway_core::own::GATEWAY;
 use gateway_core::resource::{CredentialConfig, DetectRule, FunctionRule, Mask, Resource, TagRule};
 use serde::Deserialize;
@@ -32,6 +33,7 @@ pub(super) fn check(
     raw: &Raw,
     value: Option<Value>,
     registry: &Registry,
+    issuers: &Issuers,
     problems: &mut Problems,
 ) -> BTreeMap<String, Arc<Resource>> {
     let mut resources = BTreeMap::new();
@@ -60,6 +62,7 @@ pub(super) fn check(
         let one = One {
             raw,
             registry,
+            issuers,
             problems,
             path: path.clone(),
         };
@@ -79,6 +82,7 @@ pub(super) fn check(
 struct One<'a> {
     raw: &'a Raw,
     registry: &'a Registry,
+    issuers: &'a Issuers,
     problems: &'a mut Problems,
     path: String,
 }
@@ -264,18 +268,28 @@ impl One<'_> {
         Some(CredentialConfig {
             kind,
             settings: table,
+            keepers: SecretKeepers::default(),
         })
     }
 
     /// What its issuer says of the credential. Which kinds there are is the adapter's to say, where it is in the build.
     fn check_credential(&mut self, resource: &Resource) {
-        let issuers = adapters::issuers(self.registry);
-        let problem = match issuers.of(resource) {
+        let problem = match self.issuers.of(resource) {
             Ok(issuer) => issuer.check(resource).err(),
             Err(_) if self.registry.adapter(&resource.protocol).is_err() => None,
-            Err(problem) => Some(problem),
+            Err(problem) => match adapters::absent_kind(&resource.credential.kind) {
+                Some(absent) => Some(ConfigProblem(format!("credential.kind: {absent}"))),
+                None => Some(problem),
+            },
         };
-        let Some(problem) = problem else { return };
+        let Some(problem) = problem else {
+            for (key, kept) in resource.credential.kept() {
+                if let Err(problem) = self.issuers.keepers().check(&kept) {
+                    self.push(&join("credential", key), problem);
+                }
+            }
+            return;
+        };
         let named = format!("resource `{}`: ", resource.name);
         let text = problem.0.strip_prefix(&named).unwrap_or(&problem.0);
         match text.split_once(": ") {

@@ -39,6 +39,13 @@ impl Config {
         {
             tree.insert("identity".to_owned(), json!({ "oidc": self.oidc }));
         }
+        #[cfg(feature = "vault")]
+        if let Value::Object(tree) = &mut tree {
+            let vaults = self.outside.vaults.settings();
+            if !vaults.is_empty() {
+                tree.insert("vault".to_owned(), json!(vaults));
+            }
+        }
         if !self.notify.is_empty()
             && let Value::Object(tree) = &mut tree
         {
@@ -60,12 +67,13 @@ impl Config {
         Ok(toml::to_string(&self.tree())?)
     }
 
-    /// What only takes effect at a start: all but resources and issuers.
+    /// What only takes effect at a start: all but resources, issuers, and whom credentials come from.
     pub(crate) fn fixed(&self) -> Value {
         let mut tree = self.tree();
         if let Value::Object(tree) = &mut tree {
             tree.remove("resource");
             tree.remove("identity");
+            tree.remove("vault");
         }
         tree
     }

@@ -140,7 +140,11 @@ impl ExportConfig {
                     let why = "their secrets would go over the network in clear; use `https://`";
                     return Err(("headers", why.to_owned()));
                 }
-                for name in self.headers.keys() {
+                for (name, source) in &self.headers {
+                    if matches!(source, SecretSource::Kept(_)) {
+                        let why = "are read where nothing may wait for an answer; use `env` or `file`";
+                        return Err(("headers", why.to_owned()));
+                    }
                     if name.parse::<hyper::header::HeaderName>().is_err() {
                         return Err(("headers", "there is a name that no header can have".to_owned()));
                     }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::StaticCredentials;
+use super::{SecretKeepers, StaticCredentials};
 use crate::adapter::ConfigProblem;
 use crate::gateway::Gateway;
 use crate::principal::Principal;
@@ -43,6 +43,17 @@ pub struct Lease {
     pub username: String,
     /// Its password.
     pub password: Option<Secret>,
+    /// What its issuer must be told to take it back; `None`: the id of the lease is enough.
+    pub issued: Option<Issued>,
+}
+
+/// A credential that its issuer, and not the gateway, has given a name and an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// What the issuer calls it. It is no secret, and is in the journal before the credential is used.
+    pub handle: String,
+    /// When it ends unless it is renewed.
+    pub expires: Timestamp,
 }
 
 /// Makes credentials of one kind, and takes them back.
@@ -50,6 +61,9 @@ pub struct Lease {
 /// What [`Self::lease`] makes at a target must be found again by [`LeaseRecord::id`] alone: the record is in the journal
 /// before the issuer is asked, and whatever happens then, [`Self::revoke`] is called with it until it says that nothing is
 /// left. So it must not fail where there is nothing (any more), and must touch nothing that this lease did not make.
+///
+/// Where that can't be, because somebody else names what is made, the lease says so ([`Lease::issued`]), and the name is in
+/// the record ([`LeaseRecord::handle`]) before the credential is used. What is made and never told must then end by itself.
 #[async_trait]
 pub trait CredentialIssuer: Send + Sync {
     /// The `kind` of `credential` that it serves.
@@ -85,16 +99,17 @@ pub trait CredentialIssuer: Send + Sync {
         self.own(resource).await.map(|_| Vec::new())
     }
 
-    /// Lets a credential be good until `until`.
+    /// Lets a credential be good until `until`; returns until when it is good by now. That is earlier where the issuer gives
+    /// no more; one that [has an end of its own](Issued) ends its session then.
     async fn renew(
         &self,
         gateway: &Arc<Gateway>,
         resource: &Arc<Resource>,
         lease: &LeaseRecord,
         until: Timestamp,
-    ) -> Result<(), CredentialError> {
-        let _ = (gateway, resource, lease, until);
-        Ok(())
+    ) -> Result<Timestamp, CredentialError> {
+        let _ = (gateway, resource, lease);
+        Ok(until)
     }
 
     /// Gives a credential the rights that policy permits by now. Called whenever other policies or grants are in force; where
@@ -153,28 +168,34 @@ pub enum CredentialError {
     Journal(#[from] StoreError),
 }
 
-/// The issuers of a build, by kind and protocol.
+/// The issuers of a build, by kind and protocol, and the keepers of secrets that they read from.
 #[derive(Clone)]
-pub struct Issuers(Vec<Arc<dyn CredentialIssuer>>);
+pub struct Issuers {
+    list: Vec<Arc<dyn CredentialIssuer>>,
+    keepers: SecretKeepers,
+}
 
 impl Default for Issuers {
     /// Static logins alone.
     fn default() -> Self {
-        Self(vec![Arc::new(StaticCredentials)])
+        Self::from([Arc::new(StaticCredentials) as Arc<dyn CredentialIssuer>])
     }
 }
 
 impl std::fmt::Debug for Issuers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list()
-            .entries(self.0.iter().map(|issuer| issuer.kind()))
+            .entries(self.list.iter().map(|issuer| issuer.kind()))
             .finish()
     }
 }
 
 impl<I: IntoIterator<Item = Arc<dyn CredentialIssuer>>> From<I> for Issuers {
     fn from(issuers: I) -> Self {
-        Self(issuers.into_iter().collect())
+        Self {
+            list: issuers.into_iter().collect(),
+            keepers: SecretKeepers::default(),
+        }
     }
 }
 
@@ -182,8 +203,18 @@ impl Issuers {
     /// These, and static logins.
     pub fn with(issuers: impl IntoIterator<Item = Arc<dyn CredentialIssuer>>) -> Self {
         let mut all = Self::default();
-        all.0.extend(issuers);
+        all.list.extend(issuers);
         all
+    }
+
+    /// The same, with keepers of secrets.
+    pub fn reading_from(self, keepers: SecretKeepers) -> Self {
+        Self { keepers, ..self }
+    }
+
+    /// The keepers of secrets.
+    pub fn keepers(&self) -> &SecretKeepers {
+        &self.keepers
     }
 
     /// The issuer for a resource; the error says which kinds there are.
@@ -194,7 +225,7 @@ impl Issuers {
                 .is_none_or(|protocol| protocol == resource.protocol)
         };
         let mut kinds = BTreeMap::new();
-        for issuer in self.0.iter().filter(serves) {
+        for issuer in self.list.iter().filter(serves) {
             if issuer.kind() == resource.credential.kind {
                 return Ok(issuer);
             }
@@ -264,6 +295,9 @@ pub struct LeaseRecord {
     pub due: Timestamp,
     /// Why it could not be taken back when that was last tried.
     pub error: Option<String>,
+    /// What its issuer calls it, where that is not the id; shown to nobody.
+    #[serde(skip)]
+    pub handle: Option<String>,
 }
 
 impl LeaseRecord {

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::CredentialError;
+use super::{CredentialError, SecretKeepers};
 use crate::resource::SecretSource;
 use crate::secret::Secret;
 use zeroize::Zeroizing;
@@ -17,11 +17,11 @@ const EXEC: Duration = Duration::from_secs(10);
 
 impl SecretSource {
     /// What one must look like, for errors.
-    pub const FORM: &'static str = "must be `{ env = \"NAME\" }`, `{ file = \"path\" }` or `{ exec = [\"program\", \"argument\"] }`: \
-         the configuration holds no secrets";
+    pub const FORM: &'static str = "must be `{ env = \"NAME\" }`, `{ file = \"path\" }`, `{ exec = [\"program\", \"argument\"] }` \
+         or `{ vault = \"name\", path = \"mount/path\", key = \"password\" }`: the configuration holds no secrets";
 
     /// Reads the secret. Errors name the place, never what is in it. A program may take as long as ten seconds: where that must
-    /// hold nobody up, [`Self::fetch`] is the one to take.
+    /// hold nobody up, [`Self::fetch`] is the one to take. What is not on this host can't be read here.
     pub fn read(&self) -> Result<Secret, CredentialError> {
         match self {
             Self::Env(name) => match std::env::var(name) {
@@ -47,13 +47,18 @@ impl SecretSource {
                     .and_then(|bytes| secret(&bytes).map_err(str::to_owned))
                     .map_err(|why| wrong(&why))
             }
+            Self::Kept(kept) => Err(CredentialError::Source(format!(
+                "{kept} can't be read here, where nothing may wait for an answer; use `env` or `file`"
+            ))),
         }
     }
 
-    /// The same, and nobody else on this thread waits for a program.
-    pub async fn fetch(&self) -> Result<Secret, CredentialError> {
-        if !matches!(self, Self::Exec(_)) {
-            return self.read();
+    /// The same, also where others keep it; nobody else on this thread waits for them, or for a program.
+    pub async fn fetch(&self, keepers: &SecretKeepers) -> Result<Secret, CredentialError> {
+        match self {
+            Self::Env(_) | Self::File(_) => return self.read(),
+            Self::Kept(kept) => return keepers.fetch(kept).await,
+            Self::Exec(_) => {}
         }
         let source = self.clone();
         let read = tokio::task::spawn_blocking(move || source.read()).await;
@@ -168,7 +173,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_prints_it_and_no_shell_reads_its_arguments() {
-        let secret = exec(&["printf", "%s\n", "$(id) 'x'"]).fetch().await.unwrap();
+        let secret = exec(&["printf", "%s\n", "$(id) 'x'"])
+            .fetch(&SecretKeepers::default())
+            .await
+            .unwrap();
         assert_eq!(secret.expose(), "$(id) 'x'");
     }
 

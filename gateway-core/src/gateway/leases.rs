@@ -36,6 +36,10 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const TAKEN: (u32, Duration) = (64, Duration::from_secs(60));
 /// Nothing is put off for so long: a clock was set back meanwhile.
 const FAR: Duration = Duration::from_secs(600);
+/// How long after a renewal that failed the next is tried.
+const RENEW_AGAIN: Duration = Duration::from_secs(2);
+/// A renewal that gives less than this was the last.
+const NOTHING_GAINED: Duration = Duration::from_secs(1);
 /// Leases that are worked on at the same time.
 const AT_ONCE: usize = 8;
 
@@ -51,10 +55,23 @@ pub(super) struct HeldLease {
     issuer: Arc<dyn CredentialIssuer>,
     principal: Arc<Principal>,
     resource: Arc<Resource>,
-    term: Duration,
     record: Mutex<LeaseRecord>,
+    renewal: Mutex<Renewal>,
     /// Whoever makes it, changes it, or takes it back does so alone.
     turn: tokio::sync::Mutex<()>,
+}
+
+/// How a lease is kept good.
+#[derive(Clone, Copy)]
+struct Renewal {
+    /// What is asked for each time.
+    term: Duration,
+    /// What was given the last time.
+    given: Duration,
+    /// Not before then: it has just failed.
+    again: Option<Instant>,
+    /// The issuer gives no more.
+    last: bool,
 }
 
 impl HeldLease {
@@ -71,6 +88,11 @@ impl HeldLease {
         let record = self.record.lock();
         record.state == LeaseState::Returned && (record.due <= now || record.due > after(now, FAR))
     }
+}
+
+/// From now to then.
+fn lasts(now: Timestamp, until: Timestamp) -> Duration {
+    until.duration_since(now).try_into().unwrap_or_default()
 }
 
 fn after(now: Timestamp, wait: Duration) -> Timestamp {
@@ -131,13 +153,19 @@ impl Gateway {
             attempts: 0,
             due: now,
             error: None,
+            handle: None,
         };
         let held = Arc::new(HeldLease {
             issuer,
             principal: principal.clone(),
             resource: resource.clone(),
-            term,
             record: Mutex::new(record),
+            renewal: Mutex::new(Renewal {
+                term,
+                given: term,
+                again: None,
+                last: false,
+            }),
             turn: tokio::sync::Mutex::default(),
         });
         self.leases.held.lock().insert(id, held.clone());
@@ -156,7 +184,7 @@ impl Gateway {
 
     async fn make(self: &Arc<Self>, held: &HeldLease) -> Result<Lease, CredentialError> {
         let _turn = held.turn.lock().await;
-        let record = held.record();
+        let mut record = held.record();
         if record.state != LeaseState::Held {
             return Err(CredentialError::Issuer("the session ended meanwhile".to_owned()));
         }
@@ -171,6 +199,18 @@ impl Gateway {
             expires: Some(record.expires),
         };
         let lease = held.issuer.lease(request).await?;
+        if let Some(issued) = &lease.issued {
+            record.handle = Some(issued.handle.clone());
+            record.expires = issued.expires;
+            {
+                // First of all here: where the journal can't be written, the session that ends takes it back by this.
+                let mut own = held.record.lock();
+                own.handle.clone_from(&record.handle);
+                own.expires = record.expires;
+            }
+            held.renewal.lock().given = lasts(self.now(), record.expires);
+            self.parts.leases.put_lease(&record).await?;
+        }
         self.note(&Event::CredentialLeased {
             session: record.session,
             lease: record.id,
@@ -334,32 +374,48 @@ impl Gateway {
     }
 
     async fn renew_leases(self: &Arc<Self>) {
-        let now = self.now();
-        let renew = |held: Arc<HeldLease>| async move {
-            let _turn = held.turn.lock().await;
-            let mut record = held.record();
-            let left: Duration = record.expires.duration_since(now).try_into().unwrap_or_default();
-            let soon = left <= held.term / 2 || left > held.term;
-            if record.state != LeaseState::Held || !soon {
-                return;
-            }
-            let until = after(now, held.term);
-            match held.issuer.renew(self, &held.resource, &record, until).await {
-                Ok(()) => {
-                    held.record.lock().expires = until;
-                    record.expires = until;
-                    if let Err(error) = self.parts.leases.put_lease(&record).await {
-                        tracing::warn!(%error, lease = record.id, "the journal of leases can't be written");
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, lease = record.id, "a lease could not be renewed; it is tried again");
-                }
-            }
-        };
         stream::iter(self.with_state(LeaseState::Held))
-            .for_each_concurrent(AT_ONCE, renew)
+            .for_each_concurrent(AT_ONCE, |held| async move { self.renew_lease(&held).await })
             .await;
+    }
+
+    async fn renew_lease(self: &Arc<Self>, held: &HeldLease) {
+        let _turn = held.turn.lock().await;
+        let (now, mut record, renewal) = (self.now(), held.record(), *held.renewal.lock());
+        if record.state != LeaseState::Held {
+            return;
+        }
+        if record.handle.is_some() && record.expires <= now {
+            tracing::warn!(lease = record.id, session = %record.session, "a session's credential is over, and so is the session");
+            self.live.end(record.session, End::CredentialLost);
+            return;
+        }
+        let left = lasts(now, record.expires);
+        let soon = left <= renewal.given / 2 || left > renewal.given;
+        let waits = renewal.again.is_some_and(|again| Instant::now() < again);
+        if renewal.last || waits || !soon {
+            return;
+        }
+        let until = after(now, renewal.term);
+        match held.issuer.renew(self, &held.resource, &record, until).await {
+            Ok(good) => {
+                {
+                    let mut renewal = held.renewal.lock();
+                    renewal.again = None;
+                    renewal.given = lasts(now, good);
+                    renewal.last = good < until && lasts(record.expires, good) < NOTHING_GAINED;
+                }
+                held.record.lock().expires = good;
+                record.expires = good;
+                if let Err(error) = self.parts.leases.put_lease(&record).await {
+                    tracing::warn!(%error, lease = record.id, "the journal of leases can't be written");
+                }
+            }
+            Err(error) => {
+                held.renewal.lock().again = Some(Instant::now() + RENEW_AGAIN);
+                tracing::warn!(%error, lease = record.id, "a lease could not be renewed; it is tried again");
+            }
+        }
     }
 
     /// Those of this gateway that are due.

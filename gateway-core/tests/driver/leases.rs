@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use gateway_core::credentials::{CredentialError, LeaseRecord, LeaseState};
+use gateway_core::credentials::{CredentialError, Issued, LeaseRecord, LeaseState};
 use gateway_core::machine::End;
 use tokio::sync::Notify;
 
@@ -187,4 +187,72 @@ async fn what_a_gateway_that_was_killed_had_leased_is_taken_back_by_the_next() {
             .unwrap()
             .contains("no resource of its name")
     );
+}
+
+fn issued(world: &World, seconds: i64) -> Issued {
+    Issued {
+        handle: "elsewhere/1".to_owned(),
+        expires: world.gateway.now() + jiff::SignedDuration::from_secs(seconds),
+    }
+}
+
+/// What somebody else names is known to whoever finds the journal, before the session has it.
+#[tokio::test(start_paused = true)]
+async fn what_an_issuer_calls_a_lease_is_in_the_journal_before_it_is_used() {
+    let world = World::new();
+    *world.issuer.issued.lock() = Some(issued(&world, 600));
+    let mut scope = world.open().await.unwrap();
+    scope.lease(None).await.unwrap();
+    let written = journal(&world);
+    assert_eq!(written[0].handle.as_deref(), Some("elsewhere/1"));
+    assert_eq!(written[0].expires, issued(&world, 600).expires);
+    let shown = serde_json::to_string(&written[0]).unwrap();
+    assert!(!shown.contains("elsewhere"), "{shown}");
+    drop(scope);
+    settle().await;
+    assert_eq!(*world.issuer.handles.lock(), [Some("elsewhere/1".to_owned())]);
+}
+
+/// The journal fails between the issuer's answer and the write: the login fails, and what was made is taken back by the name
+/// that only this process knows.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_written_down_once_it_is_made_is_taken_back_at_once() {
+    let world = World::new();
+    *world.issuer.issued.lock() = Some(issued(&world, 600));
+    let hurdle = Arc::new(Notify::new());
+    *world.issuer.hurdle.lock() = Some(hurdle.clone());
+    let mut scope = world.open().await.unwrap();
+    let leasing = tokio::spawn(async move { scope.lease(None).await.map(drop) });
+    settle().await;
+    world.journal.broken.store(true, Ordering::Relaxed);
+    hurdle.notify_one();
+    let error = soon(leasing).await.unwrap().unwrap_err();
+    assert!(matches!(error, CredentialError::Journal(_)), "{error}");
+    settle().await;
+    assert_eq!(*world.issuer.handles.lock(), [Some("elsewhere/1".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_with_a_credential_that_its_issuer_ends() {
+    let world = World::new();
+    keep(&world);
+    let lease = issued(&world, 100);
+    *world.issuer.issued.lock() = Some(lease.clone());
+    *world.issuer.end.lock() = Some(lease.expires + jiff::SignedDuration::from_secs(20));
+    let mut scope = world.open().await.unwrap();
+    scope.lease(None).await.unwrap();
+    looks().await;
+    assert_eq!(
+        world.issuer.renewed.load(Ordering::Relaxed),
+        0,
+        "not before half of what was given"
+    );
+    // The issuer gives less and less, and then no more: it is not asked without end.
+    for _ in 0..40 {
+        pass(3);
+        looks().await;
+    }
+    let asked = world.issuer.renewed.load(Ordering::Relaxed);
+    assert!((1..10).contains(&asked), "{asked}");
+    assert_eq!(scope.control().reason(), End::CredentialLost);
 }

@@ -10,8 +10,8 @@ use futures_util::future::BoxFuture;
 use gateway_core::adapter::ConfigProblem;
 use gateway_core::audit::{AuditError, AuditSink, Event, Receipt};
 use gateway_core::credentials::{
-    CredentialError, CredentialIssuer, Issuers, Lease, LeaseRecord, LeaseRequest, LeaseState, LeaseStore,
-    Slot,
+    CredentialError, CredentialIssuer, Issued, Issuers, Lease, LeaseRecord, LeaseRequest, LeaseState,
+    LeaseStore, Slot,
 };
 use gateway_core::gateway::{Attempt, AuditOptions, Gateway, LoginRefusal, Parts, SessionScope};
 use gateway_core::limits::Limits;
@@ -269,8 +269,13 @@ pub(crate) struct Issuer {
     pub(crate) leased: Mutex<Vec<String>>,
     pub(crate) revoked: Mutex<Vec<String>>,
     pub(crate) renewed: AtomicU64,
+    pub(crate) handles: Mutex<Vec<Option<String>>>,
     /// What making a lease waits for.
     pub(crate) hurdle: Mutex<Option<Arc<tokio::sync::Notify>>>,
+    /// What the issuer itself calls what it makes.
+    pub(crate) issued: Mutex<Option<Issued>>,
+    /// Nothing is good for longer.
+    pub(crate) end: Mutex<Option<Timestamp>>,
     /// Nothing can be taken back.
     pub(crate) away: AtomicBool,
     /// Nothing can be adjusted.
@@ -300,6 +305,7 @@ impl CredentialIssuer for Issuer {
         Ok(Lease {
             username: "app".into(),
             password: None,
+            issued: self.issued.lock().clone(),
         })
     }
 
@@ -312,10 +318,10 @@ impl CredentialIssuer for Issuer {
         _: &Arc<Gateway>,
         _: &Arc<Resource>,
         _: &LeaseRecord,
-        _: Timestamp,
-    ) -> Result<(), CredentialError> {
+        until: Timestamp,
+    ) -> Result<Timestamp, CredentialError> {
         self.renewed.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(self.end.lock().map_or(until, |end| end.min(until)))
     }
 
     async fn adjust(
@@ -341,6 +347,7 @@ impl CredentialIssuer for Issuer {
             return Err(CredentialError::Issuer("the target is away".into()));
         }
         self.revoked.lock().push(lease.id.clone());
+        self.handles.lock().push(lease.handle.clone());
         Ok(())
     }
 }

@@ -44,12 +44,14 @@ impl<D: Database> LeaseStore for SqlStore<D> {
             row::nanoseconds(lease.due)?,
             lease.error.clone(),
             self.database.node().map(str::to_owned),
+            lease.handle.clone(),
         ];
         self.execute(
             "INSERT INTO leases (id, kind, resource, place, session, subject, created, expires, state, attempts, \
-             due, error, node) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+             due, error, node, handle) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
              ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, state = excluded.state, \
-             attempts = excluded.attempts, due = excluded.due, error = excluded.error, node = excluded.node",
+             attempts = excluded.attempts, due = excluded.due, error = excluded.error, node = excluded.node, \
+             handle = excluded.handle",
             values,
         )
         .await?;

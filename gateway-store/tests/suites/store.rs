@@ -427,6 +427,7 @@ pub(crate) fn lease(id: &str, created: i64) -> LeaseRecord {
         attempts: 0,
         due: at(created),
         error: None,
+        handle: None,
     }
 }
 
@@ -455,6 +456,7 @@ pub(crate) async fn leases(store: &dyn LeaseStore) {
     two.attempts = 1;
     two.due = at(60);
     two.error = Some("the target is away".to_owned());
+    two.handle = Some("corp:database/creds/orders-rw/größe".to_owned());
     store.put_lease(&two).await.unwrap();
     assert_eq!(
         store.take_returned(at(59), at(120), 10).await.unwrap(),

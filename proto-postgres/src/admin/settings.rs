@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use gateway_core::adapter::ConfigProblem;
-use gateway_core::credentials::{CredentialError, Lease};
+use gateway_core::credentials::{CredentialError, Lease, SecretKeepers};
 use gateway_core::limits::duration;
-use gateway_core::resource::SecretSource;
+use gateway_core::resource::{CredentialConfig, SecretSource};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -46,15 +46,16 @@ pub(crate) fn time(
 pub(crate) struct AdminLogin {
     pub(crate) username: String,
     password: Option<SecretSource>,
+    keepers: SecretKeepers,
 }
 
 impl AdminLogin {
     /// Reads `admin`. Returned beside it is the whole of what stands there, which may have `more` keys.
     pub(crate) fn of<'a>(
-        settings: &'a Map<String, Value>,
+        credential: &'a CredentialConfig,
         more: &[&str],
     ) -> Result<(Self, &'a Map<String, Value>), ConfigProblem> {
-        let admin = settings.get("admin").and_then(Value::as_object).ok_or_else(|| {
+        let admin = credential.settings.get("admin").and_then(Value::as_object).ok_or_else(|| {
             wrong(
                 "credential.admin",
                 "must be `{ username = \"...\", password = ... }`: the login that makes and changes the roles",
@@ -73,6 +74,7 @@ impl AdminLogin {
         let login = Self {
             username: username.to_owned(),
             password: password.map_err(|_| wrong("credential.admin.password", SecretSource::FORM))?,
+            keepers: credential.keepers.clone(),
         };
         Ok((login, admin))
     }
@@ -80,12 +82,13 @@ impl AdminLogin {
     /// It, its password read from where it lives.
     pub(crate) async fn login(&self) -> Result<Lease, CredentialError> {
         let password = match &self.password {
-            Some(source) => Some(source.fetch().await?),
+            Some(source) => Some(source.fetch(&self.keepers).await?),
             None => None,
         };
         Ok(Lease {
             username: self.username.clone(),
             password,
+            issued: None,
         })
     }
 }

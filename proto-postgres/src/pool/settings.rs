@@ -38,7 +38,7 @@ impl Settings {
     pub(crate) fn of(resource: &Resource) -> Result<Self, ConfigProblem> {
         let settings = &resource.credential.settings;
         only(settings, "credential", &["ttl", "roles", "wait", "admin"])?;
-        let (admin, of_admin) = AdminLogin::of(settings, &["address"])?;
+        let (admin, of_admin) = AdminLogin::of(&resource.credential, &["address"])?;
         let primary = match of_admin.get("address") {
             None => None,
             Some(value) => {

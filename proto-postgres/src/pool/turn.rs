@@ -103,6 +103,7 @@ impl Pool {
                     return Ok(Lease {
                         username: role.clone(),
                         password: Some(password),
+                        issued: None,
                     });
                 }
                 // Nothing was changed.

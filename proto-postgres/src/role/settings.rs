@@ -38,7 +38,7 @@ impl Settings {
             Some(Some("drop")) => Owned::Drop,
             Some(_) => return Err(wrong("credential.owned", "must be \"keep\" or \"drop\"")),
         };
-        let (admin, _) = AdminLogin::of(settings, &[])?;
+        let (admin, _) = AdminLogin::of(&resource.credential, &[])?;
         Ok(Self {
             ttl: ttl(settings)?,
             owned,

@@ -341,6 +341,7 @@ impl World {
             attempts: 0,
             due: now,
             error: None,
+            handle: None,
         }
     }
 
