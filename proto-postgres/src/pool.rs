@@ -23,7 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gateway_core::adapter::ConfigProblem;
 use gateway_core::credentials::{
-    CredentialError, CredentialIssuer, Lease, LeaseRecord, LeaseRequest, LeaseState,
+    CredentialError, CredentialIssuer, Lease, LeaseRecord, LeaseRequest, LeaseState, Slot,
 };
 use gateway_core::gateway::Gateway;
 use gateway_core::resource::Resource;
@@ -158,6 +158,10 @@ impl CredentialIssuer for PoolIssuer {
         Some(Settings::of(resource).map_or(Duration::from_secs(60), |settings| settings.ttl))
     }
 
+    fn first_choice(&self, resource: &Arc<Resource>, id: &str) -> Option<Slot> {
+        self.pool(resource).ok()?.first_choice(id)
+    }
+
     async fn lease(&self, request: LeaseRequest<'_>) -> Result<Lease, CredentialError> {
         let pool = self.pool(request.resource)?;
         let database = request.place.unwrap_or(MAINTENANCE);
@@ -166,8 +170,16 @@ impl CredentialIssuer for PoolIssuer {
             .timeout(request.gateway, request.resource, database, request.principal)
             .await?;
         let until = Instant::now() + pool.settings.wait;
+        // Claimed with the lease's first line.
+        let mut first = request.gateway.lease_store().slot_of(request.id).await?;
         loop {
-            let slot = pool.claim(request.gateway, request.id, until).await?;
+            let slot = match first.take() {
+                Some(slot) => slot,
+                None => {
+                    pool.give_back(request.id);
+                    pool.claim(request.gateway, request.id, until).await?
+                }
+            };
             match pool.open(&request, &slot, timeout).await {
                 Ok(lease) => {
                     // This gateway may have counted as gone meanwhile, and the role as free.

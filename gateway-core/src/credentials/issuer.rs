@@ -81,6 +81,13 @@ pub trait CredentialIssuer: Send + Sync {
     /// For how long a credential is good unless it is renewed. `None`: it is nobody's own, so that nothing is to be taken back.
     fn term(&self, resource: &Resource) -> Option<Duration>;
 
+    /// What of a pool a lease is to have, as far as is known without asking anybody: it is claimed with the lease's first line in
+    /// the journal, if it is free there. If not, the issuer claims another one itself.
+    fn first_choice(&self, resource: &Arc<Resource>, id: &str) -> Option<Slot> {
+        let _ = (resource, id);
+        None
+    }
+
     /// A credential for one session.
     async fn lease(&self, request: LeaseRequest<'_>) -> Result<Lease, CredentialError>;
 
@@ -324,6 +331,12 @@ pub trait LeaseStore: Send + Sync {
     async fn installation(&self) -> Result<String, StoreError>;
     /// Writes a lease: a new one, or the newer state of one that is there.
     async fn put_lease(&self, lease: &LeaseRecord) -> Result<(), StoreError>;
+    /// Writes a new lease that has one of the things of a pool. `false`: another lease has that; this one may be written then, or
+    /// not.
+    async fn put_lease_with(&self, lease: &LeaseRecord, slot: &Slot) -> Result<bool, StoreError> {
+        self.put_lease(lease).await?;
+        self.claim_slot(&lease.id, slot).await
+    }
     /// Strikes one out, and with it what it has of a pool.
     async fn remove_lease(&self, id: &str) -> Result<(), StoreError>;
     /// Whether there is one of that id.

@@ -188,7 +188,14 @@ impl Gateway {
         if record.state != LeaseState::Held {
             return Err(CredentialError::Issuer("the session ended meanwhile".to_owned()));
         }
-        self.parts.leases.put_lease(&record).await?;
+        let journal = &self.parts.leases;
+        let claimed = match held.issuer.first_choice(&held.resource, &record.id) {
+            Some(slot) => journal.put_lease_with(&record, &slot).await?,
+            None => false,
+        };
+        if !claimed {
+            journal.put_lease(&record).await?;
+        }
         let request = LeaseRequest {
             gateway: self,
             id: &record.id,

@@ -7,8 +7,30 @@ use gateway_core::session::SessionId;
 use jiff::Timestamp;
 
 use super::SqlStore;
-use crate::database::{Columns, Database, Failure, values};
+use crate::database::{Columns, Database, Failure, Value, values};
 use crate::row;
+
+impl<D: Database> SqlStore<D> {
+    /// A lease, column by column.
+    fn values_of(&self, lease: &LeaseRecord) -> Result<Vec<Value>, StoreError> {
+        Ok(values![
+            &lease.id,
+            &lease.kind,
+            &lease.resource,
+            lease.place.clone(),
+            lease.session.to_string(),
+            &lease.subject,
+            row::nanoseconds(lease.created)?,
+            row::nanoseconds(lease.expires)?,
+            lease.state.as_str(),
+            lease.attempts,
+            row::nanoseconds(lease.due)?,
+            lease.error.clone(),
+            self.database.node().map(str::to_owned),
+            lease.handle.clone(),
+        ])
+    }
+}
 
 #[async_trait]
 impl<D: Database> LeaseStore for SqlStore<D> {
@@ -30,32 +52,29 @@ impl<D: Database> LeaseStore for SqlStore<D> {
     }
 
     async fn put_lease(&self, lease: &LeaseRecord) -> Result<(), StoreError> {
-        let values = values![
-            &lease.id,
-            &lease.kind,
-            &lease.resource,
-            lease.place.clone(),
-            lease.session.to_string(),
-            &lease.subject,
-            row::nanoseconds(lease.created)?,
-            row::nanoseconds(lease.expires)?,
-            lease.state.as_str(),
-            lease.attempts,
-            row::nanoseconds(lease.due)?,
-            lease.error.clone(),
-            self.database.node().map(str::to_owned),
-            lease.handle.clone(),
-        ];
         self.execute(
             "INSERT INTO leases (id, kind, resource, place, session, subject, created, expires, state, attempts, \
              due, error, node, handle) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
              ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, state = excluded.state, \
              attempts = excluded.attempts, due = excluded.due, error = excluded.error, node = excluded.node, \
              handle = excluded.handle",
-            values,
+            self.values_of(lease)?,
         )
         .await?;
         Ok(())
+    }
+
+    async fn put_lease_with(&self, lease: &LeaseRecord, slot: &Slot) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO leases (id, kind, resource, place, session, subject, created, expires, state, attempts, \
+                   due, error, node, handle, pool, slot) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+        let mut values = self.values_of(lease)?;
+        values.extend(values![&slot.pool, &slot.name]);
+        match self.database.execute(sql, values).await {
+            Ok(_) => Ok(true),
+            Err(Failure::Taken(_)) => Ok(false),
+            Err(failure) => Err(failure.into()),
+        }
     }
 
     async fn remove_lease(&self, id: &str) -> Result<(), StoreError> {

@@ -536,6 +536,14 @@ pub(crate) async fn slots(store: &dyn LeaseStore) {
     store.remove_lease("one").await.unwrap();
     store.remove_lease("two").await.unwrap();
     assert_eq!(store.slots("a").await.unwrap(), Vec::<String>::new());
+    // Written and claimed at once.
+    let (four, five) = (lease("four", 4), lease("five", 5));
+    assert!(store.put_lease_with(&four, &a1).await.unwrap());
+    assert!(!store.put_lease_with(&five, &a1).await.unwrap());
+    assert!(!store.has_lease("five").await.unwrap());
+    assert_eq!(store.slot_of("four").await.unwrap(), Some(a1));
+    assert_eq!(store.leases(10).await.unwrap(), [four]);
+    store.remove_lease("four").await.unwrap();
 }
 
 /// Of many who claim the same at the same time one gets it.

@@ -90,6 +90,21 @@ impl Pool {
         })
     }
 
+    /// The role that is free the longest, as far as is known here. `None`: nothing is known, or others wait already.
+    pub(super) fn first_choice(&self, id: &str) -> Option<Slot> {
+        let _turn = self.turn.try_lock().ok()?;
+        let system = self.system.lock().clone();
+        let (_, system) = system.filter(|(at, _)| at.elapsed() < SYSTEM_FOR)?;
+        let candidates = self.candidates().ok()?;
+        let role = candidates.into_iter().next()?;
+        self.free.lock().retain(|free| *free != role);
+        self.given.lock().insert(id.to_owned(), role.clone());
+        Some(Slot {
+            pool: system.to_string(),
+            name: role,
+        })
+    }
+
     /// Gives a lease a role that is free, before `until`.
     pub(super) async fn claim(
         &self,
