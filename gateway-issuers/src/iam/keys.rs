@@ -61,9 +61,12 @@ impl Keys {
     }
 }
 
+/// The value of an environment variable.
+type Variable = dyn Fn(&str) -> Option<OsString> + Send + Sync;
+
 /// Where keys may be.
 pub(super) struct Sources {
-    variable: Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>,
+    variable: Box<Variable>,
 }
 
 impl Sources {

@@ -213,7 +213,7 @@ mod tests {
         let token = token.expose();
         assert!(token.contains("&DBUser=jane%26DBUser%3Droot&"), "{token}");
         assert!(
-            token.contains("&X-Amz-Security-Token=a%2Bb%2Fc%3D%3D%26x%3D1&"),
+            token.contains("&X-Amz-Security-Token=a%2Bb%2Fc%3D%3D%26x%3D1"),
             "{token}"
         );
     }

@@ -54,7 +54,9 @@ impl Granted {
 impl<'a> Reply<'a> {
     /// Reads one; `None`: it is no such thing.
     pub(super) fn read(body: &'a [u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok()
+        // A list would be read, too, as the fields in their order.
+        let is_object = body.trim_ascii_start().starts_with(b"{");
+        is_object.then(|| serde_json::from_slice(body).ok()).flatten()
     }
 
     /// What is inside.
