@@ -695,9 +695,11 @@ impl StatementAnalysis {
             }
         }
         self.unresolved |= other.unresolved;
+        let unresolved = self.unresolved;
         for missing in &other.missing {
             self.miss(missing.clone());
         }
+        self.unresolved = unresolved;
         self.literals_matter |= other.literals_matter;
         self.opaque_call |= other.opaque_call;
         self.opaque_functions

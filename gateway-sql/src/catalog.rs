@@ -251,6 +251,11 @@ impl Catalog {
             for child in self.children.get(&oid).into_iter().flatten() {
                 if seen.insert(*child)
                     && let Some(child) = self.relation_by_oid(*child)
+                    // An index is a child of its table here, and nobody's rows.
+                    && matches!(
+                        child.kind,
+                        RelationKind::Table | RelationKind::Partitioned | RelationKind::Foreign
+                    )
                 {
                     found.push(child);
                     todo.push(child.oid);

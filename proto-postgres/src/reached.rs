@@ -87,6 +87,8 @@ mod tests {
         let visits = builder.relation("public", "visits", RelationKind::Partitioned, &["day"]);
         let part = builder.table("public", "visits_2025", &["day"]);
         builder.inherits(part, visits);
+        let index = builder.relation("public", "orders_pkey", RelationKind::Index, &["id"]);
+        builder.inherits(index, parent);
         let catalog = builder.build();
         let analysis = analyze(sql, &catalog, &SessionState::default());
         let list = reached(&analysis.statements, &catalog, "db", "d");

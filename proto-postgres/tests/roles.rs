@@ -438,7 +438,7 @@ async fn names_and_subjects_stay_what_they_are_whatever_is_in_them() {
         ..Options::default()
     })
     .await;
-    let column = "read shop/\"My \"Schema\".T'; DROP.\"C\"'\\\"";
+    let column = "read shop/\"My \"\"Schema\".T'; DROP.\"C\"\"'\\\"";
     world.permit(&[column, &format!("read shop/public.{long}*")]);
     let record = world.record("0123456789abcdef", "postgres");
     let subject = "o'neil\"; DROP ROLE x; -- \\' $1 \n größe";

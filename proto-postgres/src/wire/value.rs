@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use fallible_iterator::FallibleIterator;
-use jiff::civil::{Date, DateTime, Time};
 use jiff::Span;
+use jiff::civil::{Date, DateTime, Time};
 use postgres_protocol::types;
 
 use super::numeric;
@@ -35,7 +35,10 @@ pub(crate) fn text_of(oid: u32, value: &[u8]) -> Option<String> {
         1082 => match types::date_from_sql(value).ok()? {
             i32::MAX => "infinity".to_owned(),
             i32::MIN => "-infinity".to_owned(),
-            days => EPOCH.checked_add(Span::new().try_days(days).ok()?).ok()?.to_string(),
+            days => EPOCH
+                .checked_add(Span::new().try_days(days).ok()?)
+                .ok()?
+                .to_string(),
         },
         1083 => time(types::time_from_sql(value).ok()?)?,
         1114 => timestamp(types::timestamp_from_sql(value).ok()?, "")?,
