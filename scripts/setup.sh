@@ -2,7 +2,7 @@
 # Installs what a build, the demo or the tests need and this machine lacks. Run again, it does nothing.
 #
 #   scripts/setup.sh demo      compiler tools, libclang, a PostgreSQL server and client
-#   scripts/setup.sh test      these, Redis (for the example adapter), Chromium (for the console), and Python with the clients
+#   scripts/setup.sh test      these, Redis (for the example adapter), faketime (for clocks that differ), Chromium (for the console), and Python with the clients
 #                              that the tests use, in a virtual environment
 #
 # Debian's own PostgreSQL cluster is neither used nor touched: everything runs on private clusters in
@@ -54,6 +54,7 @@ if [[ $mode == test ]]; then
     command -v valgrind >/dev/null || missing+=(valgrind)
     command -v javac >/dev/null || missing+=(default-jdk-headless)
     any /usr/share/java/postgresql.jar || missing+=(libpostgresql-jdbc-java)
+    any /usr/lib/*/faketime/libfaketime.so.1 || missing+=(faketime)
     command -v chromium >/dev/null || missing+=(chromium)
     command -v chromedriver >/dev/null || missing+=(chromium-driver)
     command -v python3 >/dev/null || missing+=(python3)
