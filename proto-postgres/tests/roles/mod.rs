@@ -108,7 +108,10 @@ struct Listed {
 impl Policy for Listed {
     fn decide(&self, _: &Arc<Principal>, _: &Arc<Resource>, operations: &Arc<Operations>) -> Verdict {
         let rules = self.permits.lock();
-        let free = |o: &Operation| o.action.as_str() == "connect" || o.or_mask || permits(&rules, o);
+        let free = |o: &Operation| {
+            // Nothing is forbidden here, so what comes with something else is as free as that.
+            o.action.as_str() == "connect" || o.or_mask || o.reached || permits(&rules, o)
+        };
         match operations.list().iter().find(|o| !free(o)) {
             None => Verdict::free(),
             Some(o) => Verdict::Deny(Denial::new(o.action.to_string(), "not permitted by the test")),
