@@ -20,7 +20,7 @@ use crate::gateway::{Before, Judged, Opening, SessionScope, Woken};
 use crate::limits::Limits;
 use crate::machine::{End, Inspection, Outbound, Parsed, Peer, ProtocolSession, Provider};
 use crate::transport::Transport;
-use crate::verdict::Ruling;
+use crate::verdict::{LimitedBy, Ruling};
 
 mod last;
 
@@ -69,7 +69,7 @@ struct Deadline {
     at: Instant,
     ticket: u64,
     /// The `@id` of the policy that gives no more.
-    by: Option<std::sync::Arc<str>>,
+    by: Option<std::sync::Arc<LimitedBy>>,
     /// It was told to stop already.
     told: bool,
 }
@@ -410,7 +410,7 @@ where
             self.deadlines.push(Deadline {
                 at,
                 ticket: *ticket,
-                by: obligations.timeout_by.clone(),
+                by: obligations.by.clone(),
                 told: false,
             });
             // The alarm may be set for later than this.
@@ -608,7 +608,10 @@ where
                             }
                             deadline.told = true;
                             deadline.at = now + GRACE;
-                            let decision = self.scope.out_of_time(deadline.ticket, deadline.by.as_deref());
+                            let decision = {
+                                let by = deadline.by.as_ref().and_then(|by| by.timeout.as_deref());
+                                self.scope.out_of_time(deadline.ticket, by)
+                            };
                             self.session.out_of_time(deadline.ticket, decision);
                         }
                         let provider = self.provider.clone();

@@ -112,24 +112,30 @@ impl Decision {
     }
 }
 
+/// The policies that set limits, by their `@id`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitedBy {
+    /// Whose [`Obligations::rows`] it is.
+    pub rows: Option<String>,
+    /// Whose [`Obligations::timeout`] it is.
+    pub timeout: Option<String>,
+}
+
 /// What an allow demands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obligations {
     /// At most so many rows (`@rows`).
     pub rows: Option<u64>,
-    /// The `@id` of the policy that says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rows_by: Option<Arc<str>>,
     /// At most so much time (`@timeout`).
     pub timeout: Option<Duration>,
-    /// The `@id` of the policy that says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_by: Option<Arc<str>>,
     /// A reason must be stated (`@reason("required")`).
     pub reason_required: bool,
     /// Tags whose data is masked in what comes back: the principal may not `unmask` them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub mask: BTreeSet<String>,
+    /// Who sets the limits; `None` where there are none. Shared, since what is demanded is copied for each message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Arc<LimitedBy>>,
 }
 
 /// A refusal.

@@ -378,7 +378,9 @@ impl Session {
         Running {
             ticket,
             budget,
-            most: obligations.rows.map(|rows| (rows, obligations.rows_by.clone())),
+            most: obligations
+                .rows
+                .map(|rows| Box::new((rows, obligations.by.clone()))),
             effects: Effects::of(analyzed),
             copy_ins: analyzed.copy_ins,
             plan: analyzed.plan(&obligations.mask),

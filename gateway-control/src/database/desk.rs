@@ -221,10 +221,8 @@ impl Desk {
         let time = obligations.timeout.map_or(COMMAND, |time| time.min(COMMAND));
         let done = tokio::time::timeout(time, self.act(act)).await;
         let mut done = done.unwrap_or_else(|_| {
-            let decision = self
-                .scope
-                .lock()
-                .out_of_time(ticket, obligations.timeout_by.as_deref());
+            let by = obligations.by.as_ref().and_then(|by| by.timeout.as_deref());
+            let decision = self.scope.lock().out_of_time(ticket, by);
             Err(told::refusal(&decision))
         });
         if let Ok(Answer::Rows { rows, exhausted, .. }) = &mut done

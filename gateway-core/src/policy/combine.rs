@@ -9,7 +9,7 @@ use super::load::Rule;
 use super::request::Outcome;
 use crate::operation::{Action, Operation, Operations, truncate};
 use crate::resource::Resource;
-use crate::verdict::{Code, Denial, Hold, Obligations, Verdict};
+use crate::verdict::{Code, Denial, Hold, LimitedBy, Obligations, Verdict};
 
 /// The strictest wins: the order is the order of strictness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +89,9 @@ pub(super) fn combine(
             all.held = Some(describe(operation, resource));
         }
     }
+    if all.by != LimitedBy::default() {
+        all.obligations.by = Some(Arc::new(all.by));
+    }
     match all.held {
         None => Verdict::Allow {
             obligations: all.obligations,
@@ -116,6 +119,7 @@ pub(super) fn combine(
 #[derive(Default)]
 struct Combined {
     obligations: Obligations,
+    by: LimitedBy,
     rules: Vec<String>,
     held: Option<String>,
     holding: Vec<String>,
@@ -129,8 +133,8 @@ impl Combined {
     fn permit(&mut self, rule: &Rule) {
         let own = &rule.annotations;
         let all = &mut self.obligations;
-        limit(&mut all.rows, &mut all.rows_by, own.rows, &rule.id);
-        limit(&mut all.timeout, &mut all.timeout_by, own.timeout, &rule.id);
+        limit(&mut all.rows, &mut self.by.rows, own.rows, &rule.id);
+        limit(&mut all.timeout, &mut self.by.timeout, own.timeout, &rule.id);
         self.obligations.reason_required |= own.reason_required;
         add(&mut self.rules, &rule.id);
     }
@@ -152,12 +156,12 @@ fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
 }
 
 /// The lower limit, and whose it is.
-fn limit<T: Ord>(least: &mut Option<T>, by: &mut Option<Arc<str>>, other: Option<T>, id: &str) {
+fn limit<T: Ord>(least: &mut Option<T>, by: &mut Option<String>, other: Option<T>, id: &str) {
     if let Some(other) = other
         && least.as_ref().is_none_or(|least| other < *least)
     {
         *least = Some(other);
-        *by = Some(id.into());
+        *by = Some(id.to_owned());
     }
 }
 

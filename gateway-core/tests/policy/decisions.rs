@@ -309,11 +309,9 @@ fn the_policy_with_the_lowest_limit_is_named() {
     else {
         panic!()
     };
-    assert_eq!(
-        (obligations.rows, obligations.rows_by.as_deref()),
-        (Some(10), Some("few"))
-    );
-    assert_eq!(obligations.timeout_by.as_deref(), Some("many"));
+    let by = obligations.by.unwrap();
+    assert_eq!((obligations.rows, by.rows.as_deref()), (Some(10), Some("few")));
+    assert_eq!(by.timeout.as_deref(), Some("many"));
 }
 
 #[test]

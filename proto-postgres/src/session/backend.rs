@@ -805,10 +805,9 @@ fn stopped(running: &Running, session: &str) -> BytesMut {
         );
         return rewrite::refusal(&denial.decision(correlation), None);
     }
-    let (most, by) = running
-        .most
-        .as_ref()
-        .map_or((0, None), |(most, by)| (*most, by.as_deref()));
+    let (most, by) = running.most.as_deref().map_or((0, None), |(most, by)| {
+        (*most, by.as_ref().and_then(|by| by.rows.as_deref()))
+    });
     let denial = Denial {
         code: Code::BudgetExhausted,
         rule: by.map(str::to_owned),

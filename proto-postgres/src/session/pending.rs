@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use gateway_core::verdict::LimitedBy;
 use gateway_sql::{Effect, StatementAnalysis};
 
 use super::names::Change;
@@ -85,8 +86,8 @@ pub struct Running {
     pub error: Option<String>,
     /// Rows that it may still give.
     pub budget: Option<u64>,
-    /// The most rows that policy gives, and the `@id` of the policy.
-    pub most: Option<(u64, Option<Arc<str>>)>,
+    /// The most rows that policy gives, and who sets it.
+    pub most: Option<Box<(u64, Option<Arc<LimitedBy>>)>>,
     /// It gave more than it may, or other columns than it should: the rest is not passed on.
     pub overrun: bool,
     /// It gave other columns than the analysis says.
