@@ -81,7 +81,7 @@ impl Node {
     /// Ends what others have asked to end.
     async fn end_asked(&self, gateway: &Gateway) -> Result<(), StoreError> {
         for (id, kill) in self.store.take_ends().await? {
-            gateway.live().end(id, End::Killed(kill));
+            gateway.live().end(id, End::Killed(Box::new(kill)));
         }
         Ok(())
     }

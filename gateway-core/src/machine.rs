@@ -175,8 +175,8 @@ pub enum End {
     AccessEnded,
     /// The rights of its login at the target could not be fitted to what policy permits by now.
     CredentialLost,
-    /// An operator ended it.
-    Killed(Kill),
+    /// An operator ended it. Boxed: every step of a session returns an `End` where it fails.
+    Killed(Box<Kill>),
     /// The gateway stops.
     Shutdown,
     /// Nothing happened for longer than the configured limit.

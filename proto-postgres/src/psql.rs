@@ -38,10 +38,15 @@ pub(crate) fn client(reach: &Reach<'_>) -> NativeClient {
         Some((program, rest)) if !program.starts_with('-') => (program.clone(), rest.to_vec()),
         _ => ("psql".to_owned(), reach.command.to_vec()),
     };
+    // A database that is called like the user is taken for none that was named: libpq fills that in.
+    let user = match reach.place == Some(reach.resource) {
+        true => format!("connect@{}", reach.resource),
+        false => reach.resource.to_owned(),
+    };
     let mut environment = vec![
         ("PGHOST", Secret::new(reach.host)),
         ("PGPORT", Secret::new(reach.port.to_string())),
-        ("PGUSER", Secret::new(reach.resource)),
+        ("PGUSER", Secret::new(user)),
         ("PGPASSWORD", reach.secret.clone()),
     ];
     if let Some(place) = reach.place {

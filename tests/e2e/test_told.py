@@ -183,3 +183,26 @@ def test_a_killed_session_says_who_did_it_and_why(w):
         check(fatal and "runaway" in fatal[0]["M"], wire.errors, codes)
         shown = eventually(lambda: [s for s in own.rows("sessions", "list") if s["id"] == session and s.get("reason")], "its end")
         check(shown[0]["reason"] == "killed by operator: runaway", shown)
+
+
+def test_approvers_read_what_the_server_reads_in_any_encoding(w):
+    """The bytes of one character in UTF-8 are two in LATIN1: what is shown must be what is written."""
+    with w.own(policies=HELD) as own:
+        o = Office(own)
+        for encoding, value, binary in (("LATIN1", "A\u00c3\u00a4\\x1", False), ("WIN1251", "B\u0413\u00b6", True), ("UTF8", "\\x41", False)):
+            wire = o.wire("wanda", client_encoding=encoding)
+            wire.encoding = {"LATIN1": "latin-1", "WIN1251": "cp1251", "UTF8": "utf-8"}[encoding]
+            sent = value.encode(wire.encoding)
+            body = lambda *parts: b"".join(parts)
+            one = (1).to_bytes(2, "big")
+            wire.send(body(
+                rig.frame("P", b"\0" + b"UPDATE orders SET status = $1 WHERE id = 9\0" + one + (25).to_bytes(4, "big")),
+                rig.frame("B", b"\0\0" + one + (1 if binary else 0).to_bytes(2, "big") + one + len(sent).to_bytes(4, "big") + sent + (0).to_bytes(2, "big")),
+                rig.frame("E", b"\0" + (0).to_bytes(4, "big")), rig.frame("S", b"")))
+            found = eventually(lambda: [a for a in own.rows("approvals", "list") if a["state"] == "open"], "it is held")
+            shown = json.loads(own.cli("approvals", "show", found[0]["id"], "--output", "json").stdout)["parameters"]
+            o.decide("approve", found[0]["id"], "dana")
+            stored = eventually(lambda: [s for s in w.admin("SELECT status FROM orders WHERE id = 9") if s == value], f"it is stored as {value!r}")
+            # A value that begins with a backslash is no hex digits.
+            check(shown == [("\\" if value.startswith("\\") else "") + stored[0]], encoding, shown, stored)
+            wire.close()

@@ -158,7 +158,7 @@ fn print_texts(approval: &ApprovalView) {
     }
     for (place, value) in approval.parameters.iter().enumerate() {
         match value {
-            Some(value) => println!("  ${}  {}", place.saturating_add(1), plain(value)),
+            Some(value) => println!("  ${}  {}", place.saturating_add(1), plain(&quoted(value))),
             None => println!("  ${}  NULL", place.saturating_add(1)),
         }
     }
@@ -182,6 +182,12 @@ fn print_texts(approval: &ApprovalView) {
             reason.unwrap_or_default()
         );
     }
+}
+
+/// In quotes, with what is in it spelt so that it can be nothing else: NULL is not `"NULL"`.
+fn quoted(value: &str) -> String {
+    // Strings always encode.
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 fn print_lines(text: &str) {

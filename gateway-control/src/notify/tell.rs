@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn of_sessions_only_those_are_told_that_an_operator_ended() {
         let read = |event: &str| Happened::read("ab", Timestamp::UNIX_EPOCH, event);
-        let killed = gateway_core::machine::End::Killed(Kill::default());
+        let killed = gateway_core::machine::End::Killed(Box::default());
         assert!(read(&ended(&killed.reason())).is_some());
         assert!(read(&ended("client closed")).is_none());
         assert!(read(r#"{"type":"stopped"}"#).is_none());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Response;
-use gateway_core::machine::{End, Kill};
+use gateway_core::machine::End;
 use http_body_util::BodyExt;
 use serde_json::Value;
 
@@ -80,7 +80,7 @@ async fn a_session_is_told_until_it_ends() {
         ("session", &Value::from("db"))
     );
     let mut scope = world.sessions.lock().remove(0);
-    scope.finish(&End::Killed(Kill::default()));
+    scope.finish(&End::Killed(Box::default()));
     let (name, data) = reader.next().await.unwrap();
     assert_eq!(name, "session_ended");
     assert!(data.get("seq").is_none() && data["at"].is_string(), "{data}");

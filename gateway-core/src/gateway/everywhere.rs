@@ -46,7 +46,7 @@ impl Gateway {
 
     /// An operator ends a session, wherever it runs; `false`: it runs nowhere.
     pub async fn kill_session(&self, id: SessionId, kill: Kill) -> Result<bool, StoreError> {
-        if self.live.end(id, End::Killed(kill.clone())) {
+        if self.live.end(id, End::Killed(Box::new(kill.clone()))) {
             return Ok(true);
         }
         self.store().end_elsewhere(id, &kill).await

@@ -15,7 +15,7 @@ use super::memo::{Known, Memo};
 use super::{Gateway, live};
 use crate::audit::{AuditError, AuditMode, Decided, Event, OperationEvent, Receipt};
 use crate::credentials::{CredentialError, Lease};
-use crate::machine::{Bound, End, Kill, Outcome, Question, Stage, Statement};
+use crate::machine::{Bound, End, Outcome, Question, Stage, Statement};
 use crate::operation::{Operations, truncate};
 use crate::principal::Authenticated;
 use crate::resource::Resource;
@@ -65,7 +65,7 @@ impl Control {
         self.reason
             .lock()
             .clone()
-            .unwrap_or_else(|| End::Killed(Kill::default()))
+            .unwrap_or_else(|| End::Killed(Box::default()))
     }
 
     /// The client gives up waiting for people; `false`: it does not wait for any.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use gateway_core::machine::{End, Kill, Peer};
+use gateway_core::machine::{End, Peer};
 
 use tokio::time::Instant;
 
@@ -68,7 +68,7 @@ async fn a_client_that_takes_no_goodbye_is_left() {
     let world = World::new();
     let mut wire = world.session().await;
     super::world::flood(&mut wire.target, "+0123456789\n", 64 << 20).await;
-    world.gateway.live().end(wire.id, End::Killed(Kill::default()));
+    world.gateway.live().end(wire.id, End::Killed(Box::default()));
     settle().await;
     assert_eq!(world.trail.ends().len(), 1, "the trail does not wait for it");
     tokio::time::sleep(Duration::from_secs(6)).await;
@@ -102,7 +102,7 @@ async fn an_end_is_written_once() {
     let world = World::new();
     let mut scope = world.open().await.unwrap();
     scope.finish_because("target not reached");
-    scope.finish(&End::Killed(Kill::default()));
+    scope.finish(&End::Killed(Box::default()));
     drop(scope);
     assert_eq!(world.trail.ends(), [("target not reached".to_owned(), 0, 0)]);
 }
@@ -114,13 +114,13 @@ async fn how_a_running_operation_ended_is_known_though_its_session_was_killed() 
     let mut wire = world.session().await;
     send(&mut wire.client, "PUT a\n").await;
     assert_eq!(line(&mut wire.target).await, "PUT a");
-    world.gateway.live().end(wire.id, End::Killed(Kill::default()));
+    world.gateway.live().end(wire.id, End::Killed(Box::default()));
     assert_eq!(line(&mut wire.client).await, "END killed by an operator");
     assert!(world.trail.ends().is_empty(), "it is not known yet how it ended");
     send(&mut wire.target, "+cut").await;
     send(&mut wire.target, " off\ndone\n").await;
     assert_eq!(rest(&mut wire.client).await, "");
-    assert_eq!(wire.end().await, End::Killed(Kill::default()));
+    assert_eq!(wire.end().await, End::Killed(Box::default()));
     assert_eq!(world.trail.errors(), [None]);
     assert_eq!(world.interrupts.count.load(Ordering::Relaxed), 1);
 }
@@ -132,11 +132,11 @@ async fn a_target_is_told_again_to_stop_and_not_waited_for_without_end() {
     let mut wire = world.session().await;
     send(&mut wire.client, "PUT a\nPUT b\n").await;
     assert_eq!(line(&mut wire.target).await, "PUT a");
-    world.gateway.live().end(wire.id, End::Killed(Kill::default()));
+    world.gateway.live().end(wire.id, End::Killed(Box::default()));
     send(&mut wire.target, "done\n").await;
     let since = Instant::now();
     let end = tokio::time::timeout(Duration::from_secs(6), wire.task).await;
-    assert_eq!(end.unwrap().unwrap(), End::Killed(Kill::default()));
+    assert_eq!(end.unwrap().unwrap(), End::Killed(Box::default()));
     assert!(since.elapsed() >= Duration::from_secs(4), "{:?}", since.elapsed());
     let told = world.interrupts.count.load(Ordering::Relaxed);
     assert!((15..=21).contains(&told), "{told}");
@@ -164,7 +164,7 @@ async fn what_had_not_left_when_a_session_was_killed_never_leaves() {
     let world = World::new();
     let mut wire = world.session().await;
     let taken = super::world::flood(&mut wire.client, "PUT 0123456789\n", 64 << 20).await;
-    world.gateway.live().end(wire.id, End::Killed(Kill::default()));
+    world.gateway.live().end(wire.id, End::Killed(Box::default()));
     settle().await;
     let reached = rest(&mut wire.target).await;
     assert!(taken > 2 * PIPE, "{taken}");
@@ -173,7 +173,7 @@ async fn what_had_not_left_when_a_session_was_killed_never_leaves() {
         "{} of {taken} left after the end",
         reached.len()
     );
-    assert_eq!(wire.end().await, End::Killed(Kill::default()));
+    assert_eq!(wire.end().await, End::Killed(Box::default()));
 }
 
 /// What waits for a person has not begun: it has no end either.
@@ -183,9 +183,9 @@ async fn what_was_held_when_its_session_ended_is_not_waited_for() {
     let mut wire = world.session().await;
     send(&mut wire.client, "HOLD a\n").await;
     assert!(line(&mut wire.client).await.starts_with("HELD"));
-    world.gateway.live().end(wire.id, End::Killed(Kill::default()));
+    world.gateway.live().end(wire.id, End::Killed(Box::default()));
     settle().await;
     assert_eq!(world.trail.ends().len(), 1);
     assert_eq!(world.trail.errors(), []);
-    assert_eq!(wire.end().await, End::Killed(Kill::default()));
+    assert_eq!(wire.end().await, End::Killed(Box::default()));
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::limits::Limits;
-use gateway_core::machine::{End, Kill};
+use gateway_core::machine::End;
 use gateway_core::services::NobodyApproves;
 use gateway_core::verdict::{Code, Decision, Denial, Verdict};
 
@@ -219,7 +219,7 @@ async fn a_session_ends_while_it_is_held() {
         send(&mut wire.client, "HOLD a\n").await;
         line(&mut wire.client).await;
         if act == 0 {
-            assert!(world.gateway.live().end(wire.id, End::Killed(Kill::default())));
+            assert!(world.gateway.live().end(wire.id, End::Killed(Box::default())));
         } else {
             drop(wire.target);
         }

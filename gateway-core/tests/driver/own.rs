@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use gateway_core::adapter::ConfigProblem;
 use gateway_core::audit::Event;
 use gateway_core::gateway::{Judged, SessionScope};
-use gateway_core::machine::{End, Kill, Question, Stage};
+use gateway_core::machine::{End, Question, Stage};
 use gateway_core::operation::Operations;
 use gateway_core::own::{OwnResource, gateway_resource};
 use gateway_core::resource::Resource;
@@ -170,8 +170,8 @@ async fn a_session_without_the_driver_ends_as_all_others_do() {
     let world = World::new();
     let scope = world.open().await.unwrap();
     let mut vigil = scope.vigil();
-    assert!(world.gateway.live().end(scope.id(), End::Killed(Kill::default())));
-    assert_eq!(soon(vigil.ended(false)).await, End::Killed(Kill::default()));
+    assert!(world.gateway.live().end(scope.id(), End::Killed(Box::default())));
+    assert_eq!(soon(vigil.ended(false)).await, End::Killed(Box::default()));
 
     // It is quiet for too long, or lasts too long; something that happens only helps against the first.
     let world = World::limited(|limits| {

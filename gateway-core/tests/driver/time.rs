@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use gateway_core::machine::{End, Kill};
+use gateway_core::machine::End;
 use gateway_core::verdict::Verdict;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
@@ -76,10 +76,10 @@ async fn an_operator_ends_a_session_and_no_other() {
     let world = World::new();
     let (one, mut other) = (world.session().await, world.session().await);
     assert_eq!(world.gateway.live().len(), 2);
-    assert!(world.gateway.live().end(one.id, End::Killed(Kill::default())));
+    assert!(world.gateway.live().end(one.id, End::Killed(Box::default())));
     let id = one.id;
-    assert_eq!(one.end().await, End::Killed(Kill::default()));
-    assert!(!world.gateway.live().end(id, End::Killed(Kill::default())));
+    assert_eq!(one.end().await, End::Killed(Box::default()));
+    assert!(!world.gateway.live().end(id, End::Killed(Box::default())));
     send(&mut other.client, "GET a\n").await;
     assert_eq!(line(&mut other.target).await, "GET a");
 }

@@ -10,6 +10,7 @@ use gateway_core::machine::{Fault, Outbound, Parsed};
 use super::exact::Exact;
 use super::names::{Portal, Space};
 use super::pending::{Expect, Pending};
+use super::text::ClientEncoding;
 use super::{Copy, Improper, Message, Session, Wrong, encode_into};
 use crate::mask::reveal::revealed_bind;
 use crate::structure::CHECK_EVERY;
@@ -248,7 +249,7 @@ impl Session {
             M::Describe(describe) => Ok(self.named(describe.target, describe.name, false, consumed, out)),
             M::Close(close) => Ok(self.named(close.target, close.name, true, consumed, out)),
             M::FunctionCall(call) => {
-                let parameters = arguments(&call);
+                let parameters = arguments(&call, self.encoding);
                 let message = Message::FunctionCall {
                     oid: call.function,
                     parameters,
@@ -405,8 +406,12 @@ impl Session {
         let Some(prepared) = self.names.statement(&statement).cloned() else {
             return improper(Wrong::NoStatement);
         };
-        let parameters = parameters(bind);
-        let exact = Exact::of(bind, prepared.types.clone(), prepared.described.clone());
+        let (parameters, plain) = parameters(bind, self.encoding);
+        let (types, described) = (prepared.types.clone(), prepared.described.clone());
+        let exact = match plain {
+            true => Exact::plain(types, described),
+            false => Exact::of(bind, types, described, self.encoding),
+        };
         if prepared.epoch != self.epoch() || self.names_may_differ() || self.structure_is_old(now) {
             let message = Message::Bind {
                 portal,
@@ -519,47 +524,74 @@ impl Session {
     }
 }
 
-/// The parameters of a Bind as the trail keeps them.
-pub(super) fn parameters(bind: &Bind<'_>) -> Vec<Parameter> {
+/// The parameters of a Bind as the trail keeps them, and whether these are all that there is to them: text in UTF-8, uncut.
+pub(super) fn parameters(bind: &Bind<'_>, encoding: ClientEncoding) -> (Vec<Parameter>, bool) {
     let formats = &bind.parameter_formats;
-    bind.parameters
-        .iter()
-        .enumerate()
-        .map(|(i, value)| shown(*value, Format::of(formats, i)))
-        .collect()
+    let mut plain = true;
+    let mut list = Vec::with_capacity(bind.parameters.len());
+    for (i, value) in bind.parameters.iter().enumerate() {
+        let (shown, is_plain) = shown(*value, Format::of(formats, i), encoding);
+        plain &= is_plain;
+        list.push(shown);
+    }
+    (list, plain)
 }
 
-fn arguments(call: &FunctionCall<'_>) -> Vec<Parameter> {
+fn arguments(call: &FunctionCall<'_>, encoding: ClientEncoding) -> Vec<Parameter> {
     let formats = &call.argument_formats;
     call.arguments
         .iter()
         .enumerate()
-        .map(|(i, value)| shown(*value, Format::of(formats, i)))
+        .map(|(i, value)| shown(*value, Format::of(formats, i), encoding).0)
         .collect()
 }
 
-/// Text as it is; binary, and what is no text, as `\x` and hex digits; a long value cut, with its length.
-fn shown(value: Option<&[u8]>, format: Option<Format>) -> Parameter {
-    let value = value?;
+/// The text that the server makes of a value in text format; `None`: it is none in the client's encoding. A value that is cut
+/// within a character is a text.
+pub(super) fn text_value(kept: &[u8], encoding: ClientEncoding) -> Option<Cow<'_, str>> {
+    if !matches!(encoding, ClientEncoding::Utf8) {
+        return encoding.decode(kept);
+    }
+    match std::str::from_utf8(kept) {
+        Ok(text) => Some(Cow::Borrowed(text)),
+        Err(error) if kept.len() == KEPT_PARAMETER && kept.len().saturating_sub(error.valid_up_to()) < 4 => {
+            Some(String::from_utf8_lossy(kept))
+        }
+        Err(_) => None,
+    }
+}
+
+/// Text as it is; binary, and what is no text, as `\x` and hex digits; a long value cut, with its length. Beside it, whether
+/// it is the value itself, as UTF-8 in text format.
+fn shown(value: Option<&[u8]>, format: Option<Format>, encoding: ClientEncoding) -> (Parameter, bool) {
+    let is_text = format == Some(Format::TEXT);
+    let Some(value) = value else {
+        return (None, is_text);
+    };
+    let plain = is_text && matches!(encoding, ClientEncoding::Utf8);
     let kept = value.get(..KEPT_PARAMETER).unwrap_or(value);
-    let mut text = match std::str::from_utf8(kept) {
-        Ok(text) if format == Some(Format::TEXT) => text.to_owned(),
-        Err(error) if format == Some(Format::TEXT) && kept.len().saturating_sub(error.valid_up_to()) < 4 => {
-            String::from_utf8_lossy(kept).into_owned()
-        }
-        _ => {
-            use std::fmt::Write;
-            let mut hex = String::with_capacity(kept.len().saturating_mul(2).saturating_add(2));
-            hex.push_str("\\x");
-            for byte in kept {
-                // Writing into a String does not fail.
-                let _ = write!(hex, "{byte:02x}");
-            }
-            hex
-        }
+    let (mut text, plain) = match std::str::from_utf8(kept) {
+        Ok(text) if plain => (text.to_owned(), true),
+        _ => (unusual(kept, is_text, encoding), false),
     };
     if kept.len() < value.len() {
         text.push_str(&format!("... ({} bytes)", value.len()));
+        return (Some(text), false);
     }
-    Some(text)
+    (Some(text), plain)
+}
+
+/// What is not simply UTF-8 in text format.
+#[cold]
+fn unusual(kept: &[u8], is_text: bool, encoding: ClientEncoding) -> String {
+    if let Some(text) = is_text.then(|| text_value(kept, encoding)).flatten() {
+        return text.into_owned();
+    }
+    let mut hex = String::with_capacity(kept.len().saturating_mul(2).saturating_add(2));
+    hex.push_str("\\x");
+    for byte in kept {
+        let digits = [byte >> 4, byte & 0xf].map(|digit| char::from_digit(digit.into(), 16));
+        hex.extend(digits.into_iter().flatten());
+    }
+    hex
 }

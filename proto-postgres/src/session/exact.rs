@@ -7,7 +7,7 @@ use gateway_core::audit::Parameter;
 use gateway_core::machine::{Bound, Estimate};
 use gateway_sql::StatementKind;
 
-use super::client::KEPT_PARAMETER;
+use super::client::{KEPT_PARAMETER, text_value};
 use super::names::Described;
 use super::text::ClientEncoding;
 use super::{Message, Session};
@@ -22,42 +22,77 @@ const SHOWN_NAMES: usize = 8;
 const SHOWN_TEXT: usize = 16 * 1024;
 
 /// What the parameters of a portal as people see them do not tell of the bytes that the server got.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exact {
     /// Which of the first 64 came in the binary format.
     binary: u64,
+    /// Where texts are not read as UTF-8, or are none.
+    odd: Option<Box<Odd>>,
     /// The types that the statement's Parse has declared.
     types: Option<Arc<[u32]>>,
     /// Those that the server has described; for people alone.
     described: Option<Described>,
     /// Of the exact values, where one was cut or is no UTF-8, or there are too many to count their formats.
-    digest: Option<[u8; 32]>,
+    digest: Option<Box<[u8; 32]>>,
+}
+
+/// Texts that are not read as UTF-8, or are none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Odd {
+    /// How the server read them.
+    encoding: ClientEncoding,
+    /// Which of the first 64 came as text and are none in the encoding.
+    no_text: u64,
 }
 
 impl Exact {
+    /// Of a Bind whose parameters tell all.
+    pub(crate) fn plain(types: Option<Arc<[u32]>>, described: Option<Described>) -> Self {
+        Self {
+            binary: 0,
+            odd: None,
+            types,
+            described,
+            digest: None,
+        }
+    }
+
     /// Of a Bind, to a statement whose Parse has declared `types`.
-    pub(crate) fn of(bind: &Bind<'_>, types: Option<Arc<[u32]>>, described: Option<Described>) -> Self {
-        let (mut binary, mut inexact) = (0_u64, false);
+    pub(crate) fn of(
+        bind: &Bind<'_>,
+        types: Option<Arc<[u32]>>,
+        described: Option<Described>,
+        encoding: ClientEncoding,
+    ) -> Self {
+        let utf8 = matches!(encoding, ClientEncoding::Utf8);
+        let (mut binary, mut no_text, mut inexact) = (0_u64, 0_u64, false);
         for (place, value) in bind.parameters.iter().enumerate() {
             let text = Format::of(&bind.parameter_formats, place) == Some(Format::TEXT);
             if !text {
-                match u32::try_from(place)
-                    .ok()
-                    .and_then(|place| 1_u64.checked_shl(place))
-                {
+                match bit(place) {
                     Some(bit) => binary |= bit,
                     None => inexact = true,
                 }
             }
             if let Some(value) = value {
-                inexact |= value.len() > KEPT_PARAMETER || text && std::str::from_utf8(value).is_err();
+                inexact |= value.len() > KEPT_PARAMETER;
+                // ASCII is itself everywhere.
+                if text && !value.is_ascii() && (!utf8 || std::str::from_utf8(value).is_err()) {
+                    // Different bytes can be one text, or none.
+                    inexact = true;
+                    let kept = value.get(..KEPT_PARAMETER).unwrap_or(value);
+                    if text_value(kept, encoding).is_none() {
+                        no_text |= bit(place).unwrap_or_default();
+                    }
+                }
             }
         }
         Self {
             binary,
+            odd: (!utf8 || no_text != 0).then(|| Box::new(Odd { encoding, no_text })),
             types,
             described,
-            digest: inexact.then(|| digest(bind)),
+            digest: inexact.then(|| Box::new(digest(bind))),
         }
     }
 
@@ -79,31 +114,36 @@ impl Exact {
     }
 
     fn is_binary(&self, place: usize) -> bool {
-        let bits = u32::try_from(place)
-            .ok()
-            .and_then(|place| self.binary.checked_shr(place));
-        bits.unwrap_or_default() & 1 == 1
+        is_set(self.binary, place)
     }
 
-    /// The parameters with binary values as people read them, where their types are known. The trail has the bytes.
+    /// The parameters as an approver reads them: binary values as such, where their types are known. `\x` and hex digits are
+    /// bytes; a value that begins with a backslash itself has another one before it, so that none looks like the other.
     fn readable(&self, shown: &[Parameter]) -> Vec<Parameter> {
         let declared = self.types.as_deref().unwrap_or_default();
         let described = self.described.as_ref().and_then(|types| types.get());
         let readable = |(place, shown): (usize, &Parameter)| {
             let text = shown.as_ref()?;
-            if !self.is_binary(place) {
+            if is_set(self.odd.as_ref().map_or(0, |odd| odd.no_text), place) {
                 return Some(text.clone());
+            }
+            if !self.is_binary(place) {
+                return Some(escaped(text));
             }
             // A type of 0 is for the server to find.
             let oid = declared.get(place).copied().filter(|oid| *oid != 0);
             let oid = oid.or(described.and_then(|types| types.get(place).copied()));
-            let value = oid.and_then(|oid| text_of(oid, &bytes(text)?));
-            Some(value.unwrap_or_else(|| text.clone()))
+            let encoding = self.odd.as_ref().map_or(ClientEncoding::Utf8, |odd| odd.encoding);
+            let value = oid.and_then(|oid| text_of(oid, &bytes(text)?, encoding));
+            Some(value.map_or_else(|| text.clone(), |value| escaped(&value)))
         };
         shown.iter().enumerate().map(readable).collect()
     }
 
     fn write(&self, to: &mut Vec<u8>) {
+        if let Some(odd) = &self.odd {
+            part(to, format!("{:?}", odd.encoding).as_bytes());
+        }
         to.extend_from_slice(&self.binary.to_be_bytes());
         let types = self.types.as_deref().unwrap_or_default();
         part(
@@ -114,6 +154,27 @@ impl Exact {
                 .collect::<Vec<u8>>(),
         );
         part(to, self.digest.as_ref().map_or(&[][..], |digest| &digest[..]));
+    }
+}
+
+fn bit(place: usize) -> Option<u64> {
+    u32::try_from(place)
+        .ok()
+        .and_then(|place| 1_u64.checked_shl(place))
+}
+
+fn is_set(bits: u64, place: usize) -> bool {
+    let bits = u32::try_from(place)
+        .ok()
+        .and_then(|place| bits.checked_shr(place));
+    bits.unwrap_or_default() & 1 == 1
+}
+
+fn escaped(text: &str) -> String {
+    if text.starts_with('\\') {
+        format!("\\{text}")
+    } else {
+        text.to_owned()
     }
 }
 
@@ -292,7 +353,7 @@ mod tests {
 
     #[test]
     fn values_that_people_see_alike_are_told_apart() {
-        let of = |bind: &Bind<'_>| Exact::of(bind, None, None);
+        let of = |bind: &Bind<'_>| Exact::of(bind, None, None, ClientEncoding::Utf8);
         // Text `\\x31` and the byte 0x31 are both shown as `\\x31`.
         let text = bind(&[0], vec![Some(b"\\x31")]);
         let binary = bind(&[1], vec![Some(b"1")]);
@@ -314,10 +375,45 @@ mod tests {
             of(&bind(&formats, vec![Some(b"1"); 70]))
         };
         assert_ne!(many(0), many(1));
+        let plain = bind(&[], vec![Some("é".as_bytes()), None]);
+        assert!(super::super::client::parameters(&plain, ClientEncoding::Utf8).1);
+        assert_eq!(of(&plain), Exact::plain(None, None));
+        for other in [
+            bind(&[1], vec![None]),
+            bind(&[], vec![Some(b"\xff")]),
+            bind(&[], vec![Some(&long(b'a'))]),
+        ] {
+            assert!(!super::super::client::parameters(&other, ClientEncoding::Utf8).1);
+        }
         // What is shown exactly costs no digest.
         assert!(of(&bind(&[0, 1], vec![Some(b"a"), None])).digest.is_none());
-        let typed = Exact::of(&text, Some(Arc::from([25_u32])), None);
+        let typed = Exact::of(&text, Some(Arc::from([25_u32])), None, ClientEncoding::Utf8);
         assert_ne!(typed, of(&text));
+    }
+
+    #[test]
+    fn people_read_what_the_server_reads_whatever_the_encoding() {
+        let latin = ClientEncoding::from_name("LATIN1").unwrap();
+        let read = |bind: &Bind<'_>, types: &[u32], encoding| {
+            let exact = Exact::of(bind, Some(Arc::from(types)), None, encoding);
+            exact.readable(&super::super::client::parameters(bind, encoding).0)
+        };
+        // The bytes of a UTF-8 character are two characters of LATIN1, in both formats.
+        let bytes = b"A\xc3\xa4";
+        let bind = bind(&[0, 1, 1], vec![Some(bytes), Some(bytes), Some(bytes)]);
+        let some = |text: &str| Some(text.to_owned());
+        let shown = read(&bind, &[25, 25, 17], latin);
+        assert_eq!(shown, [some("AÃ¤"), some("AÃ¤"), some("\\x41c3a4")]);
+        assert_eq!(
+            read(&bind, &[25, 25, 17], ClientEncoding::Utf8)[..2],
+            [some("Aä"), some("Aä")]
+        );
+        let only = ClientEncoding::from_name("EUC_CN").unwrap();
+        assert_eq!(read(&bind, &[25, 25, 17], only), vec![some("\\x41c3a4"); 3]);
+        // The same bytes under another encoding are another operation.
+        let exact = |encoding| Exact::of(&bind, None, None, encoding);
+        assert_ne!(exact(latin), exact(ClientEncoding::Utf8));
+        assert!(exact(latin).digest.is_some());
     }
 
     #[test]
@@ -335,8 +431,9 @@ mod tests {
             ],
         );
         let types = Some(Arc::from([23_u32, 0, 25, 0, 0]));
-        let exact = Exact::of(&bind, types, Some(described.clone()));
-        let shown = super::super::client::parameters(&bind);
+        let exact = Exact::of(&bind, types, Some(described.clone()), ClientEncoding::Utf8);
+        let (shown, plain) = super::super::client::parameters(&bind, ClientEncoding::Utf8);
+        assert!(!plain);
         let some = |text: &str| Some(text.to_owned());
         // The second is not described yet, the third is no text: NUL is in none.
         let read = exact.readable(&shown);
@@ -345,7 +442,7 @@ mod tests {
         let read = exact.readable(&shown);
         assert_eq!(
             (read[1].clone(), read[3].clone(), read[4].clone()),
-            (some("é"), some("\\x31"), None)
+            (some("é"), some("\\\\x31"), None)
         );
         // What binds an approval is what was sent, however it is read.
         assert_eq!(

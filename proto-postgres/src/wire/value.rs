@@ -8,6 +8,7 @@ use jiff::civil::{Date, DateTime, Time};
 use postgres_protocol::types;
 
 use super::numeric;
+use crate::session::text::ClientEncoding;
 
 /// Most elements of an array that are written out.
 const ELEMENTS: usize = 64;
@@ -16,7 +17,7 @@ const ELEMENTS: usize = 64;
 /// known here, or the bytes are no value of it. `oid` is of `pg_type.dat`, where numbers never change.
 ///
 /// Formats: the `*_send` functions of PostgreSQL's types.
-pub(crate) fn text_of(oid: u32, value: &[u8]) -> Option<String> {
+pub(crate) fn text_of(oid: u32, value: &[u8], encoding: ClientEncoding) -> Option<String> {
     Some(match oid {
         // bool
         16 => types::bool_from_sql(value).ok()?.to_string(),
@@ -24,40 +25,54 @@ pub(crate) fn text_of(oid: u32, value: &[u8]) -> Option<String> {
         23 => types::int4_from_sql(value).ok()?.to_string(),
         20 => types::int8_from_sql(value).ok()?.to_string(),
         26 => types::oid_from_sql(value).ok()?.to_string(),
-        700 => types::float4_from_sql(value).ok()?.to_string(),
-        701 => types::float8_from_sql(value).ok()?.to_string(),
+        700 => float(
+            types::float4_from_sql(value).ok()?.into(),
+            &types::float4_from_sql(value).ok()?,
+        ),
+        701 => float(
+            types::float8_from_sql(value).ok()?,
+            &types::float8_from_sql(value).ok()?,
+        ),
         1700 => numeric::to_text(value)?,
-        // unknown, text, varchar, bpchar, name, json, xml
-        705 | 25 | 1043 | 1042 | 19 | 114 | 142 => characters(value)?,
+        // unknown, text, varchar, bpchar, name, json
+        705 | 25 | 1043 | 1042 | 19 | 114 => characters(value, encoding)?,
+        // xml may say itself how it is encoded.
+        142 if value.is_ascii() => characters(value, encoding)?,
         // jsonb, of version 1
-        3802 => characters(value.strip_prefix(&[1])?)?,
+        3802 => characters(value.strip_prefix(&[1])?, encoding)?,
         2950 => uuid(types::uuid_from_sql(value).ok()?),
         1082 => match types::date_from_sql(value).ok()? {
             i32::MAX => "infinity".to_owned(),
             i32::MIN => "-infinity".to_owned(),
-            days => EPOCH
-                .checked_add(Span::new().try_days(days).ok()?)
-                .ok()?
-                .to_string(),
+            days => date(EPOCH.checked_add(Span::new().try_days(days).ok()?).ok()?),
         },
         1083 => time(types::time_from_sql(value).ok()?)?,
         1114 => timestamp(types::timestamp_from_sql(value).ok()?, "")?,
         1184 => timestamp(types::timestamp_from_sql(value).ok()?, "+00")?,
         // Arrays of these.
         1000 | 1005 | 1007 | 1016 | 1028 | 1021 | 1022 | 1231 | 1009 | 1015 | 1014 | 1003 | 199 | 3807
-        | 2951 | 1182 | 1183 | 1115 | 1185 => array(value)?,
+        | 2951 | 1182 | 1183 | 1115 | 1185 => array(value, encoding)?,
         _ => return None,
     })
 }
 
 /// No text of the server's has a NUL in it.
-fn characters(value: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(value).ok()?;
-    (!text.contains('\0')).then(|| text.to_owned())
+fn characters(value: &[u8], encoding: ClientEncoding) -> Option<String> {
+    let text = encoding.decode(value)?;
+    (!text.contains('\0')).then(|| text.into_owned())
 }
 
 /// Day 0 of dates and timestamps.
 const EPOCH: Date = Date::constant(2000, 1, 1);
+
+/// Written out, or with an exponent where it would be long.
+fn float(size: f64, value: &(impl std::fmt::Display + std::fmt::LowerExp)) -> String {
+    if size == 0.0 || !size.is_finite() || (1e-5..1e15).contains(&size.abs()) {
+        value.to_string()
+    } else {
+        format!("{value:e}")
+    }
+}
 
 fn uuid(bytes: [u8; 16]) -> String {
     let mut text = String::with_capacity(36);
@@ -89,11 +104,23 @@ fn timestamp(micros: i64, zone: &str) -> Option<String> {
     let at = epoch
         .checked_add(Span::new().try_microseconds(micros).ok()?)
         .ok()?;
-    Some(format!("{} {}{zone}", at.date(), at.time()))
+    let date = date(at.date());
+    Some(match date.strip_suffix(" BC") {
+        Some(date) => format!("{date} {}{zone} BC", at.time()),
+        None => format!("{date} {}{zone}", at.time()),
+    })
+}
+
+/// Before the year 1 came the year 1 BC, not 0.
+fn date(date: Date) -> String {
+    if date.year() > 0 {
+        return date.to_string();
+    }
+    format!("{:04}-{:02}-{:02} BC", 1 - date.year(), date.month(), date.day())
 }
 
 /// `{1,2,NULL}`; of one dimension that begins at 1.
-fn array(value: &[u8]) -> Option<String> {
+fn array(value: &[u8], encoding: ClientEncoding) -> Option<String> {
     let array = types::array_from_sql(value).ok()?;
     let mut dimensions = array.dimensions();
     let Some(dimension) = dimensions.next().ok()? else {
@@ -112,7 +139,7 @@ fn array(value: &[u8]) -> Option<String> {
         }
         match element {
             None => text.push_str("NULL"),
-            Some(element) => push_element(&mut text, &text_of(array.element_type(), element)?),
+            Some(element) => push_element(&mut text, &text_of(array.element_type(), element, encoding)?),
         }
     }
     text.push('}');
@@ -156,6 +183,8 @@ mod tests {
             (23, "0000002a", "42"),
             (20, "000000000000002a", "42"),
             (701, "3ff8000000000000", "1.5"),
+            (701, "7e37e43c8800759c", "1e300"),
+            (1082, "fff4dbf7", "0001-12-30 BC"),
             (1700, "0002 0000 0000 0002 0001 1388", "1.50"),
             (25, "c3a9", "é"),
             (3802, "01 7b7d", "{}"),
@@ -181,7 +210,11 @@ mod tests {
             ),
             (1007, "00000000 00000000 00000017", "{}"),
         ] {
-            assert_eq!(text_of(oid, &hex(bytes)).as_deref(), Some(text), "{oid} {bytes}");
+            assert_eq!(
+                text_of(oid, &hex(bytes), ClientEncoding::Utf8).as_deref(),
+                Some(text),
+                "{oid} {bytes}"
+            );
         }
     }
 
@@ -210,7 +243,11 @@ mod tests {
                 "00000001 00000000 00000017 00000001 00000000 00000004 00000007",
             ),
         ] {
-            assert_eq!(text_of(oid, &hex(bytes)), None, "{oid} {bytes}");
+            assert_eq!(
+                text_of(oid, &hex(bytes), ClientEncoding::Utf8),
+                None,
+                "{oid} {bytes}"
+            );
         }
     }
 }
