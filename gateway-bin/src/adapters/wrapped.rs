@@ -47,7 +47,7 @@ pub(super) async fn rewrap(transit: &Transit, file: &Path) -> anyhow::Result<boo
         return Ok(false);
     };
     let newer = transit.rewrap(&wrapped).await.with_context(about)?;
-    if newer == wrapped {
+    if version(&newer) == version(&wrapped) {
         return Ok(false);
     }
     // Nothing is given up before what takes its place was seen to open.
@@ -56,6 +56,11 @@ pub(super) async fn rewrap(transit: &Transit, file: &Path) -> anyhow::Result<boo
     }
     write(file, &newer, false).with_context(about)?;
     Ok(true)
+}
+
+/// `vault:v3` of `vault:v3:...`: which version of its key Vault wrapped with.
+fn version(wrapped: &str) -> Option<&str> {
+    wrapped.rsplit_once(':').map(|(version, _)| version)
 }
 
 fn read(file: &Path) -> io::Result<Option<String>> {
