@@ -131,12 +131,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         },
         config.resources.clone(),
     );
-    let rendered = metrics.clone();
-    for own in own::resources(policy.clone(), Config::audit_dir(&config.data_dir), move || {
-        rendered.render()
-    }) {
-        gateway.answer(&own);
-    }
+    answer_own(&config, &gateway, &policy, &metrics);
     let reloader = Arc::new(Reloader::new(
         global.clone(),
         &config,
@@ -210,6 +205,21 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     drop(socket);
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the gateway answer resources of its own.
+fn answer_own(
+    config: &Config,
+    gateway: &Arc<Gateway>,
+    policy: &Arc<PolicyEngine>,
+    metrics: &PrometheusHandle,
+) {
+    let rendered = metrics.clone();
+    for own in own::resources(policy.clone(), Config::audit_dir(&config.data_dir), move || {
+        rendered.render()
+    }) {
+        gateway.answer(&own);
+    }
 }
 
 /// What sessions had leased that were cut when the gateway last stopped is to be taken back.

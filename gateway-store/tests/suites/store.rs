@@ -97,7 +97,7 @@ pub(crate) async fn are_read<S: Store + ApprovalStore + Outbox + LeaseStore>(sto
         store.message("canary").await.unwrap().unwrap().message.body,
         CANARIES[2]
     );
-    let lent = &store.leases(9).await.unwrap()[0];
+    let lent = store.leases(9).await.unwrap().remove(0);
     assert_eq!(lent.handle.as_deref(), Some(CANARIES[3]));
 }
 
