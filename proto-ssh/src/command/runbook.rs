@@ -1,0 +1,1 @@
+//! Runbooks: commands that operators named, with typed parameters.

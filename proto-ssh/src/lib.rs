@@ -1,0 +1,6 @@
+//! SSH as an adapter of the gateway.
+//!
+//! [`command`] says what a command line does. It decides nothing: it turns bytes into what policy is asked about, and
+//! into the bytes that are sent on in place of the client's.
+
+pub mod command;
