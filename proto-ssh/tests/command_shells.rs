@@ -279,6 +279,8 @@ fn every_character_alone_and_in_pairs_is_read_as_the_shells_read_it() {
         for quoting in ["@", "'@'", "\"@\"", "\\@", "x@", "@x", "x'@'\"y\""] {
             let words: Vec<_> = (b' '..=b'~')
                 .map(|byte| format!("a {}", quoting.replace('@', &char::from(byte).to_string())))
+                // A `;` would meet the one that joins.
+                .filter(|line| !line.ends_with(';') || line.ends_with("\\;"))
                 .filter(|line| matches!(parse_command(line.as_bytes(), named), Parsed::Static { .. }))
                 .collect();
             for some in words.chunks(40) {

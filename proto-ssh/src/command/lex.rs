@@ -93,7 +93,7 @@ fn word(rest: &str, shell: Shell) -> Option<(Token<'_>, &str)> {
             '"' => double_quoted(&mut chars, &mut text)?,
             // Before a blank, an operator or the end it is itself in every shell.
             '$' if chars.peek().is_none_or(|&(_, next)| ends_word(next)) => text.push(c),
-            c if may_stand(c, before, text.is_empty() && at == 0, shell) => text.push(c),
+            c if may_stand(c, before, at == 0, shell) => text.push(c),
             _ => return None,
         }
         before = bare.then_some(c);
@@ -123,9 +123,9 @@ fn may_stand(c: char, before: Option<char>, first: bool, shell: Shell) -> bool {
         '^' => !zsh,
         // Some shells look back into their history, or negate; as an argument alone (`find ! -name x`) it is itself.
         '!' => !zsh,
-        // zsh puts the path of a program for `=name`, also behind the `=` and `:` of what looks like an assignment;
-        // tcsh a directory of its stack.
-        '=' if zsh => !first && !matches!(before, Some('=' | ':')),
+        // zsh puts the path of a program for `=name`, also behind empty quotes and behind the `=` and `:` of what looks
+        // like an assignment; tcsh puts a directory of its stack.
+        '=' if zsh => matches!(before, Some(c) if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')),
         '=' | '@' | '%' if shell == Shell::Unknown => !first,
         _ => true,
     }
