@@ -114,15 +114,14 @@ fn names_program(word: &Word<'_>, shell: Shell) -> bool {
     if word.text.is_empty() {
         return false;
     }
-    if shell == Shell::Unknown
-        && (word.raw.starts_with('-') || word.raw.contains([':', ',', '@', '%', '+', '=']))
-    {
+    if shell == Shell::Unknown && (word.raw.contains([':', ',', '@', '%', '+', '='])) {
         return false;
     }
     let keyword =
         KEYWORDS.contains(&word.raw) || (shell == Shell::Unknown && OTHER_KEYWORDS.contains(&word.raw));
     let declaration = shell == Shell::Zsh && DECLARATIONS.contains(&word.raw);
-    // An assignment; jobs by number; negation and history.
-    let assignment = word.raw.contains('=');
-    !keyword && !declaration && !assignment && !word.raw.starts_with(['%', '!'])
+    // An assignment; a label of ksh.
+    let other = word.raw.contains('=') || (word.raw.len() > 1 && word.raw.ends_with(':'));
+    // Jobs by number; negation and history; and `shell -c -f` has an option there, no command.
+    !keyword && !declaration && !other && !word.raw.starts_with(['%', '!', '-', '+'])
 }
