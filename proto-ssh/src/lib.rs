@@ -2,5 +2,8 @@
 //!
 //! [`command`] says what a command line does. It decides nothing: it turns bytes into what policy is asked about, and
 //! into the bytes that are sent on in place of the client's.
+//!
+//! [`wire`] reads and writes what the SSH library leaves raw.
 
 pub mod command;
+pub mod wire;
