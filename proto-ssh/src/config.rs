@@ -7,6 +7,8 @@ use gateway_core::resource::Resource;
 use russh::keys::PublicKey;
 use serde::Deserialize;
 
+use crate::command::Shell;
+
 /// Longest banner, in bytes.
 const BANNER: usize = 4096;
 /// Most channels that one connection may be given.
@@ -55,16 +57,26 @@ impl Section {
     }
 }
 
-/// The login shell of a target, as far as it is known.
+/// The login shell of a target, as its resource names it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum LoginShell {
+enum ShellName {
     #[default]
     Bash,
     Dash,
     Zsh,
-    /// Plain words only.
     Unknown,
+}
+
+impl From<ShellName> for Shell {
+    fn from(name: ShellName) -> Self {
+        match name {
+            ShellName::Bash => Self::Bash,
+            ShellName::Dash => Self::Dash,
+            ShellName::Zsh => Self::Zsh,
+            ShellName::Unknown => Self::Unknown,
+        }
+    }
 }
 
 /// One key or several.
@@ -80,7 +92,7 @@ enum HostKeys {
 struct Raw {
     host_key: HostKeys,
     #[serde(default)]
-    shell: LoginShell,
+    shell: ShellName,
 }
 
 /// What a resource of this protocol says beside what all resources do.
@@ -89,7 +101,7 @@ pub(crate) struct ResourceSettings {
     /// The keys of which the target must show one.
     pub(crate) host_keys: Vec<PublicKey>,
     /// Its login shell.
-    pub(crate) shell: LoginShell,
+    pub(crate) shell: Shell,
 }
 
 impl ResourceSettings {
@@ -122,7 +134,7 @@ impl ResourceSettings {
         }
         Ok(Self {
             host_keys,
-            shell: raw.shell,
+            shell: raw.shell.into(),
         })
     }
 }
@@ -179,7 +191,7 @@ pub(crate) mod tests {
             assert!(Section::read(bad.clone()).is_err(), "{bad}");
         }
         let good = ResourceSettings::of(&resource(json!({ "host_key": KEY }))).unwrap();
-        assert_eq!((good.host_keys.len(), good.shell), (1, LoginShell::Bash));
+        assert_eq!((good.host_keys.len(), good.shell), (1, Shell::Bash));
         assert!(ResourceSettings::of(&resource(json!({ "host_key": [KEY], "shell": "dash" }))).is_ok());
         for bad in [
             json!({}),

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use gateway_core::machine::Question;
 use gateway_core::operation::Operations;
 
-use crate::config::LoginShell;
+use crate::command::{Parsed, Shell, Simple, parse_command};
 use crate::lane::Program;
 use crate::operations::{Place, question};
 use crate::session::Session;
 
-/// Longest command line, in bytes.
-const COMMAND: usize = 128 << 10;
 /// Longest name of a subsystem, in bytes.
 const SUBSYSTEM: usize = 256;
 /// The subsystem whose every request is decided.
@@ -97,24 +95,105 @@ fn subsystem(place: &Place, name: &str) -> Look {
     }
 }
 
-/// A command line: the commands of which it is made, or one that is not understood.
-pub(crate) fn exec(place: &Place, shell: LoginShell, line: &[u8]) -> Look {
-    if line.len() > COMMAND {
-        return malformed("exec", "the command line is longer than 131072 bytes");
+/// A command line: the commands of which it is made, or one that is not understood. What is sent is what was judged.
+pub(crate) fn exec(place: &Place, shell: Shell, line: &[u8]) -> Look {
+    match parse_command(line, shell) {
+        Parsed::Static { commands, canonical } => {
+            let operations = commands
+                .iter()
+                .map(|one| place.exec(&one.program, &one.arguments, one.stdin))
+                .collect();
+            let summary = commands.iter().map(words).collect::<Vec<_>>().join("; ");
+            Look::Ask {
+                question: question(operations, format!("exec {summary}"), &canonical, true),
+                command: Command::Exec(canonical.into_bytes()),
+            }
+        }
+        Parsed::Opaque => match std::str::from_utf8(line) {
+            Ok(text) => Look::Ask {
+                question: question(
+                    vec![place.opaque(text)],
+                    format!("exec-opaque {text}"),
+                    text,
+                    true,
+                ),
+                command: Command::Exec(line.to_vec()),
+            },
+            Err(_) => malformed("exec", "the command line is no UTF-8"),
+        },
+        Parsed::Malformed => malformed("exec", "the command line has a NUL, is no UTF-8, or is too long"),
     }
-    let Ok(text) = std::str::from_utf8(line) else {
-        return malformed("exec", "the command line is no UTF-8");
-    };
-    if text.contains('\0') {
-        return malformed("exec", "the command line has a NUL");
+}
+
+fn words(command: &Simple) -> String {
+    let mut all = vec![command.program.as_str()];
+    all.extend(command.arguments.iter().map(String::as_str));
+    all.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> Place {
+        Place {
+            resource: "web-1".to_owned(),
+            login: "deploy".to_owned(),
+        }
     }
-    Look::Ask {
-        question: question(
-            vec![place.opaque(text)],
-            format!("exec-opaque {text}"),
-            text,
-            true,
-        ),
-        command: Command::Exec(line.to_vec()),
+
+    #[test]
+    fn every_command_of_a_line_is_asked_and_what_is_sent_is_what_was_judged() {
+        let Look::Ask { question, command } = exec(&place(), Shell::Bash, b"cat /a | wc -l; date") else {
+            panic!("it is static")
+        };
+        let asked: Vec<_> = question
+            .operations
+            .list()
+            .iter()
+            .map(|o| o.action.as_str())
+            .collect();
+        assert_eq!(asked, ["exec", "exec", "exec"]);
+        assert_eq!(question.operations.summary(), "exec cat /a; wc -l; date");
+        let Command::Exec(sent) = command else {
+            panic!("a command line")
+        };
+        assert_eq!(question.statement.unwrap().text.as_bytes(), sent);
+        assert_ne!(sent, b"cat /a | wc -l; date");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_opaque_as_a_whole() {
+        for line in ["echo $(id)", "cat < /x", "a & b", "", "FOO=1 id"] {
+            let Look::Ask { question, command } = exec(&place(), Shell::Bash, line.as_bytes()) else {
+                panic!("{line}")
+            };
+            assert_eq!(question.operations.list().len(), 1, "{line}");
+            assert_eq!(
+                question.operations.list()[0].action.as_str(),
+                "exec-opaque",
+                "{line}"
+            );
+            assert_eq!(command, Command::Exec(line.as_bytes().to_vec()));
+        }
+        assert!(matches!(
+            exec(&place(), Shell::Bash, b"a\0b"),
+            Look::Malformed { .. }
+        ));
+        assert!(matches!(
+            exec(&place(), Shell::Bash, b"a\xff"),
+            Look::Malformed { .. }
+        ));
+    }
+
+    #[test]
+    fn another_subsystem_is_a_command_that_is_not_understood() {
+        let Look::Ask { question, .. } = subsystem(&place(), "netconf") else {
+            panic!("it is asked")
+        };
+        assert_eq!(
+            question.operations.list()[0].context["command"],
+            "subsystem:netconf".into()
+        );
     }
 }

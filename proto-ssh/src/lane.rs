@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use gateway_core::verdict::{Decision, Denial};
-use parking_lot::Mutex;
 use russh::client::Msg as TargetMsg;
 use russh::server::{self, Msg};
 use russh::{ChannelWriteHalf, Pty};
@@ -381,6 +380,3 @@ pub(crate) fn unreached(session: &Session, failure: &Unreachable, summary: &str,
     let hint = "the target can't be reached; operators find why in the gateway's log";
     Denial::new(summary, hint).decision(format!("{}/{ticket}", session.id))
 }
-
-/// Tasks that end with their owner.
-pub(crate) type Tasks = Mutex<JoinSet<()>>;

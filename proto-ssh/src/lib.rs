@@ -22,6 +22,7 @@
 mod adapter;
 mod back;
 mod client;
+pub mod command;
 mod config;
 mod credentials;
 mod files;
@@ -38,6 +39,7 @@ mod pump;
 mod session;
 mod target;
 mod tell;
+pub mod wire;
 
 pub use adapter::SshAdapter;
 

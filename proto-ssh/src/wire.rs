@@ -1,0 +1,3 @@
+//! Bytes into types and back, without state: what the SSH library leaves raw.
+
+pub mod sftp;
