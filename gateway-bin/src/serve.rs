@@ -92,8 +92,8 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         .install_recorder()
         .context("metrics cannot be kept")?;
     assemble::make_data_dir(&config.data_dir)?;
-    for adapter in config.registry.iter() {
-        adapter.prepare(&config.data_dir)?;
+    for protocol in config.listen.adapters.keys() {
+        config.registry.adapter(protocol)?.prepare(&config.data_dir)?;
     }
     let exports = Exports::new(&config);
     let audit = Arc::new(WatchedLog::new(open_audit(&config, exports.exported()).await?));
