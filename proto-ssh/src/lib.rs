@@ -3,7 +3,8 @@
 //! [`command`] says what a command line does. It decides nothing: it turns bytes into what policy is asked about, and
 //! into the bytes that are sent on in place of the client's.
 //!
-//! [`wire`] reads and writes what the SSH library leaves raw.
+//! [`sftp`] is the sans-IO machine of file transfers. [`wire`] reads and writes what the SSH library leaves raw.
 
 pub mod command;
+pub mod sftp;
 pub mod wire;

@@ -163,6 +163,8 @@ fn whatever_is_more_than_words_is_opaque() {
         "a\u{e0041}",
         "a\u{2028}b",
         "%1",
+        "'%1'",
+        "\\%1",
         "'' a",
         "\"\" a",
         "in x",
