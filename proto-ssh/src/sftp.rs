@@ -237,19 +237,27 @@ impl Sftp {
         }
     }
 
-    /// What is to be done next.
-    pub fn poll(&mut self) -> Option<Action> {
-        let action = self.actions.pop_front()?;
-        match &action {
-            Action::ToTarget(packet) => {
-                self.queued_for_target = self.queued_for_target.saturating_sub(packet.len())
-            }
-            Action::ToClient(packet) => {
-                self.queued_for_client = self.queued_for_client.saturating_sub(packet.len())
-            }
-            Action::Ask(_) | Action::Event(_) => {}
+    /// What is to be done next. Taking actions makes room, so bytes that had to wait go on here: it is to be called
+    /// until it gives nothing, after each call of another method.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::handle_client`], once all earlier actions were given.
+    pub fn poll(&mut self) -> Result<Option<Action>, Error> {
+        if self.actions.is_empty() {
+            self.advance()?;
         }
-        Some(action)
+        let action = self.actions.pop_front();
+        match &action {
+            Some(Action::ToTarget(packet)) => {
+                self.queued_for_target = self.queued_for_target.saturating_sub(packet.len());
+            }
+            Some(Action::ToClient(packet)) => {
+                self.queued_for_client = self.queued_for_client.saturating_sub(packet.len());
+            }
+            Some(Action::Ask(_) | Action::Event(_)) | None => {}
+        }
+        Ok(action)
     }
 
     /// Whether more bytes of the client are of use now.

@@ -77,6 +77,7 @@ fn operators_are_kept_and_every_word_is_quoted() {
     );
 }
 
+#[expect(clippy::too_many_lines, reason = "a list")]
 #[test]
 fn whatever_is_more_than_words_is_opaque() {
     let lines = [

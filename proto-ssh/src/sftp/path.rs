@@ -101,7 +101,8 @@ mod tests {
         for path in [&b"/a/b"[..], b"a", b"/", b"a/", b"..", b"a//b/"] {
             assert_eq!(resolving(path, true), (path.to_vec(), None));
         }
-        let cases: [(&[u8], &[u8], Option<&[u8]>); 12] = [
+        type Case = (&'static [u8], &'static [u8], Option<&'static [u8]>);
+        let cases: [Case; 12] = [
             (b"/a/b", b"/a/", Some(b"b")),
             (b"/a", b"/", Some(b"a")),
             (b"//a", b"//", Some(b"a")),
