@@ -10,6 +10,10 @@
 //! target, and nothing is opened there before it is decided. What is typed into a shell is not policed: a shell is permitted
 //! or not.
 //!
+//! [`command`] says what a command line does. It decides nothing: it turns bytes into what policy is asked about, and into the
+//! bytes that are sent on in place of the client's. [`sftp`] is the sans-IO machine of file transfers. [`wire`] reads and
+//! writes what the SSH library leaves raw.
+//!
 //! ```
 //! use gateway_core::adapter::ProtocolAdapter;
 //!
@@ -37,6 +41,7 @@ mod operations;
 mod pipe;
 mod pump;
 mod session;
+pub mod sftp;
 mod target;
 mod tell;
 pub mod wire;

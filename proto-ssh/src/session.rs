@@ -7,6 +7,7 @@ use std::time::Duration;
 use gateway_core::credentials::{CredentialError, Lease};
 use gateway_core::gateway::{Before, Gateway, Judged, Opening, SessionScope, Woken};
 use gateway_core::machine::{Bound, Outcome, Question, Statement};
+use gateway_core::principal::Principal;
 use gateway_core::resource::Resource;
 use gateway_core::session::SessionId;
 use gateway_core::verdict::{Code, Decision, Denial, Obligations, Ruling};
@@ -21,6 +22,7 @@ use crate::operations::Place;
 pub(crate) struct Session {
     scope: Mutex<SessionScope>,
     lease: OnceCell<Lease>,
+    principal: Arc<Principal>,
     /// The pipeline.
     pub(crate) gateway: Arc<Gateway>,
     /// The target.
@@ -75,6 +77,7 @@ impl Session {
         Arc::new(Self {
             lease: OnceCell::new(),
             gateway: scope.gateway().clone(),
+            principal: scope.who().principal.clone(),
             settings,
             place: Place {
                 resource: resource.name.clone(),
@@ -92,6 +95,11 @@ impl Session {
     /// The session in the pipeline, for its end.
     pub(crate) fn scope(&self) -> &Mutex<SessionScope> {
         &self.scope
+    }
+
+    /// Whose it is.
+    pub(crate) fn principal(&self) -> Arc<Principal> {
+        self.principal.clone()
     }
 
     /// Notes that something runs.

@@ -122,6 +122,11 @@ fn names_program(word: &Word<'_>, shell: Shell) -> bool {
     let declaration = shell == Shell::Zsh && DECLARATIONS.contains(&word.raw);
     // An assignment; a label of ksh.
     let other = word.raw.contains('=') || (word.raw.len() > 1 && word.raw.ends_with(':'));
-    // Jobs by number; negation and history; and `shell -c -f` has an option there, no command.
-    !keyword && !declaration && !other && !word.raw.starts_with(['%', '!', '-', '+'])
+    // bash takes `%1` for a job also where it is quoted; negation and history; and `shell -c -f` has an option there, no
+    // command.
+    !keyword
+        && !declaration
+        && !other
+        && !word.text.starts_with('%')
+        && !word.raw.starts_with(['!', '-', '+'])
 }

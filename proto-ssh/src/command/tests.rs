@@ -77,6 +77,7 @@ fn operators_are_kept_and_every_word_is_quoted() {
     );
 }
 
+#[expect(clippy::too_many_lines, reason = "a list")]
 #[test]
 fn whatever_is_more_than_words_is_opaque() {
     let lines = [
@@ -163,6 +164,8 @@ fn whatever_is_more_than_words_is_opaque() {
         "a\u{e0041}",
         "a\u{2028}b",
         "%1",
+        "'%1'",
+        "\\%1",
         "'' a",
         "\"\" a",
         "in x",

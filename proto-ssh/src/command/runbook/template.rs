@@ -15,8 +15,8 @@ pub enum TemplateError {
     /// The name.
     #[error("the name of a runbook consists of letters, digits and `._-`, at most 64")]
     Name,
-    /// Nothing to run, or a program that a client would choose.
-    #[error("a template begins with the program, which can't be a parameter")]
+    /// Nothing to run, a program that a client would choose, or a job of bash (`%1`).
+    #[error("a template begins with the program, which can't be a parameter or begin with `%`")]
     Program,
     /// Too long.
     #[error("a template has at most {MAX_TEMPLATE} bytes")]
@@ -121,7 +121,9 @@ pub(super) fn parse(template: &str) -> Result<(Vec<Vec<Part>>, Vec<Parameter>), 
         between = false;
     }
     let fixed = words.first().is_some_and(|word| {
-        word.iter().all(|part| matches!(part, Part::Text(_))) && !fill(word, &[]).is_empty()
+        word.iter().all(|part| matches!(part, Part::Text(_)))
+            && !fill(word, &[]).is_empty()
+            && !fill(word, &[]).starts_with('%')
     });
     if !fixed {
         return Err(TemplateError::Program);

@@ -110,6 +110,7 @@ fn templates_that_are_not_one_fixed_program_are_refused() {
         " ",
         "{p:word}",
         "a{p:word} x",
+        "%1",
         "''",
         "a; b",
         "a | b",

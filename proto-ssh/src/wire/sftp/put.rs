@@ -51,6 +51,20 @@ impl Encoder {
         Ok(self.u32(length).raw(bytes))
     }
 
+    /// The fields alone, without length and type: a part of another packet.
+    ///
+    /// # Errors
+    ///
+    /// Where they are too long for a packet.
+    pub fn fields(mut self) -> Result<Vec<u8>, TooLong> {
+        let fields = self.0.split_off(5);
+        if fields.len() > MAX_PACKET {
+            Err(TooLong)
+        } else {
+            Ok(fields)
+        }
+    }
+
     /// The packet with its length.
     ///
     /// # Errors
