@@ -15,7 +15,8 @@
 //! is decided is the resolved path, and it is what is sent. So that holds only as far as the target resolves links in
 //! REALPATH, as OpenSSH's server does; and a link that is put in place between the two stays possible.
 //! `hardlink` resolves its old path wholly, since systems differ in whether they follow a link there.
-//! A slash at the end of a path that isn't followed is taken off.
+//! A slash at the end has LSTAT and READLINK follow a link, as it does on the target; other requests that don't follow
+//! one lose the slash.
 //!
 //! **Handles** are those of the target. A request is sent only with a handle that was opened here, for what it was
 //! granted for. What VERSION announces is cut down to what is decided here.
@@ -61,7 +62,8 @@ const MAX_TEXT: usize = 1024;
 /// What the machine has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Whether REALPATH and `expand-path` are answered: where any SFTP may be permitted to the principal.
+    /// Whether REALPATH, `expand-path` and `users-groups-by-id` (names of users, for listings) are answered: where any
+    /// SFTP may be permitted to the principal.
     pub realpath: bool,
 }
 

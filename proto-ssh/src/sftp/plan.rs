@@ -187,10 +187,10 @@ impl Plan {
                 one("STAT", Expect::Attrs, Done::Nothing).path(path, FOLLOWS, &[Read])?
             }
             RequestBody::Lstat { path } => {
-                one("LSTAT", Expect::Attrs, Done::Nothing).path(path, STAYS, &[Read])?
+                one("LSTAT", Expect::Attrs, Done::Nothing).path(path, path.ends_with(b"/"), &[Read])?
             }
             RequestBody::Readlink { path } => {
-                one("READLINK", Expect::OneName, Done::Nothing).path(path, STAYS, &[Read])?
+                one("READLINK", Expect::OneName, Done::Nothing).path(path, path.ends_with(b"/"), &[Read])?
             }
             RequestBody::Setstat { path, attributes } => one("SETSTAT", Expect::Status, Done::AttributesSet)
                 .path(path, FOLLOWS, &[Write])?

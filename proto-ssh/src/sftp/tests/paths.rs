@@ -11,7 +11,7 @@ fn the_resolved_path_is_decided_and_sent() {
     let resolve = |query: &[u8]| match query {
         b"." => b"/home/deploy".to_vec(),
         b"/l/" => b"/srv".to_vec(),
-        b"/l/\xff" => b"/secret".to_vec(),
+        b"/l/\xff" | b"/l/\xff/" => b"/secret".to_vec(),
         other => other.strip_suffix(b"/").unwrap_or(other).to_vec(),
     };
     let (path, whole, last): (&[u8], &[u8], &[u8]) = (b"/l/\xff", b"/secret", b"/srv/\xff");
@@ -21,7 +21,18 @@ fn the_resolved_path_is_decided_and_sent() {
         attributes: attributes.clone(),
     };
     let extended = RequestBody::Extended;
+    let slash: &[u8] = b"/l/\xff/";
     let cases = [
+        (
+            RequestBody::Lstat { path: slash },
+            RequestBody::Lstat { path: whole },
+            vec![(Read, whole)],
+        ),
+        (
+            RequestBody::Rmdir { path: slash },
+            RequestBody::Rmdir { path: last },
+            vec![(Write, last)],
+        ),
         (
             open(path, open::READ),
             open(whole, open::READ),
