@@ -78,7 +78,7 @@ pub enum What {
 
 /// The number of a question, for its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AskId(u64);
+pub struct AskId(pub(crate) u64);
 
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,3 +1,4 @@
 //! Bytes into types and back, without state: what the SSH library leaves raw.
 
+pub mod scp;
 pub mod sftp;
