@@ -297,15 +297,44 @@ fn paths_that_no_target_has_are_refused_at_once() {
         machine.handle_target(&one_name(id, lie)).unwrap();
         assert_eq!(refused(&mut machine), (2, status::PERMISSION_DENIED));
     }
-    // What the target says about a path that it can't resolve is the answer.
+    // What the target says about a relative path that it can't resolve is the answer.
     machine
-        .handle_client(&request(3, RequestBody::Stat { path: b"/no/where" }))
+        .handle_client(&request(3, RequestBody::Stat { path: b"no/where" }))
         .unwrap();
     let (id, _) = sent(&mut machine);
     machine
         .handle_target(&of_status(id, status::NO_SUCH_FILE))
         .unwrap();
     assert_eq!(refused(&mut machine), (3, status::NO_SUCH_FILE));
+}
+
+#[test]
+fn what_is_not_there_is_refused_like_what_is() {
+    for (answer, code) in [
+        (Answer::Allow, status::NO_SUCH_FILE),
+        (Answer::Deny { text: String::new() }, status::PERMISSION_DENIED),
+    ] {
+        let mut machine = begun();
+        machine
+            .handle_client(&request(
+                3,
+                RequestBody::Lstat {
+                    path: b"/no/../nor/where",
+                },
+            ))
+            .unwrap();
+        let (id, _) = sent(&mut machine);
+        machine
+            .handle_target(&of_status(id, status::NO_SUCH_FILE))
+            .unwrap();
+        let [Action::Ask(ask)] = &actions(&mut machine)[..] else {
+            panic!()
+        };
+        assert_eq!((ask.what, ask.path.as_slice()), (What::Read, &b"/nor/where"[..]));
+        machine.handle_answer(ask.id, answer).unwrap();
+        assert_eq!(refused(&mut machine), (3, code));
+        assert!(machine.is_idle());
+    }
 }
 
 #[test]
