@@ -11,7 +11,7 @@
 //! or not.
 //!
 //! [`command`] says what a command line does. It decides nothing: it turns bytes into what policy is asked about, and into the
-//! bytes that are sent on in place of the client's. [`sftp`] is the sans-IO machine of file transfers. [`wire`] reads and
+//! bytes that are sent on in place of the client's. [`sftp`] and [`scp`] are the sans-IO machines of file transfers. [`wire`] reads and
 //! writes what the SSH library leaves raw.
 //!
 //! ```
@@ -40,6 +40,7 @@ mod native;
 mod operations;
 mod pipe;
 mod pump;
+pub mod scp;
 mod session;
 pub mod sftp;
 mod target;

@@ -15,13 +15,17 @@
 //! is decided is the resolved path, and it is what is sent. So that holds only as far as the target resolves links in
 //! REALPATH, as OpenSSH's server does; and a link that is put in place between the two stays possible.
 //! `hardlink` resolves its old path wholly, since systems differ in whether they follow a link there.
-//! A slash at the end of a path that isn't followed is taken off.
+//! An absolute path that the target can't resolve is decided as it is written, and if permitted the target's error is
+//! the answer: what is not there is refused like what is.
+//! A slash at the end has LSTAT and READLINK follow a link, as it does on the target; other requests that don't follow
+//! one lose the slash.
 //!
 //! **Handles** are those of the target. A request is sent only with a handle that was opened here, for what it was
 //! granted for. What VERSION announces is cut down to what is decided here.
 //!
 //! **Errors.** A refusal is a STATUS. Whatever breaks the protocol ends the session: [`Error`] says whose fault it is.
 
+mod action;
 mod buffer;
 mod client;
 mod error;
@@ -34,6 +38,7 @@ mod target;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::wire::sftp::{Response, ResponseBody, kind, status};
+pub use action::{Action, Answer, Ask, AskId, Settings, What};
 use buffer::Buffer;
 pub use error::{Error, Fault, Peer};
 pub use event::Event;
@@ -58,64 +63,6 @@ const MAX_QUEUED: usize = 1024 * 1024;
 /// The longest text of a refusal, in bytes.
 const MAX_TEXT: usize = 1024;
 
-/// What the machine has to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// Whether REALPATH and `expand-path` are answered: where any SFTP may be permitted to the principal.
-    pub realpath: bool,
-}
-
-/// Whether a path would be read or written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum What {
-    /// `sftp-read`
-    Read,
-    /// `sftp-write`
-    Write,
-}
-
-/// The number of a question, for its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AskId(u64);
-
-/// A question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
-    /// For [`Sftp::handle_answer`].
-    pub id: AskId,
-    /// What is asked.
-    pub what: What,
-    /// The resolved path: absolute, without `.`, `..` and empty components; bytes, as the target has them.
-    pub path: Vec<u8>,
-    /// The request: `OPEN`, `RENAME`, `hardlink@openssh.com`.
-    pub operation: &'static str,
-}
-
-/// The answer to a question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// The request goes on once all its questions are answered so.
-    Allow,
-    /// The client gets `SSH_FX_PERMISSION_DENIED`.
-    Deny {
-        /// What the client is told, cut at 1024 bytes.
-        text: String,
-    },
-}
-
-/// What has to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Send one packet to the target.
-    ToTarget(Vec<u8>),
-    /// Send one packet to the client.
-    ToClient(Vec<u8>),
-    /// Decide, and call [`Sftp::handle_answer`].
-    Ask(Ask),
-    /// Write it down.
-    Event(Event),
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// INIT of the client is awaited.
@@ -132,6 +79,8 @@ pub struct Sftp {
     phase: Phase,
     /// Set once; nothing is done any more.
     failed: Option<Error>,
+    /// Set once; what every further request is told.
+    ended: Option<String>,
     /// Extensions that the target has and that are decided here.
     extensions: Vec<&'static [u8]>,
     from_client: Buffer,
@@ -159,6 +108,7 @@ impl Sftp {
             settings,
             phase: Phase::Init,
             failed: None,
+            ended: None,
             extensions: Vec::new(),
             from_client: Buffer::default(),
             from_target: Buffer::default(),
@@ -210,6 +160,16 @@ impl Sftp {
             Answer::Deny { text } => self.give_up(number, status::PERMISSION_DENIED, &text),
         }
         self.advance()
+    }
+
+    /// From here on every request but CLOSE is refused with this text, also on handles that are open: when the rights
+    /// of the session have ended. Requests that were sent are still answered.
+    pub fn end_rights(&mut self, text: &str) {
+        self.ended = Some(text.to_owned());
+        let waiting: Vec<u64> = self.pending.keys().copied().collect();
+        for number in waiting {
+            self.give_up(number, status::PERMISSION_DENIED, text);
+        }
     }
 
     /// A side has ended its stream.

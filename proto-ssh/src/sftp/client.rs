@@ -45,6 +45,11 @@ impl Sftp {
     fn handle_request(&mut self, packet: Vec<u8>) -> Result<(), Fault> {
         let Request { id, body } = Request::parse(inside(&packet)).map_err(Fault::Malformed)?;
         self.open = self.open.saturating_add(1);
+        if let Some(text) = self.ended.clone()
+            && !matches!(body, RequestBody::Close { .. })
+        {
+            return self.answer_status(id, status::PERMISSION_DENIED, &text);
+        }
         let (handle, needs, expect) = match &body {
             RequestBody::Close { handle } => return self.close(id, handle.to_vec(), packet),
             RequestBody::Write { handle, data, .. } => {
@@ -80,6 +85,10 @@ impl Sftp {
                 Some(Extended::Fstatvfs { handle }) => (handle, Needs::Any, Expect::ExtendedReply),
                 Some(Extended::Fsync { handle }) => (handle, Needs::Write, Expect::Status),
                 Some(Extended::Limits) => {
+                    return self.forward(packet, id, Expect::ExtendedReply, After::Nothing);
+                }
+                // Names for the numbers in listings, which clients would show without: no path, nothing to decide.
+                Some(Extended::UsersGroupsById { .. }) if self.settings.realpath => {
                     return self.forward(packet, id, Expect::ExtendedReply, After::Nothing);
                 }
                 Some(Extended::ExpandPath { path }) => return self.realpath(id, path.to_vec(), packet),
@@ -282,12 +291,8 @@ impl Sftp {
         if pending.unanswered > 0 || pending.unresolved > 0 {
             return;
         }
-        if pending.plan.unsupported {
-            return self.give_up(
-                number,
-                status::OP_UNSUPPORTED,
-                "a flag of OPEN is not part of version 3",
-            );
+        if let Some((code, text)) = pending.plan.instead.take() {
+            return self.give_up(number, code, &text);
         }
         if pending.plan.expect == Expect::Handle && self.handles_to_come() >= MAX_HANDLES {
             return self.give_up(number, status::FAILURE, "too many handles are open");

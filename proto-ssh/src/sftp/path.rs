@@ -66,6 +66,23 @@ impl Resolving {
         })
     }
 
+    /// An absolute path without `.`, `..` and empty components, for one that the target can't resolve; it is decided, but
+    /// never sent.
+    pub(super) fn as_written(&self) -> Option<Vec<u8>> {
+        let below = self.query.strip_prefix(b"/")?;
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for part in below.split(|&byte| byte == b'/').chain(self.last.as_deref()) {
+            match part {
+                b"" | b"." => {}
+                b".." => {
+                    parts.pop();
+                }
+                part => parts.push(part),
+            }
+        }
+        Some([b"/", parts.join(&b'/').as_slice()].concat())
+    }
+
     /// The path with what the target made of the query; `None` where that is not canonical.
     pub(super) fn resolved(&self, answer: &[u8]) -> Option<Vec<u8>> {
         let below = answer.strip_prefix(b"/")?;
@@ -151,6 +168,20 @@ mod tests {
             b"C:/x",
         ] {
             assert_eq!(whole.resolved(bad), None, "{bad:?}");
+        }
+        assert_eq!(whole.as_written(), None);
+        for (path, written) in [
+            (&b"/"[..], &b"/"[..]),
+            (b"/a/../../b//./c", b"/b/c"),
+            (b"/a/b/", b"/a/b"),
+            (b"/a/..", b"/"),
+        ] {
+            for follows in [true, false] {
+                assert_eq!(
+                    Resolving::of(path, follows).unwrap().as_written(),
+                    Some(written.to_vec())
+                );
+            }
         }
         let last = Resolving::of(b"d/x", false).unwrap();
         assert_eq!(last.resolved(b"/"), Some(b"/x".to_vec()));

@@ -2,7 +2,7 @@
 
 use super::path::{Resolving, Unusable};
 use super::{Event, What};
-use crate::wire::sftp::{Attributes, Encoder, Extended, RequestBody, TooLong, kind, open};
+use crate::wire::sftp::{Attributes, Encoder, Extended, RequestBody, TooLong, kind, open, status};
 
 /// A part of the packet that is sent in the end.
 #[derive(Debug)]
@@ -64,8 +64,8 @@ pub(super) struct Plan {
     pub(super) paths: Vec<Asked>,
     pub(super) expect: Expect,
     pub(super) done: Done,
-    /// Answered with OP_UNSUPPORTED when it is permitted.
-    pub(super) unsupported: bool,
+    /// The status that the client gets in place of the target's answer, where all is permitted.
+    pub(super) instead: Option<(u32, String)>,
 }
 
 #[derive(Debug)]
@@ -145,7 +145,7 @@ impl Plan {
             paths: Vec::new(),
             expect,
             done,
-            unsupported: false,
+            instead: None,
         }
     }
 
@@ -187,10 +187,10 @@ impl Plan {
                 one("STAT", Expect::Attrs, Done::Nothing).path(path, FOLLOWS, &[Read])?
             }
             RequestBody::Lstat { path } => {
-                one("LSTAT", Expect::Attrs, Done::Nothing).path(path, STAYS, &[Read])?
+                one("LSTAT", Expect::Attrs, Done::Nothing).path(path, path.ends_with(b"/"), &[Read])?
             }
             RequestBody::Readlink { path } => {
-                one("READLINK", Expect::OneName, Done::Nothing).path(path, STAYS, &[Read])?
+                one("READLINK", Expect::OneName, Done::Nothing).path(path, path.ends_with(b"/"), &[Read])?
             }
             RequestBody::Setstat { path, attributes } => one("SETSTAT", Expect::Status, Done::AttributesSet)
                 .path(path, FOLLOWS, &[Write])?
@@ -254,7 +254,12 @@ impl Plan {
         let mut plan = Self::new("OPEN", kind::OPEN, Expect::Handle, done)
             .path(path, follows, &what)?
             .raw(rest);
-        plan.unsupported = flags & !open::KNOWN != 0;
+        if flags & !open::KNOWN != 0 {
+            plan.instead = Some((
+                status::OP_UNSUPPORTED,
+                "a flag of OPEN is not part of version 3".to_owned(),
+            ));
+        }
         Ok(plan)
     }
 

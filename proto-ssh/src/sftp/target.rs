@@ -6,7 +6,7 @@ use super::{Action, Event, Fault, Phase, Sftp, inside, with_id};
 use crate::wire::sftp::{Extension, Names, Response, ResponseBody, VERSION, Version, status};
 
 /// What is decided here and may be announced, with the version that is understood.
-const EXTENSIONS: [(&[u8], &[u8]); 9] = [
+const EXTENSIONS: [(&[u8], &[u8]); 10] = [
     (b"posix-rename@openssh.com", b"1"),
     (b"statvfs@openssh.com", b"2"),
     (b"fstatvfs@openssh.com", b"2"),
@@ -16,6 +16,7 @@ const EXTENSIONS: [(&[u8], &[u8]); 9] = [
     (b"limits@openssh.com", b"1"),
     (b"expand-path@openssh.com", b"1"),
     (b"copy-data", b"1"),
+    (b"users-groups-by-id@openssh.com", b"1"),
 ];
 
 impl Sftp {
@@ -79,17 +80,23 @@ impl Sftp {
         let Some(pending) = self.pending.get_mut(&number) else {
             return Ok(());
         };
-        let name = match body {
-            ResponseBody::Name(Names(names)) => names.first().ok_or(Fault::Names)?.filename,
+        let asked = pending.plan.paths.get_mut(path).ok_or(Fault::Names)?;
+        let resolved = match body {
+            ResponseBody::Name(Names(names)) => asked
+                .resolving
+                .resolved(names.first().ok_or(Fault::Names)?.filename),
             ResponseBody::Status { code, message, .. } => {
                 let (code, text) = (*code, String::from_utf8_lossy(message).into_owned());
-                self.give_up(number, code, &text);
-                return Ok(());
+                let Some(written) = asked.resolving.as_written() else {
+                    self.give_up(number, code, &text);
+                    return Ok(());
+                };
+                pending.plan.instead.get_or_insert((code, text));
+                Some(written)
             }
             _ => return Err(Fault::WrongType),
         };
-        let asked = pending.plan.paths.get_mut(path).ok_or(Fault::Names)?;
-        let Some(resolved) = asked.resolving.resolved(name) else {
+        let Some(resolved) = resolved else {
             self.give_up(
                 number,
                 status::PERMISSION_DENIED,

@@ -192,15 +192,12 @@ fn version_is_cut_down_to_what_is_decided() {
             "statvfs@openssh.com",
             "hardlink@openssh.com",
             "fsync@openssh.com",
-            "copy-data"
+            "copy-data",
+            "users-groups-by-id@openssh.com"
         ]
     );
     for extended in [
         Extended::HomeDirectory { user: b"x" },
-        Extended::UsersGroupsById {
-            users: b"",
-            groups: b"",
-        },
         Extended::Unknown {
             name: b"evil@example.com",
             data: b"",

@@ -54,12 +54,14 @@ async fn what_is_no_command_line_is_malformed() {
 }
 
 #[tokio::test]
-async fn a_refused_shell_or_subsystem_is_a_failure_and_the_connection_lives() {
+async fn a_refused_shell_says_why_a_refused_subsystem_fails_and_the_connection_lives() {
     let world = world().await;
     let client = world.client().await;
     let mut channel = client.channel_open_session().await.unwrap();
     channel.request_shell(true).await.unwrap();
-    assert!(read(&mut channel).await.failed);
+    let seen = read(&mut channel).await;
+    assert_eq!(seen.status, Some(77));
+    assert!(seen.err.contains(r#""code":"denied""#), "{}", seen.err);
     let mut channel = client.channel_open_session().await.unwrap();
     channel.request_subsystem(true, "netconf").await.unwrap();
     assert!(read(&mut channel).await.failed);

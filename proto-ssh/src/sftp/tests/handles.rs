@@ -172,3 +172,34 @@ fn ids_of_the_client_never_meet_those_of_the_machine() {
         );
     }
 }
+
+#[test]
+fn when_rights_end_open_handles_are_of_no_more_use() {
+    let mut machine = begun();
+    opened(&mut machine, open::READ, b"/f", b"H");
+    machine
+        .handle_client(&request(1, RequestBody::Stat { path: b"/a" }))
+        .unwrap();
+    sent(&mut machine);
+    machine.end_rights("session_expired");
+    assert_eq!(refused(&mut machine), (1, status::PERMISSION_DENIED));
+    for body in [
+        RequestBody::Read {
+            handle: b"H",
+            offset: 0,
+            length: 1,
+        },
+        RequestBody::Realpath { path: b"." },
+        RequestBody::Stat { path: b"/" },
+    ] {
+        machine.handle_client(&request(2, body)).unwrap();
+        assert_eq!(refused(&mut machine), (2, status::PERMISSION_DENIED));
+    }
+    machine
+        .handle_client(&request(3, RequestBody::Close { handle: b"H" }))
+        .unwrap();
+    assert_eq!(
+        sent(&mut machine).1,
+        request(0, RequestBody::Close { handle: b"H" })
+    );
+}

@@ -11,7 +11,7 @@ fn the_resolved_path_is_decided_and_sent() {
     let resolve = |query: &[u8]| match query {
         b"." => b"/home/deploy".to_vec(),
         b"/l/" => b"/srv".to_vec(),
-        b"/l/\xff" => b"/secret".to_vec(),
+        b"/l/\xff" | b"/l/\xff/" => b"/secret".to_vec(),
         other => other.strip_suffix(b"/").unwrap_or(other).to_vec(),
     };
     let (path, whole, last): (&[u8], &[u8], &[u8]) = (b"/l/\xff", b"/secret", b"/srv/\xff");
@@ -21,7 +21,18 @@ fn the_resolved_path_is_decided_and_sent() {
         attributes: attributes.clone(),
     };
     let extended = RequestBody::Extended;
+    let slash: &[u8] = b"/l/\xff/";
     let cases = [
+        (
+            RequestBody::Lstat { path: slash },
+            RequestBody::Lstat { path: whole },
+            vec![(Read, whole)],
+        ),
+        (
+            RequestBody::Rmdir { path: slash },
+            RequestBody::Rmdir { path: last },
+            vec![(Write, last)],
+        ),
         (
             open(path, open::READ),
             open(whole, open::READ),
@@ -286,15 +297,44 @@ fn paths_that_no_target_has_are_refused_at_once() {
         machine.handle_target(&one_name(id, lie)).unwrap();
         assert_eq!(refused(&mut machine), (2, status::PERMISSION_DENIED));
     }
-    // What the target says about a path that it can't resolve is the answer.
+    // What the target says about a relative path that it can't resolve is the answer.
     machine
-        .handle_client(&request(3, RequestBody::Stat { path: b"/no/where" }))
+        .handle_client(&request(3, RequestBody::Stat { path: b"no/where" }))
         .unwrap();
     let (id, _) = sent(&mut machine);
     machine
         .handle_target(&of_status(id, status::NO_SUCH_FILE))
         .unwrap();
     assert_eq!(refused(&mut machine), (3, status::NO_SUCH_FILE));
+}
+
+#[test]
+fn what_is_not_there_is_refused_like_what_is() {
+    for (answer, code) in [
+        (Answer::Allow, status::NO_SUCH_FILE),
+        (Answer::Deny { text: String::new() }, status::PERMISSION_DENIED),
+    ] {
+        let mut machine = begun();
+        machine
+            .handle_client(&request(
+                3,
+                RequestBody::Lstat {
+                    path: b"/no/../nor/where",
+                },
+            ))
+            .unwrap();
+        let (id, _) = sent(&mut machine);
+        machine
+            .handle_target(&of_status(id, status::NO_SUCH_FILE))
+            .unwrap();
+        let [Action::Ask(ask)] = &actions(&mut machine)[..] else {
+            panic!()
+        };
+        assert_eq!((ask.what, ask.path.as_slice()), (What::Read, &b"/nor/where"[..]));
+        machine.handle_answer(ask.id, answer).unwrap();
+        assert_eq!(refused(&mut machine), (3, code));
+        assert!(machine.is_idle());
+    }
 }
 
 #[test]
