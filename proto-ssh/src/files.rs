@@ -1,4 +1,4 @@
-//! Files: SFTP between its two ends, every request decided on the path that the target has resolved.
+//! Files: SFTP and the old scp between their two ends, every file decided on the path that the target has resolved.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -12,13 +12,17 @@ use futures_util::stream::FuturesUnordered;
 use gateway_core::operation::Operations;
 use gateway_core::verdict::{Decision, Verdict};
 
-use crate::lane::Running;
+use crate::lane::{Running, reach};
 use crate::operations::question;
 use crate::pipe::{Item, Message};
 use crate::pump::{Counts, Ends, How};
+use crate::scp::{self, Base, Scp};
 use crate::session::Session;
-use crate::sftp::{Action, Answer, Ask, AskId, Error, Event, Peer, Settings, Sftp, What};
+use crate::sftp::resolver::Resolver;
+use crate::sftp::{Action, Answer, Ask, AskId, Event, Peer, Settings, Sftp, What};
+use crate::target::{Accepts, Unreachable};
 use crate::tell;
+use crate::wire::scp::Direction;
 
 /// Bytes that wait to be written to one side; above this the machine is asked for nothing more.
 const WAITING: usize = 1 << 20;
@@ -83,7 +87,7 @@ struct Transfer<'a> {
     session: &'a Arc<Session>,
     ends: &'a Ends<'a>,
     counts: &'a Counts,
-    machine: Sftp,
+    machine: Machine,
     to_client: Out<'a>,
     to_target: Out<'a>,
     asks: FuturesUnordered<BoxFuture<'a, (AskId, Answer, Option<(Vec<u8>, Running)>)>>,
@@ -97,16 +101,191 @@ struct Transfer<'a> {
     target_ended: bool,
 }
 
+/// Either machine.
+enum Machine {
+    Sftp(Box<Sftp>),
+    Scp(Box<Scp>),
+}
+
+/// A side broke the protocol.
+struct Broken {
+    by: Peer,
+    what: String,
+}
+
+impl From<crate::sftp::Error> for Broken {
+    fn from(error: crate::sftp::Error) -> Self {
+        Self {
+            by: error.peer,
+            what: error.to_string(),
+        }
+    }
+}
+
+impl From<scp::Error> for Broken {
+    fn from(error: scp::Error) -> Self {
+        Self {
+            by: error.peer,
+            what: error.to_string(),
+        }
+    }
+}
+
+impl Machine {
+    fn handle_client(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        match self {
+            Self::Sftp(machine) => Ok(machine.handle_client(bytes)?),
+            Self::Scp(machine) => Ok(machine.handle_client(bytes)?),
+        }
+    }
+
+    fn handle_target(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        match self {
+            Self::Sftp(machine) => Ok(machine.handle_target(bytes)?),
+            Self::Scp(machine) => Ok(machine.handle_target(bytes)?),
+        }
+    }
+
+    fn handle_answer(&mut self, ask: AskId, answer: Answer) -> Result<(), Broken> {
+        match self {
+            Self::Sftp(machine) => Ok(machine.handle_answer(ask, answer)?),
+            Self::Scp(machine) => Ok(machine.handle_answer(ask, answer)?),
+        }
+    }
+
+    fn handle_end(&mut self, peer: Peer) -> Result<(), Broken> {
+        match self {
+            Self::Sftp(machine) => Ok(machine.handle_end(peer)?),
+            Self::Scp(machine) => Ok(machine.handle_end(peer)?),
+        }
+    }
+
+    fn poll(&mut self) -> Result<Option<Action>, Broken> {
+        match self {
+            Self::Sftp(machine) => Ok(machine.poll()?),
+            Self::Scp(machine) => loop {
+                return Ok(match machine.poll() {
+                    Some(scp::Action::ToClient(bytes)) => Some(Action::ToClient(bytes)),
+                    Some(scp::Action::ToTarget(bytes)) => Some(Action::ToTarget(bytes)),
+                    Some(scp::Action::Ask(ask)) => Some(Action::Ask(ask)),
+                    // Each file was asked for by itself, and its operation is in the trail.
+                    Some(scp::Action::Event(_)) => continue,
+                    None => None,
+                });
+            },
+        }
+    }
+
+    fn wants_client(&self) -> bool {
+        match self {
+            Self::Sftp(machine) => machine.wants_client(),
+            Self::Scp(machine) => machine.wants_client(),
+        }
+    }
+
+    fn wants_target(&self) -> bool {
+        match self {
+            Self::Sftp(machine) => machine.wants_target(),
+            Self::Scp(machine) => machine.wants_target(),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        match self {
+            Self::Sftp(machine) => machine.is_idle(),
+            // A line that waits for its answer is an open question.
+            Self::Scp(_) => true,
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Self::Sftp(machine) = self {
+            machine.finish();
+        }
+    }
+}
+
 /// Carries an SFTP channel to its end.
-pub(crate) async fn sftp(session: &Arc<Session>, ends: &Ends<'_>, counts: &Arc<Counts>) -> How {
+pub(crate) async fn sftp(session: &Arc<Session>, ends: &Ends<'_>, counts: &Counts) -> How {
     let settings = Settings {
         realpath: may_transfer(session),
     };
+    carry(
+        session,
+        ends,
+        counts,
+        Machine::Sftp(Box::new(Sftp::new(settings))),
+    )
+    .await
+}
+
+/// Carries a channel of the old scp to its end.
+pub(crate) async fn scp(
+    session: &Arc<Session>,
+    ends: &Ends<'_>,
+    counts: &Counts,
+    direction: Direction,
+    bases: Vec<Base>,
+) -> How {
+    carry(
+        session,
+        ends,
+        counts,
+        Machine::Scp(Box::new(Scp::new(direction, bases))),
+    )
+    .await
+}
+
+/// Where the paths of a command lead, as the target says on a connection of its own: scp itself has no word for asking.
+pub(crate) async fn resolve(session: &Session, paths: &[String]) -> Result<Vec<Base>, Unreachable> {
+    let resolving = async {
+        let target = reach(session, Accepts::default()).await?;
+        let (_, half) = target.handle.channel_open_session().await?.split();
+        half.request_subsystem(true, "sftp").await?;
+        let wrong = |what: &dyn std::fmt::Display| Unreachable::Path(what.to_string());
+        let mut resolver = Resolver::new();
+        let mut tickets = Vec::new();
+        for path in paths {
+            tickets.push(resolver.ask(path.as_bytes(), true).map_err(|e| wrong(&e))?);
+        }
+        let mut found = HashMap::new();
+        loop {
+            let bytes = resolver.take_bytes();
+            if !bytes.is_empty() {
+                half.data_bytes(bytes).await?;
+            }
+            while let Some((ticket, resolved)) = resolver.poll() {
+                let resolved = resolved.map_err(|e| wrong(&e))?;
+                let base = Base {
+                    path: resolved.path,
+                    directory: resolved.directory,
+                };
+                found.insert(ticket, base);
+            }
+            if found.len() == tickets.len() {
+                return Ok(tickets.iter().filter_map(|ticket| found.remove(ticket)).collect());
+            }
+            match target.down.pop().await {
+                (Item::Data(0, data), _) => resolver.handle_target(&data).map_err(|e| wrong(&e))?,
+                (Item::Message(Message::Close | Message::Eof | Message::Failure), _) => {
+                    return Err(wrong(&"the target has no SFTP to resolve it with"));
+                }
+                _ => {}
+            }
+        }
+    };
+    let limit = session.gateway.limits().connect;
+    tokio::time::timeout(limit, resolving)
+        .await
+        .unwrap_or(Err(Unreachable::Time))
+}
+
+async fn carry(session: &Arc<Session>, ends: &Ends<'_>, counts: &Counts, machine: Machine) -> How {
     let mut transfer = Transfer {
         session,
         ends,
         counts,
-        machine: Sftp::new(settings),
+        machine,
         to_client: Out::default(),
         to_target: Out::default(),
         asks: FuturesUnordered::new(),
@@ -216,7 +395,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Does what the machine wants to have done, as far as there is room.
-    async fn drain(&mut self) -> Result<(), Error> {
+    async fn drain(&mut self) -> Result<(), Broken> {
         while self.to_client.bytes < WAITING && self.to_target.bytes < WAITING {
             match self.machine.poll()? {
                 Some(Action::ToClient(packet)) => self.to_client.push(packet),
@@ -256,10 +435,10 @@ impl<'a> Transfer<'a> {
     }
 
     /// A side broke the protocol: what it sent can't be followed any more.
-    async fn broken(&mut self, error: Error) -> How {
-        tracing::info!(session = %self.session.id, %error, "SFTP ends");
-        if error.peer == Peer::Client {
-            let decision = self.session.malformed("sftp", &error.to_string()).await;
+    async fn broken(&mut self, error: Broken) -> How {
+        tracing::info!(session = %self.session.id, error = error.what, "a transfer ends");
+        if error.by == Peer::Client {
+            let decision = self.session.malformed("file transfer", &error.what).await;
             let _ = self
                 .ends
                 .client

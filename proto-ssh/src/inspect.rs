@@ -1,14 +1,12 @@
 //! What a program that is to be started asks of policy, and what of it is sent to the target.
 
-use std::sync::Arc;
-
 use gateway_core::machine::Question;
-use gateway_core::operation::Operations;
 
 use crate::command::{Parsed, Shell, Simple, parse_command};
 use crate::lane::Program;
 use crate::operations::{Place, question};
 use crate::session::Session;
+use crate::wire::scp::ScpCommand;
 
 /// Longest name of a subsystem, in bytes.
 const SUBSYSTEM: usize = 256;
@@ -26,6 +24,8 @@ pub(crate) enum Command {
     Subsystem(String),
     /// SFTP, request by request.
     Sftp,
+    /// The old scp, file by file.
+    Scp(ScpCommand),
 }
 
 /// The result of looking at it.
@@ -76,10 +76,8 @@ fn subsystem(place: &Place, name: &str) -> Look {
     }
     if name == SFTP {
         // Opening it asks nothing: each of its requests does.
-        let mut question = question(Vec::new(), "subsystem sftp".to_owned(), "subsystem:sftp", false);
-        question.operations = Arc::new(Operations::new(Vec::new(), "subsystem sftp"));
         return Look::Ask {
-            question,
+            question: question(Vec::new(), "subsystem sftp".to_owned(), "subsystem:sftp", false),
             command: Command::Sftp,
         };
     }
@@ -99,6 +97,15 @@ fn subsystem(place: &Place, name: &str) -> Look {
 pub(crate) fn exec(place: &Place, shell: Shell, line: &[u8]) -> Look {
     match parse_command(line, shell) {
         Parsed::Static { commands, canonical } => {
+            if let [only] = commands.as_slice()
+                && let Some(command) = ScpCommand::of(only)
+            {
+                // Running it asks nothing: each of its files does.
+                return Look::Ask {
+                    question: question(Vec::new(), words(only), &canonical, false),
+                    command: Command::Scp(command),
+                };
+            }
             let operations = commands
                 .iter()
                 .map(|one| place.exec(&one.program, &one.arguments, one.stdin))
@@ -184,6 +191,28 @@ mod tests {
             exec(&place(), Shell::Bash, b"a\xff"),
             Look::Malformed { .. }
         ));
+    }
+
+    #[test]
+    fn the_old_scp_asks_by_its_files_and_only_where_it_is_all_there_is() {
+        let Look::Ask { question, command } = exec(&place(), Shell::Bash, b"scp -t /srv/app") else {
+            panic!("it is static")
+        };
+        assert!(question.operations.is_free() && matches!(command, Command::Scp(_)));
+        for line in [
+            "scp -f /a; id",
+            "scp -f /a | cat",
+            "scp -t /a -o ProxyCommand=id",
+            "/tmp/scp -f /a",
+        ] {
+            let Look::Ask { question, command } = exec(&place(), Shell::Bash, line.as_bytes()) else {
+                panic!("{line}")
+            };
+            assert!(
+                !question.operations.is_free() && matches!(command, Command::Exec(_)),
+                "{line}"
+            );
+        }
     }
 
     #[test]

@@ -11,9 +11,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::back::{self, Backs};
+use crate::command::quote;
 use crate::inspect::{self, Look};
 use crate::pipe::Pipe;
 use crate::pump::{Counts, Ends, How, pump};
+use crate::scp::Base;
 use crate::session::{Answer, Permitted, Session};
 use crate::target::{Accepts, Target, Unreachable};
 use crate::tell;
@@ -230,8 +232,23 @@ impl Lane {
             agent: self.prepared.agent,
             x11: self.prepared.display.is_some(),
         };
-        let mut target = match reach(&self.session, accepts).await {
-            Ok(target) => target,
+        let mut command = command;
+        let reached = async {
+            // What is sent names the paths that were judged, not those that lead there.
+            let mut bases = Vec::new();
+            if let inspect::Command::Scp(scp) = &mut command {
+                bases = crate::files::resolve(&self.session, &scp.paths).await?;
+                let named = |base: &Base| String::from_utf8(base.path.clone());
+                scp.paths = bases
+                    .iter()
+                    .map(named)
+                    .collect::<Result<_, _>>()
+                    .map_err(|_| Unreachable::Path("it is no UTF-8".to_owned()))?;
+            }
+            Ok((reach(&self.session, accepts).await?, bases))
+        };
+        let (mut target, bases) = match reached.await {
+            Ok(reached) => reached,
             Err(failure) => {
                 self.refuse(&unreached(&self.session, &failure, summary, permitted.ticket))
                     .await;
@@ -261,6 +278,9 @@ impl Lane {
         let carried = async {
             match &command {
                 inspect::Command::Sftp => crate::files::sftp(&self.session, &ends, &counts).await,
+                inspect::Command::Scp(scp) => {
+                    crate::files::scp(&self.session, &ends, &counts, scp.direction, bases).await
+                }
                 _ => pump(&ends, &counts).await,
             }
         };
@@ -349,6 +369,10 @@ impl Lane {
             inspect::Command::Exec(line) => half.exec(true, line.as_slice()).await?,
             inspect::Command::Subsystem(name) => half.request_subsystem(true, name.as_str()).await?,
             inspect::Command::Sftp => half.request_subsystem(true, "sftp").await?,
+            inspect::Command::Scp(scp) => {
+                let words: Vec<String> = scp.words(&scp.paths).iter().map(|word| quote(word)).collect();
+                half.exec(true, words.join(" ")).await?;
+            }
         }
         Ok(half)
     }
@@ -377,6 +401,9 @@ pub(crate) fn unreached(session: &Session, failure: &Unreachable, summary: &str,
         ),
         _ => tracing::warn!(session = %session.id, resource = session.resource.name, %failure, "no target"),
     }
-    let hint = "the target can't be reached; operators find why in the gateway's log";
+    let hint = match failure {
+        Unreachable::Path(_) => "the target can't tell where that path leads",
+        _ => "the target can't be reached; operators find why in the gateway's log",
+    };
     Denial::new(summary, hint).decision(format!("{}/{ticket}", session.id))
 }

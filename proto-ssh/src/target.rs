@@ -54,6 +54,9 @@ pub(crate) enum Unreachable {
     /// It does not let the gateway in.
     #[error("refuses the gateway's login")]
     Login,
+    /// It can't say where a path leads.
+    #[error("a path could not be resolved: {0}")]
+    Path(String),
     /// It took too long.
     #[error("did not answer in time")]
     Time,
