@@ -43,7 +43,7 @@ const SILENCE: Duration = Duration::from_secs(20 * 60);
 /// After its token has ended a connection is told so at its next request, for so long.
 const AFTERWARDS: Duration = Duration::from_secs(60);
 /// A goodbye must be taken within this time.
-const GOODBYE: Duration = Duration::from_secs(2);
+const GOODBYE: Duration = Duration::from_millis(300);
 /// How often limits of time are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
