@@ -10,7 +10,8 @@
 //! passes that is not owed, so that no side can run ahead of a decision.
 //!
 //! The path that is asked is made of the path of the command and the names of the lines. The protocol has no request
-//! that resolves a path, so whoever answers has to have it resolved in another way before it is decided.
+//! that resolves a path, so whoever answers has to have it
+//! resolved before it is decided: [`crate::sftp::resolver`].
 
 mod error;
 mod source;

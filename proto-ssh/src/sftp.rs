@@ -33,6 +33,7 @@ mod event;
 mod handles;
 mod path;
 mod plan;
+pub mod resolver;
 mod target;
 
 use std::collections::{BTreeMap, VecDeque};

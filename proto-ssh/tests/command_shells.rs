@@ -2,7 +2,16 @@
 //! as the client wrote it and in the canonical form that is sent in its place; and nothing else may run.
 //!
 //! Every program on `PATH` is a helper that writes its words to a file. `SHELL_LINES` sets how many lines are made.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    missing_docs,
+    dead_code,
+    reason = "a test"
+)]
+
+mod seeded;
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use proto_ssh::command::{MAX_LINE, Parsed, Shell, Simple, parse_command, quote};
+use seeded::Seeded;
 
 /// What a shell runs itself, in one of the shells at least; reserved for them also where it is no keyword of ours.
 const BUILTINS: [&str; 43] = [
@@ -33,18 +43,13 @@ const JOINTS: [&str; 14] = [
     ";", "; ", " && ", "&&", " || ", "||", " | ", "|", "\n", "\n\n", " &&\n", "|\n", " & ", "|&",
 ];
 
-/// A small generator with a seed (splitmix64), so that a failure comes back.
-struct Seeded(u64);
+/// Lines of fragments.
+trait Lines {
+    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str;
+    fn line(&mut self) -> String;
+}
 
-impl Seeded {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % u64::try_from(bound).unwrap()).unwrap()
-    }
-
+impl Lines for Seeded {
     fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
         of[self.below(of.len())]
     }

@@ -15,9 +15,11 @@ use std::sync::mpsc::{Sender, channel};
 
 use proto_ssh::command::{Parsed, Shell, parse_command};
 use proto_ssh::scp::{Action, Answer, Base, Event, Peer, Scp, What};
+use proto_ssh::sftp::resolver::Resolver;
 use proto_ssh::wire::scp::ScpCommand;
 
 const SCP: &str = "/usr/bin/scp";
+const SFTP_SERVER: &str = "/usr/lib/openssh/sftp-server";
 
 /// `remote` is the target's: `logs` may be read, `upload` read and written. `local` is the client's.
 struct Room {
@@ -35,7 +37,7 @@ struct Outcome {
 impl Room {
     /// `None` where OpenSSH is not installed.
     fn new() -> Option<Self> {
-        if !Path::new(SCP).exists() {
+        if !Path::new(SCP).exists() || !Path::new(SFTP_SERVER).exists() {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -113,10 +115,7 @@ impl Room {
             panic!("{}", String::from_utf8_lossy(line))
         };
         let command = ScpCommand::of(&commands[0]).unwrap();
-        let bases = command.paths.iter().map(|path| Base {
-            path: resolved(Path::new(path)).to_str().unwrap().as_bytes().to_vec(),
-            directory: Some(Path::new(path).is_dir()),
-        });
+        let bases = command.paths.iter().map(|path| resolved(path));
         let mut machine = Scp::new(command.direction, bases.collect());
         let words = command.words(&command.paths);
         let mut server = Command::new(&words[0])
@@ -173,15 +172,32 @@ impl Room {
     }
 }
 
-/// What a target's REALPATH says.
-fn resolved(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| {
-        path.parent()
-            .unwrap()
-            .canonicalize()
-            .unwrap()
-            .join(path.file_name().unwrap())
-    })
+/// Where a path leads, as the target's `sftp-server` says.
+fn resolved(path: &str) -> Base {
+    let mut server = Command::new(SFTP_SERVER)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut to_target, mut from_target) = (server.stdin.take().unwrap(), server.stdout.take().unwrap());
+    let mut resolver = Resolver::new();
+    let ticket = resolver.ask(path.as_bytes(), true).unwrap();
+    let mut buffer = vec![0; 4096];
+    let resolved = loop {
+        to_target.write_all(&resolver.take_bytes()).unwrap();
+        if let Some((answered, resolved)) = resolver.poll() {
+            assert_eq!(answered, ticket);
+            break resolved.unwrap();
+        }
+        let length = from_target.read(&mut buffer).unwrap();
+        resolver.handle_target(&buffer[..length]).unwrap();
+    };
+    drop(to_target);
+    server.wait().unwrap();
+    Base {
+        path: resolved.path,
+        directory: resolved.directory,
+    }
 }
 
 fn read(mut from: impl Read + Send + 'static, peer: Peer, to: Sender<(Peer, Vec<u8>)>) {

@@ -184,7 +184,7 @@ fn requests_and_handles_are_bounded() {
     let mut machine = begun();
     let long = vec![0; MAX_WAITING];
     let attributes = Attributes {
-        extended: vec![(b"x", &long)],
+        extended: Some(vec![(b"x", &long)]),
         ..Attributes::default()
     };
     machine

@@ -21,7 +21,7 @@ pub struct Attributes<'a> {
     /// Last access and last change, in seconds since 1970.
     pub times: Option<(u32, u32)>,
     /// Pairs of type and data, not understood; bounded by the packet.
-    pub extended: Vec<(&'a [u8], &'a [u8])>,
+    pub extended: Option<Vec<(&'a [u8], &'a [u8])>>,
 }
 
 impl<'a> Attributes<'a> {
@@ -50,13 +50,15 @@ impl<'a> Attributes<'a> {
         if flags & EXTENDED != 0 {
             let (rest, count) = take::u32(input)?;
             input = rest;
+            let mut pairs = Vec::new();
             // No room is made for a count: each pair has to be there.
             for _ in 0..count {
                 let (rest, kind) = take::string(input)?;
                 let (rest, data) = take::string(rest)?;
-                attributes.extended.push((kind, data));
+                pairs.push((kind, data));
                 input = rest;
             }
+            attributes.extended = Some(pairs);
         }
         Ok((input, attributes))
     }
@@ -73,7 +75,7 @@ impl<'a> Attributes<'a> {
                 | flag(self.owner.is_some(), UIDGID)
                 | flag(self.permissions.is_some(), PERMISSIONS)
                 | flag(self.times.is_some(), ACMODTIME)
-                | flag(!self.extended.is_empty(), EXTENDED),
+                | flag(self.extended.is_some(), EXTENDED),
         );
         if let Some(size) = self.size {
             to = to.u64(size);
@@ -87,9 +89,9 @@ impl<'a> Attributes<'a> {
         if let Some((access, change)) = self.times {
             to = to.u32(access).u32(change);
         }
-        if !self.extended.is_empty() {
-            to = to.u32(u32::try_from(self.extended.len()).map_err(|_| TooLong)?);
-            for (kind, data) in &self.extended {
+        if let Some(extended) = &self.extended {
+            to = to.u32(u32::try_from(extended.len()).map_err(|_| TooLong)?);
+            for (kind, data) in extended {
                 to = to.string(kind)?.string(data)?;
             }
         }

@@ -5,12 +5,12 @@ const ATTRIBUTES: Attributes<'static> = Attributes {
     owner: Some((1000, 1001)),
     permissions: Some(0o100_644),
     times: Some((1, 2)),
-    extended: Vec::new(),
+    extended: None,
 };
 
 fn requests() -> Vec<RequestBody<'static>> {
     let extended = Attributes {
-        extended: vec![(b"a@b", b"c")],
+        extended: Some(vec![(b"a@b", b"c")]),
         ..ATTRIBUTES
     };
     let (path, handle): (&[u8], &[u8]) = (b"/a\xff\xfe", b"\0\0\0\x07");
