@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gateway_core::audit::Event;
 use russh::client::KeyboardInteractiveAuthResponse;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use russh::keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg};
 
 use super::world::{TOKEN, World, run};
@@ -108,6 +109,29 @@ async fn ghsa_hpv4_what_was_asked_of_one_user_is_not_answered_for_another() {
     let late = tokio::time::timeout(Duration::from_secs(3), late).await;
     assert!(!matches!(late, Ok(Ok(KeyboardInteractiveAuthResponse::Success))));
     assert!(!world.has_event(|event| matches!(event, Event::SessionStarted { .. })));
+}
+
+#[tokio::test]
+async fn cve_2023_48795_key_exchange_is_strict_and_nothing_old_is_offered() {
+    let world = world().await;
+    let mut raw = world.raw();
+    raw.write_all(b"SSH-2.0-test\r\n").await.unwrap();
+    let mut offered = Vec::new();
+    let reading = async {
+        while !String::from_utf8_lossy(&offered).contains("kex-strict-s-v00@openssh.com") {
+            assert!(raw.read_buf(&mut offered).await.unwrap() > 0);
+        }
+        // The rest of the packet.
+        let _ = tokio::time::timeout(Duration::from_millis(300), async {
+            while raw.read_buf(&mut offered).await.unwrap() > 0 {}
+        })
+        .await;
+    };
+    tokio::time::timeout(Duration::from_secs(5), reading).await.unwrap();
+    let offered = String::from_utf8_lossy(&offered);
+    for old in ["group1-sha1", "group14-sha1", "cbc", "3des", "arcfour", "hmac-sha1", "hmac-md5", "ssh-rsa", "zlib"] {
+        assert!(!offered.contains(old), "{old}");
+    }
 }
 
 #[tokio::test]

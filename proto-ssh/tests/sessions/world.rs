@@ -145,6 +145,11 @@ impl World {
 
     /// A client's connection, in memory, that has not logged in.
     pub(crate) async fn dial(&self) -> client::Handle<Trusting> {
+        client::connect_stream(Arc::default(), self.raw(), Trusting).await.unwrap()
+    }
+
+    /// The same, before a byte was sent.
+    pub(crate) fn raw(&self) -> tokio::io::DuplexStream {
         let (ours, theirs) = tokio::io::duplex(256 << 10);
         let connection = Connection {
             transport: Transport::Other(Box::new(theirs)),
@@ -156,9 +161,7 @@ impl World {
             half_open: None,
         };
         tokio::spawn(self.adapter.clone().serve(connection));
-        client::connect_stream(Arc::default(), ours, Trusting)
-            .await
-            .unwrap()
+        ours
     }
 
     /// A client that has logged in.
