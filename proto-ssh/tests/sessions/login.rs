@@ -69,6 +69,7 @@ async fn every_refused_login_looks_alike() {
         let took = begun.elapsed();
         assert!(took >= Duration::from_millis(450), "{user}: {took:?}");
     }
+    assert_eq!(answers.len(), 1, "{answers:?}");
     assert_eq!(
         world.asked.connections.load(std::sync::atomic::Ordering::SeqCst),
         0
