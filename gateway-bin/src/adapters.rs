@@ -24,6 +24,8 @@ pub(crate) fn compiled() -> Vec<Box<dyn ProtocolAdapter>> {
     let list = std::iter::empty::<Box<dyn ProtocolAdapter>>();
     #[cfg(feature = "postgres")]
     let list = list.chain([Box::new(proto_postgres::PostgresAdapter::default()) as Box<dyn ProtocolAdapter>]);
+    #[cfg(feature = "ssh")]
+    let list = list.chain([Box::new(proto_ssh::SshAdapter::default()) as Box<dyn ProtocolAdapter>]);
     list.collect()
 }
 

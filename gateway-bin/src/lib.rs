@@ -40,6 +40,10 @@ const LAST_TASKS: Duration = Duration::from_millis(500);
 /// Does what the command line says.
 #[must_use]
 pub fn run() -> ExitCode {
+    if let Some(secret) = asked_for() {
+        println!("{}", secret.as_str());
+        return ExitCode::SUCCESS;
+    }
     // clap ends the process with 2 on wrong usage, with 0 after help.
     let cli = Cli::parse();
     if let Err(error) = log(&cli) {
@@ -62,6 +66,14 @@ pub fn run() -> ExitCode {
     };
     runtime.shutdown_timeout(LAST_TASKS);
     code
+}
+
+/// The secret for a native client that asks for it by running a program: `gateway connect` names this one, and leaves the secret
+/// in the environment, where argument lists don't show it. The client's question is the only argument.
+fn asked_for() -> Option<zeroize::Zeroizing<String>> {
+    let asks = std::env::args_os().len() == 2 && std::env::var_os("SSH_ASKPASS").is_some();
+    let secret = asks.then(|| std::env::var("GATEWAY_ASKPASS").ok())?;
+    secret.map(zeroize::Zeroizing::new)
 }
 
 /// Log lines go to standard error: what a command answers is alone on standard output.

@@ -94,6 +94,9 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         .install_recorder()
         .context("metrics cannot be kept")?;
     assemble::make_data_dir(&config.data_dir)?;
+    for protocol in config.listen.adapters.keys() {
+        config.registry.adapter(protocol)?.prepare(&config.data_dir)?;
+    }
     let exports = Exports::new(&config);
     let sealing = config.place().sealing().await?;
     let audit = open_audit(&config, exports.exported(), &sealing).await?;

@@ -35,6 +35,13 @@ pub trait ProtocolAdapter: Send + Sync {
     /// Checks what only the adapter understands of a resource. Unknown keys are errors.
     fn check_resource(&self, resource: &Resource) -> Result<(), ConfigProblem>;
 
+    /// Makes what the adapter keeps between starts (a key of its own), in `data_dir` unless its section says otherwise. Called
+    /// once, before anybody can connect; checking a configuration alone makes nothing.
+    fn prepare(&self, data_dir: &Path) -> Result<(), ConfigProblem> {
+        let _ = data_dir;
+        Ok(())
+    }
+
     /// The issuers of credentials that only this protocol's targets have.
     fn issuers(&self) -> Vec<Arc<dyn CredentialIssuer>> {
         Vec::new()

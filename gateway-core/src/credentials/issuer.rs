@@ -231,13 +231,14 @@ impl Issuers {
                 .protocol()
                 .is_none_or(|protocol| protocol == resource.protocol)
         };
-        let mut kinds = BTreeMap::new();
-        for issuer in self.list.iter().filter(serves) {
-            if issuer.kind() == resource.credential.kind {
-                return Ok(issuer);
-            }
-            kinds.insert(issuer.kind(), ());
+        let named = |issuer: &&Arc<dyn CredentialIssuer>| issuer.kind() == resource.credential.kind;
+        let serving = || self.list.iter().filter(serves);
+        // What a protocol makes itself goes before what is made for any.
+        let own = serving().filter(named).find(|issuer| issuer.protocol().is_some());
+        if let Some(issuer) = own.or_else(|| serving().find(named)) {
+            return Ok(issuer);
         }
+        let kinds: BTreeMap<_, ()> = serving().map(|issuer| (issuer.kind(), ())).collect();
         let kinds: Vec<String> = kinds.into_keys().map(|kind| format!("`{kind}`")).collect();
         Err(ConfigProblem(format!(
             "resource `{}`: credential.kind: there is no such kind for `{}` in this build; write {}",

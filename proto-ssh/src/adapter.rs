@@ -1,0 +1,285 @@
+//! The adapter: connections become sessions, and end when they must.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gateway_core::adapter::{ConfigProblem, Connection, NativeClient, ProtocolAdapter, Reach, ServeError};
+use gateway_core::credentials::CredentialIssuer;
+use gateway_core::gateway::Gateway;
+use gateway_core::limits::Limits;
+use gateway_core::machine::{End, Peer};
+use gateway_core::meaning::Meaning;
+use gateway_core::policy::SchemaPart;
+use gateway_core::resource::Resource;
+use russh::keys::PrivateKey;
+use russh::{Disconnect, MethodKind, MethodSet, Preferred, SshId, server};
+use tokio::sync::oneshot;
+
+use crate::client::{Client, LIMIT, WINDOW};
+use crate::config::{ResourceSettings, Section};
+use crate::credentials::StaticLogin;
+use crate::flow::{EndOnDrop, Flow, Gated};
+use crate::inspect::{self, Look};
+use crate::login::Login;
+use crate::operations::Place;
+use crate::session::Session;
+use crate::target::{Accepts, Target};
+use crate::{host_key, native};
+
+/// The adapter's name.
+pub(crate) const PROTOCOL: &str = "ssh";
+/// The host key's file in the data directory.
+const HOST_KEY: &str = "ssh_host_ed25519_key";
+/// Tries of one connection to log in.
+const TRIES: usize = 6;
+/// How long a refused try takes, whatever was wrong.
+const REFUSAL: Duration = Duration::from_millis(500);
+/// A client from which nothing has come for so long is asked whether it is there; after that often, it is not.
+const KEEPALIVE: (Duration, usize) = (Duration::from_secs(60), 10);
+/// A client that is not even heard of for so long is gone.
+const SILENCE: Duration = Duration::from_secs(20 * 60);
+/// After its token has ended a connection is told so at its next request, for so long.
+const AFTERWARDS: Duration = Duration::from_secs(60);
+/// A goodbye must be taken within this time.
+const GOODBYE: Duration = Duration::from_millis(300);
+/// How often limits of time are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The SSH adapter.
+#[derive(Default)]
+pub struct SshAdapter {
+    section: Section,
+    key: OnceLock<PrivateKey>,
+}
+
+impl std::fmt::Debug for SshAdapter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SshAdapter")
+    }
+}
+
+impl SshAdapter {
+    fn server(&self) -> Option<server::Config> {
+        let key = self.key.get()?.clone();
+        Some(server::Config {
+            server_id: SshId::Standard("SSH-2.0-gateway".into()),
+            methods: MethodSet::from(&[MethodKind::Password, MethodKind::KeyboardInteractive][..]),
+            auth_rejection_time: REFUSAL,
+            auth_rejection_time_initial: Some(Duration::ZERO),
+            keys: vec![key],
+            window_size: WINDOW,
+            preferred: Preferred {
+                // What is compressed can be a thousand times as long once it is read.
+                compression: std::borrow::Cow::Borrowed(&[russh::compression::NONE]),
+                ..Preferred::DEFAULT
+            },
+            max_auth_attempts: TRIES,
+            inactivity_timeout: Some(SILENCE),
+            keepalive_interval: Some(KEEPALIVE.0),
+            keepalive_max: KEEPALIVE.1,
+            ..server::Config::default()
+        })
+    }
+}
+
+#[async_trait]
+impl ProtocolAdapter for SshAdapter {
+    fn protocol(&self) -> &'static str {
+        PROTOCOL
+    }
+
+    fn vocabulary(&self) -> Result<Vec<SchemaPart>, ConfigProblem> {
+        SchemaPart::parse("proto-ssh", crate::VOCABULARY)
+            .map(|part| vec![part])
+            .map_err(|e| ConfigProblem(e.to_string()))
+    }
+
+    fn configure(&mut self, section: serde_json::Value) -> Result<(), ConfigProblem> {
+        self.section = Section::read(section)?;
+        Ok(())
+    }
+
+    fn prepare(&self, data_dir: &Path) -> Result<(), ConfigProblem> {
+        let path = match &self.section.host_key {
+            Some(path) => path.clone(),
+            None => data_dir.join(HOST_KEY),
+        };
+        let key = host_key::load_or_make(&path)?;
+        tracing::info!(fingerprint = %key.fingerprint(russh::keys::HashAlg::Sha256), "SSH host key");
+        // A second start of the same adapter keeps the key that it has.
+        let _ = self.key.set(key);
+        Ok(())
+    }
+
+    fn check_resource(&self, resource: &Resource) -> Result<(), ConfigProblem> {
+        ResourceSettings::of(resource).map(drop)
+    }
+
+    fn issuers(&self) -> Vec<Arc<dyn CredentialIssuer>> {
+        vec![Arc::new(StaticLogin)]
+    }
+
+    async fn probe(
+        &self,
+        gateway: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+    ) -> Result<Vec<String>, ConfigProblem> {
+        let told = |error: &dyn std::fmt::Display| ConfigProblem(error.to_string());
+        let settings = ResourceSettings::of(resource)?;
+        let lease = gateway.own_login(resource).await.map_err(|e| told(&e))?;
+        let login = lease.username.clone();
+        let target = Target::reach(gateway, resource, &settings, &login, &lease, Accepts::default());
+        let target = target.await.map_err(|e| told(&e))?;
+        drop(target);
+        Ok(vec![
+            "the host key is a pinned one".to_owned(),
+            format!("login `{login}`"),
+        ])
+    }
+
+    fn native_client(&self, reach: &Reach<'_>) -> Result<NativeClient, ConfigProblem> {
+        native::client(reach)
+    }
+
+    async fn meaning(
+        &self,
+        _: &Arc<Gateway>,
+        resource: &Arc<Resource>,
+        statement: &str,
+        place: Option<&str>,
+        _: bool,
+    ) -> Result<Meaning, ConfigProblem> {
+        let settings = ResourceSettings::of(resource)?;
+        let own = resource.credential.username();
+        let login = place.or(own).unwrap_or_default().to_owned();
+        let place = Place {
+            resource: resource.name.clone(),
+            login: login.clone(),
+        };
+        match inspect::exec(&place, settings.shell, statement.as_bytes()) {
+            Look::Ask { question, .. } => {
+                let mut meaning = Meaning::from(question.operations);
+                meaning.place = Some(login);
+                Ok(meaning)
+            }
+            Look::Malformed { why, .. } => Err(ConfigProblem(format!("no policy can permit this: {why}"))),
+        }
+    }
+
+    async fn serve(self: Arc<Self>, mut connection: Connection) -> Result<(), ServeError> {
+        let Some(config) = self.server() else {
+            return Err(ServeError::Client("the adapter has no host key yet".to_owned()));
+        };
+        let (deadline, gateway) = (connection.deadline, connection.gateway.clone());
+        let flow = Flow::new(LIMIT);
+        // However this ends, the connection does.
+        let _end = EndOnDrop(flow.clone());
+        let (tell, told) = oneshot::channel();
+        let login = Login::new(
+            gateway.clone(),
+            connection.peer,
+            self.section.banner.clone(),
+            connection.half_open.take(),
+            tell,
+        );
+        let client = Client::new(login, flow.clone(), self.section.channels);
+        let gated = Gated::new(connection.transport, flow);
+        let wrong = |e: crate::client::ClientError| ServeError::Client(e.to_string());
+        let running = async {
+            server::run_stream(Arc::new(config), gated, client)
+                .await
+                .map_err(wrong)
+        };
+        let mut running = Connection::in_time(deadline, running).await?;
+        let session = tokio::select! {
+            biased;
+            session = told => session.map_err(|_| ServeError::Client("the client left before its login".to_owned()))?,
+            () = tokio::time::sleep_until(deadline) => return Err(ServeError::Deadline),
+        };
+        let connection = running.handle();
+        let end = tokio::select! {
+            biased;
+            ended = &mut running => match ended {
+                Ok(()) => End::ClientClosed,
+                Err(error) => End::Broken(Peer::Client, error.to_string()),
+            },
+            end = watch(&session) => {
+                let goodbye = connection.disconnect(Disconnect::ByApplication, farewell(&end), String::new());
+                let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+                let _ = tokio::time::timeout(GOODBYE, &mut running).await;
+                end
+            }
+        };
+        tracing::debug!(session = %session.id, reason = end.reason(), "session ended");
+        session.scope().lock().await.finish(&end);
+        Ok(())
+    }
+}
+
+/// What a client is told of the end.
+fn farewell(end: &End) -> String {
+    match end {
+        End::Killed(kill) => kill.told(),
+        End::Shutdown => "the gateway is shutting down".to_owned(),
+        end => end.reason(),
+    }
+}
+
+/// Answers once the session must end.
+async fn watch(session: &Arc<Session>) -> End {
+    let limits = session.gateway.limits().clone();
+    let (stop, drain, remaining) = {
+        let scope = session.scope().lock().await;
+        (
+            scope.control().stop.clone(),
+            scope.control().drain.clone(),
+            scope.remaining(),
+        )
+    };
+    let expiry = async {
+        match remaining {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    };
+    let too_long = async {
+        match Limits::optional(limits.session) {
+            Some(longest) => tokio::time::sleep(longest).await,
+            None => std::future::pending().await,
+        }
+    };
+    let quiet = async |least: Duration| {
+        // A session whose channels run is not idle, whatever they say.
+        while session.quiet_for() < least {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let idle = async {
+        match Limits::optional(limits.idle) {
+            Some(idle) => quiet(idle).await,
+            None => std::future::pending().await,
+        }
+    };
+    let drained = async {
+        drain.cancelled().await;
+        quiet(LOOK).await;
+    };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => session.scope().lock().await.control().reason(),
+        () = expiry => {
+            // What runs ends now; a client that asks once more is told why.
+            session.expire();
+            tokio::select! {
+                () = tokio::time::sleep(AFTERWARDS) => {}
+                () = stop.cancelled() => {}
+            }
+            End::Expired
+        }
+        () = drained => End::Shutdown,
+        () = too_long => End::TooLong,
+        () = idle => End::Idle,
+    }
+}

@@ -1,0 +1,284 @@
+//! The gateway's side towards clients: what russh hands over, packet by packet.
+//!
+//! Nothing here waits for a target: what comes is put into the pipe of its channel. Requests before a program is started are
+//! decided at once, because SSH answers requests in their order; a program, and an opened channel, may wait for people.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use russh::server::{self, Auth, ChannelOpenHandle, Msg};
+use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::back::Backs;
+use crate::flow::Flow;
+use crate::forward::{self, Destination, Remote};
+use crate::lane::{Lane, Prepared, Program};
+use crate::login::{Login, Welcome};
+use crate::operations::question;
+use crate::pipe::{Message, Pipe};
+use crate::session::Session;
+
+mod handler;
+
+/// The first window of a channel, which can't be taken back.
+pub(crate) const WINDOW: u32 = 1 << 20;
+/// Queued bytes at which the windows of a connection are down to a trickle.
+pub(crate) const LIMIT: usize = 4 << 20;
+/// Room above, for what trickles and for clients that ignore windows.
+const MARGIN: usize = 4 << 20;
+/// The smallest window target at which russh still asks: it adjusts where less than half is left.
+const TRICKLE: u32 = 2;
+/// Variables that a channel may ask for, and the longest name and value, in bytes.
+const VARIABLES: (usize, usize, usize) = (64, 256, 32 << 10);
+/// The variable that says why a client is here; the target does not get it.
+const REASON: &str = "GATEWAY_REASON";
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// The client, or the way to it, broke the protocol.
+    #[error(transparent)]
+    Ssh(#[from] russh::Error),
+}
+
+type Handled = Result<(), ClientError>;
+
+/// A channel.
+struct Entry {
+    up: Arc<Pipe>,
+    /// The way to the client, and what was granted, until something is started.
+    waiting: Option<(ChannelWriteHalf<Msg>, Prepared)>,
+    /// What runs; it ends with this.
+    task: JoinSet<()>,
+}
+
+/// A client's connection. Its end drops every channel, and a channel's end its target connection.
+pub(crate) struct Client {
+    login: Login,
+    session: Option<Arc<Session>>,
+    flow: Arc<Flow>,
+    channels: HashMap<ChannelId, Entry>,
+    most: usize,
+    backs: Arc<Backs>,
+    remote: Remote,
+}
+
+impl Client {
+    /// A connection that has not logged in.
+    pub(crate) fn new(login: Login, flow: Arc<Flow>, most: usize) -> Self {
+        Self {
+            login,
+            session: None,
+            backs: Backs::new(flow.clone()),
+            flow,
+            channels: HashMap::new(),
+            most,
+            remote: Remote::default(),
+        }
+    }
+
+    fn fit(&self) {
+        let channels = self.channels.len().saturating_add(self.backs.len());
+        let first = usize::try_from(WINDOW).unwrap_or(usize::MAX);
+        self.flow
+            .allow_above(MARGIN.saturating_add(channels.saturating_mul(first)));
+    }
+
+    /// Room for another channel. russh tells of no close after ours.
+    fn has_room(&mut self) -> bool {
+        self.channels
+            .retain(|_, entry| entry.waiting.is_some() || entry.task.try_join_next().is_none());
+        self.channels.len() < self.most
+    }
+
+    async fn welcomed(&mut self, welcome: Welcome) -> Auth {
+        match welcome {
+            Welcome::In(session) => {
+                self.session = Some(session);
+                Auth::Accept
+            }
+            Welcome::Refused => Auth::reject(),
+        }
+    }
+
+    /// Decides what is asked before a program is started; `None`: there is no such channel any more.
+    async fn grant(&self, id: ChannelId, action: Granted<'_>) -> bool {
+        let Some(session) = &self.session else {
+            return false;
+        };
+        let Some((_, prepared)) = self.channels.get(&id).and_then(|entry| entry.waiting.as_ref()) else {
+            return false;
+        };
+        let place = &session.place;
+        let (operation, summary) = match action {
+            Granted::Env(name) => (place.env(name), format!("env {name}")),
+            Granted::Agent => (place.agent(), "agent-forward".to_owned()),
+            Granted::X11 => (place.x11(), "x11".to_owned()),
+        };
+        let text = summary.clone();
+        let question = question(vec![operation], summary, &text, false);
+        match session.ask_now(&question, &prepared.bound(&place.login)).await {
+            Ok(permitted) => {
+                session.outcome(permitted.ticket, 0, None).await;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn prepared(&mut self, id: ChannelId) -> Option<&mut Prepared> {
+        let entry = self.channels.get_mut(&id)?;
+        entry.waiting.as_mut().map(|(_, prepared)| prepared)
+    }
+
+    /// Starts something on a channel. At most one thing is started on each (RFC 4254, section 6.5).
+    async fn start(&mut self, id: ChannelId, program: Program, session: &mut server::Session) -> Handled {
+        let Some(own) = self.session.clone() else {
+            return Ok(session.channel_failure(id)?);
+        };
+        let Some(entry) = self.channels.get_mut(&id) else {
+            return Ok(session.channel_failure(id)?);
+        };
+        let Some((client, prepared)) = entry.waiting.take() else {
+            return Ok(session.channel_failure(id)?);
+        };
+        let lane = Lane {
+            session: own,
+            up: entry.up.clone(),
+            client,
+            connection: session.handle(),
+            backs: self.backs.clone(),
+            prepared,
+        };
+        if let Program::Exec(_) | Program::Shell = program {
+            // What is refused says so on its stderr, and by its status; so it begins in any case.
+            session.channel_success(id)?;
+            entry.task.spawn(lane.run(program, None));
+            return Ok(());
+        }
+        let (tell, told) = oneshot::channel();
+        entry.task.spawn(lane.run(program, Some(tell)));
+        match told.await {
+            Ok(true) => session.channel_success(id)?,
+            _ => session.channel_failure(id)?,
+        }
+        Ok(())
+    }
+
+    fn pass(&self, id: ChannelId, message: Message) {
+        if let Some(pipe) = self.pipe(id) {
+            pipe.message(message);
+        }
+    }
+
+    fn pipe(&self, id: ChannelId) -> Option<Arc<Pipe>> {
+        match self.channels.get(&id) {
+            Some(entry) => Some(entry.up.clone()),
+            None => self.backs.pipe(id),
+        }
+    }
+
+    async fn open_forward(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        connection: server::Handle,
+        destination: Destination,
+    ) {
+        let Some(own) = self.session.clone() else {
+            return reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        };
+        if !self.has_room() {
+            return reply.reject(ChannelOpenFailure::ResourceShortage).await;
+        }
+        let (id, up) = (channel.id(), Pipe::new(self.flow.clone()));
+        let (_, client) = channel.split();
+        let mut task = JoinSet::new();
+        task.spawn(forward::open(
+            own,
+            destination,
+            up.clone(),
+            client,
+            connection,
+            reply,
+        ));
+        let entry = Entry {
+            up,
+            waiting: None,
+            task,
+        };
+        self.channels.insert(id, entry);
+        self.fit();
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.backs.end();
+    }
+}
+
+/// What is granted before a program is started.
+#[derive(Clone, Copy)]
+enum Granted<'a> {
+    Env(&'a str),
+    Agent,
+    X11,
+}
+
+/// Whether a variable could change what a command runs that is decided by its words: no policy can permit these.
+fn is_dangerous(name: &str) -> bool {
+    const EXACT: &[&str] = &[
+        "BASH_ENV",
+        "ENV",
+        "BASHOPTS",
+        "SHELLOPTS",
+        "IFS",
+        "PS4",
+        "PROMPT_COMMAND",
+        "GLIBC_TUNABLES",
+        "GCONV_PATH",
+        "ZDOTDIR",
+        "CDPATH",
+        "GLOBIGNORE",
+    ];
+    name.starts_with("LD_")
+        || name.starts_with("DYLD_")
+        || name.starts_with("BASH_FUNC_")
+        || EXACT.contains(&name)
+}
+
+/// Whether it can be the name of a variable.
+fn is_variable(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    let first = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    first && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_variable_is_let_through_that_changes_what_a_decided_command_runs() {
+        for name in [
+            "LD_PRELOAD",
+            "LD_LIBRARY_PATH",
+            "BASH_ENV",
+            "ENV",
+            "BASH_FUNC_ls%%",
+            "IFS",
+            "SHELLOPTS",
+        ] {
+            assert!(is_dangerous(name) || !is_variable(name), "{name}");
+        }
+        for name in ["LANG", "LC_ALL", "TERM", "EDITOR", "_X"] {
+            assert!(!is_dangerous(name) && is_variable(name), "{name}");
+        }
+        for name in ["", "1A", "A=B", "A B", "A\0", "É"] {
+            assert!(!is_variable(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The text of a template.
+
+use super::Parameter;
+use super::kind::{Kind, is_below, is_word};
+
+/// The longest template, in bytes.
+const MAX_TEMPLATE: usize = 4096;
+
+/// The most parameters of a runbook: as many as policy has `context.arg1` to `context.arg9` for.
+const MAX_PARAMETERS: usize = 9;
+
+/// Why a runbook can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// The name.
+    #[error("the name of a runbook consists of letters, digits and `._-`, at most 64")]
+    Name,
+    /// Nothing to run, a program that a client would choose, or a job of bash (`%1`).
+    #[error("a template begins with the program, which can't be a parameter or begin with `%`")]
+    Program,
+    /// Too long.
+    #[error("a template has at most {MAX_TEMPLATE} bytes")]
+    TooLong,
+    /// Too many.
+    #[error("a template has at most {MAX_PARAMETERS} parameters")]
+    TooManyParameters,
+    /// Twice the same.
+    #[error("parameter `{0}` is there twice")]
+    Twice(String),
+    /// `{` without `}`, `}` without `{`, or a quote that is not closed.
+    #[error("a `{0}` has no counterpart")]
+    Unbalanced(char),
+    /// A character that would join or redirect commands in a shell, or that can't be seen.
+    #[error("{0:?} can't be in a template; in single quotes it means itself where it can be seen")]
+    Character(char),
+    /// What stands in braces.
+    #[error(
+        "`{{{0}}}` is no parameter: write {{name:word}}, {{name:integer(1..9)}}, {{name:enum(a,b)}} or {{name:path(/prefix)}}"
+    )]
+    Parameter(String),
+}
+
+/// A part of a word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    Text(String),
+    /// The place of a parameter.
+    Parameter(usize),
+}
+
+/// Whether this names a runbook or a parameter.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// A word with its parameters put in.
+pub(super) fn fill(parts: &[Part], arguments: &[String]) -> String {
+    parts
+        .iter()
+        .map(|part| match part {
+            Part::Text(text) => text.as_str(),
+            Part::Parameter(place) => arguments.get(*place).map_or("", String::as_str),
+        })
+        .collect()
+}
+
+/// The words of a template and its parameters.
+pub(super) fn parse(template: &str) -> Result<(Vec<Vec<Part>>, Vec<Parameter>), TemplateError> {
+    if template.len() > MAX_TEMPLATE {
+        return Err(TemplateError::TooLong);
+    }
+    if let Some(c) = template
+        .chars()
+        .find(|&c| matches!(c, '\n' | '\t') || !super::characters::may_be_static(c))
+    {
+        return Err(TemplateError::Character(c));
+    }
+    let mut words: Vec<Vec<Part>> = Vec::new();
+    let mut parameters: Vec<Parameter> = Vec::new();
+    // Whether the next part begins a word.
+    let mut between = true;
+    let mut rest = template;
+    while let Some(c) = rest.chars().next() {
+        let after = rest.get(c.len_utf8()..).unwrap_or_default();
+        let part;
+        (part, rest) = match c {
+            ' ' => {
+                between = true;
+                rest = after;
+                continue;
+            }
+            '\'' => {
+                let (text, after) = after.split_once('\'').ok_or(TemplateError::Unbalanced('\''))?;
+                (Part::Text(text.to_owned()), after)
+            }
+            '{' => {
+                let (inside, after) = after.split_once('}').ok_or(TemplateError::Unbalanced('{'))?;
+                let parameter =
+                    parameter(inside).ok_or_else(|| TemplateError::Parameter(inside.to_owned()))?;
+                if parameters.iter().any(|other| other.name == parameter.name) {
+                    return Err(TemplateError::Twice(parameter.name));
+                }
+                parameters.push(parameter);
+                (Part::Parameter(parameters.len().saturating_sub(1)), after)
+            }
+            '}' => return Err(TemplateError::Unbalanced('}')),
+            // Whoever writes these expects a shell to read them.
+            ';' | '&' | '|' | '<' | '>' | '(' | ')' | '$' | '`' | '"' | '\\' | '*' | '?' | '[' | ']'
+            | '~' | '!' => {
+                return Err(TemplateError::Character(c));
+            }
+            c => (Part::Text(c.to_string()), after),
+        };
+        match words.last_mut() {
+            Some(word) if !between => word.push(part),
+            _ => words.push(vec![part]),
+        }
+        between = false;
+    }
+    let fixed = words.first().is_some_and(|word| {
+        word.iter().all(|part| matches!(part, Part::Text(_)))
+            && !fill(word, &[]).is_empty()
+            && !fill(word, &[]).starts_with('%')
+    });
+    if !fixed {
+        return Err(TemplateError::Program);
+    }
+    if parameters.len() > MAX_PARAMETERS {
+        return Err(TemplateError::TooManyParameters);
+    }
+    Ok((words, parameters))
+}
+
+/// `name:type`.
+fn parameter(inside: &str) -> Option<Parameter> {
+    let (name, kind) = inside.split_once(':')?;
+    let kind = match kind.split_once('(') {
+        None if kind == "word" => Kind::Word,
+        None => return None,
+        Some((kind, detail)) => {
+            let detail = detail.strip_suffix(')')?;
+            match kind {
+                "integer" => {
+                    let (min, max) = detail.split_once("..")?;
+                    let (min, max) = (min.parse().ok()?, max.parse().ok()?);
+                    (min <= max).then_some(Kind::Integer { min, max })?
+                }
+                "enum" => {
+                    let words: Vec<_> = detail.split(',').map(str::to_owned).collect();
+                    words
+                        .iter()
+                        .all(|word| is_word(word))
+                        .then_some(Kind::Enum(words))?
+                }
+                "path" => {
+                    let prefix = detail.strip_suffix('/').unwrap_or(detail);
+                    let absolute = prefix.is_empty() || prefix.strip_prefix('/').is_some_and(is_below);
+                    (absolute && detail.starts_with('/')).then(|| Kind::Path {
+                        prefix: prefix.to_owned(),
+                    })?
+                }
+                _ => return None,
+            }
+        }
+    };
+    is_name(name).then(|| Parameter {
+        name: name.to_owned(),
+        kind,
+    })
+}

@@ -1,0 +1,386 @@
+//! Files: SFTP and the old scp between their two ends, every file decided on the path that the target has resolved.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use gateway_core::operation::Operations;
+use gateway_core::verdict::{Decision, Verdict};
+
+use crate::lane::Running;
+use crate::operations::question;
+use crate::pipe::{Item, Message};
+use crate::pump::{Counts, Ends, How};
+use crate::scp::{Base, Scp};
+use crate::session::Session;
+use crate::sftp::{Action, Answer, Ask, AskId, Event, Peer, Settings, Sftp, What};
+use crate::tell;
+use crate::wire::scp::Direction;
+
+mod machine;
+mod resolve;
+
+use machine::{Broken, Machine};
+pub(crate) use resolve::resolve;
+
+/// Bytes that wait to be written to one side; above this the machine is asked for nothing more.
+const WAITING: usize = 1 << 20;
+/// Longest text of a refusal.
+const TEXT: usize = 1024;
+/// Operations whose end is told with that of a file, at most.
+const OPEN: usize = 512;
+
+type Write<'a> = Option<Pin<Box<dyn Future<Output = Result<(), russh::Error>> + Send + 'a>>>;
+
+/// What waits to be written to one side.
+#[derive(Default)]
+struct Out<'a> {
+    packets: VecDeque<Bytes>,
+    bytes: usize,
+    writing: Write<'a>,
+}
+
+impl<'a> Out<'a> {
+    fn push(&mut self, packet: Vec<u8>) {
+        self.bytes = self.bytes.saturating_add(packet.len());
+        self.packets.push_back(Bytes::from(packet));
+    }
+
+    /// Begins to write what is next, where nothing is being written.
+    fn begin(&mut self, write: impl FnOnce(Bytes) -> Write<'a>) {
+        if self.writing.is_none()
+            && let Some(packet) = self.packets.pop_front()
+        {
+            self.bytes = self.bytes.saturating_sub(packet.len());
+            self.writing = write(packet);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.writing.is_none() && self.packets.is_empty()
+    }
+}
+
+/// Waits for a write; for ever where there is none.
+async fn written(write: &mut Write<'_>) -> Result<(), russh::Error> {
+    match write {
+        Some(writing) => {
+            let done = writing.await;
+            *write = None;
+            done
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The answer to a question, and the operation that goes on where it opens a file, with that file's path.
+type Decided = (AskId, Answer, Option<(Vec<u8>, Running)>);
+
+struct Transfer<'a> {
+    session: &'a Arc<Session>,
+    ends: &'a Ends<'a>,
+    counts: &'a Counts,
+    machine: Machine,
+    to_client: Out<'a>,
+    to_target: Out<'a>,
+    asks: FuturesUnordered<BoxFuture<'a, Decided>>,
+    /// Operations that end with the file that they opened, by its path.
+    open: HashMap<Vec<u8>, Vec<Running>>,
+    /// The client sends no more; and the target was told so.
+    client_ended: bool,
+    target_told: bool,
+    /// How the target ended.
+    how: Option<How>,
+    target_ended: bool,
+}
+
+/// Carries an SFTP channel to its end.
+pub(crate) async fn sftp(session: &Arc<Session>, ends: &Ends<'_>, counts: &Counts) -> How {
+    let settings = Settings {
+        realpath: may_transfer(session),
+    };
+    carry(
+        session,
+        ends,
+        counts,
+        Machine::Sftp(Box::new(Sftp::new(settings))),
+    )
+    .await
+}
+
+/// Carries a channel of the old scp to its end.
+pub(crate) async fn scp(
+    session: &Arc<Session>,
+    ends: &Ends<'_>,
+    counts: &Counts,
+    direction: Direction,
+    bases: Vec<Base>,
+) -> How {
+    carry(
+        session,
+        ends,
+        counts,
+        Machine::Scp(Box::new(Scp::new(direction, bases))),
+    )
+    .await
+}
+
+async fn carry(session: &Arc<Session>, ends: &Ends<'_>, counts: &Counts, machine: Machine) -> How {
+    let mut transfer = Transfer {
+        session,
+        ends,
+        counts,
+        machine,
+        to_client: Out::default(),
+        to_target: Out::default(),
+        asks: FuturesUnordered::new(),
+        open: HashMap::new(),
+        client_ended: false,
+        target_told: false,
+        how: None,
+        target_ended: false,
+    };
+    let how = transfer.run().await;
+    transfer.machine.finish();
+    while let Ok(Some(action)) = transfer.machine.poll() {
+        if let Action::Event(event) = action {
+            transfer.event(event).await;
+        }
+    }
+    for (_, left) in std::mem::take(&mut transfer.open) {
+        for running in left {
+            running.end(None).await;
+        }
+    }
+    how
+}
+
+impl<'a> Transfer<'a> {
+    async fn run(&mut self) -> How {
+        loop {
+            if let Err(error) = self.drain().await {
+                return self.broken(error).await;
+            }
+            if self.target_ended && self.to_client.is_done() {
+                return self.ended().await;
+            }
+            let at_rest = self.machine.is_idle() && self.asks.is_empty() && self.to_target.is_done();
+            if self.client_ended && !self.target_told && at_rest {
+                self.target_told = true;
+                if self.ends.target.eof().await.is_err() {
+                    return How::Closed;
+                }
+            }
+            let room = self.to_client.bytes < WAITING && self.to_target.bytes < WAITING;
+            let from_client = room && self.machine.wants_client() && !self.client_ended;
+            let from_target = room && self.machine.wants_target() && !self.target_ended;
+            let (ends, counts) = (self.ends, self.counts);
+            self.to_client.begin(|packet| {
+                Some(Box::pin(async move {
+                    Counts::add(&counts.down, packet.len());
+                    ends.client.data_bytes(packet).await
+                }))
+            });
+            self.to_target.begin(|packet| {
+                Some(Box::pin(async move {
+                    Counts::add(&counts.up, packet.len());
+                    crate::pump::patiently(ends.flow, ends.target.data_bytes(packet)).await
+                }))
+            });
+            let step = tokio::select! {
+                done = written(&mut self.to_client.writing) => match done {
+                    Ok(()) => Ok(()),
+                    Err(_) => return How::ClientGone,
+                },
+                done = written(&mut self.to_target.writing) => match done {
+                    Ok(()) => Ok(()),
+                    Err(_) => return How::Closed,
+                },
+                Some((id, answer, opened)) = self.asks.next() => {
+                    if let Some((path, running)) = opened {
+                        self.opened(path, running).await;
+                    }
+                    self.machine.handle_answer(id, answer)
+                }
+                (item, _held) = ends.up.pop(), if from_client => match item {
+                    Item::Data(0, data) => self.machine.handle_client(&data),
+                    Item::Message(Message::Eof) => {
+                        self.client_ended = true;
+                        self.machine.handle_end(Peer::Client)
+                    }
+                    Item::Message(Message::Close) => return How::ClientGone,
+                    Item::Data(..) | Item::Message(_) => Ok(()),
+                },
+                (item, _held) = ends.down.pop(), if from_target => match item {
+                    Item::Data(0, data) => self.machine.handle_target(&data),
+                    Item::Data(stream, data) => match ends.client.extended_data_bytes(stream, data.freeze()).await {
+                        Ok(()) => Ok(()),
+                        Err(_) => return How::ClientGone,
+                    },
+                    Item::Message(Message::Failure) => return How::Refused,
+                    Item::Message(Message::ExitStatus(status)) => {
+                        self.how = Some(How::Status(status));
+                        Ok(())
+                    }
+                    Item::Message(Message::ExitSignal { signal, .. }) => {
+                        self.how = Some(How::Signal(format!("{signal:?}")));
+                        Ok(())
+                    }
+                    Item::Message(Message::Close) => {
+                        self.target_ended = true;
+                        self.machine.handle_end(Peer::Target)
+                    }
+                    Item::Message(_) => Ok(()),
+                },
+            };
+            if let Err(error) = step {
+                return self.broken(error).await;
+            }
+        }
+    }
+
+    /// Does what the machine wants to have done, as far as there is room.
+    async fn drain(&mut self) -> Result<(), Broken> {
+        while self.to_client.bytes < WAITING && self.to_target.bytes < WAITING {
+            match self.machine.poll()? {
+                Some(Action::ToClient(packet)) => self.to_client.push(packet),
+                Some(Action::ToTarget(packet)) => self.to_target.push(packet),
+                Some(Action::Ask(ask)) => self.asks.push(Box::pin(decide(self.session, self.ends, ask))),
+                Some(Action::Event(event)) => self.event(event).await,
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// An operation that opens a file ends with it.
+    async fn opened(&mut self, path: Vec<u8>, running: Running) {
+        if self.open.len() >= OPEN || self.open.get(&path).is_some_and(|same| same.len() >= OPEN) {
+            return running.end(None).await;
+        }
+        self.open.entry(path).or_default().push(running);
+    }
+
+    async fn event(&mut self, event: Event) {
+        if let Event::Closed { path, read, .. } = event {
+            for running in self.open.remove(&path).unwrap_or_default() {
+                running.counts().down.store(read, Ordering::Relaxed);
+                running.end(None).await;
+            }
+        }
+    }
+
+    async fn ended(&mut self) -> How {
+        let how = self.how.take().unwrap_or(How::Closed);
+        if let How::Status(status) = how {
+            let _ = self.ends.client.exit_status(status).await;
+        }
+        let _ = self.ends.client.eof().await;
+        how
+    }
+
+    /// A side broke the protocol: what it sent can't be followed any more.
+    async fn broken(&mut self, error: Broken) -> How {
+        tracing::info!(session = %self.session.id, error = error.what, "a transfer ends");
+        if error.by == Peer::Client {
+            let decision = self.session.malformed("file transfer", &error.what).await;
+            let _ = self
+                .ends
+                .client
+                .extended_data_bytes(1, tell::lines(&decision, false))
+                .await;
+        }
+        let _ = self.ends.client.exit_status(tell::REFUSED).await;
+        let _ = self.ends.client.eof().await;
+        How::Status(tell::REFUSED)
+    }
+}
+
+/// Decides one request.
+async fn decide(session: &Arc<Session>, ends: &Ends<'_>, ask: Ask) -> Decided {
+    let action = match ask.what {
+        What::Read => "sftp-read",
+        What::Write => "sftp-write",
+    };
+    let Some(operation) = session.place.file(action, &ask.path) else {
+        // Policy names paths as text, and a path that is none must not become another one on the way there.
+        let decision = session
+            .malformed(action, "the path is no UTF-8, and policy can't name it")
+            .await;
+        return (
+            ask.id,
+            Answer::Deny {
+                text: text(&decision),
+            },
+            None,
+        );
+    };
+    let path = String::from_utf8_lossy(&ask.path);
+    let statement = format!("{} {path}", ask.operation);
+    let question = question(
+        vec![operation],
+        format!("{action} {path}"),
+        &statement,
+        ask.what == What::Write,
+    );
+    // SFTP has no word for waiting; who looks at stderr reads why nothing happens.
+    let told = async |decision: Decision| {
+        let lines = tell::lines(&decision, false);
+        ends.client.extended_data_bytes(1, lines).await.is_ok()
+    };
+    match session.ask(&question, ask.operation.as_bytes(), told).await {
+        Err(decision) => (
+            ask.id,
+            Answer::Deny {
+                text: text(&decision),
+            },
+            None,
+        ),
+        Ok(permitted) => {
+            let running = Running::new(session, permitted.ticket);
+            let opened = match ask.operation {
+                "OPEN" | "OPENDIR" => Some((ask.path, running)),
+                _ => {
+                    running.end(None).await;
+                    None
+                }
+            };
+            (ask.id, Answer::Allow, opened)
+        }
+    }
+}
+
+/// A refusal as SFTP tells it: a sentence and the decision object, or the object alone where that is long.
+fn text(decision: &Decision) -> String {
+    let json = decision.to_json();
+    let all = format!("{}: {} {json}", decision.word(), decision.hint);
+    if all.len() <= TEXT { all } else { json }
+}
+
+/// Whether any transfer may be permitted: at the root, or at any path that a rule names.
+fn may_transfer(session: &Session) -> bool {
+    let policy = session.gateway.policy();
+    let root = format!("{}/", session.place.resource);
+    let named = policy.named(&session.place.resource);
+    let paths = named
+        .iter()
+        .filter(|(entity, _)| entity.kind == "Path")
+        .filter_map(|(entity, _)| entity.id.strip_prefix(&root))
+        .map(|below| format!("/{below}"));
+    let principal = session.principal();
+    std::iter::once("/".to_owned()).chain(paths).any(|path| {
+        ["sftp-read", "sftp-write"].into_iter().any(|action| {
+            let Some(operation) = session.place.file(action, path.as_bytes()) else {
+                return false;
+            };
+            let operations = Arc::new(Operations::new(vec![operation], action));
+            let verdict = policy.decide(&principal, &session.resource, &operations);
+            !matches!(verdict, Verdict::Deny(_))
+        })
+    })
+}

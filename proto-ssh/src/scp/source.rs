@@ -1,0 +1,263 @@
+//! What the two sides may send, and what becomes of it.
+
+use super::{Action, Ask, AskId, Base, Event, Fault, Held, MAX_DEPTH, PIECE, Scp, What};
+use crate::sftp::MAX_PATH;
+use crate::wire::scp::{Direction, Line, MAX_LINE, Reply, split_line, split_reply};
+
+/// What the sink has to answer next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Awaited {
+    Nothing,
+    /// The first byte of a sink, before anything is sent.
+    Start,
+    Times,
+    /// Where it takes the file, its bytes follow.
+    File {
+        path: Vec<u8>,
+        size: u64,
+    },
+    Directory {
+        path: Vec<u8>,
+    },
+    /// A file is there.
+    End {
+        path: Vec<u8>,
+        size: u64,
+        whole: bool,
+    },
+    Leave,
+}
+
+#[derive(Debug)]
+enum State {
+    Line,
+    /// Bytes of a file that are still to come.
+    Data {
+        path: Vec<u8>,
+        size: u64,
+        left: u64,
+    },
+    /// The byte behind a file, or why it is not whole.
+    DataEnd {
+        path: Vec<u8>,
+        size: u64,
+    },
+}
+
+/// Where the source is.
+#[derive(Debug)]
+pub(super) struct Source {
+    state: State,
+    bases: Vec<Base>,
+    /// Folders that were entered, as paths on the target.
+    folders: Vec<Vec<u8>>,
+    what: What,
+}
+
+impl Source {
+    pub(super) fn new(direction: Direction, bases: Vec<Base>) -> Self {
+        let what = match direction {
+            Direction::Source => What::Read,
+            Direction::Sink => What::Write,
+        };
+        Self {
+            state: State::Line,
+            bases,
+            folders: Vec::new(),
+            what,
+        }
+    }
+
+    pub(super) fn is_inside(&self) -> bool {
+        !matches!(self.state, State::Line)
+    }
+
+    /// The paths on the target that a name stands for; the last is where it ends up, for all we know.
+    fn paths(&mut self, name: &[u8]) -> Result<Vec<Vec<u8>>, Fault> {
+        let paths = match (self.folders.last(), self.what) {
+            (Some(folder), _) => vec![below(folder, name)],
+            // Each name of the command comes once, in order; some may be left out.
+            (None, What::Read) => {
+                let named = |base: &Base| base.path.rsplit(|&byte| byte == b'/').next() == Some(name);
+                let place = self.bases.iter().position(named).ok_or(Fault::Name)?;
+                self.bases.drain(..place);
+                vec![self.bases.remove(0).path]
+            }
+            (None, What::Write) => {
+                let base = self.bases.first().ok_or(Fault::Name)?;
+                match base.directory {
+                    Some(true) => vec![below(&base.path, name)],
+                    Some(false) => vec![base.path.clone()],
+                    None => vec![base.path.clone(), below(&base.path, name)],
+                }
+            }
+        };
+        if paths.iter().any(|path| path.len() > MAX_PATH) {
+            Err(Fault::TooDeep)
+        } else {
+            Ok(paths)
+        }
+    }
+}
+
+fn below(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    let folder = folder.strip_suffix(b"/").unwrap_or(folder);
+    [folder, b"/", name].concat()
+}
+
+impl Scp {
+    /// One answer of the sink; whether there was one.
+    pub(super) fn step_sink(&mut self) -> Result<bool, Fault> {
+        let Some((reply, rest)) = split_reply(&self.from_sink).map_err(Fault::Malformed)? else {
+            return Ok(false);
+        };
+        let (reply, rest) = (reply.to_vec(), rest.to_vec());
+        if self.over {
+            return Err(Fault::Over);
+        }
+        let accepted = match Reply::parse(&reply).map_err(Fault::Malformed)? {
+            Reply::Ok => true,
+            Reply::Warning(_) => false,
+            Reply::Fatal(_) => {
+                self.over = true;
+                false
+            }
+        };
+        if self.awaited == Awaited::Nothing && !self.over {
+            return Err(Fault::Unsolicited);
+        }
+        let what = self.source.what;
+        match std::mem::replace(&mut self.awaited, Awaited::Nothing) {
+            Awaited::File { path, size } if accepted => {
+                self.source.state = State::Data {
+                    path,
+                    size,
+                    left: size,
+                }
+            }
+            Awaited::Directory { path } if accepted => {
+                self.source.folders.push(path.clone());
+                self.actions
+                    .push_back(Action::Event(Event::Entered { path, what }));
+            }
+            Awaited::End { path, size, whole } if accepted && whole => {
+                self.actions.push_back(Action::Event(Event::Transferred {
+                    path,
+                    what,
+                    bytes: size,
+                }));
+            }
+            // Not this one: the source goes on with the next.
+            _ => {}
+        }
+        self.from_sink = rest;
+        self.send(self.from(), reply);
+        Ok(true)
+    }
+
+    /// One line or piece of the source; whether there was one.
+    pub(super) fn step_source(&mut self) -> Result<bool, Fault> {
+        if self.held.is_some() || self.awaited != Awaited::Nothing || self.from_source.is_empty() {
+            return Ok(false);
+        }
+        if self.over {
+            return Err(Fault::Over);
+        }
+        match std::mem::replace(&mut self.source.state, State::Line) {
+            State::Line => self.line(),
+            State::Data { path, size, left: 0 } => {
+                self.source.state = State::DataEnd { path, size };
+                Ok(true)
+            }
+            State::Data { path, size, left } => {
+                let most = usize::try_from(left)
+                    .unwrap_or(usize::MAX)
+                    .min(PIECE)
+                    .min(self.from_source.len());
+                let piece: Vec<u8> = self.from_source.drain(..most).collect();
+                let left = left.saturating_sub(u64::try_from(most).unwrap_or(u64::MAX));
+                self.source.state = State::Data { path, size, left };
+                self.send(self.sink(), piece);
+                Ok(true)
+            }
+            State::DataEnd { path, size } => {
+                let waiting = self.peek();
+                let Some((end, _)) = split_reply(&waiting).map_err(Fault::Malformed)? else {
+                    self.source.state = State::DataEnd { path, size };
+                    return Ok(false);
+                };
+                let whole = Reply::parse(end).map_err(Fault::Malformed)? == Reply::Ok;
+                self.from_source.drain(..end.len());
+                self.send(self.sink(), end.to_vec());
+                self.awaited = Awaited::End { path, size, whole };
+                Ok(true)
+            }
+        }
+    }
+
+    /// As much as a line can have.
+    fn peek(&self) -> Vec<u8> {
+        self.from_source.iter().copied().take(MAX_LINE).collect()
+    }
+
+    fn line(&mut self) -> Result<bool, Fault> {
+        let waiting = self.peek();
+        let Some((line, _)) = split_line(&waiting).map_err(Fault::Malformed)? else {
+            return Ok(false);
+        };
+        let then = match Line::parse(line).map_err(Fault::Malformed)? {
+            Line::File { size, name, .. } => {
+                let paths = self.source.paths(name)?;
+                self.hold(line, &paths, |path| Awaited::File { path, size });
+                None
+            }
+            Line::Directory { name, .. } => {
+                if self.source.folders.len() >= MAX_DEPTH {
+                    return Err(Fault::TooDeep);
+                }
+                let paths = self.source.paths(name)?;
+                self.hold(line, &paths, |path| Awaited::Directory { path });
+                None
+            }
+            Line::Leave => {
+                self.source.folders.pop().ok_or(Fault::Depth)?;
+                Some(Awaited::Leave)
+            }
+            Line::Times { .. } => Some(Awaited::Times),
+            Line::Warning(_) => Some(Awaited::Nothing),
+            Line::Fatal(_) => {
+                self.over = true;
+                Some(Awaited::Nothing)
+            }
+        };
+        self.from_source.drain(..line.len());
+        if let Some(then) = then {
+            self.awaited = then;
+            self.send(self.sink(), line.to_vec());
+        }
+        Ok(true)
+    }
+
+    /// Asks for all paths of a line and keeps it until they are answered.
+    fn hold(&mut self, line: &[u8], paths: &[Vec<u8>], then: impl FnOnce(Vec<u8>) -> Awaited) {
+        let what = self.source.what;
+        let mut asks = Vec::new();
+        for path in paths {
+            self.next_ask = self.next_ask.wrapping_add(1);
+            let id = AskId(self.next_ask);
+            asks.push(id);
+            self.actions.push_back(Action::Ask(Ask {
+                id,
+                what,
+                path: path.clone(),
+                operation: "scp",
+            }));
+        }
+        let then = then(paths.last().cloned().unwrap_or_default());
+        self.held = Some(Held {
+            line: line.to_vec(),
+            then,
+            asks,
+        });
+    }
+}

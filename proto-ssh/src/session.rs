@@ -1,0 +1,272 @@
+//! One session: who it belongs to, and the one way in which anything of it is decided.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use gateway_core::credentials::{CredentialError, Lease};
+use gateway_core::gateway::{Before, Gateway, Judged, Opening, SessionScope, Woken};
+use gateway_core::machine::{Bound, Outcome, Question, Statement};
+use gateway_core::principal::Principal;
+use gateway_core::resource::Resource;
+use gateway_core::session::SessionId;
+use gateway_core::verdict::{Code, Decision, Denial, Obligations, Ruling};
+use tokio::sync::{Mutex, OnceCell};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ResourceSettings;
+use crate::operations::Place;
+
+/// A session that has logged in, shared by its channels.
+pub(crate) struct Session {
+    scope: Mutex<SessionScope>,
+    lease: OnceCell<Lease>,
+    principal: Arc<Principal>,
+    /// The pipeline.
+    pub(crate) gateway: Arc<Gateway>,
+    /// The target.
+    pub(crate) resource: Arc<Resource>,
+    /// What its section says.
+    pub(crate) settings: ResourceSettings,
+    /// The resource's name and the login there.
+    pub(crate) place: Place,
+    /// The session's id.
+    pub(crate) id: SessionId,
+    /// What proved the principal has ended: nothing more is permitted.
+    expired: CancellationToken,
+    /// Channels and requests that run, and when that last changed.
+    busy: AtomicI64,
+    changed: parking_lot::Mutex<Instant>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something runs for as long as this lives.
+pub(crate) struct Busy(Arc<Session>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+        *self.0.changed.lock() = Instant::now();
+    }
+}
+
+/// What may run, and under which number.
+#[derive(Debug)]
+pub(crate) struct Permitted {
+    /// The number of the operation; its outcome carries it.
+    pub(crate) ticket: u64,
+    /// What holds while it runs.
+    pub(crate) obligations: Obligations,
+}
+
+/// The answer to a question that can't wait.
+pub(crate) type Answer = Result<Permitted, Arc<Decision>>;
+
+impl Session {
+    /// A session that begins.
+    pub(crate) fn new(scope: SessionScope, settings: ResourceSettings, login: &str) -> Arc<Self> {
+        let resource = scope.resource().clone();
+        Arc::new(Self {
+            lease: OnceCell::new(),
+            gateway: scope.gateway().clone(),
+            principal: scope.who().principal.clone(),
+            settings,
+            place: Place {
+                resource: resource.name.clone(),
+                login: login.to_owned(),
+            },
+            resource,
+            id: scope.id(),
+            expired: CancellationToken::new(),
+            busy: AtomicI64::new(0),
+            changed: parking_lot::Mutex::new(Instant::now()),
+            scope: Mutex::new(scope),
+        })
+    }
+
+    /// The session in the pipeline, for its end.
+    pub(crate) fn scope(&self) -> &Mutex<SessionScope> {
+        &self.scope
+    }
+
+    /// Whose it is.
+    pub(crate) fn principal(&self) -> Arc<Principal> {
+        self.principal.clone()
+    }
+
+    /// Notes that something runs.
+    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        Busy(self.clone())
+    }
+
+    /// For how long nothing has run; zero while something does.
+    pub(crate) fn quiet_for(&self) -> Duration {
+        match self.busy.load(Ordering::SeqCst) {
+            0 => self.changed.lock().elapsed(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// From now on every question is refused.
+    pub(crate) fn expire(&self) {
+        self.expired.cancel();
+    }
+
+    /// Answers once its token has ended.
+    pub(crate) async fn ended(&self) {
+        self.expired.cancelled().await;
+    }
+
+    /// What a client is told once its token has ended.
+    pub(crate) fn expired(&self, operation: &str) -> Decision {
+        let denial = Denial {
+            code: Code::SessionExpired,
+            rule: None,
+            operation: operation.to_owned(),
+            hint: "the token, or the access that it gave, has ended; log in again".to_owned(),
+        };
+        denial.decision(self.id.to_string())
+    }
+
+    /// The credential of this session, got once.
+    pub(crate) async fn lease(&self) -> Result<&Lease, CredentialError> {
+        let get = || async { self.scope.lock().await.lease(Some(&self.place.login)).await };
+        self.lease.get_or_try_init(get).await
+    }
+
+    /// Decides, and waits for people where policy says so. `told` is given what the client is to be told while it waits;
+    /// where it answers `false` nobody waits, and the answer is that decision.
+    ///
+    /// This is the one way: nothing of a session reaches a target that did not come through here.
+    pub(crate) async fn ask<F>(
+        &self,
+        question: &Question,
+        bound: &[u8],
+        mut told: impl FnMut(Decision) -> F,
+    ) -> Answer
+    where
+        F: Future<Output = bool>,
+    {
+        let mut before: Option<Before> = None;
+        loop {
+            if self.expired.is_cancelled() {
+                return Err(Arc::new(self.expired(question.operations.summary())));
+            }
+            let judged = {
+                let mut scope = self.scope.lock().await;
+                if let Some(before) = before.take() {
+                    scope.woken(before);
+                }
+                let bound = || Bound {
+                    exact: bound.to_vec(),
+                    ..Bound::default()
+                };
+                scope.judge(question, bound, Instant::now().into_std())
+            };
+            let ruling = match judged {
+                Judged::Now(ruling) => return self.ruled(question, ruling).await,
+                Judged::Later(ruling) => ruling.await,
+                Judged::Opening(held, opening) => match opening.await {
+                    Opening::Ruled(ruling) => ruling,
+                    Opening::Held(decision, woken) => {
+                        if !told((*decision).clone()).await {
+                            return Err(Arc::new(*decision));
+                        }
+                        let woken = tokio::select! {
+                            woken = woken => woken,
+                            // Nothing runs on a token that has ended, whoever approves it.
+                            () = self.expired.cancelled() => {
+                                return Err(Arc::new(self.expired(question.operations.summary())));
+                            }
+                        };
+                        match woken {
+                            Woken::Again => {
+                                before = Some(held);
+                                continue;
+                            }
+                            Woken::Ruled(ruling) => ruling,
+                        }
+                    }
+                },
+            };
+            self.scope.lock().await.ruled(&ruling);
+            return self.ruled(question, ruling).await;
+        }
+    }
+
+    /// The same for what can't wait: what people must decide is refused for now, and stays open for them.
+    pub(crate) async fn ask_now(&self, question: &Question, bound: &[u8]) -> Answer {
+        self.ask(question, bound, |_| std::future::ready(false)).await
+    }
+
+    async fn ruled(&self, question: &Question, ruling: Ruling) -> Answer {
+        match ruling {
+            Ruling::Refuse { decision, .. } => Err(decision),
+            // An obligation that can't be met is not dropped: there are no rows here to count.
+            Ruling::Run { obligations, ticket } if obligations.rows.is_some() => {
+                self.outcome(ticket, 0, Some("@rows can't be kept".to_owned()))
+                    .await;
+                let mut denial = Denial::new(
+                    question.operations.summary(),
+                    "policy limits the rows of this, and nothing here has rows",
+                );
+                denial.rule = obligations.by.as_ref().and_then(|by| by.rows.clone());
+                Err(Arc::new(denial.decision(format!("{}/{ticket}", self.id))))
+            }
+            Ruling::Run { obligations, ticket } => Ok(Permitted { ticket, obligations }),
+        }
+    }
+
+    /// Refuses what never came so far as to be a question; it is in the trail like any other refusal.
+    pub(crate) async fn refuse(&self, denial: &Denial, text: Option<&str>) -> Arc<Decision> {
+        let statement = text.map(|text| Statement {
+            text: Arc::from(text),
+            normalised: Arc::from(denial.operation.as_str()),
+            parameters: Vec::new(),
+        });
+        match self.scope.lock().await.refuse_unasked(denial, statement) {
+            Ruling::Refuse { decision, .. } => decision,
+            // Never: what was not asked does not run.
+            Ruling::Run { .. } => Arc::new(denial.decision(self.id.to_string())),
+        }
+    }
+
+    /// Refuses what is no valid request.
+    pub(crate) async fn malformed(&self, operation: &str, why: &str) -> Arc<Decision> {
+        let denial = Denial {
+            code: Code::Malformed,
+            rule: None,
+            operation: operation.to_owned(),
+            hint: why.to_owned(),
+        };
+        self.refuse(&denial, None).await
+    }
+
+    /// Puts how an operation ended into the trail. `bytes`: sent to the client.
+    pub(crate) async fn outcome(&self, ticket: u64, bytes: u64, error: Option<String>) {
+        let outcome = Outcome {
+            ticket,
+            rows: 0,
+            bytes,
+            error,
+        };
+        self.scope
+            .lock()
+            .await
+            .outcome(&outcome, Instant::now().into_std());
+    }
+
+    /// What a client is told whose operation has used up its time.
+    pub(crate) async fn out_of_time(&self, ticket: u64, by: Option<&str>) -> Decision {
+        self.scope.lock().await.out_of_time(ticket, by)
+    }
+}

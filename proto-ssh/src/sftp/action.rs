@@ -1,0 +1,62 @@
+//! What goes in and out beside bytes.
+
+use super::Event;
+
+/// What the machine has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether REALPATH, `expand-path` and `users-groups-by-id` (names of users, for listings) are answered: where any
+    /// SFTP may be permitted to the principal.
+    pub realpath: bool,
+}
+
+/// Whether a path would be read or written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum What {
+    /// `sftp-read`
+    Read,
+    /// `sftp-write`
+    Write,
+}
+
+/// The number of a question, for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AskId(pub(crate) u64);
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// For [`Sftp::handle_answer`](super::Sftp::handle_answer).
+    pub id: AskId,
+    /// What is asked.
+    pub what: What,
+    /// The resolved path: absolute, without `.`, `..` and empty components; bytes, as the target has them.
+    pub path: Vec<u8>,
+    /// The request: `OPEN`, `RENAME`, `hardlink@openssh.com`.
+    pub operation: &'static str,
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The request goes on once all its questions are answered so.
+    Allow,
+    /// The client gets `SSH_FX_PERMISSION_DENIED`.
+    Deny {
+        /// What the client is told, cut at 1024 bytes.
+        text: String,
+    },
+}
+
+/// What has to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send one packet to the target.
+    ToTarget(Vec<u8>),
+    /// Send one packet to the client.
+    ToClient(Vec<u8>),
+    /// Decide, and call [`Sftp::handle_answer`](super::Sftp::handle_answer).
+    Ask(Ask),
+    /// Write it down.
+    Event(Event),
+}

@@ -1,0 +1,260 @@
+//! The gateway's side towards a target: an SSH connection whose host key is pinned, one for each channel of a client.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::credentials::{CredentialError, Lease};
+use gateway_core::gateway::Gateway;
+use gateway_core::resource::Resource;
+use parking_lot::Mutex;
+use russh::client::{self, KeyboardInteractiveAuthResponse};
+use russh::keys::{Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
+use russh::{Preferred, SshId};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use crate::config::{ResourceSettings, host_and_port};
+use crate::flow::{EndOnDrop, Flow, Gated};
+use crate::pipe::Pipe;
+
+mod callbacks;
+
+use callbacks::Callbacks;
+pub(crate) use callbacks::{Accepts, Offer, Offered};
+
+/// What can lie ahead of a window adjustment while the connection is not read.
+const WINDOW: u32 = 512 << 10;
+/// Queued bytes at which the connection is slowed.
+const LIMIT: usize = 1 << 20;
+/// What may be read above, to find the window adjustment that an upload waits for.
+pub(crate) const MARGIN: usize = 4 << 20;
+/// Rounds of questions that a target may ask at its login.
+const ROUNDS: usize = 4;
+/// Channels that a target may have opened and nobody has taken up.
+const OFFERED: usize = 16;
+
+/// Why a target was not reached. For operators: clients are told no more than that it was not.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreachable {
+    /// Nobody answers.
+    #[error("cannot be reached: {0}")]
+    Io(#[from] std::io::Error),
+    /// Somebody else answers.
+    #[error("shows another host key than the pinned one: {0}")]
+    HostKey(String),
+    /// It, or the way to it, does not keep to the protocol.
+    #[error("SSH failed: {0}")]
+    Ssh(#[from] russh::Error),
+    /// No credential.
+    #[error("no credential: {0}")]
+    Credential(#[from] CredentialError),
+    /// A key that can't be read.
+    #[error("the private key can't be used: {0}")]
+    Key(String),
+    /// The login that is asked for is not the credential's.
+    #[error("the credential is for another login")]
+    OtherLogin,
+    /// It does not let the gateway in.
+    #[error("refuses the gateway's login")]
+    Login,
+    /// It can't say where a path leads.
+    #[error("a path could not be resolved: {0}")]
+    Path(String),
+    /// It took too long.
+    #[error("did not answer in time")]
+    Time,
+}
+
+/// Who a gateway is to a target.
+pub(crate) enum Proof {
+    /// A key.
+    Key(Arc<PrivateKey>),
+    /// A password.
+    Password(gateway_core::secret::Secret),
+}
+
+/// The setting of a static credential that holds a private key.
+pub(crate) const PRIVATE_KEY: &str = "private_key";
+
+/// What of a lease proves the login. A lease has one secret, and the resource says what it is.
+pub(crate) fn proof(resource: &Resource, lease: &Lease) -> Result<Proof, Unreachable> {
+    let Some(secret) = &lease.password else {
+        return Err(Unreachable::Key(
+            "the credential has neither key nor password".to_owned(),
+        ));
+    };
+    if !resource.credential.settings.contains_key(PRIVATE_KEY) {
+        return Ok(Proof::Password(secret.clone()));
+    }
+    // What is wrong with a key must not tell what is in it.
+    let key = PrivateKey::from_openssh(with_line_end(secret.expose()).as_bytes())
+        .or_else(|_| russh::keys::decode_secret_key(secret.expose(), None))
+        .map_err(|_| Unreachable::Key("it is no OpenSSH, PKCS#8 or PKCS#1 private key".to_owned()))?;
+    if key.is_encrypted() {
+        return Err(Unreachable::Key("it has a passphrase".to_owned()));
+    }
+    Ok(Proof::Key(Arc::new(key)))
+}
+
+/// A key's last line has an end, which secrets lose.
+fn with_line_end(text: &str) -> zeroize::Zeroizing<String> {
+    zeroize::Zeroizing::new(format!("{}\n", text.trim_end()))
+}
+
+/// A connection to a target, logged in. It ends when this is dropped.
+pub(crate) struct Target {
+    /// To open channels with.
+    pub(crate) handle: client::Handle<Callbacks>,
+    /// What comes on the channel that is opened first.
+    pub(crate) down: Arc<Pipe>,
+    /// Its brake.
+    pub(crate) flow: Arc<Flow>,
+    /// Channels that the target opens.
+    pub(crate) offers: mpsc::Receiver<Offer>,
+    _end: EndOnDrop,
+}
+
+impl Target {
+    /// Reaches a target and logs in there as `login`, within the limit for both.
+    pub(crate) async fn reach(
+        gateway: &Gateway,
+        resource: &Resource,
+        settings: &ResourceSettings,
+        login: &str,
+        lease: &Lease,
+        accepts: Accepts,
+    ) -> Result<Self, Unreachable> {
+        if lease.username != login {
+            return Err(Unreachable::OtherLogin);
+        }
+        let proof = proof(resource, lease)?;
+        let reached = Self::dial(resource, settings, login, &proof, accepts);
+        tokio::time::timeout(gateway.limits().connect, reached)
+            .await
+            .unwrap_or(Err(Unreachable::Time))
+    }
+
+    async fn dial(
+        resource: &Resource,
+        settings: &ResourceSettings,
+        login: &str,
+        proof: &Proof,
+        accepts: Accepts,
+    ) -> Result<Self, Unreachable> {
+        let Some(to) = host_and_port(&resource.address) else {
+            return Err(std::io::Error::from(std::io::ErrorKind::InvalidInput).into());
+        };
+        let tcp = TcpStream::connect(to).await?;
+        gateway_core::listener::prepare(&tcp);
+        let flow = Flow::new(LIMIT);
+        let end = EndOnDrop(flow.clone());
+        let (down, shown) = (Pipe::new(flow.clone()), Arc::new(Mutex::new(None)));
+        let (offer, offers) = mpsc::channel(OFFERED);
+        let callbacks = Callbacks {
+            down: down.clone(),
+            flow: flow.clone(),
+            pinned: settings.host_keys.clone(),
+            shown: shown.clone(),
+            others: HashMap::new(),
+            accepts,
+            offers: offer,
+        };
+        let config = Arc::new(config(&settings.host_keys));
+        let connected = client::connect_stream(config, Gated::new(tcp, flow.clone()), callbacks).await;
+        let mut handle = match connected {
+            Ok(handle) => handle,
+            Err(error) => {
+                let shown = shown.lock().take();
+                return Err(shown.map_or(Unreachable::Ssh(error), Unreachable::HostKey));
+            }
+        };
+        log_in(&mut handle, login, proof).await?;
+        Ok(Self {
+            handle,
+            down,
+            flow,
+            offers,
+            _end: end,
+        })
+    }
+}
+
+/// Only the kinds of the pinned keys are asked for, or a target with several would show another one of its own.
+fn config(pinned: &[PublicKey]) -> client::Config {
+    let mut kinds: Vec<Algorithm> = Vec::new();
+    for key in pinned {
+        match key.algorithm() {
+            Algorithm::Rsa { .. } => kinds
+                .extend([HashAlg::Sha512, HashAlg::Sha256].map(|hash| Algorithm::Rsa { hash: Some(hash) })),
+            kind => kinds.push(kind),
+        }
+    }
+    client::Config {
+        client_id: SshId::Standard(Cow::Borrowed("SSH-2.0-gateway")),
+        window_size: WINDOW,
+        preferred: Preferred {
+            key: Cow::Owned(kinds),
+            compression: Cow::Borrowed(&[russh::compression::NONE]),
+            ..Preferred::DEFAULT
+        },
+        keepalive_interval: Some(Duration::from_secs(60)),
+        keepalive_max: 5,
+        ..client::Config::default()
+    }
+}
+
+async fn log_in(
+    handle: &mut client::Handle<Callbacks>,
+    login: &str,
+    proof: &Proof,
+) -> Result<(), Unreachable> {
+    let done = match proof {
+        Proof::Key(key) => {
+            let hash = match key.algorithm() {
+                Algorithm::Rsa { .. } => handle
+                    .best_supported_rsa_hash()
+                    .await?
+                    .flatten()
+                    .or(Some(HashAlg::Sha256)),
+                _ => None,
+            };
+            let key = PrivateKeyWithHashAlg::new(key.clone(), hash);
+            handle.authenticate_publickey(login, key).await?.success()
+        }
+        Proof::Password(password) => {
+            handle
+                .authenticate_password(login, password.expose())
+                .await?
+                .success()
+                || answer(handle, login, password.expose()).await?
+        }
+    };
+    if done { Ok(()) } else { Err(Unreachable::Login) }
+}
+
+/// The password as the answer to each hidden question (RFC 4256), for targets that ask for it so.
+async fn answer(
+    handle: &mut client::Handle<Callbacks>,
+    login: &str,
+    password: &str,
+) -> Result<bool, Unreachable> {
+    let mut asked = handle
+        .authenticate_keyboard_interactive_start(login, None::<String>)
+        .await?;
+    for _ in 0..ROUNDS {
+        match asked {
+            KeyboardInteractiveAuthResponse::Success => return Ok(true),
+            KeyboardInteractiveAuthResponse::Failure { .. } => return Ok(false),
+            KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => {
+                if prompts.len() > 1 || prompts.iter().any(|prompt| prompt.echo) {
+                    return Ok(false);
+                }
+                let answers = prompts.iter().map(|_| password.to_owned()).collect();
+                asked = handle.authenticate_keyboard_interactive_respond(answers).await?;
+            }
+        }
+    }
+    Ok(false)
+}
