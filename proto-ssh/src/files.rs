@@ -26,7 +26,7 @@ mod machine;
 mod resolve;
 
 use machine::{Broken, Machine};
-pub(crate) use resolve::resolve;
+pub(crate) use resolve::{Paths, SharedPaths};
 
 /// Bytes that wait to be written to one side; above this the machine is asked for nothing more.
 const WAITING: usize = 1 << 20;
@@ -86,6 +86,8 @@ struct Transfer<'a> {
     ends: &'a Ends<'a>,
     counts: &'a Counts,
     machine: Machine,
+    /// Who is asked where a path leads that the machine does not ask about itself.
+    paths: Option<SharedPaths>,
     to_client: Out<'a>,
     to_target: Out<'a>,
     asks: FuturesUnordered<BoxFuture<'a, Decided>>,
@@ -109,6 +111,7 @@ pub(crate) async fn sftp(session: &Arc<Session>, ends: &Ends<'_>, counts: &Count
         ends,
         counts,
         Machine::Sftp(Box::new(Sftp::new(settings))),
+        None,
     )
     .await
 }
@@ -120,22 +123,31 @@ pub(crate) async fn scp(
     counts: &Counts,
     direction: Direction,
     bases: Vec<Base>,
+    paths: SharedPaths,
 ) -> How {
     carry(
         session,
         ends,
         counts,
         Machine::Scp(Box::new(Scp::new(direction, bases))),
+        Some(paths),
     )
     .await
 }
 
-async fn carry(session: &Arc<Session>, ends: &Ends<'_>, counts: &Counts, machine: Machine) -> How {
+async fn carry(
+    session: &Arc<Session>,
+    ends: &Ends<'_>,
+    counts: &Counts,
+    machine: Machine,
+    paths: Option<SharedPaths>,
+) -> How {
     let mut transfer = Transfer {
         session,
         ends,
         counts,
         machine,
+        paths,
         to_client: Out::default(),
         to_target: Out::default(),
         asks: FuturesUnordered::new(),
@@ -250,12 +262,22 @@ impl<'a> Transfer<'a> {
             match self.machine.poll()? {
                 Some(Action::ToClient(packet)) => self.to_client.push(packet),
                 Some(Action::ToTarget(packet)) => self.to_target.push(packet),
-                Some(Action::Ask(ask)) => self.asks.push(Box::pin(decide(self.session, self.ends, ask))),
+                Some(Action::Ask(ask)) => self.ask(ask),
                 Some(Action::Event(event)) => self.event(event).await,
                 None => return Ok(()),
             }
         }
         Ok(())
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        let (session, ends, paths) = (self.session, self.ends, self.paths.clone());
+        self.asks.push(Box::pin(async move {
+            match paths {
+                None => decide(session, ends, ask).await,
+                Some(paths) => decide_where_it_leads(session, ends, ask, &paths).await,
+            }
+        }));
     }
 
     /// An operation that opens a file ends with it.
@@ -298,6 +320,30 @@ impl<'a> Transfer<'a> {
         let _ = self.ends.client.exit_status(tell::REFUSED).await;
         let _ = self.ends.client.eof().await;
         How::Status(tell::REFUSED)
+    }
+}
+
+/// Decides a file of the old scp on the path that the target resolves: a tree that is copied may have links out of it, which
+/// the target's scp follows.
+async fn decide_where_it_leads(
+    session: &Arc<Session>,
+    ends: &Ends<'_>,
+    ask: Ask,
+    paths: &Paths,
+) -> (AskId, Answer, Option<(Vec<u8>, Running)>) {
+    match paths.lead(&ask.path).await {
+        Ok(resolved) => {
+            let path = resolved.path;
+            decide(session, ends, Ask { path, ..ask }).await
+        }
+        Err(why) => {
+            tracing::info!(session = %session.id, error = %why, "a path of a transfer can't be decided");
+            let decision = session
+                .malformed(ask.operation, "the target can't say where the path leads")
+                .await;
+            let text = text(&decision);
+            (ask.id, Answer::Deny { text }, None)
+        }
     }
 }
 

@@ -235,8 +235,17 @@ impl Lane {
         let reached = async {
             // What is sent names the paths that were judged, not those that lead there.
             let mut bases = Vec::new();
+            let mut paths = None;
             if let inspect::Command::Scp(scp) = &mut command {
-                bases = crate::files::resolve(&self.session, &scp.paths).await?;
+                let asks = crate::files::Paths::open(&self.session).await?;
+                for path in &scp.paths {
+                    let resolved = asks.lead(path.as_bytes()).await?;
+                    bases.push(Base {
+                        path: resolved.path,
+                        directory: resolved.directory,
+                    });
+                }
+                paths = Some(Arc::new(asks));
                 let named = |base: &Base| String::from_utf8(base.path.clone());
                 scp.paths = bases
                     .iter()
@@ -244,9 +253,9 @@ impl Lane {
                     .collect::<Result<_, _>>()
                     .map_err(|_| Unreachable::Path("it is no UTF-8".to_owned()))?;
             }
-            Ok((reach(&self.session, accepts).await?, bases))
+            Ok((reach(&self.session, accepts).await?, bases, paths))
         };
-        let (mut target, bases) = match reached.await {
+        let (mut target, bases, paths) = match reached.await {
             Ok(reached) => reached,
             Err(failure) => {
                 self.refuse(&unreached(&self.session, &failure, summary, permitted.ticket))
@@ -277,9 +286,12 @@ impl Lane {
         let carried = async {
             match &command {
                 inspect::Command::Sftp => crate::files::sftp(&self.session, &ends, &counts).await,
-                inspect::Command::Scp(scp) => {
-                    crate::files::scp(&self.session, &ends, &counts, scp.direction, bases).await
-                }
+                inspect::Command::Scp(scp) => match paths {
+                    Some(paths) => {
+                        crate::files::scp(&self.session, &ends, &counts, scp.direction, bases, paths).await
+                    }
+                    None => How::Closed,
+                },
                 _ => pump(&ends, &counts).await,
             }
         };
