@@ -252,11 +252,12 @@ impl Scp {
     fn advance(&mut self) -> Result<(), Error> {
         self.failed.map_or(Ok(()), Err)?;
         loop {
-            let answered = self.step_sink().map_err(|fault| self.fail(self.sink(), fault))?;
-            let sent = self
+            // All that the source may send before the next answer, so that how bytes arrive makes no difference.
+            while self
                 .step_source()
-                .map_err(|fault| self.fail(self.from(), fault))?;
-            if !answered && !sent {
+                .map_err(|fault| self.fail(self.from(), fault))?
+            {}
+            if !self.step_sink().map_err(|fault| self.fail(self.sink(), fault))? {
                 return Ok(());
             }
         }
