@@ -254,18 +254,19 @@ impl Sftp {
     fn advance(&mut self) -> Result<(), Error> {
         self.alive()?;
         loop {
-            if self.takes_target()
-                && let Some(packet) = self.take(Peer::Target)?
-            {
-                self.handle_response(packet)
-                    .map_err(|fault| self.fail(Peer::Target, fault))?;
-                continue;
-            }
+            // All that the client may send before the next answer, so that how bytes arrive makes no difference.
             if self.takes_client()
                 && let Some(packet) = self.take(Peer::Client)?
             {
                 self.handle_packet(packet)
                     .map_err(|fault| self.fail(Peer::Client, fault))?;
+                continue;
+            }
+            if self.takes_target()
+                && let Some(packet) = self.take(Peer::Target)?
+            {
+                self.handle_response(packet)
+                    .map_err(|fault| self.fail(Peer::Target, fault))?;
                 continue;
             }
             return Ok(());
