@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets live with the tests of `gateway-core`, `proto-postgres`, `gateway-sql` and `gateway-bin`,
-//! which replay the corpora with any toolchain. Here is what those can't have: an allocator that counts.
+//! The bodies of the fuzz targets live with the tests of `gateway-core`, `proto-postgres`, `proto-ssh`, `gateway-sql` and
+//! `gateway-bin`, which replay the corpora with any toolchain. Here is what those can't have: an allocator that counts.
 #![allow(dead_code, reason = "the pair tests use what the targets do not")]
 
 #[path = "../../gateway-bin/tests/config_text/mod.rs"]
@@ -11,5 +11,7 @@ pub mod memory;
 mod pair;
 #[path = "../../gateway-sql/tests/shape/mod.rs"]
 pub mod shape;
+#[path = "../../proto-ssh/tests/bodies/mod.rs"]
+pub mod ssh;
 
 pub use pair::bodies;

@@ -23,11 +23,8 @@ pub mod runbook;
 pub use quote::quote;
 
 /// The longest command line that is read, in bytes: Linux runs no argument longer than 128 KiB with its NUL, so a
-/// target could not run a longer one by `shell -c` either.
+/// target could not run a longer one by `shell -c` either. A line whose canonical form would be longer is opaque.
 pub const MAX_LINE: usize = 128 * 1024 - 1;
-
-/// The longest line that can be static, in bytes. Longer ones are opaque: a second parser reads what is static.
-pub const MAX_STATIC: usize = 32 * 1024;
 
 /// The most simple commands that a static line has; each is decided on its own.
 pub const MAX_COMMANDS: usize = 64;
@@ -90,16 +87,16 @@ pub fn parse_command(line: &[u8], shell: Shell) -> Parsed {
 
 /// `None` for whatever is not static.
 fn parse_static(line: &str, shell: Shell) -> Option<Parsed> {
-    if line.len() > MAX_STATIC || !line.chars().all(characters::may_be_static) {
+    if !line.chars().all(characters::may_be_static) {
         return None;
     }
     let list = list::List::of(lex::tokens(line, shell)?, shell)?;
-    // A shell that is not known may not be like bash; its plain words need no second reading.
-    if shell != Shell::Unknown && !agree::agrees(line, &list) {
-        return None;
-    }
     let canonical = quote::canonical(&list, shell);
     if canonical.len() > MAX_LINE {
+        return None;
+    }
+    // A shell that is not known may not be like bash; its plain words need no second reading.
+    if shell != Shell::Unknown && !agree::agrees(line, &list) {
         return None;
     }
     Some(Parsed::Static {

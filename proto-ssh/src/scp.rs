@@ -19,7 +19,7 @@ mod source;
 use std::collections::VecDeque;
 
 pub use crate::sftp::{Answer, Ask, AskId, Peer, What};
-use crate::wire::scp::Direction;
+use crate::wire::scp::{Direction, ScpCommand};
 pub use error::{Error, Fault};
 use source::{Awaited, Source};
 
@@ -104,6 +104,22 @@ impl Scp {
     /// A command that was permitted and is about to start. A sink has one base; the bases of a source are in the order
     /// of the command.
     pub fn new(direction: Direction, bases: Vec<Base>) -> Self {
+        Self::begin(direction, bases.into_iter().map(|base| (base, None)).collect())
+    }
+
+    /// The same, with the command as the client wrote it and the base of each of its paths. A client takes only the
+    /// names that it asked for: it reads those in place of the ones that the resolved paths have (`latest.log`, which
+    /// is a link to `app.log`). So what the target is to run is [`ScpCommand::words`] with the resolved paths.
+    pub fn of(command: &ScpCommand, bases: Vec<Base>) -> Self {
+        let written = command.paths.iter().map(|path| {
+            let name = source::last(path.as_bytes());
+            (!matches!(name, b"" | b"." | b"..")).then(|| name.to_vec())
+        });
+        let written = written.chain(std::iter::repeat(None));
+        Self::begin(command.direction, bases.into_iter().zip(written).collect())
+    }
+
+    fn begin(direction: Direction, bases: Vec<(Base, Option<Vec<u8>>)>) -> Self {
         Self {
             direction,
             failed: None,
@@ -252,11 +268,12 @@ impl Scp {
     fn advance(&mut self) -> Result<(), Error> {
         self.failed.map_or(Ok(()), Err)?;
         loop {
-            let answered = self.step_sink().map_err(|fault| self.fail(self.sink(), fault))?;
-            let sent = self
+            // All that the source may send before the next answer, so that how bytes arrive makes no difference.
+            while self
                 .step_source()
-                .map_err(|fault| self.fail(self.from(), fault))?;
-            if !answered && !sent {
+                .map_err(|fault| self.fail(self.from(), fault))?
+            {}
+            if !self.step_sink().map_err(|fault| self.fail(self.sink(), fault))? {
                 return Ok(());
             }
         }

@@ -146,15 +146,20 @@ impl Sftp {
         self.advance()
     }
 
-    /// Takes the answer to a question.
+    /// Takes the answer to a question. It is of no effect where the request has ended without it.
     ///
     /// # Errors
     ///
-    /// As [`Self::handle_client`]; and where there is no such question, which is the caller's fault.
+    /// As [`Self::handle_client`]; and where there never was such a question, which is the caller's fault.
     pub fn handle_answer(&mut self, ask: AskId, answer: Answer) -> Result<(), Error> {
         self.alive()?;
         let Some(number) = self.asks.remove(&ask) else {
-            return Err(self.fail(Peer::Gateway, Fault::NoSuchQuestion));
+            // Another question of the same request was answered with no.
+            return if ask.0 <= self.next_number {
+                Ok(())
+            } else {
+                Err(self.fail(Peer::Gateway, Fault::NoSuchQuestion))
+            };
         };
         match answer {
             Answer::Allow => self.allowed(number),
@@ -254,18 +259,19 @@ impl Sftp {
     fn advance(&mut self) -> Result<(), Error> {
         self.alive()?;
         loop {
-            if self.takes_target()
-                && let Some(packet) = self.take(Peer::Target)?
-            {
-                self.handle_response(packet)
-                    .map_err(|fault| self.fail(Peer::Target, fault))?;
-                continue;
-            }
+            // All that the client may send before the next answer, so that how bytes arrive makes no difference.
             if self.takes_client()
                 && let Some(packet) = self.take(Peer::Client)?
             {
                 self.handle_packet(packet)
                     .map_err(|fault| self.fail(Peer::Client, fault))?;
+                continue;
+            }
+            if self.takes_target()
+                && let Some(packet) = self.take(Peer::Target)?
+            {
+                self.handle_response(packet)
+                    .map_err(|fault| self.fail(Peer::Target, fault))?;
                 continue;
             }
             return Ok(());
@@ -317,8 +323,9 @@ impl Sftp {
         Ok(())
     }
 
-    /// Ends a request that still waits; the answers to its other questions are awaited, and of no effect.
+    /// Ends a request that still waits, and its questions.
     fn give_up(&mut self, number: u64, code: u32, text: &str) {
+        self.asks.retain(|_, other| *other != number);
         if let Some(pending) = self.pending.remove(&number) {
             // A status with a text of 1024 bytes fits into a packet.
             let _ = self.answer_status(pending.client_id, code, text);

@@ -8,7 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
@@ -115,9 +115,13 @@ impl Room {
             panic!("{}", String::from_utf8_lossy(line))
         };
         let command = ScpCommand::of(&commands[0]).unwrap();
-        let bases = command.paths.iter().map(|path| resolved(path));
-        let mut machine = Scp::new(command.direction, bases.collect());
-        let words = command.words(&command.paths);
+        let bases: Vec<Base> = command.paths.iter().map(|path| resolved(path)).collect();
+        let paths: Vec<_> = bases
+            .iter()
+            .map(|base| String::from_utf8(base.path.clone()).unwrap())
+            .collect();
+        let mut machine = Scp::of(&command, bases);
+        let words = command.words(&paths);
         let mut server = Command::new(&words[0])
             .args(&words[1..])
             .stdin(Stdio::piped())
@@ -219,6 +223,19 @@ fn permitted_files_go_both_ways() {
     assert!(down.succeeded, "{}", down.printed);
     assert_eq!(fs::read(room.local.join("got")).unwrap(), b"a line\n");
     assert_eq!(down.events, [room.transferred("logs/app.log", What::Read, 7)]);
+
+    symlink("app.log", room.remote.join("logs/latest.log")).unwrap();
+    let link = room.run(&["@/logs/latest.log", "%/"]);
+    assert!(link.succeeded, "{}", link.printed);
+    assert_eq!(fs::read(room.local.join("latest.log")).unwrap(), b"a line\n");
+    assert_eq!(link.events, [room.transferred("logs/app.log", What::Read, 7)]);
+    symlink(room.remote.join("secret/key"), room.remote.join("current")).unwrap();
+    let stolen = room.run(&["@/current", "%/stolen"]);
+    assert!(
+        !stolen.succeeded && stolen.printed.contains("policy says no to"),
+        "{}",
+        stolen.printed
+    );
 
     let tree = room.run(&["-r", "@/logs", "%/tree"]);
     assert!(tree.succeeded, "{}", tree.printed);

@@ -249,17 +249,17 @@ fn deep_nesting_never_reaches_the_second_parser() {
     let started = std::time::Instant::now();
     for open in ["{ ", "(", "$(", "`", "${", "[[ ", "a <(", "if ", "! ", "\"$("] {
         assert_eq!(
-            parse_command(open.repeat(MAX_STATIC / open.len()).as_bytes(), Shell::Bash),
+            parse_command(open.repeat(MAX_LINE / open.len()).as_bytes(), Shell::Bash),
             Parsed::Opaque,
             "{open}"
         );
     }
     // The longest lines of each shape which both parsers read.
     for line in [
-        "a ".repeat(MAX_STATIC / 2),
+        "a ".repeat(MAX_LINE / 4),
         "a;".repeat(MAX_COMMANDS),
-        "a".repeat(MAX_STATIC),
-        "'a'".repeat(MAX_STATIC / 3),
+        "a".repeat(MAX_LINE - 2),
+        "'a'".repeat(MAX_LINE / 3),
         "a\n".repeat(MAX_COMMANDS),
         "a|".repeat(MAX_COMMANDS - 1) + "a",
     ] {

@@ -44,18 +44,22 @@ enum State {
     },
 }
 
+/// Paths on the target, and a name that takes the place of another.
+type Paths = (Vec<Vec<u8>>, Option<Vec<u8>>);
+
 /// Where the source is.
 #[derive(Debug)]
 pub(super) struct Source {
     state: State,
-    bases: Vec<Base>,
+    /// What the command names, each with its last component as the client wrote it, where that is a name.
+    bases: Vec<(Base, Option<Vec<u8>>)>,
     /// Folders that were entered, as paths on the target.
     folders: Vec<Vec<u8>>,
     what: What,
 }
 
 impl Source {
-    pub(super) fn new(direction: Direction, bases: Vec<Base>) -> Self {
+    pub(super) fn new(direction: Direction, bases: Vec<(Base, Option<Vec<u8>>)>) -> Self {
         let what = match direction {
             Direction::Source => What::Read,
             Direction::Sink => What::Write,
@@ -72,19 +76,25 @@ impl Source {
         !matches!(self.state, State::Line)
     }
 
-    /// The paths on the target that a name stands for; the last is where it ends up, for all we know.
-    fn paths(&mut self, name: &[u8]) -> Result<Vec<Vec<u8>>, Fault> {
+    /// The paths on the target that a name stands for, the last of them the one where it ends up, for all we know; and
+    /// the name that the client asked for, where the target has another one for it.
+    fn paths(&mut self, name: &[u8]) -> Result<Paths, Fault> {
+        let mut other = None;
         let paths = match (self.folders.last(), self.what) {
             (Some(folder), _) => vec![below(folder, name)],
             // Each name of the command comes once, in order; some may be left out.
             (None, What::Read) => {
-                let named = |base: &Base| base.path.rsplit(|&byte| byte == b'/').next() == Some(name);
+                let named = |(base, written): &(Base, Option<Vec<u8>>)| {
+                    last(&base.path) == name || written.as_deref() == Some(name)
+                };
                 let place = self.bases.iter().position(named).ok_or(Fault::Name)?;
                 self.bases.drain(..place);
-                vec![self.bases.remove(0).path]
+                let (base, written) = self.bases.remove(0);
+                other = written.filter(|written| written != name);
+                vec![base.path]
             }
             (None, What::Write) => {
-                let base = self.bases.first().ok_or(Fault::Name)?;
+                let (base, _) = self.bases.first().ok_or(Fault::Name)?;
                 match base.directory {
                     Some(true) => vec![below(&base.path, name)],
                     Some(false) => vec![base.path.clone()],
@@ -95,8 +105,28 @@ impl Source {
         if paths.iter().any(|path| path.len() > MAX_PATH) {
             Err(Fault::TooDeep)
         } else {
-            Ok(paths)
+            Ok((paths, other))
         }
+    }
+}
+
+/// The last component, without slashes at the end.
+pub(super) fn last(path: &[u8]) -> &[u8] {
+    let end = path
+        .iter()
+        .rposition(|&byte| byte != b'/')
+        .map_or(0, |at| at.saturating_add(1));
+    path.get(..end)
+        .and_then(|path| path.rsplit(|&byte| byte == b'/').next())
+        .unwrap_or_default()
+}
+
+/// A line with another name.
+fn renamed(line: &[u8], name: &[u8], other: Option<Vec<u8>>) -> Vec<u8> {
+    let head = line.strip_suffix(b"\n").and_then(|line| line.strip_suffix(name));
+    match (head, other) {
+        (Some(head), Some(other)) => [head, &other, b"\n"].concat(),
+        _ => line.to_vec(),
     }
 }
 
@@ -207,16 +237,21 @@ impl Scp {
         };
         let then = match Line::parse(line).map_err(Fault::Malformed)? {
             Line::File { size, name, .. } => {
-                let paths = self.source.paths(name)?;
-                self.hold(line, &paths, |path| Awaited::File { path, size });
+                let (paths, other) = self.source.paths(name)?;
+                self.hold(renamed(line, name, other), &paths, |path| Awaited::File {
+                    path,
+                    size,
+                });
                 None
             }
             Line::Directory { name, .. } => {
                 if self.source.folders.len() >= MAX_DEPTH {
                     return Err(Fault::TooDeep);
                 }
-                let paths = self.source.paths(name)?;
-                self.hold(line, &paths, |path| Awaited::Directory { path });
+                let (paths, other) = self.source.paths(name)?;
+                self.hold(renamed(line, name, other), &paths, |path| Awaited::Directory {
+                    path,
+                });
                 None
             }
             Line::Leave => {
@@ -239,7 +274,7 @@ impl Scp {
     }
 
     /// Asks for all paths of a line and keeps it until they are answered.
-    fn hold(&mut self, line: &[u8], paths: &[Vec<u8>], then: impl FnOnce(Vec<u8>) -> Awaited) {
+    fn hold(&mut self, line: Vec<u8>, paths: &[Vec<u8>], then: impl FnOnce(Vec<u8>) -> Awaited) {
         let what = self.source.what;
         let mut asks = Vec::new();
         for path in paths {
@@ -254,10 +289,6 @@ impl Scp {
             }));
         }
         let then = then(paths.last().cloned().unwrap_or_default());
-        self.held = Some(Held {
-            line: line.to_vec(),
-            then,
-            asks,
-        });
+        self.held = Some(Held { line, then, asks });
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::command::Simple;
 use crate::wire::scp::Malformed;
 
 fn base(path: &str, directory: Option<bool>) -> Base {
@@ -337,4 +338,44 @@ fn any_split_of_the_bytes_gives_the_same() {
     for piece in [1, 2, 3, 7, 4096] {
         assert!(upload(piece) == whole, "{piece} bytes at a time");
     }
+}
+
+#[test]
+fn a_link_keeps_the_name_that_the_client_asked_for() {
+    let simple = Simple {
+        program: "scp".to_owned(),
+        arguments: ["-r", "-f", "logs/latest.log", "d/", "."]
+            .map(str::to_owned)
+            .to_vec(),
+        stdin: false,
+    };
+    let command = ScpCommand::of(&simple).unwrap();
+    let bases = ["/srv/logs/app.log", "/srv/real", "/home/deploy"]
+        .map(|path| base(path, None))
+        .to_vec();
+    let mut machine = Scp::of(&command, bases.clone());
+    machine.handle_client(b"\0").unwrap();
+    actions(&mut machine);
+    for (line, path, forwarded) in [
+        ("C0644 0 app.log\n", "/srv/logs/app.log", "C0644 0 latest.log\n"),
+        ("D0755 0 real\n", "/srv/real", "D0755 0 d\n"),
+    ] {
+        machine.handle_target(line.as_bytes()).unwrap();
+        assert_eq!(allow(&mut machine), [path]);
+        assert_eq!(actions(&mut machine), [to_client(forwarded.as_bytes())]);
+        machine.handle_client(b"\0").unwrap();
+        machine
+            .handle_target(if line.starts_with('C') { b"\0" } else { b"E\n" })
+            .unwrap();
+        machine.handle_client(b"\0").unwrap();
+        actions(&mut machine);
+    }
+    machine.handle_target(b"D0755 0 deploy\n").unwrap();
+    assert_eq!(allow(&mut machine), ["/home/deploy"]);
+    assert_eq!(actions(&mut machine), [to_client(b"D0755 0 deploy\n")]);
+    // Where the target is asked for the path as it was written it has that name already.
+    let mut machine = Scp::of(&command, bases);
+    machine.handle_client(b"\0").unwrap();
+    machine.handle_target(b"C0644 0 latest.log\n").unwrap();
+    assert!(matches!(&actions(&mut machine)[1], Action::Ask(ask) if ask.path == b"/srv/logs/app.log"));
 }

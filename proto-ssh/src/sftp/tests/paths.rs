@@ -242,9 +242,10 @@ fn a_refusal_is_permission_denied_with_text_and_the_session_lives() {
     // The other answer comes late and changes nothing.
     machine.handle_answer(old.id, Answer::Allow).unwrap();
     assert_eq!(actions(&mut machine), []);
-    assert!(machine.is_idle() && machine.wants_client());
+    assert!(machine.is_idle() && machine.wants_client() && machine.asks.is_empty());
+    let never = AskId(u64::MAX);
     assert_eq!(
-        machine.handle_answer(old.id, Answer::Allow).unwrap_err().fault,
+        machine.handle_answer(never, Answer::Allow).unwrap_err().fault,
         Fault::NoSuchQuestion
     );
 }
