@@ -204,8 +204,12 @@ def raw_request(channel, name, payload=b"", timeout=12):
     message.add_bytes(payload)
     channel._event_pending()
     channel.transport._send_user_message(message)
-    if not channel.event.wait(timeout):
-        raise TimeoutError(f"no answer to channel request {name}")
+    end = time.time() + timeout
+    while not channel.event.wait(0.1):
+        if channel.closed:                                     # nothing is answered on a channel that is closed
+            raise Refused(name)
+        if time.time() > end:
+            raise TimeoutError(f"no answer to channel request {name}")
     if not channel.event_ready:
         raise Refused(name)
 
