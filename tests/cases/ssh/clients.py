@@ -272,7 +272,7 @@ def paramiko_exec(transport, command, stdin=b"", pty=False, slow=0.0, eof_after=
             channel.sendall(stdin)
             time.sleep(eof_after)
             channel.shutdown_write()
-        except OSError:
+        except (OSError, EOFError):              # the other side has closed already
             pass
 
     threading.Thread(target=feed, daemon=True).start()
