@@ -120,6 +120,10 @@ stage tests "cases: postgres, as a session's role at the bare server" "$python" 
     --gateway "$gateway" --listed
 stage tests "cases: attacks and uses of every class" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
     --cases tests/attack --expect allow deny mask error hold
+stage tests "cases: ssh" "$python" tests/cases/ssh/rig.py --gateway "$gateway"
+if [[ -f ../shared/cases/ssh/rig.py ]]; then
+    stage tests "cases: ssh, the shared sample" "$python" ../shared/cases/ssh/rig.py --gateway "$gateway"
+fi
 if [[ -f ../shared/cases/postgres/rig.py ]]; then
     stage tests "cases: postgres, the shared sample" "$python" ../shared/cases/postgres/rig.py --gateway "$gateway" \
         --expect allow deny mask hold
