@@ -105,6 +105,7 @@ stage check "features: postgres" cargo check --profile ci -p gateway-bin --no-de
 stage check "features: operators" cargo check --profile ci -p gateway-bin --no-default-features --features operators
 stage check "features: console" cargo check --profile ci -p gateway-bin --no-default-features --features console
 stage check "features: vault" cargo check --profile ci -p gateway-bin --no-default-features --features postgres,vault
+stage check "features: ssh" cargo check --profile ci -p gateway-bin --no-default-features --features ssh
 stage check "features: iam" cargo check --profile ci -p gateway-bin --no-default-features --features postgres,iam
 stage check "every crate packages by itself" cargo package --workspace --no-verify --allow-dirty --quiet
 stage tests "instructions of the hot paths" python3 bench/instructions.py --binary "$CARGO_TARGET_DIR/ci/examples/hot_path"
@@ -112,6 +113,8 @@ stage check "links of the book" python3 scripts/check-docs.py
 stage tests "end to end" "$python" tests/e2e/run.py --gateway "$gateway"
 stage tests "the API against its description" "$python" tests/api/run.py --gateway "$gateway"
 stage tests "leases of gateways that are killed" "$python" tests/leases/run.py --gateway "$gateway" --rounds 10 --seed 7
+# They mostly wait for clients and servers.
+beside "cases: ssh" "$python" tests/cases/ssh/rig.py --gateway "$gateway"
 stage tests "cases: postgres" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
     --expect allow deny mask hold
 stage tests "cases: postgres, with a role for each session" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
@@ -120,13 +123,13 @@ stage tests "cases: postgres, as a session's role at the bare server" "$python" 
     --gateway "$gateway" --listed
 stage tests "cases: attacks and uses of every class" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
     --cases tests/attack --expect allow deny mask error hold
-stage tests "cases: ssh" "$python" tests/cases/ssh/rig.py --gateway "$gateway"
-if [[ -f ../shared/cases/ssh/rig.py ]]; then
-    stage tests "cases: ssh, the shared sample" "$python" ../shared/cases/ssh/rig.py --gateway "$gateway"
-fi
 if [[ -f ../shared/cases/postgres/rig.py ]]; then
     stage tests "cases: postgres, the shared sample" "$python" ../shared/cases/postgres/rig.py --gateway "$gateway" \
         --expect allow deny mask hold
+fi
+collect
+if [[ -f ../shared/cases/ssh/rig.py ]]; then
+    stage tests "cases: ssh, the shared sample" "$python" ../shared/cases/ssh/rig.py --gateway "$gateway"
 fi
 stage tests "reads hold what the server's plans read" "$python" tests/superset/run.py \
     --analyze "$CARGO_TARGET_DIR/ci/analyze" --queries 400 --only own generated

@@ -242,6 +242,25 @@ fn is_dangerous(name: &str) -> bool {
         "GCONV_PATH",
         "ZDOTDIR",
         "CDPATH",
+        "PATH",
+        "PERL5OPT",
+        "PERL5LIB",
+        "PERLLIB",
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "PYTHONSTARTUP",
+        "RUBYOPT",
+        "RUBYLIB",
+        "NODE_OPTIONS",
+        "JAVA_TOOL_OPTIONS",
+        "LESSOPEN",
+        "LESSCLOSE",
+        "GIT_SSH",
+        "GIT_SSH_COMMAND",
+        "GIT_EXTERNAL_DIFF",
+        "RSYNC_RSH",
+        "LOCPATH",
+        "TERMINFO",
         "GLOBIGNORE",
     ];
     name.starts_with("LD_")
@@ -271,6 +290,9 @@ mod tests {
             "BASH_FUNC_ls%%",
             "IFS",
             "SHELLOPTS",
+            "PATH",
+            "PERL5OPT",
+            "PYTHONPATH",
         ] {
             assert!(is_dangerous(name) || !is_variable(name), "{name}");
         }

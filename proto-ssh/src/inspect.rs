@@ -8,6 +8,8 @@ use crate::operations::{Place, question};
 use crate::session::Session;
 use crate::wire::scp::ScpCommand;
 
+/// What stands before a subsystem's name where policy sees it.
+const SUBSYSTEM_WORD: &str = "subsystem:";
 /// Longest name of a subsystem, in bytes.
 const SUBSYSTEM: usize = 256;
 /// The subsystem whose every request is decided.
@@ -81,7 +83,7 @@ fn subsystem(place: &Place, name: &str) -> Look {
             command: Command::Sftp,
         };
     }
-    let text = format!("subsystem:{name}");
+    let text = format!("{SUBSYSTEM_WORD}{name}");
     Look::Ask {
         question: question(
             vec![place.opaque(&text)],
@@ -117,6 +119,10 @@ pub(crate) fn exec(place: &Place, shell: Shell, line: &[u8]) -> Look {
             }
         }
         Parsed::Opaque => match std::str::from_utf8(line) {
+            // To policy it would be the subsystem of that name.
+            Ok(text) if text.trim_start().starts_with(SUBSYSTEM_WORD) => {
+                malformed("exec", "a command line can't begin like the name of a subsystem")
+            }
             Ok(text) => Look::Ask {
                 question: question(
                     vec![place.opaque(text)],
