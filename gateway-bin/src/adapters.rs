@@ -1,15 +1,19 @@
 //! The list of adapters, and of issuers that no adapter owns: the one place of the workspace that knows it. An adapter is one
 //! statement in [`compiled`], such an issuer one in [`issuers`], each behind its Cargo feature.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gateway_core::adapter::{ProtocolAdapter, Registry};
+use gateway_core::adapter::{ConfigProblem, ProtocolAdapter, Registry};
 use gateway_core::credentials::{CredentialIssuer, Issuers, SecretKeeper, SecretKeepers};
 #[cfg(feature = "iam")]
 use gateway_issuers::iam::IamIssuer;
 #[cfg(feature = "vault")]
-use gateway_issuers::vault::{VaultIssuer, VaultKeeper, Vaults};
+use gateway_issuers::vault::{Transit, VaultIssuer, VaultKeeper, Vaults};
+use zeroize::Zeroizing;
+
+#[cfg(feature = "vault")]
+mod wrapped;
 
 /// The protocols that the project has, or will have, an adapter for; each is also the name of its Cargo feature.
 /// Only errors use it: what is not in the build can still be named.
@@ -68,7 +72,50 @@ impl Outside {
         list
     }
 
-    fn keepers(&self) -> SecretKeepers {
+    /// Checks the place of a key that wraps ours.
+    pub(crate) fn transit(&self, vault: &str, key: &str) -> Result<(), ConfigProblem> {
+        #[cfg(feature = "vault")]
+        return Transit::new(self.vaults.clone(), vault, key).map(drop);
+        #[cfg(not(feature = "vault"))]
+        {
+            let _ = (vault, key);
+            let text = "`vault` is not in this build; build `gateway-bin` with the feature `vault`";
+            Err(ConfigProblem(text.to_owned()))
+        }
+    }
+
+    /// The key of ours in `file`, unwrapped by the one at `key`; where there is no such file and it may be made, another one.
+    pub(crate) async fn unwrapped(
+        &self,
+        vault: &str,
+        key: &str,
+        file: &Path,
+        make: bool,
+    ) -> anyhow::Result<Zeroizing<[u8; 32]>> {
+        #[cfg(feature = "vault")]
+        return wrapped::unwrap(&Transit::new(self.vaults.clone(), vault, key)?, file, make).await;
+        #[cfg(not(feature = "vault"))]
+        {
+            let _ = (file, make);
+            self.transit(vault, key)?;
+            anyhow::bail!("there is nobody to unwrap it")
+        }
+    }
+
+    /// Wraps the key in `file` with the newest version of the one at `key`; `false`: it was already.
+    pub(crate) async fn rewrap(&self, vault: &str, key: &str, file: &Path) -> anyhow::Result<bool> {
+        #[cfg(feature = "vault")]
+        return wrapped::rewrap(&Transit::new(self.vaults.clone(), vault, key)?, file).await;
+        #[cfg(not(feature = "vault"))]
+        {
+            let _ = file;
+            self.transit(vault, key)?;
+            Ok(false)
+        }
+    }
+
+    /// Who keeps secrets beside this host.
+    pub(crate) fn keepers(&self) -> SecretKeepers {
         let list = std::iter::empty::<Arc<dyn SecretKeeper>>();
         #[cfg(feature = "vault")]
         let list = list.chain([Arc::new(VaultKeeper::new(self.vaults.clone())) as Arc<dyn SecretKeeper>]);

@@ -1,7 +1,7 @@
 //! Puts the parts of a configuration together.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -10,6 +10,7 @@ use gateway_core::adapter::Registry;
 use gateway_core::mask::MaskKey;
 use gateway_core::policy::{PolicyEngine, Vocabulary};
 use gateway_core::resource::Resource;
+use gateway_core::sealing::Sealing;
 use gateway_identity::MockKey;
 use gateway_identity::oidc::CheckedIssuers;
 use jiff::Timestamp;
@@ -18,6 +19,23 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::store::OpenStore;
+
+/// What verifiers of unknown tokens are derived from.
+const SCRAM_KEY: &str = "scram.key";
+/// The key of keyed masks.
+const MASK_KEY: &str = "mask.key";
+/// The key of the private CA.
+const CA_KEY: &str = "ca.key";
+
+/// Every file of a data directory that has a key of the gateway's own, sealed where keys are configured.
+pub(crate) fn key_files(data_dir: &Path) -> [PathBuf; 4] {
+    [
+        data_dir.join(MASK_KEY),
+        data_dir.join(SCRAM_KEY),
+        data_dir.join(CA_KEY),
+        crate::trail::key_file(data_dir),
+    ]
+}
 
 /// What policies can say in this build: the parts of core and of every adapter.
 pub(crate) fn vocabulary(registry: &Registry) -> anyhow::Result<Arc<Vocabulary>> {
@@ -110,32 +128,32 @@ pub(crate) fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
 }
 
 /// What verifiers of unknown tokens are derived from: `data_dir/scram.key`, made at the first start.
-pub(crate) fn mock_key(data_dir: &Path) -> anyhow::Result<MockKey> {
-    let bytes = kept_key(data_dir, "scram.key")?;
+pub(crate) fn mock_key(data_dir: &Path, sealing: &Sealing) -> anyhow::Result<MockKey> {
+    let bytes = kept_key(data_dir, SCRAM_KEY, sealing)?;
     Ok(MockKey::new(&bytes))
 }
 
 /// The key of keyed masks: `data_dir/mask.key`, made at the first start.
-pub(crate) fn mask_key(data_dir: &Path) -> anyhow::Result<MaskKey> {
-    let bytes = kept_key(data_dir, "mask.key")?;
+pub(crate) fn mask_key(data_dir: &Path, sealing: &Sealing) -> anyhow::Result<MaskKey> {
+    let bytes = kept_key(data_dir, MASK_KEY, sealing)?;
     Ok(MaskKey::new(&bytes))
 }
 
 /// A fingerprint of what all gateways of a shared store must have in common: with other mask keys a value would have another
 /// token on each, and with other verifiers of unknown tokens two gateways would tell these from known ones. It tells
 /// nothing of the keys.
-pub(crate) fn fingerprint(data_dir: &Path) -> anyhow::Result<String> {
+pub(crate) fn fingerprint(data_dir: &Path, sealing: &Sealing) -> anyhow::Result<String> {
     let mut hash = sha2::Sha256::new();
-    for name in ["mask.key", "scram.key"] {
+    for name in [MASK_KEY, SCRAM_KEY] {
         hash.update(name);
-        hash.update(kept_key(data_dir, name)?.as_slice());
+        hash.update(kept_key(data_dir, name, sealing)?.as_slice());
     }
     let bytes = hash.finalize();
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A secret of 32 random bytes in a file of its owner's alone, which is made where there is none.
-fn kept_key(data_dir: &Path, name: &str) -> anyhow::Result<Zeroizing<[u8; 32]>> {
+fn kept_key(data_dir: &Path, name: &str, sealing: &Sealing) -> anyhow::Result<Zeroizing<[u8; 32]>> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt;
     let path = data_dir.join(name);
@@ -146,11 +164,15 @@ fn kept_key(data_dir: &Path, name: &str) -> anyhow::Result<Zeroizing<[u8; 32]>> 
         options.write(true).create(true).truncate(true).mode(0o600);
         let bytes = MaskKey::generate().with_context(about)?;
         let mut file = options.open(&temporary).with_context(about)?;
-        file.write_all(bytes.as_slice()).with_context(about)?;
+        let kept = sealing.for_file(&path, bytes.as_slice()).with_context(about)?;
+        file.write_all(&kept).with_context(about)?;
         file.sync_all().with_context(about)?;
         std::fs::rename(&temporary, &path).with_context(about)?;
     }
-    let bytes = Zeroizing::new(std::fs::read(&path).with_context(about)?);
+    let bytes = sealing
+        .read_file(&path)
+        .with_context(about)?
+        .with_context(about)?;
     let Ok(bytes) = <[u8; 32]>::try_from(bytes.as_slice()) else {
         bail!("{} has not 32 bytes; remove it, and another one is made", about());
     };

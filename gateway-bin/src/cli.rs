@@ -112,6 +112,9 @@ pub(crate) enum Command {
     /// List the credentials that sessions have at targets, and what could not be taken back
     #[command(subcommand)]
     Leases(LeasesCommand),
+    /// Seal what is kept with the key in force, and say what is sealed with which
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
     /// List what receivers have not been told yet, and have it sent again
     #[command(subcommand)]
     Notify(NotifyCommand),
@@ -435,6 +438,25 @@ pub(crate) enum LeasesCommand {
         /// At most so many
         #[arg(long, default_value_t = 200)]
         limit: u32,
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+}
+
+/// `gateway secrets`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretsCommand {
+    /// Print a new key for `secrets.keys`
+    Key,
+    /// Say what is kept, and with which key it is sealed
+    Status {
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Seal all that is kept with the first of `secrets.keys`
+    Rotate {
         /// How
         #[arg(long, value_enum, default_value = "table")]
         output: Output,

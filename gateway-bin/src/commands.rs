@@ -12,6 +12,7 @@ mod login;
 mod notify;
 mod people;
 mod policy;
+mod secrets;
 mod sessions;
 pub(crate) mod tables;
 mod token;
@@ -45,6 +46,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Sessions(command) => sessions::run(global, command).await,
         Command::Audit(command) => audit::run(global, command).await,
         Command::Leases(command) => leases::run(global, command).await,
+        Command::Secrets(command) => secrets::run(global, command).await,
         Command::Notify(command) => notify::run(global, command).await,
         Command::Policy(command) => policy::run(global, command).await,
     }

@@ -6,6 +6,7 @@ mod keys;
 mod notify;
 mod read;
 mod resources;
+mod secrets;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -34,10 +35,12 @@ use audit::AuditSection;
 use keys::{join, refuse_endless, refuse_unknown, unknown, with_suggestion};
 use notify::NotifySection;
 pub(crate) use read::Raw;
+pub(crate) use secrets::{KeySource, SecretsSection};
 
 /// Sections and keys of every build.
-const TOP: [&str; 10] = [
-    "data_dir", "listen", "tls", "store", "policy", "identity", "audit", "notify", "limits", "resource",
+const TOP: [&str; 11] = [
+    "data_dir", "listen", "tls", "store", "secrets", "policy", "identity", "audit", "notify", "limits",
+    "resource",
 ];
 
 /// Everything that is wrong with a configuration.
@@ -84,6 +87,8 @@ pub(crate) struct Config {
     pub(crate) tls: TlsConfig,
     /// `[store]`.
     pub(crate) store: StoreKind,
+    /// `[secrets]`.
+    pub(crate) secrets: SecretsSection,
     /// `[policy] dir`.
     pub(crate) policy_dir: PathBuf,
     /// `[audit]`.
@@ -191,12 +196,8 @@ impl Config {
         let audit = checker.audit(values.remove("audit"));
         let notify = checker.notify(values.remove("notify"));
         let limits = checker.flat::<Limits>("limits", values.remove("limits"), Limits::default(), &[]);
-        #[cfg(feature = "vault")]
-        let outside = Outside {
-            vaults: checker.vaults(values.remove("vault")),
-        };
-        #[cfg(not(feature = "vault"))]
-        let outside = Outside::default();
+        let outside = checker.outside(values.remove("vault"));
+        let secrets = checker.secrets(values.remove("secrets"), &outside);
         let issuers = adapters::issuers(&registry, &outside);
         let resource = values.remove("resource");
         let resources = resources::check(&raw, resource, &registry, &issuers, &mut checker.problems);
@@ -208,6 +209,7 @@ impl Config {
                 listen,
                 tls,
                 store,
+                secrets,
                 policy_dir,
                 audit,
                 notify,
@@ -227,6 +229,8 @@ impl Config {
         Place {
             data_dir: self.data_dir.clone(),
             store: self.store.clone(),
+            secrets: self.secrets.clone(),
+            outside: self.outside.clone(),
         }
     }
 
@@ -268,6 +272,19 @@ impl Checker<'_> {
         match self.raw.variable(path) {
             Some(variable) => self.problems.push(path, format!("{what} (from `{variable}`)")),
             None => self.problems.push(path, what),
+        }
+    }
+
+    /// What issuers that no adapter owns, and keys, are made of.
+    fn outside(&mut self, vault: Option<Value>) -> Outside {
+        #[cfg(feature = "vault")]
+        return Outside {
+            vaults: self.vaults(vault),
+        };
+        #[cfg(not(feature = "vault"))]
+        {
+            let _ = vault;
+            Outside::default()
         }
     }
 

@@ -19,6 +19,7 @@ mod notify;
 mod operator;
 mod own;
 mod reload;
+mod resealing;
 mod serve;
 mod store;
 mod systemd;

@@ -159,7 +159,7 @@ impl<'a> Watch<'a> {
             match store.join(&self.node.keys).await {
                 Ok(()) => {}
                 Err(NotJoined::Store(error)) => return Err(error),
-                Err(error @ NotJoined::OtherKeys(_)) => {
+                Err(error @ (NotJoined::OtherKeys(_) | NotJoined::OtherSealing(_))) => {
                     tracing::error!(%error, "this gateway runs beside others that it does not fit");
                     return Ok(());
                 }

@@ -16,6 +16,7 @@ use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::listener::Listener;
 use gateway_core::machine::End;
 use gateway_core::policy::{PolicyEngine, Watcher};
+use gateway_core::sealing::Sealing;
 use gateway_core::services::{ApprovalRoom, Authenticator, Policy};
 use gateway_core::tls::ServerTls;
 use gateway_identity::oidc::OidcAuthenticator;
@@ -34,6 +35,7 @@ use crate::export::Exports;
 use crate::node::Node;
 use crate::notify::Feed;
 use crate::reload::Reloader;
+use crate::resealing::Vaulted;
 use crate::store::OpenStore;
 use crate::trail::WatchedLog;
 use crate::{adapters, assemble, own, systemd, trail};
@@ -96,15 +98,18 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         config.registry.adapter(protocol)?.prepare(&config.data_dir)?;
     }
     let exports = Exports::new(&config);
-    let audit = Arc::new(WatchedLog::new(open_audit(&config, exports.exported()).await?));
-    let (store, node) = open_store(&config).await?;
-    let tls = Arc::new(ServerTls::open(config.tls.clone(), &config.data_dir)?);
+    let sealing = config.place().sealing().await?;
+    let audit = open_audit(&config, exports.exported(), &sealing).await?;
+    let audit = Arc::new(WatchedLog::new(audit));
+    let (store, node) = open_store(&config, &sealing).await?;
+    let tls = ServerTls::open_sealed(config.tls.clone(), &config.data_dir, sealing.clone())?;
+    let tls = Arc::new(tls);
     let oidc = Arc::new(OidcAuthenticator::new(Timestamp::now));
     oidc.trust(issuers);
     let tokens = TokenAuthenticator::new(
         store.records(),
         Timestamp::now,
-        assemble::mock_key(&config.data_dir)?,
+        assemble::mock_key(&config.data_dir, &sealing)?,
     );
     let authenticator: Arc<dyn Authenticator> = Arc::new(Authenticators::new(tokens, oidc.clone()));
     // What happens in sessions and to approvals is also told to those who watch.
@@ -124,17 +129,12 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
             limits: config.limits.clone(),
             audit_options: config.audit.options(),
             tls_require: config.tls.require,
-            mask_key: assemble::mask_key(&config.data_dir)?,
+            mask_key: assemble::mask_key(&config.data_dir, &sealing)?,
             now: Timestamp::now,
         },
         config.resources.clone(),
     );
-    let rendered = metrics.clone();
-    for own in own::resources(policy.clone(), Config::audit_dir(&config.data_dir), move || {
-        rendered.render()
-    }) {
-        gateway.answer(&own);
-    }
+    answer_own(&config, &gateway, &policy, &metrics);
     let reloader = Arc::new(Reloader::new(
         global.clone(),
         &config,
@@ -152,8 +152,13 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         metrics: metrics.clone(),
     };
     let api = api(&config, &gateway, &approvals, parts);
+    let vaulted = Vaulted {
+        place: config.place(),
+        store: store.clone(),
+        sealing,
+    };
     recover(&gateway).await?;
-    let (socket, listeners) = Listeners::bind(&config, &gateway, &tls, &api, &reloader).await?;
+    let (socket, listeners) = Listeners::bind(&config, &gateway, &tls, &api, &reloader, vaulted).await?;
     gateway
         .record(&Event::Started {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -203,6 +208,21 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     drop(socket);
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the gateway answer resources of its own.
+fn answer_own(
+    config: &Config,
+    gateway: &Arc<Gateway>,
+    policy: &Arc<PolicyEngine>,
+    metrics: &PrometheusHandle,
+) {
+    let rendered = metrics.clone();
+    for own in own::resources(policy.clone(), Config::audit_dir(&config.data_dir), move || {
+        rendered.render()
+    }) {
+        gateway.answer(&own);
+    }
 }
 
 /// What sessions had leased that were cut when the gateway last stopped is to be taken back.
@@ -286,11 +306,14 @@ fn api(config: &Config, gateway: &Arc<Gateway>, approvals: &ApprovalDesk, parts:
 
 /// Opens the store, as one of the gateways that share it where several do; sessions that this one left without an end get
 /// one.
-async fn open_store(config: &Config) -> anyhow::Result<(OpenStore, Option<Arc<Node>>)> {
-    let mut store = OpenStore::open(&config.place()).await?;
+async fn open_store(
+    config: &Config,
+    sealing: &Arc<Sealing>,
+) -> anyhow::Result<(OpenStore, Option<Arc<Node>>)> {
+    let mut store = OpenStore::open_sealed(&config.place(), sealing.clone()).await?;
     let mut node = None;
     if let OpenStore::Postgres(shared) = &store {
-        let keys = assemble::fingerprint(&config.data_dir)?;
+        let keys = assemble::fingerprint(&config.data_dir, sealing)?;
         let joined = Arc::new(Node::join(shared, &config.data_dir, keys).await?);
         store = OpenStore::Postgres(joined.store().clone());
         node = Some(joined);
@@ -307,13 +330,18 @@ async fn open_store(config: &Config) -> anyhow::Result<(OpenStore, Option<Arc<No
 }
 
 /// Opens the audit trail for this process alone.
-async fn open_audit(config: &Config, exported: Option<Arc<Exported>>) -> anyhow::Result<AuditLog> {
+async fn open_audit(
+    config: &Config,
+    exported: Option<Arc<Exported>>,
+    sealing: &Arc<Sealing>,
+) -> anyhow::Result<AuditLog> {
     let socket = Config::socket(&config.data_dir);
     let options = config.audit.log_options();
     let until = tokio::time::Instant::now() + LOCKED;
     let log = loop {
-        let (data_dir, exported) = (config.data_dir.clone(), exported.clone());
-        let opened = tokio::task::spawn_blocking(move || trail::open(&data_dir, options, exported)).await?;
+        let (data_dir, exported, sealing) = (config.data_dir.clone(), exported.clone(), sealing.clone());
+        let opened =
+            tokio::task::spawn_blocking(move || trail::open(&data_dir, options, exported, sealing)).await?;
         match opened {
             Ok(log) => break log,
             Err(error @ AuditOpenError::Locked { .. }) => {
@@ -355,6 +383,7 @@ impl Listeners {
         tls: &Arc<ServerTls>,
         api: &Api,
         reloader: &Arc<Reloader>,
+        vaulted: Vaulted,
     ) -> anyhow::Result<(Socket, Self)> {
         let path = Config::socket(&config.data_dir);
         let (socket, unix) = Socket::bind(path.clone()).await?;
@@ -392,6 +421,7 @@ impl Listeners {
         let host = HostState {
             gateway: gateway.clone(),
             reloader: reloader.clone(),
+            vaulted,
         };
         let unix = control::Unix::new(unix, api, Arc::new(host));
         Ok((socket, Self { clients, tcp, unix }))

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use gateway_core::credentials::LeaseStore;
 use gateway_core::outbox::Outbox;
+use gateway_core::sealing::Sealing;
 use gateway_core::services::{ApprovalStore, Store, StoreError};
-use gateway_store::{PostgresStore, SqliteStore, StoreUrl};
+use gateway_store::{PostgresStore, ResealedColumn, SealedCount, SqliteStore, StoreUrl};
 
-use crate::config::Config;
+use crate::adapters::Outside;
+use crate::config::{Config, SecretsSection};
 
 /// `[store] url`.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +54,18 @@ pub(crate) struct Place {
     pub(crate) data_dir: PathBuf,
     /// `[store]`.
     pub(crate) store: StoreKind,
+    /// `[secrets]`.
+    pub(crate) secrets: SecretsSection,
+    /// Whom its keys may have to be asked of.
+    pub(crate) outside: Outside,
+}
+
+impl Place {
+    /// The keys with which what is kept is sealed.
+    pub(crate) async fn sealing(&self) -> anyhow::Result<Arc<Sealing>> {
+        let sealing = self.secrets.load(&self.outside, &self.data_dir).await?;
+        Ok(Arc::new(sealing))
+    }
 }
 
 /// A store that is open.
@@ -65,12 +79,20 @@ pub(crate) enum OpenStore {
 
 impl OpenStore {
     /// Opens it; where several gateways share it, not yet as one of them.
-    pub(crate) async fn open(place: &Place) -> Result<Self, StoreError> {
+    pub(crate) async fn open(place: &Place) -> anyhow::Result<Self> {
+        Ok(Self::open_sealed(place, place.sealing().await?).await?)
+    }
+
+    /// The same, with keys that are read already.
+    pub(crate) async fn open_sealed(place: &Place, sealing: Arc<Sealing>) -> Result<Self, StoreError> {
         Ok(match &place.store {
             StoreKind::Sqlite => {
-                Self::Sqlite(Arc::new(SqliteStore::open(Config::store(&place.data_dir)).await?))
+                let store = SqliteStore::open(Config::store(&place.data_dir)).await?;
+                Self::Sqlite(Arc::new(store.sealed_with(sealing)))
             }
-            StoreKind::Postgres(url) => Self::Postgres(Arc::new(PostgresStore::open(url).await?)),
+            StoreKind::Postgres(url) => {
+                Self::Postgres(Arc::new(PostgresStore::open(url).await?.sealed_with(sealing)))
+            }
         })
     }
 
@@ -103,6 +125,30 @@ impl OpenStore {
         match self {
             Self::Sqlite(store) => store.clone(),
             Self::Postgres(store) => store.clone(),
+        }
+    }
+
+    /// Seals all that is not sealed with the key in force.
+    pub(crate) async fn reseal(&self) -> Result<Vec<ResealedColumn>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.reseal().await,
+            Self::Postgres(store) => store.reseal().await,
+        }
+    }
+
+    /// How many values are kept under which key.
+    pub(crate) async fn sealed_counts(&self) -> Result<Vec<SealedCount>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.sealed_counts().await,
+            Self::Postgres(store) => store.sealed_counts().await,
+        }
+    }
+
+    /// A gateway of the same store that could not open what is sealed with these keys; `None`: there is none.
+    pub(crate) async fn behind(&self, keys: &[&str]) -> Result<Option<String>, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Postgres(store) => store.without_key(keys).await,
         }
     }
 

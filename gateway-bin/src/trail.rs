@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gateway_core::audit::log::{AuditLog, AuditLogOptions, AuditLogParts, AuditOpenError, Exported};
 use gateway_core::audit::{AuditError, AuditPublicKey, AuditSink, Event, OperationEvent, Receipt};
+use gateway_core::sealing::Sealing;
 use jiff::Timestamp;
 
 use crate::config::Config;
@@ -30,10 +31,12 @@ pub(crate) fn open(
     data_dir: &Path,
     options: AuditLogOptions,
     exported: Option<Arc<Exported>>,
+    sealing: Arc<Sealing>,
 ) -> Result<AuditLog, AuditOpenError> {
     let parts = AuditLogParts {
         key: Some(key_file(data_dir)),
         exported,
+        sealing,
     };
     let log = AuditLog::open_with(Config::audit_dir(data_dir), options, parts)?;
     if let Some(key) = log.key() {

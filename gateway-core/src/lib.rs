@@ -121,6 +121,7 @@ pub mod principal;
 pub mod proxy;
 pub mod relay;
 pub mod resource;
+pub mod sealing;
 pub mod secret;
 pub mod services;
 pub mod session;

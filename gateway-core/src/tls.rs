@@ -10,7 +10,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
+use zeroize::Zeroizing;
 
+use crate::sealing::Sealing;
 use crate::transport::Transport;
 
 mod end_point;
@@ -96,6 +98,7 @@ pub fn install_provider() {
 pub struct ServerTls {
     config: TlsConfig,
     data_dir: PathBuf,
+    sealing: Arc<Sealing>,
     current: ArcSwap<Current>,
 }
 
@@ -116,11 +119,17 @@ impl std::fmt::Debug for ServerTls {
 impl ServerTls {
     /// Loads the certificate, or makes the private CA (`data_dir/ca.crt`, `ca.key`) and has it sign one.
     pub fn open(config: TlsConfig, data_dir: &Path) -> Result<Self, TlsError> {
+        Self::open_sealed(config, data_dir, Arc::default())
+    }
+
+    /// The same, with the private CA's key kept sealed.
+    pub fn open_sealed(config: TlsConfig, data_dir: &Path, sealing: Arc<Sealing>) -> Result<Self, TlsError> {
         install_provider();
-        let current = ArcSwap::from_pointee(Self::load(&config, data_dir)?);
+        let current = ArcSwap::from_pointee(Self::load(&config, data_dir, &sealing)?);
         Ok(Self {
             config,
             data_dir: data_dir.to_owned(),
+            sealing,
             current,
         })
     }
@@ -128,14 +137,14 @@ impl ServerTls {
     /// Loads the certificate again; on an error the old one stays.
     pub fn reload(&self) -> Result<(), TlsError> {
         self.current
-            .store(Arc::new(Self::load(&self.config, &self.data_dir)?));
+            .store(Arc::new(Self::load(&self.config, &self.data_dir, &self.sealing)?));
         Ok(())
     }
 
-    fn load(config: &TlsConfig, data_dir: &Path) -> Result<Current, TlsError> {
+    fn load(config: &TlsConfig, data_dir: &Path, sealing: &Sealing) -> Result<Current, TlsError> {
         let (chain, key) = match (&config.cert, &config.key) {
             (Some(cert), Some(key)) => (read_chain(cert)?, read_key(key)?),
-            (None, None) => PrivateCa::open(data_dir)?.sign_server(&config.names)?,
+            (None, None) => PrivateCa::open(data_dir, sealing)?.sign_server(&config.names)?,
             _ => return Err(TlsError::Half),
         };
         let end_point = chain.first().and_then(|leaf| server_end_point(leaf));
@@ -206,7 +215,7 @@ impl PrivateCa {
         params
     }
 
-    fn open(data_dir: &Path) -> Result<Self, TlsError> {
+    fn open(data_dir: &Path, sealing: &Sealing) -> Result<Self, TlsError> {
         let (cert_path, key_path) = (data_dir.join("ca.crt"), data_dir.join("ca.key"));
         let ca = |e: rcgen::Error| TlsError::Ca(e.to_string());
         if !key_path.exists() {
@@ -215,10 +224,16 @@ impl PrivateCa {
             std::fs::create_dir_all(data_dir).map_err(|e| file_error(data_dir, e))?;
             write_new(&cert_path, certificate.pem().as_bytes(), 0o644)?;
             // The key last: where it is, the certificate is complete.
-            write_new(&key_path, key.serialize_pem().as_bytes(), 0o600)?;
+            let pem = Zeroizing::new(key.serialize_pem());
+            let kept = sealing.for_file(&key_path, pem.as_bytes());
+            write_new(&key_path, &kept.map_err(|e| file_error(&key_path, e))?, 0o600)?;
         }
-        let pem = std::fs::read_to_string(&key_path).map_err(|e| file_error(&key_path, e))?;
-        let key = KeyPair::from_pem(&pem).map_err(|e| file_error(&key_path, e))?;
+        let pem = sealing
+            .read_file(&key_path)
+            .map_err(|e| file_error(&key_path, e))?;
+        let pem = pem.ok_or_else(|| file_error(&key_path, "is gone"))?;
+        let pem = std::str::from_utf8(&pem).map_err(|_| file_error(&key_path, "is no PEM"))?;
+        let key = KeyPair::from_pem(pem).map_err(|e| file_error(&key_path, e))?;
         let certificate = CertificateDer::from_pem_file(&cert_path).map_err(|e| file_error(&cert_path, e))?;
         Ok(Self {
             certificate,

@@ -1,7 +1,7 @@
 //! HashiCorp Vault and OpenBao, which speak alike: logins of databases (`database/creds`), and secrets of KV version 2.
 //!
 //! Source: the published HTTP API of both (`/v1/auth/*`, `/v1/sys/leases/*`, `/v1/<mount>/creds/<role>`,
-//! `/v1/<mount>/data/<path>`).
+//! `/v1/<mount>/data/<path>`, `/v1/<mount>/{encrypt,decrypt,rewrap}/<key>`).
 
 mod client;
 mod issuer;
@@ -9,6 +9,7 @@ mod keeper;
 mod own;
 mod reply;
 mod settings;
+mod transit;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use client::Client;
 pub use issuer::VaultIssuer;
 pub use keeper::VaultKeeper;
 pub use settings::{Auth, VaultSettings};
+pub use transit::{Transit, WRAPPED};
 
 /// The kind of credentials that Vault makes, and of secrets that it keeps.
 pub const VAULT: &str = "vault";

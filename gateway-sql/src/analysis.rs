@@ -413,6 +413,30 @@ pub struct Assignment {
     pub as_is: bool,
 }
 
+/// What becomes of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RowChange {
+    /// There are new ones.
+    Insert,
+    /// Columns of them get other values.
+    Update,
+    /// They go.
+    Delete,
+    /// All of them go, without a row being looked at (TRUNCATE).
+    Truncate,
+}
+
+/// What becomes of rows of one table. Of a view: of it, and of the tables that it stands on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Change {
+    /// The table's schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// What becomes of them.
+    pub rows: RowChange,
+}
+
 /// What kind of statement it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StatementKind {
@@ -582,6 +606,8 @@ pub struct StatementAnalysis {
     pub shows_texts: bool,
     /// Columns that are written, with what the value written may carry.
     pub assignments: Vec<Assignment>,
+    /// What becomes of rows of the tables that it writes, whatever part of it does this.
+    pub changes: BTreeSet<Change>,
     /// What it changes in the session.
     pub effects: Vec<Effect>,
     /// Its kind.
@@ -622,6 +648,7 @@ impl StatementAnalysis {
             matched: Vec::new(),
             shows_texts: false,
             assignments: Vec::new(),
+            changes: BTreeSet::new(),
             effects: Vec::new(),
             kind,
             unresolved: false,
@@ -669,6 +696,7 @@ impl StatementAnalysis {
         self.compared.add(&other.compared);
         self.tested.add(&other.tested);
         self.assignments.extend(other.assignments.iter().cloned());
+        self.changes.extend(other.changes.iter().cloned());
         self.shows_texts |= other.shows_texts;
         for matched in &other.matched {
             if !self.matched.contains(matched) {

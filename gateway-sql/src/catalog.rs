@@ -14,7 +14,9 @@ pub use build::CatalogBuilder;
 pub use document::CatalogError;
 pub(crate) use document::Document;
 pub(crate) use object::is_system_schema;
-pub use object::{Cast, Column, Function, Operator, QualifiedName, Relation, RelationKind, UserType};
+pub use object::{
+    ActingKey, Cast, Column, Function, KeyAction, Operator, QualifiedName, Relation, RelationKind, UserType,
+};
 pub use query::{catalog_query, stamps_query};
 pub use stamps::{Outdated, OutdatedObjects, Stamps};
 
@@ -40,6 +42,7 @@ pub struct Catalog {
     by_name: ByName<usize>,
     by_oid: HashMap<i64, usize>,
     children: HashMap<i64, Vec<i64>>,
+    acting: bool,
     functions: ByName<Vec<Arc<Function>>>,
     operators: HashMap<String, Vec<Operator>>,
     casts: Vec<Cast>,
@@ -65,6 +68,7 @@ impl From<Document> for Catalog {
                 catalog.schemas.insert(relation.schema.clone());
             }
             catalog.by_oid.insert(relation.oid, at);
+            catalog.acting |= !relation.acting.is_empty();
             for &parent in &relation.parents {
                 catalog.children.entry(parent).or_default().push(relation.oid);
             }
@@ -235,6 +239,11 @@ impl Catalog {
     /// The type of that name, unless built in.
     pub fn user_type(&self, schema: &str, name: &str) -> Option<&UserType> {
         self.types.get(schema)?.get(name).map(Arc::as_ref)
+    }
+
+    /// Whether any foreign key changes rows when those that it refers to go or change.
+    pub fn has_acting_keys(&self) -> bool {
+        self.acting
     }
 
     /// Whether any relation has children.

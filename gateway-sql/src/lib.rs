@@ -90,15 +90,15 @@ mod session;
 mod shape;
 
 pub use analysis::{
-    Action, Analysis, Assignment, ColumnId, ColumnName, CopyForm, Effect, Given, JsonStep, Matched, Object,
-    OpaqueFunction, Operation, OutputColumn, StatementAnalysis, StatementKind,
+    Action, Analysis, Assignment, Change, ColumnId, ColumnName, CopyForm, Effect, Given, JsonStep, Matched,
+    Object, OpaqueFunction, Operation, OutputColumn, RowChange, StatementAnalysis, StatementKind,
 };
 pub use analyze::{
     analyze, function_analysis, function_operations, normalise, parameter_uses, replace_literals,
 };
 pub use catalog::{
-    Cast, Catalog, CatalogBuilder, CatalogError, Column, Function, Operator, Outdated, OutdatedObjects,
-    QualifiedName, Relation, RelationKind, Stamps, UserType, catalog_query, stamps_query,
+    ActingKey, Cast, Catalog, CatalogBuilder, CatalogError, Column, Function, KeyAction, Operator, Outdated,
+    OutdatedObjects, QualifiedName, Relation, RelationKind, Stamps, UserType, catalog_query, stamps_query,
 };
 pub use column_set::ColumnSet;
 pub use functions::is_harmless_builtin;

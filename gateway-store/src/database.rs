@@ -123,6 +123,9 @@ pub trait Database: Send + Sync + 'static {
     /// Runs a query.
     async fn rows(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Self::Row>, Failure>;
 
+    /// Leaves as little as it can of values that were replaced where others may read the files.
+    async fn scrub(&self) -> Result<(), Failure>;
+
     /// Tells other gateways. It may be lost: they look by themselves, too.
     async fn tell(&self, topic: Topic, what: &str);
 

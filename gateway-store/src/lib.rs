@@ -22,6 +22,7 @@ pub use database::{Columns, Database, Failure, Topic, Value};
 pub use postgres::{DEAD, NotJoined, PostgresServer, PostgresStore, StoreUrl, Told, UnusableUrl};
 pub use sqlite::{SqliteFile, SqliteStore};
 pub use store::SqlStore;
+pub use store::sealed::{ResealedColumn, SealedCount};
 
 /// The same for both databases: a table of one is a table of the other.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();

@@ -111,6 +111,7 @@ impl SqlStore<PostgresServer> {
                 url: url.clone(),
                 node: None,
             },
+            sealing: Arc::default(),
         })
     }
 
@@ -121,6 +122,7 @@ impl SqlStore<PostgresServer> {
                 node: Some(id.into()),
                 ..self.database.clone()
             },
+            sealing: self.sealing.clone(),
         }
     }
 
@@ -227,6 +229,11 @@ impl Database for PostgresServer {
     async fn rows(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<PgRow>, Failure> {
         self.with(async |connection| bound!(sql, values).fetch_all(connection).await)
             .await
+    }
+
+    async fn scrub(&self) -> Result<(), Failure> {
+        // Pages are the server's, and its operators'.
+        Ok(())
     }
 
     async fn tell(&self, topic: Topic, what: &str) {

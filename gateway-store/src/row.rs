@@ -1,17 +1,20 @@
 //! Between records and rows. Whatever in a row can't be read is [`StoreError::Corrupt`], named by table and id.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use gateway_core::approval::Approval;
 use gateway_core::credentials::{LeaseRecord, LeaseState, Slot};
 use gateway_core::machine::Kill;
 use gateway_core::outbox::{KeptMessage, OutboxMessage, OutboxState};
+use gateway_core::sealing::Sealing;
 use gateway_core::services::{KeptApproval, StoreError, TokenRecord};
 use gateway_core::session::{SessionId, SessionRecord};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::database::Columns;
+use crate::store::sealed::{APPROVAL, HANDLE, MESSAGE, SCRAM, Sealed};
 
 /// A time as it is kept: nanoseconds since 1970. Years 1678 to 2262.
 pub(crate) fn nanoseconds(at: Timestamp) -> Result<i64, StoreError> {
@@ -24,18 +27,28 @@ pub(crate) fn counter(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// A row that was found, and what opens what is sealed in it.
+pub(crate) struct Found<'a> {
+    /// The row.
+    pub(crate) row: &'a dyn Columns,
+    /// The keys.
+    pub(crate) sealing: &'a Sealing,
+}
+
 /// A row that is read column by column.
 struct Reader<'a> {
     row: &'a dyn Columns,
+    sealing: &'a Sealing,
     /// What the row is, for messages.
     what: String,
 }
 
 impl<'a> Reader<'a> {
-    fn new(row: &'a dyn Columns, kind: &str) -> Self {
-        let id = row.text("id").ok().flatten().unwrap_or_default();
+    fn new(found: &Found<'a>, kind: &str) -> Self {
+        let id = found.row.text("id").ok().flatten().unwrap_or_default();
         Self {
-            row,
+            row: found.row,
+            sealing: found.sealing,
             what: format!("{kind} `{id}`"),
         }
     }
@@ -89,6 +102,15 @@ impl<'a> Reader<'a> {
         self.text(column)?.parse().map_err(|e| self.corrupt(column, e))
     }
 
+    /// A text that is kept sealed.
+    fn opened(&self, sealed: &Sealed) -> Result<Cow<'a, str>, StoreError> {
+        let kept = self.text(sealed.column)?;
+        let place = sealed.place(self.text("id")?);
+        self.sealing
+            .open(&place, kept)
+            .map_err(|error| self.corrupt(sealed.column, error))
+    }
+
     fn json<T: serde::de::DeserializeOwned>(&self, column: &str) -> Result<T, StoreError> {
         serde_json::from_str(self.text(column)?).map_err(|e| self.corrupt(column, e))
     }
@@ -100,13 +122,13 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> 
 }
 
 /// A row of `tokens`.
-pub(crate) fn token(row: &dyn Columns) -> Result<TokenRecord, StoreError> {
-    let row = Reader::new(row, "token");
+pub(crate) fn token(found: &Found<'_>) -> Result<TokenRecord, StoreError> {
+    let row = Reader::new(found, "token");
     let limited = row.text_or_none("resources")?;
     Ok(TokenRecord {
         id: row.owned("id")?,
         hash: row.owned("hash")?,
-        scram: row.owned("scram")?,
+        scram: row.opened(&SCRAM)?.into_owned(),
         principal: row.json("principal")?,
         // Never `None` for what can't be read: that would lift the limit. JSON `null` is no limit that was kept.
         resources: match limited {
@@ -123,9 +145,10 @@ pub(crate) fn token(row: &dyn Columns) -> Result<TokenRecord, StoreError> {
 }
 
 /// A row of `approvals`. What it is looked for by and what it says must agree: else it was touched.
-pub(crate) fn approval(row: &dyn Columns) -> Result<KeptApproval, StoreError> {
-    let row = Reader::new(row, "approval");
-    let approval: Approval = row.json("record")?;
+pub(crate) fn approval(found: &Found<'_>) -> Result<KeptApproval, StoreError> {
+    let row = Reader::new(found, "approval");
+    let approval: Approval =
+        serde_json::from_str(&row.opened(&APPROVAL)?).map_err(|e| row.corrupt("record", e))?;
     let (id, digest, state): (&str, &str, &str) = (row.text("id")?, row.text("digest")?, row.text("state")?);
     if approval.id != id || approval.digest != digest || approval.state.as_str() != state {
         return Err(row.corrupt("record", "it is not the one that its row says"));
@@ -137,8 +160,8 @@ pub(crate) fn approval(row: &dyn Columns) -> Result<KeptApproval, StoreError> {
 }
 
 /// A row of `sessions`.
-pub(crate) fn session(row: &dyn Columns) -> Result<SessionRecord, StoreError> {
-    let row = Reader::new(row, "session");
+pub(crate) fn session(found: &Found<'_>) -> Result<SessionRecord, StoreError> {
+    let row = Reader::new(found, "session");
     Ok(SessionRecord {
         id: row.parsed("id")?,
         principal: row.json("principal")?,
@@ -158,15 +181,15 @@ pub(crate) fn session(row: &dyn Columns) -> Result<SessionRecord, StoreError> {
 }
 
 /// A row of `outbox`.
-pub(crate) fn message(row: &dyn Columns) -> Result<KeptMessage, StoreError> {
-    let row = Reader::new(row, "message");
+pub(crate) fn message(found: &Found<'_>) -> Result<KeptMessage, StoreError> {
+    let row = Reader::new(found, "message");
     let state = row.text("state")?;
     Ok(KeptMessage {
         message: OutboxMessage {
             id: row.owned("id")?,
             receiver: row.owned("receiver")?,
             kind: row.owned("kind")?,
-            body: row.owned("body")?,
+            body: row.opened(&MESSAGE)?.into_owned(),
             state: OutboxState::of(state).ok_or_else(|| row.corrupt("state", "no such state"))?,
             created: row.time("created")?,
             due: row.time("due")?,
@@ -178,8 +201,8 @@ pub(crate) fn message(row: &dyn Columns) -> Result<KeptMessage, StoreError> {
 }
 
 /// A row of `leases`.
-pub(crate) fn lease(row: &dyn Columns) -> Result<LeaseRecord, StoreError> {
-    let row = Reader::new(row, "lease");
+pub(crate) fn lease(found: &Found<'_>) -> Result<LeaseRecord, StoreError> {
+    let row = Reader::new(found, "lease");
     let state = row.text("state")?;
     Ok(LeaseRecord {
         id: row.owned("id")?,
@@ -194,13 +217,16 @@ pub(crate) fn lease(row: &dyn Columns) -> Result<LeaseRecord, StoreError> {
         attempts: u32::try_from(row.integer("attempts")?).map_err(|e| row.corrupt("attempts", e))?,
         due: row.time("due")?,
         error: row.owned_or_none("error")?,
-        handle: row.owned_or_none("handle")?,
+        handle: match row.text_or_none("handle")? {
+            None => None,
+            Some(_) => Some(row.opened(&HANDLE)?.into_owned()),
+        },
     })
 }
 
 /// What a row of `leases` has of a pool.
-pub(crate) fn slot(row: &dyn Columns) -> Result<Slot, StoreError> {
-    let row = Reader::new(row, "lease");
+pub(crate) fn slot(found: &Found<'_>) -> Result<Slot, StoreError> {
+    let row = Reader::new(found, "lease");
     Ok(Slot {
         pool: row.owned("pool")?,
         name: row.owned("slot")?,
@@ -208,19 +234,31 @@ pub(crate) fn slot(row: &dyn Columns) -> Result<Slot, StoreError> {
 }
 
 /// A column of ids.
-pub(crate) fn id(row: &dyn Columns, kind: &str) -> Result<String, StoreError> {
-    Reader::new(row, kind).owned("id")
+pub(crate) fn id(found: &Found<'_>, kind: &str) -> Result<String, StoreError> {
+    Reader::new(found, kind).owned("id")
 }
 
 /// A session's id alone.
-pub(crate) fn session_id(row: &dyn Columns) -> Result<SessionId, StoreError> {
-    Reader::new(row, "session").parsed("id")
+pub(crate) fn session_id(found: &Found<'_>) -> Result<SessionId, StoreError> {
+    Reader::new(found, "session").parsed("id")
 }
 
 /// A session that somebody asked to end, and who that was.
-pub(crate) fn session_end(row: &dyn Columns) -> Result<(SessionId, Kill), StoreError> {
-    let reader = Reader::new(row, "session end");
+pub(crate) fn session_end(found: &Found<'_>) -> Result<(SessionId, Kill), StoreError> {
+    let reader = Reader::new(found, "session end");
     // What another version wrote ends the session all the same.
     let kill = serde_json::from_str(reader.text("asked")?).unwrap_or_default();
     Ok((reader.parsed("id")?, kill))
+}
+
+/// A row that may be sealed anew: its id, and what is kept.
+pub(crate) fn kept(found: &Found<'_>) -> Result<(String, String), StoreError> {
+    let row = Reader::new(found, "row");
+    Ok((row.owned("id")?, row.owned("kept")?))
+}
+
+/// A key's name, and how many values there are under it.
+pub(crate) fn count(found: &Found<'_>) -> Result<(String, u64), StoreError> {
+    let row = Reader::new(found, "count");
+    Ok((row.owned("id")?, row.counter("found")?))
 }

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -63,6 +64,7 @@ impl SqlStore<SqliteFile> {
         drop(lock);
         Ok(Self {
             database: SqliteFile { pool },
+            sealing: Arc::default(),
         })
     }
 
@@ -148,6 +150,14 @@ impl Database for SqliteFile {
 
     async fn rows(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<SqliteRow>, Failure> {
         bound!(sql, values).fetch_all(&self.pool).await.map_err(failure)
+    }
+
+    /// Writes the file anew, and empties the log of what was written before.
+    async fn scrub(&self) -> Result<(), Failure> {
+        for sql in ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"] {
+            sqlx::query(sql).execute(&self.pool).await.map_err(failure)?;
+        }
+        Ok(())
     }
 
     /// A file belongs to one gateway; there are no others.

@@ -1,22 +1,28 @@
 //! The store on a database, whichever it is.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use gateway_core::machine::Kill;
+use gateway_core::sealing::Sealing;
 use gateway_core::services::{SessionFilter, Store, StoreError, TokenRecord};
 use gateway_core::session::{SessionId, SessionRecord};
 use jiff::Timestamp;
 
 use crate::database::{Columns, Database, Topic, Value, values};
-use crate::row;
+use crate::row::{self, Found};
 
 mod approvals;
 mod leases;
 mod outbox;
+pub(crate) mod sealed;
 
 /// Tokens, sessions and approvals in a database `D`. Cheap to clone where `D` is.
 #[derive(Debug, Clone)]
 pub struct SqlStore<D> {
     pub(crate) database: D,
+    /// What must not be read in it is sealed with these keys.
+    pub(crate) sealing: Arc<Sealing>,
 }
 
 impl<D: Database> SqlStore<D> {
@@ -39,10 +45,18 @@ impl<D: Database> SqlStore<D> {
         &self,
         sql: &'static str,
         values: Vec<Value>,
-        read: impl Fn(&dyn Columns) -> Result<T, StoreError>,
+        read: impl Fn(&Found<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         let found = self.database.rows(sql, values).await?;
-        found.iter().map(|found| read(found)).collect()
+        found
+            .iter()
+            .map(|row| {
+                read(&Found {
+                    row,
+                    sealing: &self.sealing,
+                })
+            })
+            .collect()
     }
 
     /// The one row of a query that finds at most one.
@@ -50,10 +64,16 @@ impl<D: Database> SqlStore<D> {
         &self,
         sql: &'static str,
         values: Vec<Value>,
-        read: impl Fn(&dyn Columns) -> Result<T, StoreError>,
+        read: impl Fn(&Found<'_>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
         let found = self.database.rows(sql, values).await?;
-        found.first().map(|found| read(found)).transpose()
+        let read = |row| {
+            read(&Found {
+                row,
+                sealing: &self.sealing,
+            })
+        };
+        found.first().map(|row| read(row as &dyn Columns)).transpose()
     }
 }
 
@@ -63,7 +83,7 @@ impl<D: Database> Store for SqlStore<D> {
         let values = values![
             &token.id,
             &token.hash,
-            &token.scram,
+            self.sealed(&sealed::SCRAM, &token.id, &token.scram)?,
             row::json(&token.principal)?,
             token.resources.as_ref().map(row::json).transpose()?,
             row::nanoseconds(token.created)?,
@@ -172,7 +192,7 @@ impl<D: Database> Store for SqlStore<D> {
             return Ok(false);
         }
         let sql = "SELECT node AS id FROM session_ends WHERE session = $1";
-        let read = |found: &dyn Columns| row::id(found, "session end");
+        let read = |found: &Found<'_>| row::id(found, "session end");
         if let Some(node) = self.one(sql, values![&id], read).await? {
             self.database.tell(Topic::SessionEnd, &node).await;
         }

@@ -503,3 +503,54 @@ async fn callers_that_give_up_leave_no_connection_behind() {
     holder.kill().unwrap();
     holder.wait().unwrap();
 }
+
+#[tokio::test]
+async fn what_is_sealed_is_in_no_table_and_moves_from_key_to_key() {
+    let server = start();
+    let plain = PostgresStore::open(&database(&server, "sealed")).await.unwrap();
+    let old = plain.clone().sealed_with(suite::keys(&[1], true));
+    suite::canaries(&old).await;
+    let dump = server.sql(
+        "sealed",
+        "SELECT t::text FROM tokens t UNION ALL SELECT a::text FROM approvals a UNION ALL \
+                                     SELECT o::text FROM outbox o UNION ALL SELECT l::text FROM leases l",
+    );
+    assert!(dump.contains("gwe1:"));
+    for words in suite::CANARIES {
+        assert!(!dump.contains(words), "{words}");
+    }
+    let both = plain.clone().sealed_with(suite::keys(&[2, 1], true));
+    let told = both.reseal().await.unwrap();
+    assert!(
+        told.iter().all(|column| column.failed == 0 && column.done == 1),
+        "{told:?}"
+    );
+    suite::are_read(&plain.clone().sealed_with(suite::keys(&[2], true))).await;
+    assert_eq!(both.sealed_counts().await.unwrap().len(), 4);
+}
+
+/// A gateway that runs must be able to read what another one writes.
+#[tokio::test]
+async fn gateways_of_one_store_can_open_what_the_others_seal() {
+    let server = start();
+    let plain = PostgresStore::open(&database(&server, "sealing")).await.unwrap();
+    let node = |name: &str, keys: &[u8]| plain.as_node(name).sealed_with(suite::keys(keys, false));
+    node("gw-a", &[]).join("k").await.unwrap();
+    let refused = node("gw-b", &[1]).join("k").await.unwrap_err();
+    assert!(
+        matches!(&refused, NotJoined::OtherSealing(id) if id == "gw-a"),
+        "{refused}"
+    );
+    node("gw-a", &[1]).join("k").await.unwrap();
+    // A new key comes behind the old one first, on all.
+    node("gw-b", &[2, 1]).join("k").await.unwrap_err();
+    node("gw-b", &[1, 2]).join("k").await.unwrap();
+    node("gw-a", &[2, 1]).join("k").await.unwrap();
+    node("gw-b", &[]).join("k").await.unwrap_err();
+    let name = |byte| suite::keys(&[byte], false).active().unwrap().to_owned();
+    let (one, two, three) = (name(1), name(2), name(3));
+    let a = node("gw-a", &[2, 1]);
+    assert_eq!(a.without_key(&[&two]).await.unwrap(), None);
+    assert_eq!(a.without_key(&[&one]).await.unwrap(), None);
+    assert_eq!(a.without_key(&[&three]).await.unwrap().as_deref(), Some("gw-b"));
+}

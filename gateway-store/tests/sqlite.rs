@@ -13,6 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use gateway_core::credentials::LeaseStore;
 use gateway_core::services::{ApprovalStore, SessionFilter, Store, StoreError};
 use gateway_core::session::SessionRecord;
 use gateway_store::SqliteStore;
@@ -200,4 +201,145 @@ async fn pruning_keeps_those_that_ended_last_and_all_that_run() {
     let left = store.sessions(SessionFilter::Recent, 100).await.unwrap();
     let ended: Vec<_> = left.iter().filter_map(|s| s.ended).collect();
     assert_eq!((left.len(), ended), (7, vec![at(98), at(100)]));
+}
+
+/// Whether any file of the directory has these words.
+fn has(dir: &Path, words: &str) -> bool {
+    std::fs::read_dir(dir).unwrap().any(|entry| {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        bytes
+            .windows(words.len())
+            .any(|window| window == words.as_bytes())
+    })
+}
+
+#[tokio::test]
+async fn what_is_sealed_is_in_no_file_and_moves_from_key_to_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.db");
+    let open = async |keys| SqliteStore::open(&path).await.unwrap().sealed_with(keys);
+    let store = open(suite::keys(&[1], true)).await;
+    suite::canaries(&store).await;
+    suite::are_read(&store).await;
+    store.close().await;
+    for words in suite::CANARIES {
+        assert!(!has(dir.path(), words), "{words}");
+    }
+    // Without its key nothing is given, and the error says which is missing.
+    let store = open(suite::keys(&[2], false)).await;
+    let name = suite::keys(&[1], false).active().unwrap().to_owned();
+    let error = store.token("canary").await.unwrap_err().to_string();
+    assert!(
+        error.contains(&name) && error.contains("tokens") || error.contains("token `canary`"),
+        "{error}"
+    );
+    let told = store.reseal().await.unwrap();
+    assert!(
+        told.iter().all(|column| column.failed == 1 && column.done == 0),
+        "{told:?}"
+    );
+    store.close().await;
+    // With both, all is sealed anew, and again nothing is left to do.
+    let store = open(suite::keys(&[2, 1], true)).await;
+    let told = store.reseal().await.unwrap();
+    assert!(
+        told.iter().all(|column| column.failed == 0 && column.done == 1),
+        "{told:?}"
+    );
+    assert!(
+        store
+            .reseal()
+            .await
+            .unwrap()
+            .iter()
+            .all(|column| column.done == 0)
+    );
+    store.close().await;
+    let store = open(suite::keys(&[2], true)).await;
+    suite::are_read(&store).await;
+    let counts = store.sealed_counts().await.unwrap();
+    assert_eq!(counts.len(), 4);
+    assert!(
+        counts
+            .iter()
+            .all(|count| count.values == 1 && count.key.as_deref() == suite::keys(&[2], true).active())
+    );
+}
+
+#[tokio::test]
+async fn what_was_kept_in_the_clear_is_read_until_it_must_be_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.db");
+    let plain = SqliteStore::open(&path).await.unwrap();
+    assert!(plain.reseal().await.is_err(), "there is no key to seal with");
+    suite::canaries(&plain).await;
+    let sealed = plain.clone().sealed_with(suite::keys(&[1], false));
+    suite::are_read(&sealed).await;
+    let strict = plain.clone().sealed_with(suite::keys(&[1], true));
+    assert!(matches!(
+        strict.token("canary").await,
+        Err(StoreError::Corrupt(_))
+    ));
+    assert!(
+        strict
+            .reseal()
+            .await
+            .unwrap()
+            .iter()
+            .all(|column| column.done == 1)
+    );
+    suite::are_read(&strict).await;
+    assert!(matches!(plain.token("canary").await, Err(StoreError::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn a_sealed_value_that_was_put_into_another_row_does_not_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.db");
+    let store = SqliteStore::open(&path)
+        .await
+        .unwrap()
+        .sealed_with(suite::keys(&[1], true));
+    store.insert_token(&token("a", 1)).await.unwrap();
+    store.insert_token(&token("b", 1)).await.unwrap();
+    execute(
+        &path,
+        "UPDATE tokens SET scram = (SELECT scram FROM tokens WHERE id = 'a') WHERE id = 'b'",
+    )
+    .await;
+    assert!(store.token("a").await.unwrap().is_some());
+    assert!(matches!(store.token("b").await, Err(StoreError::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn what_is_changed_while_it_is_sealed_anew_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = SqliteStore::open(dir.path().join("gateway.db"))
+        .await
+        .unwrap()
+        .sealed_with(suite::keys(&[1], true));
+    for number in 0..40 {
+        old.insert_token(&token(&format!("t{number:02}"), 1))
+            .await
+            .unwrap();
+        old.put_lease(&suite::lease(&format!("l{number:02}"), 1))
+            .await
+            .unwrap();
+    }
+    let new = old.clone().sealed_with(suite::keys(&[2, 1], true));
+    let busy = async {
+        for number in 0..40 {
+            let mut lease = suite::lease(&format!("l{number:02}"), 1);
+            lease.handle = Some(format!("handle-{number}"));
+            new.put_lease(&lease).await.unwrap();
+        }
+    };
+    let (told, ()) = tokio::join!(new.reseal(), busy);
+    told.unwrap();
+    let only = new.clone().sealed_with(suite::keys(&[2], true));
+    assert_eq!(only.tokens().await.unwrap().len(), 40);
+    for lease in only.leases(100).await.unwrap() {
+        let number: u32 = lease.id.trim_start_matches('l').parse().unwrap();
+        assert_eq!(lease.handle, Some(format!("handle-{number}")));
+    }
 }

@@ -1,12 +1,16 @@
-//! What a statement reaches through what it names: the rows of children and partitions.
+//! What a statement reaches through what it names: the rows of children and partitions, and those that foreign keys change
+//! with its own.
 //!
-//! As at the server, who may read or write a table may do so with the rows of its children through it. A policy that names
-//! a child counts all the same: what it forbids or holds is forbidden or held on this way, too.
+//! As at the server, who may read or write a table may do so with the rows of its children through it, and changes rows that
+//! refer to it as their keys say. A policy that names these tables counts all the same: what it forbids or holds is forbidden
+//! or held on this way, too.
+
+mod keys;
 
 use std::collections::{BTreeSet, HashMap};
 
 use gateway_core::operation::Operation;
-use gateway_sql::{Action, Catalog, Object, RelationKind, StatementAnalysis, StatementKind};
+use gateway_sql::{Action, Catalog, Object, RelationKind, RowChange, StatementAnalysis};
 
 use crate::analyzed::translate;
 
@@ -21,7 +25,7 @@ pub(crate) fn reached(
     database: &str,
 ) -> Vec<Operation> {
     let mut list = Vec::new();
-    if !catalog.has_children() {
+    if !catalog.has_children() && !catalog.has_acting_keys() {
         return list;
     }
     let own: BTreeSet<&gateway_sql::Operation> = statements.iter().flat_map(|s| &s.operations).collect();
@@ -44,8 +48,8 @@ pub(crate) fn reached(
                 )
             });
             // What is put into a table that is not partitioned stays in it.
-            let stays = statement.kind == StatementKind::Insert
-                && operation.action == Action::Write
+            let stays = operation.action == Action::Write
+                && only_inserts(statement, schema, name)
                 && relation.is_some_and(|relation| relation.kind != RelationKind::Partitioned);
             if stays {
                 continue;
@@ -68,7 +72,24 @@ pub(crate) fn reached(
             }
         }
     }
+    for statement in statements {
+        for operation in keys::acting(statement, catalog) {
+            if !own.contains(&operation) && seen.insert(operation.clone()) {
+                list.push(translate(&operation, resource, database).reached());
+            }
+        }
+    }
     list
+}
+
+/// Whether the statement has new rows for the table, and does nothing else with it.
+fn only_inserts(statement: &StatementAnalysis, schema: &str, name: &str) -> bool {
+    let mut of_it = statement
+        .changes
+        .iter()
+        .filter(|change| change.schema == schema && change.name == name)
+        .peekable();
+    of_it.peek().is_some() && of_it.all(|change| change.rows == RowChange::Insert)
 }
 
 #[cfg(test)]
@@ -87,6 +108,8 @@ mod tests {
         let visits = builder.relation("public", "visits", RelationKind::Partitioned, &["day"]);
         let part = builder.table("public", "visits_2025", &["day"]);
         builder.inherits(part, visits);
+        let log = builder.table("public", "log", &["id"]);
+        let _ = log;
         let index = builder.relation("public", "orders_pkey", RelationKind::Index, &["id"]);
         builder.inherits(index, parent);
         let catalog = builder.build();
@@ -126,6 +149,21 @@ mod tests {
             ["read archive.orders_1999"]
         );
         assert_eq!(told("TRUNCATE visits"), ["write-unbounded public.visits_2025"]);
+    }
+
+    #[test]
+    fn what_else_a_statement_does_with_a_table_counts_beside_what_it_inserts() {
+        for sql in [
+            "WITH d AS (DELETE FROM orders WHERE id = 1 RETURNING id) INSERT INTO log SELECT id FROM d",
+            "WITH d AS (UPDATE orders SET total = 1 WHERE id = 1 RETURNING id) INSERT INTO orders SELECT id, 1 FROM d",
+            "INSERT INTO orders VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET total = 3",
+        ] {
+            let told = told(sql);
+            assert!(
+                told.iter().any(|one| one == "write public.orders_old"),
+                "{sql}: {told:?}"
+            );
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 """A PostgreSQL role for each session: made before it, with the rights that policy gives, and gone behind it."""
-import contextlib, random, re, threading, time
+import contextlib, os, random, re, shutil, subprocess, threading, time
 
-from harness import POLICIES, check, eventually, query
+import rig
+from harness import POLICIES, Skipped, check, eventually, query
 
 OURS = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gw\\_%'"
 
@@ -276,3 +277,83 @@ def test_config_check_probes_what_sessions_will_need(w):
             check(done.returncode == 1 and "tgt-Zeppelin-wrong" not in done.stderr + done.stdout, done.stderr)
     finally:
         w.admin("DROP ROLE gate_weak")
+
+
+# ---- a target whose disk is full ----
+
+@contextlib.contextmanager
+def small_target(w, size="96m"):
+    """A server of its own on a file system that is soon full; all of PostgreSQL's files are on it."""
+    if os.geteuid() != 0:
+        raise Skipped("only root can mount a file system of its own")
+    server = rig.Server(w.suite)
+    folder = server.dir / "data"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True).returncode:
+        server.stop()
+        raise Skipped("nothing can be mounted here")
+    try:
+        shutil.chown(folder, server.owner)
+        server.cluster()
+        server.admin("postgres", ["CREATE DATABASE orders", "ALTER SYSTEM SET max_wal_size = '32MB'"])
+        server.admin("orders", ["CREATE TABLE orders (id int PRIMARY KEY, status text, filler text)", "INSERT INTO orders VALUES (1, 'new', '')"])
+        yield server
+    finally:
+        subprocess.run(["pkill", "-9", "-u", server.owner, "-f", str(folder)], capture_output=True)
+        subprocess.run(["umount", "-l", folder], check=True)
+        shutil.rmtree(server.dir, ignore_errors=True)
+
+
+def test_a_target_whose_disk_is_full_is_told_as_it_says_and_leaves_nothing_behind(w):
+    import psycopg
+    policy = {"all": '@id("all") permit (principal in Group::"writers", action, resource);'}
+    with small_target(w) as server:
+        text = server.fill(w.suite["resource"])
+        old = next(line for line in text.splitlines() if line.startswith("credential = "))
+        text = text.split("[[resource.tag]]")[0].replace(old, f"credential = {server.role_credential()}")
+        with w.own(resources=text, policies=policy) as own:
+            settings = {**own.dsn("writer"), "dbname": "orders"}
+            filler = server.dir / "data" / "filler"
+
+            def fill(leave):
+                free = shutil.disk_usage(server.dir / "data").free
+                with contextlib.suppress(OSError), open(filler, "ab", buffering=0) as to:
+                    while free > leave:
+                        to.write(b"x" * min(65536, free - leave))
+                        free = shutil.disk_usage(server.dir / "data").free
+
+            def ours():
+                return server.admin("postgres", OURS)[0]
+
+            with psycopg.connect(**settings, autocommit=True) as c:
+                fill(512 << 10)
+                try:
+                    c.execute("INSERT INTO orders SELECT n, 'x', repeat('x', 1000) FROM generate_series(2, 60000) n")
+                    raise AssertionError("there was room")
+                except psycopg.Error as full:
+                    check(full.sqlstate == "53100", full.sqlstate, str(full))
+                check(c.execute("SELECT status FROM orders WHERE id = 1").fetchone() == ("new",), "the session lives on")
+                filler.unlink()
+                c.execute("INSERT INTO orders VALUES (2, 'y', '')")
+            # To the last byte: a login gets a session or a refusal, and soon; the server may even end itself.
+            fill(0)
+            outcomes = set()
+            for _ in range(12):
+                began = time.monotonic()
+                try:
+                    with psycopg.connect(**settings, autocommit=True) as c:
+                        c.execute("SELECT 1")
+                    outcomes.add("session")
+                except psycopg.Error as refused:
+                    outcomes.add(refused.sqlstate or str(refused)[:80])
+                check(time.monotonic() - began < 15, "a login was left waiting", outcomes)
+            check(own.gateway.alive(), outcomes, own.log()[-2000:])
+            check("superuser" not in own.log() and not any("gw_" in outcome for outcome in outcomes), outcomes)
+            filler.unlink(missing_ok=True)
+            try:
+                server.admin("postgres", "SELECT 1")
+            except (OSError, rig.Refused):
+                server.resume()
+            eventually(lambda: psycopg.connect(**settings, autocommit=True).execute("SELECT 1").fetchone() == (1,), "logins work again", 30)
+            eventually(lambda: ours() == "0", "no role of a session is left", 120)
+            eventually(lambda: own.rows("leases", "list") == [], "no lease is left", 60)

@@ -1,6 +1,8 @@
 """What people are told: in which database something was looked at, what is not there, why something is refused, who did what."""
 import json, os, subprocess
 
+import psycopg
+
 import rig
 from harness import check, decision_of, eventually, query
 from test_approvals import Office, POLICIES as HELD
@@ -112,6 +114,57 @@ def test_a_policy_that_names_a_child_counts_through_its_parent(w):
                 decision = decision_of(refused)
                 check(decision["rule"] == "not-the-old" and "customers_old" in decision["operation"], decision)
         check(c.execute("SELECT count(*) > 0 FROM visits").fetchone() == (True,), "partitions that no policy names come with their table")
+
+
+def test_a_policy_on_a_table_counts_where_a_foreign_key_would_change_it(w):
+    """What the keys really do is seen at the server first: only what changes rows there is refused here."""
+    w.admin("DROP TABLE IF EXISTS fk_notes, fk_items, fk_orders, fk_codes, fk_people CASCADE;"
+            "CREATE TABLE fk_people (id int PRIMARY KEY, code text UNIQUE, name text);"
+            "CREATE TABLE fk_orders (id int PRIMARY KEY, person int REFERENCES fk_people ON DELETE CASCADE);"
+            "CREATE TABLE fk_items (id int PRIMARY KEY, of_order int REFERENCES fk_orders ON DELETE SET NULL, state text);"
+            "CREATE TABLE fk_codes (code text REFERENCES fk_people (code) ON UPDATE CASCADE);"
+            "CREATE TABLE fk_notes (id int PRIMARY KEY, person int REFERENCES fk_people);"
+            "INSERT INTO fk_people VALUES (1, 'a', 'x'), (2, 'b', 'y'); INSERT INTO fk_orders VALUES (10, 1), (11, 2);"
+            "INSERT INTO fk_items VALUES (100, 10), (101, 11); INSERT INTO fk_codes VALUES ('a');"
+            "GRANT ALL ON fk_people, fk_orders, fk_items, fk_codes, fk_notes TO PUBLIC")
+    tables = "fk_people", "fk_orders", "fk_items", "fk_codes", "fk_notes"
+    tries = ["DELETE FROM fk_people WHERE id = 2", "UPDATE fk_people SET code = 'z' WHERE id = 1", "UPDATE fk_people SET name = 'n' WHERE id = 1",
+             "DELETE FROM fk_orders WHERE id = 10", "INSERT INTO fk_people AS p VALUES (1, 'q', '') ON CONFLICT (id) DO UPDATE SET code = 'w' WHERE p.id = 1",
+             "WITH d AS (DELETE FROM fk_people WHERE id = 2 RETURNING id) INSERT INTO fk_notes SELECT id + 90, NULL FROM d",
+             "UPDATE fk_items SET state = 's' WHERE id = 100"]
+
+    def changed(sql):
+        """The tables whose rows are others after `sql`, which is taken back."""
+        sums = " UNION ALL ".join(f"SELECT '{t}', coalesce(md5(string_agg(r::text, '|' ORDER BY r::text)), '') FROM {t} r" for t in tables)
+        with psycopg.connect(host="127.0.0.1", port=w.server.port, user="postgres", password="superuser", dbname=w.database, sslmode="disable") as direct:
+            before = dict(direct.execute(sums).fetchall())
+            direct.execute(sql)
+            after = dict(direct.execute(sums).fetchall())
+            direct.rollback()
+        return {t for t in tables if before[t] != after[t]}
+
+    try:
+        named = {sql: changed(sql) for sql in tries}
+        check(named[tries[0]] == {"fk_people", "fk_orders", "fk_items"} and named[tries[1]] == {"fk_people", "fk_codes"}, named)
+        for forbidden in ("fk_items", "fk_codes", "fk_orders"):
+            rule = f"""
+@id("not-{forbidden}")
+forbid (principal, action in [Action::"write", Action::"write-unbounded"], resource == Table::"orders-db/public.{forbidden}");
+@id("all") permit (principal in Group::"writers", action, resource);
+"""
+            with w.own(policies={"p": rule}) as own, own.connect("writer", autocommit=False) as c:
+                for sql in tries:
+                    try:
+                        c.execute(sql)
+                        told = None
+                    except Exception as refused:
+                        told = decision_of(refused)
+                    c.rollback()
+                    touches = forbidden in named[sql]
+                    check(bool(told) == touches, forbidden, sql, told, named[sql])
+                    check(not told or told["rule"] == f"not-{forbidden}" and forbidden in told["operation"], told)
+    finally:
+        w.admin("DROP TABLE fk_notes, fk_items, fk_orders, fk_codes, fk_people CASCADE")
 
 
 def test_a_used_up_budget_names_policy_and_operation(w):

@@ -5,7 +5,7 @@ It makes real PostgreSQL roles. Whatever a request has wrong (path, method, head
 or with 400, and kept in `faults`, on which a test fails. Secrets that it gives are kept in `secrets`, so that a test can look for them
 where they must not be.
 """
-import http.server, json, re, secrets, ssl, threading, time
+import base64, http.server, json, re, secrets, ssl, threading, time
 
 DEFAULT_TTL, MAX_TTL = 60, 3600
 
@@ -21,6 +21,7 @@ class Vault:
         self.lock = threading.RLock()
         self.tokens, self.leases, self.faults, self.secrets = {}, {}, [], [self.secret_id, self.jwt, self.static]
         self.kv, self.calls = {}, []
+        self.wrapped, self.transit_version = {}, 1
         self.token_ttl, self.ttl, self.max_ttl, self.renewable, self.period = 3600, DEFAULT_TTL, MAX_TTL, True, 3600
         self.denied, self.sealed, self.delay = set(), False, 0.0
         self.revocation_fails = False
@@ -160,6 +161,7 @@ class Vault:
         creds = re.fullmatch(r"database/creds/([\w-]+)", path)
         role = re.fullmatch(r"database/roles/([\w-]+)", path)
         kv = re.fullmatch(r"secret/data/(.+)", path)
+        transit = re.fullmatch(r"transit/(encrypt|decrypt|rewrap)/gateway", path)
         if path == "auth/token/renew-self":
             if not self.expect(request, method, "POST", body, []):
                 return
@@ -198,6 +200,8 @@ class Vault:
                 self.drop(body["lease_id"])
                 self.answer(request, 204)
             return
+        if transit:
+            return self.transit(request, method, transit[1], body)
         if kv:
             if not self.expect(request, method, "GET"):
                 return
@@ -207,6 +211,26 @@ class Vault:
             status = 404 if data is None else 200
             return self.answer(request, status, {"data": {"data": data, "metadata": {"version": 1}}})
         self.answer(request, 404, {"errors": ["no handler for route \"" + path + "\""]})
+
+    def transit(self, request, method, verb, body):
+        """`vault:v<version>:` and, in place of a real cipher, the text under a number that only this server knows."""
+        if not self.expect(request, method, "POST", body, ["plaintext" if verb == "encrypt" else "ciphertext"]):
+            return
+        if verb == "encrypt":
+            text = body["plaintext"]
+            if len(base64.b64decode(text, validate=True)) != 32:
+                return self.fault(request, "no key of 32 bytes")
+            self.secrets.append(text)
+        else:
+            known = re.fullmatch(r"vault:v\d+:(\w+)", body["ciphertext"])
+            if not known or known[1] not in self.wrapped:
+                return self.answer(request, 400, {"errors": ["cipher: message authentication failed"]})
+            text = self.wrapped[known[1]]
+        if verb == "decrypt":
+            return self.answer(request, 200, {"data": {"plaintext": text}})
+        number = secrets.token_hex(20)
+        self.wrapped[number] = text
+        self.answer(request, 200, {"data": {"ciphertext": f"vault:v{self.transit_version}:{number}", "key_version": self.transit_version}})
 
     # ---- leases ----
 

@@ -56,7 +56,7 @@ async fn probe(config: &Config) -> anyhow::Result<ExitCode> {
         })
     });
     let asked: Vec<_> = asked.collect();
-    let mut code = ExitCode::SUCCESS;
+    let mut code = probe_keys(config).await;
     for (name, asked) in config.resources.keys().zip(asked) {
         match asked.await? {
             Ok(found) => eprintln!("probe: `{name}`: ok: {}", plain(&found.join("; "))),
@@ -67,6 +67,38 @@ async fn probe(config: &Config) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(code)
+}
+
+/// Reads the keys as a start would, unless that would make one.
+async fn probe_keys(config: &Config) -> ExitCode {
+    if config.secrets.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    if config.secrets.makes_one(&config.data_dir) {
+        eprintln!("probe: `secrets.keys`: the first key is made at the first start; not tried");
+        return ExitCode::SUCCESS;
+    }
+    match tokio::time::timeout(PROBE, config.place().sealing()).await {
+        Ok(Ok(sealing)) => {
+            let active = sealing.active().unwrap_or_default();
+            eprintln!("probe: `secrets.keys`: ok: what is kept is sealed with the key {active}");
+            ExitCode::SUCCESS
+        }
+        Ok(Err(problem)) => {
+            eprintln!(
+                "probe: `secrets.keys`: FAILED: {}",
+                plain(&format!("{problem:#}"))
+            );
+            ExitCode::FAILURE
+        }
+        Err(_) => {
+            eprintln!(
+                "probe: `secrets.keys`: FAILED: no answer within {} s",
+                PROBE.as_secs()
+            );
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn check(config: &Config) -> anyhow::Result<ExitCode> {
@@ -88,6 +120,10 @@ fn check(config: &Config) -> anyhow::Result<ExitCode> {
     }
     if let Err(error) = &tls {
         eprintln!("gateway: [tls]: {error}");
+        wrong = true;
+    }
+    for fault in config.secrets.faults() {
+        eprintln!("gateway: {fault}");
         wrong = true;
     }
     for warning in warnings(config) {

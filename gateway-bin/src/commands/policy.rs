@@ -15,7 +15,6 @@ use gateway_core::own::GATEWAY;
 use gateway_core::policy::{MOST_GRANTS, PolicyEngine, run_tests};
 use gateway_core::principal::Principal;
 use gateway_core::resource::Resource;
-use gateway_core::services::StoreError;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -161,7 +160,7 @@ async fn explain(config: Config, what: Explain) -> anyhow::Result<ExitCode> {
 }
 
 /// Puts the grants into force that the gateway's store has, where there is one.
-async fn granted(config: &Config, engine: &PolicyEngine) -> Result<(), StoreError> {
+async fn granted(config: &Config, engine: &PolicyEngine) -> anyhow::Result<()> {
     let place = config.place();
     if matches!(place.store, StoreKind::Sqlite) && !Config::store(&place.data_dir).exists() {
         return Ok(());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use gateway_core::audit::log::{AuditLogOptions, AuditOpenError};
+use gateway_core::sealing::Sealing;
 use gateway_core::services::Store;
 
 use super::tables::{list as joined, or_dash, plain, print};
@@ -117,16 +118,25 @@ async fn revoke(place: &Place, running: Option<Client>, id: &str) -> anyhow::Res
 
 /// The store, and the trail of a data directory on which no gateway answers.
 async fn open(place: &Place) -> anyhow::Result<(Arc<dyn Store>, Option<Box<dyn Trail>>)> {
+    let sealing = place.sealing().await?;
+    let trail = own_trail(place, AuditLogOptions::default(), sealing.clone()).await?;
+    Ok((OpenStore::open_sealed(place, sealing).await?.records(), trail))
+}
+
+/// The trail of a data directory on which no gateway answers; `None`: somebody writes it all the same.
+pub(super) async fn own_trail(
+    place: &Place,
+    options: AuditLogOptions,
+    sealing: Arc<Sealing>,
+) -> anyhow::Result<Option<Box<dyn Trail>>> {
     let dir = place.data_dir.clone();
-    let opened =
-        tokio::task::spawn_blocking(move || trail::open(&dir, AuditLogOptions::default(), None)).await?;
-    let trail: Option<Box<dyn Trail>> = match opened {
+    let opened = tokio::task::spawn_blocking(move || trail::open(&dir, options, None, sealing)).await?;
+    Ok(match opened {
         Ok(log) => Some(Box::new(OwnTrail(log))),
         Err(AuditOpenError::Locked { .. }) => {
             eprintln!("note: the audit trail is in use, so this is not in it");
             None
         }
         Err(error) => return Err(error.into()),
-    };
-    Ok((OpenStore::open(place).await?.records(), trail))
+    })
 }

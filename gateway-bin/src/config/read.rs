@@ -12,6 +12,7 @@ use gateway_core::tls::TlsConfig;
 use serde_json::{Map, Value, json};
 
 use super::audit::AuditSection;
+use super::{Checker, Problems};
 use crate::cli::Global;
 use crate::store::{Place, StoreKind};
 
@@ -115,9 +116,28 @@ impl Raw {
             },
             Some(_) => bail!("`store` must be a table with the key `url` alone"),
         };
+        let mut checker = Checker {
+            raw: self,
+            problems: Problems::default(),
+            protocols: Vec::new(),
+        };
+        let section = self.values.get("secrets").cloned();
+        // Whoever keeps logins is of interest here only where a key comes from there.
+        let vault = section.as_ref().and_then(|_| self.values.get("vault").cloned());
+        let outside = checker.outside(vault);
+        let secrets = checker.secrets(section, &outside);
+        if !checker.problems.0.is_empty() {
+            bail!(
+                "the configuration `{}`: {}",
+                self.file.display(),
+                checker.problems
+            );
+        }
         Ok(Place {
             data_dir: self.data_dir()?,
             store,
+            secrets,
+            outside,
         })
     }
 

@@ -46,6 +46,11 @@ impl Config {
                 tree.insert("vault".to_owned(), json!(vaults));
             }
         }
+        if !self.secrets.is_empty()
+            && let Value::Object(tree) = &mut tree
+        {
+            tree.insert("secrets".to_owned(), json!(self.secrets));
+        }
         if !self.notify.is_empty()
             && let Value::Object(tree) = &mut tree
         {

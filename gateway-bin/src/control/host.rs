@@ -1,4 +1,4 @@
-//! `/api/v1/tokens` and `/api/v1/reload`, on the Unix socket alone: what only the operator on the host may do.
+//! `/api/v1/tokens`, `/api/v1/reload` and `/api/v1/secrets`, on the Unix socket alone: what only the operator on the host may do.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::operator::{self, ListedToken, MadeToken, NewToken, Refusal, Trail};
 use crate::reload::Reloader;
+use crate::resealing::{Rotated, Status, Vaulted};
 
 /// What these handlers need.
 pub(crate) struct HostState {
@@ -20,6 +21,8 @@ pub(crate) struct HostState {
     pub(crate) gateway: Arc<Gateway>,
     /// Puts changed files in force.
     pub(crate) reloader: Arc<Reloader>,
+    /// What is kept sealed.
+    pub(crate) vaulted: Vaulted,
 }
 
 /// The routes.
@@ -28,6 +31,8 @@ pub(super) fn routes(state: Arc<HostState>) -> Router {
         .route("/api/v1/tokens", get(tokens).post(create_token))
         .route("/api/v1/tokens/{id}", delete(revoke_token))
         .route("/api/v1/reload", post(reload))
+        .route("/api/v1/secrets", get(secrets))
+        .route("/api/v1/secrets/rotate", post(rotate))
         .with_state(state)
 }
 
@@ -67,6 +72,14 @@ async fn revoke_token(
     // Its sessions need not wait until their credential is checked again.
     state.gateway.live().end_credential(&id);
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn secrets(Shared(state): Shared<Arc<HostState>>) -> Result<Json<Status>, Refusal> {
+    state.vaulted.status().await.map(Json)
+}
+
+async fn rotate(Shared(state): Shared<Arc<HostState>>) -> Result<Json<Rotated>, Refusal> {
+    state.vaulted.rotate(trail(&state)).await.map(Json)
 }
 
 async fn reload(Shared(state): Shared<Arc<HostState>>) -> Result<Response, Refusal> {

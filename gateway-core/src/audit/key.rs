@@ -16,14 +16,12 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::record;
+use crate::sealing::Sealing;
 
 /// What stands before the 32 bytes of a key in a SubjectPublicKeyInfo (RFC 8410, section 4).
 const SPKI: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];
-/// The largest key file that is read.
-const MAX_FILE: u64 = 16 * 1024;
-
 /// A public key that checks signatures of the trail. Its text, 64 lower-case hex digits, is also its id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -114,25 +112,19 @@ impl SigningKey {
         })
     }
 
-    /// Reads the key in `path`, PKCS#8 in PEM; `None` where there is no such file.
-    pub fn read(path: &Path) -> io::Result<Option<Self>> {
-        let text = match File::open(path) {
-            Ok(file) => {
-                let mut text = Zeroizing::new(String::new());
-                io::Read::read_to_string(&mut io::Read::take(file, MAX_FILE), &mut text)?;
-                text
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+    /// Reads the key in `path`, PKCS#8 in PEM, which may be sealed; `None` where there is no such file.
+    pub fn read(path: &Path, sealing: &Sealing) -> io::Result<Option<Self>> {
+        let Some(text) = sealing.read_file(path)? else {
+            return Ok(None);
         };
         let bad = || io::Error::new(io::ErrorKind::InvalidData, "it is no Ed25519 key (PKCS#8, PEM)");
-        let der = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| bad())?;
+        let der = PrivateKeyDer::from_pem_slice(&text).map_err(|_| bad())?;
         let pair = Ed25519KeyPair::from_pkcs8(der.secret_der()).map_err(|_| bad())?;
         Self::new(pair).map(Some)
     }
 
     /// Makes a key in `path`, which must not be there, for its owner only and durably.
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
+    pub(super) fn create(path: &Path, sealing: &Sealing) -> io::Result<Self> {
         let key = Self::generate()?;
         let der: Pkcs8V1Der<'_> = key.pair.as_der().map_err(|_| io::Error::other("no PKCS#8"))?;
         let text = pem("PRIVATE KEY", der.as_ref());
@@ -144,7 +136,7 @@ impl SigningKey {
             .create_new(true)
             .mode(0o600)
             .open(&temporary)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(&sealing.for_file(path, text.as_bytes())?)?;
         file.sync_all()?;
         std::fs::hard_link(&temporary, path)?;
         std::fs::remove_file(&temporary)?;
@@ -211,12 +203,15 @@ mod tests {
     fn a_key_is_private_reads_back_and_does_not_print() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.key");
-        assert!(SigningKey::read(&path).unwrap().is_none());
-        let key = SigningKey::create(&path).unwrap();
-        assert!(SigningKey::create(&path).is_err(), "a key is never overwritten");
+        assert!(SigningKey::read(&path, &Sealing::default()).unwrap().is_none());
+        let key = SigningKey::create(&path, &Sealing::default()).unwrap();
+        assert!(
+            SigningKey::create(&path, &Sealing::default()).is_err(),
+            "a key is never overwritten"
+        );
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let again = SigningKey::read(&path).unwrap().unwrap();
+        let again = SigningKey::read(&path, &Sealing::default()).unwrap().unwrap();
         assert_eq!(again.public(), key.public());
         let signature = again.sign(b"message");
         assert!(key.public().signed(b"message", &signature));
@@ -227,7 +222,7 @@ mod tests {
         let secret = text.lines().nth(1).unwrap();
         assert!(!format!("{key:?}").contains(secret));
         std::fs::write(&path, "no key").unwrap();
-        assert!(SigningKey::read(&path).is_err());
+        assert!(SigningKey::read(&path, &Sealing::default()).is_err());
     }
 
     #[test]

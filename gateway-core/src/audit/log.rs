@@ -64,6 +64,7 @@ use tokio::sync::oneshot;
 use super::key::{self, AuditPublicKey};
 use super::record::MAX_RECORD;
 use super::{AuditError, AuditSink, Event, OperationEvent, Receipt};
+use crate::sealing::Sealing;
 use chain::Chain;
 use disk::{Disk, RealDisk};
 pub use exported::Exported;
@@ -120,6 +121,8 @@ pub struct AuditLogParts {
     pub key: Option<PathBuf>,
     /// What must not be dropped yet.
     pub exported: Option<Arc<Exported>>,
+    /// With what the key's file is sealed.
+    pub sealing: Arc<Sealing>,
 }
 
 impl Default for AuditLogOptions {
@@ -270,7 +273,11 @@ impl AuditLog {
 
     /// Replaces the key that signs the trail in `dir`, which nobody may write meanwhile: a new one is made, the old one
     /// signs for it, and it takes the old one's file. Returns the new one's public half.
-    pub fn replace_key(dir: impl AsRef<Path>, path: &Path) -> Result<AuditPublicKey, AuditOpenError> {
+    pub fn replace_key(
+        dir: impl AsRef<Path>,
+        path: &Path,
+        sealing: Arc<Sealing>,
+    ) -> Result<AuditPublicKey, AuditOpenError> {
         let io = |source| AuditOpenError::Io {
             path: path.to_owned(),
             source,
@@ -278,6 +285,7 @@ impl AuditLog {
         let parts = AuditLogParts {
             key: Some(path.to_owned()),
             exported: None,
+            sealing,
         };
         let log = Self::open_on(
             dir.as_ref(),
@@ -320,7 +328,7 @@ impl AuditLog {
         let opened = recover::recover(dir, parts.key.is_some())?;
         let signer = parts
             .key
-            .map(|path| signer::signer(dir, &path, &opened, replace))
+            .map(|path| signer::signer(dir, &path, &opened, &parts.sealing, replace))
             .transpose()?;
         let shared = Arc::new(Shared::default());
         let recovered = opened.recovered.clone();

@@ -7,7 +7,7 @@ use super::constants::setting_value;
 use super::names::text_of;
 use super::scope::{ItemColumn, Rows, Scope};
 use super::walker::Walker;
-use crate::analysis::{Action, CopyForm, Effect, StatementKind};
+use crate::analysis::{Action, CopyForm, Effect, RowChange, StatementKind};
 
 impl Walker<'_> {
     pub(super) fn copy(&mut self, copy: &CopyStmt) {
@@ -26,6 +26,7 @@ impl Walker<'_> {
             copy.query.as_deref().and_then(|query| query.node.as_ref()),
         ) {
             (Some(relation), None) if copy.is_from => {
+                self.changes(Some(relation), RowChange::Insert);
                 self.write(Some(relation), true);
                 if let Some(condition) = copy.where_clause.as_deref() {
                     let item = self.relation_item(relation);

@@ -646,6 +646,7 @@ impl Walker<'_> {
                 self.unknown();
                 continue;
             };
+            self.changes(Some(range), crate::RowChange::Truncate);
             self.write(Some(range), false);
             if let Named::Relation(relation) = self.named(range) {
                 todo.push(relation);

@@ -11,7 +11,7 @@ use pg_query::protobuf::{
 
 use super::scope::{Carries, Item, ItemColumn, Rows, Scope, Source};
 use super::walker::{Named, Walker};
-use crate::analysis::{Action, Assignment, ColumnId, Effect};
+use crate::analysis::{Action, Assignment, Change, ColumnId, Effect, RowChange};
 use crate::catalog::RelationKind;
 
 impl Walker<'_> {
@@ -26,6 +26,21 @@ impl Walker<'_> {
             item.used = true;
         }
         Some(at)
+    }
+
+    /// Remembers what becomes of a relation's rows.
+    pub(super) fn changes(&mut self, range: Option<&RangeVar>, rows: RowChange) {
+        let Some(Named::Relation(relation)) = range.map(|range| self.named(range)) else {
+            return;
+        };
+        let bases = self.working.bases(self.catalog, relation);
+        for one in std::iter::once(relation).chain(bases) {
+            self.out.changes.insert(Change {
+                schema: one.schema.clone(),
+                name: one.name.clone(),
+                rows,
+            });
+        }
     }
 
     /// Asks for writing a relation: a view's bases are written too.
@@ -166,11 +181,13 @@ impl Walker<'_> {
             self.assign(target, name, carries, as_is);
         }
         let mut bounded = true;
+        self.changes(insert.relation.as_ref(), RowChange::Insert);
         self.push_scope_of(target);
         if let Some(conflict) = insert.on_conflict_clause.as_deref() {
             bounded = self.on_conflict(conflict, target, &source, &columns);
         }
         if insert.on_conflict_clause.as_deref().is_some_and(updates) {
+            self.changes(insert.relation.as_ref(), RowChange::Update);
             self.write_as(insert.relation.as_ref(), Action::Write);
             if !bounded {
                 self.write_as(insert.relation.as_ref(), Action::WriteUnbounded);
@@ -303,6 +320,7 @@ impl Walker<'_> {
                 .where_clause
                 .as_deref()
                 .is_some_and(|condition| walker.limits(condition, target));
+            walker.changes(update.relation.as_ref(), RowChange::Update);
             walker.write(update.relation.as_ref(), bounded);
             let rows = walker.returning(update.returning_clause.as_ref(), target);
             walker.leave_scope();
@@ -326,6 +344,7 @@ impl Walker<'_> {
                 .where_clause
                 .as_deref()
                 .is_some_and(|condition| walker.limits(condition, target));
+            walker.changes(delete.relation.as_ref(), RowChange::Delete);
             walker.write(delete.relation.as_ref(), bounded);
             let rows = walker.returning(delete.returning_clause.as_ref(), target);
             walker.leave_scope();
@@ -370,10 +389,16 @@ impl Walker<'_> {
                 .is_some_and(|condition| self.limits(condition, target));
             match when.command_type() {
                 CmdType::CmdInsert => {
+                    self.changes(merge.relation.as_ref(), RowChange::Insert);
                     self.merge_insert(when, target);
                     actions.insert(Action::Write);
                 }
-                CmdType::CmdUpdate | CmdType::CmdDelete => {
+                command @ (CmdType::CmdUpdate | CmdType::CmdDelete) => {
+                    let rows = match command {
+                        CmdType::CmdUpdate => RowChange::Update,
+                        _ => RowChange::Delete,
+                    };
+                    self.changes(merge.relation.as_ref(), rows);
                     self.assignments(&when.target_list, target);
                     let matched = when.match_kind() == MergeMatchKind::MergeWhenMatched;
                     let bounded = limited || matched && joined;

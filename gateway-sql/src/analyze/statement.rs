@@ -308,6 +308,7 @@ impl Walker<'_> {
         self.out.compared.add(&inner.compared);
         self.out.tested.add(&inner.tested);
         self.out.assignments.extend(inner.assignments.iter().cloned());
+        self.out.changes.extend(inner.changes.iter().cloned());
         self.out.shows_texts |= inner.shows_texts;
         if !inner.matched.is_empty() {
             let uses = parameter_uses(&prepared.sql);

@@ -102,6 +102,7 @@ impl Walker<'_> {
             rules: false,
             rls: false,
             referencing: Vec::new(),
+            acting: Vec::new(),
             definition: None,
             unreadable: None,
             lineage,

@@ -51,6 +51,7 @@ impl CatalogBuilder {
             rules: false,
             rls: false,
             referencing: Vec::new(),
+            acting: Vec::new(),
             definition: None,
             unreadable: None,
             lineage: OnceLock::new(),

@@ -33,6 +33,13 @@ WITH ns AS (
   SELECT rel.oid, pg_catalog.json_agg(k.conrelid::pg_catalog.int8 ORDER BY k.oid) AS list
   FROM rel JOIN pg_catalog.pg_constraint k ON k.confrelid = rel.oid
   WHERE k.contype = 'f' GROUP BY rel.oid
+-- What foreign keys do when rows that they refer to go or change.
+), acting AS (
+  SELECT rel.oid, pg_catalog.json_agg(pg_catalog.json_build_object('table', k.conrelid::pg_catalog.int8, 'on_delete', k.confdeltype,
+      'on_update', k.confupdtype, 'refers_to', k.confkey, 'columns', k.conkey) ORDER BY k.oid) AS list
+  FROM rel JOIN pg_catalog.pg_constraint k ON k.confrelid = rel.oid
+  WHERE k.contype = 'f' AND (k.confdeltype = ANY (ARRAY['c', 'n', 'd']::pg_catalog."char"[]) OR k.confupdtype = ANY (ARRAY['c', 'n', 'd']::pg_catalog."char"[]))
+  GROUP BY rel.oid
 ), rule AS (
   SELECT r.oid, r.ev_class, r.ev_type, r.ev_action::pg_catalog.text AS action
   FROM pg_catalog.pg_rewrite r JOIN rel ON rel.oid = r.ev_class
@@ -84,10 +91,11 @@ SELECT pg_catalog.json_build_object(
       'columns', coalesce(attribute.list, '[]'::pg_catalog.json),
       'parents', coalesce(parent.list, '[]'::pg_catalog.json),
       'referencing', coalesce(referencing.list, '[]'::pg_catalog.json),
+      'acting', coalesce(acting.list, '[]'::pg_catalog.json),
       'reads', coalesce(reads.list, '[]'::pg_catalog.json),
       'calls', coalesce(calls.list, '[]'::pg_catalog.json)))
     FROM rel LEFT JOIN attribute ON attribute.oid = rel.oid LEFT JOIN parent ON parent.oid = rel.oid
-    LEFT JOIN referencing ON referencing.oid = rel.oid LEFT JOIN other_rule ON other_rule.oid = rel.oid
+    LEFT JOIN referencing ON referencing.oid = rel.oid LEFT JOIN acting ON acting.oid = rel.oid LEFT JOIN other_rule ON other_rule.oid = rel.oid
     LEFT JOIN reads ON reads.oid = rel.oid LEFT JOIN calls ON calls.oid = rel.oid), '[]'::pg_catalog.json),
   'functions', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'oid', p.oid::pg_catalog.int8, 'schema', n.nspname, 'name', p.proname, 'kind', p.prokind,

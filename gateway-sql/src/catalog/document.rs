@@ -118,6 +118,7 @@ impl Named for Relation {
             rules: true,
             rls: part(parts, "rls").unwrap_or(false),
             referencing: part(parts, "referencing").unwrap_or_default(),
+            acting: part(parts, "acting").unwrap_or_default(),
             definition: None,
             unreadable: Some(why),
             lineage: OnceLock::new(),

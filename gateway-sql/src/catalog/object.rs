@@ -76,6 +76,35 @@ pub struct Column {
     pub made_of: Option<Vec<i32>>,
 }
 
+/// What a foreign key does to its own rows when those that it refers to go or change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyAction {
+    /// Nothing, or it refuses.
+    #[serde(rename = "a", alias = "r")]
+    Nothing,
+    /// They go or change with them.
+    #[serde(rename = "c")]
+    Cascade,
+    /// Their columns get NULL, or their defaults.
+    #[serde(rename = "n", alias = "d")]
+    Set,
+}
+
+/// A foreign key as the table that it refers to sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActingKey {
+    /// Oid of the table that has it.
+    pub table: i64,
+    /// ON DELETE.
+    pub on_delete: KeyAction,
+    /// ON UPDATE.
+    pub on_update: KeyAction,
+    /// Numbers of the columns that it refers to.
+    pub refers_to: Vec<i32>,
+    /// Numbers of its own columns.
+    pub columns: Vec<i32>,
+}
+
 /// A relation. Its `reads` and `calls` are those of the rule that makes it a view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relation {
@@ -107,6 +136,9 @@ pub struct Relation {
     /// Tables whose foreign keys refer to it: TRUNCATE ... CASCADE empties them.
     #[serde(default)]
     pub referencing: Vec<i64>,
+    /// Foreign keys that refer to it and change rows of their tables when its own go or change.
+    #[serde(default)]
+    pub acting: Vec<ActingKey>,
     /// A view's query, every name in it qualified.
     #[serde(default)]
     pub definition: Option<String>,

@@ -9,8 +9,8 @@ use gateway_core::session::SessionId;
 use jiff::Timestamp;
 
 use super::PostgresServer;
-use crate::database::{Columns, Database, values};
-use crate::row;
+use crate::database::{Database, values};
+use crate::row::{self, Found};
 use crate::store::SqlStore;
 
 /// A gateway whose last heartbeat is older is gone.
@@ -25,6 +25,13 @@ pub enum NotJoined {
          into this one, so that masks and logins are the same on all"
     )]
     OtherKeys(String),
+    /// It seals with a key that one that runs has not, or the other way round.
+    #[error(
+        "the gateway `{0}` on the same store could not open what this one seals, or this one what that one seals: a new key is \
+         first given to all gateways behind the old one in `secrets.keys`, and put first only then; the first key of all is given \
+         to all while none runs"
+    )]
+    OtherSealing(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -41,24 +48,42 @@ impl SqlStore<PostgresServer> {
     /// Becomes one of the gateways of this store, unless one that runs has other keys; `keys` is a fingerprint.
     pub async fn join(&self, keys: &str) -> Result<(), NotJoined> {
         // Of two that start at the same time one comes first, and the other sees it.
-        let sql = "INSERT INTO nodes (id, keys, started, heartbeat) \
-             SELECT $1, $2, clock.now, clock.now \
+        let sealing = self.sealing.names().join(" ");
+        let sql = "INSERT INTO nodes (id, keys, started, heartbeat, sealing) \
+             SELECT $1, $2, clock.now, clock.now, $4 \
              FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint AS now) AS clock \
-             WHERE NOT EXISTS (SELECT 1 FROM nodes WHERE id <> $1 AND keys <> $2 AND heartbeat > clock.now - $3) \
+             WHERE NOT EXISTS (SELECT 1 FROM nodes WHERE id <> $1 AND heartbeat > clock.now - $3 AND (keys <> $2 \
+             OR position(split_part($4, ' ', 1) IN coalesce(sealing, '')) = 0 \
+             OR position(split_part(coalesce(sealing, ''), ' ', 1) IN $4) = 0)) \
              ON CONFLICT (id) DO UPDATE SET keys = excluded.keys, started = excluded.started, \
-             heartbeat = excluded.heartbeat";
+             heartbeat = excluded.heartbeat, sealing = excluded.sealing";
         let joined = self
             .database
-            .execute_alone(sql, values![own!(self), keys, dead()])
+            .execute_alone(sql, values![own!(self), keys, dead(), sealing])
             .await
             .map_err(StoreError::from)?;
         if joined > 0 {
             return Ok(());
         }
         let sql = "SELECT id FROM nodes WHERE keys <> $1 ORDER BY heartbeat DESC LIMIT 1";
-        let read = |found: &dyn Columns| row::id(found, "node");
-        let other = self.one(sql, values![keys], read).await?;
-        Err(NotJoined::OtherKeys(other.unwrap_or_default()))
+        let read = |found: &Found<'_>| row::id(found, "node");
+        if let Some(other) = self.one(sql, values![keys], read).await? {
+            return Err(NotJoined::OtherKeys(other));
+        }
+        let sql = "SELECT id FROM nodes WHERE id <> $1 ORDER BY heartbeat DESC LIMIT 1";
+        let other = self.one(sql, values![own!(self)], read).await?;
+        Err(NotJoined::OtherSealing(other.unwrap_or_default()))
+    }
+
+    /// A gateway that runs on this store and has not the first of these keys; `None`: there is none.
+    pub async fn without_key(&self, keys: &[&str]) -> Result<Option<String>, StoreError> {
+        let Some(first) = keys.first() else {
+            return Ok(None);
+        };
+        let sql = "SELECT id FROM nodes WHERE id <> $1 AND position($2 IN coalesce(sealing, '')) = 0 \
+             AND heartbeat > (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint - $3 LIMIT 1";
+        let read = |found: &Found<'_>| row::id(found, "node");
+        self.one(sql, values![own!(self), *first, dead()], read).await
     }
 
     /// A sign of life. `false`: others have counted this gateway as gone; it must [`join`](Self::join) again.

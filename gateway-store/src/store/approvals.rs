@@ -6,8 +6,9 @@ use gateway_core::services::{ApprovalRoom, ApprovalStore, Inserted, KeptApproval
 use jiff::Timestamp;
 
 use super::SqlStore;
-use crate::database::{Columns, Database, Failure, Topic, values};
-use crate::row;
+use super::sealed::APPROVAL;
+use crate::database::{Database, Failure, Topic, values};
+use crate::row::{self, Found};
 
 impl<D: Database> SqlStore<D> {
     /// Forgets approvals that are over but the `keep` that were opened last; returns how many were forgotten.
@@ -31,7 +32,7 @@ impl<D: Database> ApprovalStore for SqlStore<D> {
             &approval.principal.subject,
             row::nanoseconds(approval.created)?,
             row::nanoseconds(approval.expires)?,
-            row::json(approval)?,
+            self.sealed(&APPROVAL, &approval.id, &row::json(approval)?)?,
             room.all,
             room.principal,
         ];
@@ -77,7 +78,7 @@ impl<D: Database> ApprovalStore for SqlStore<D> {
     async fn swap_approval(&self, revision: i64, next: &Approval) -> Result<bool, StoreError> {
         let values = values![
             next.state.as_str(),
-            row::json(next)?,
+            self.sealed(&APPROVAL, &next.id, &row::json(next)?)?,
             row::nanoseconds(next.expires)?,
             &next.id,
             revision
@@ -104,20 +105,20 @@ impl<D: Database> ApprovalStore for SqlStore<D> {
     async fn approvals(&self, limit: u32) -> Result<Vec<Approval>, StoreError> {
         let sql = "SELECT * FROM approvals ORDER BY CASE state WHEN 'open' THEN 0 ELSE 1 END, created DESC, id DESC \
                    LIMIT $1";
-        let read = |found: &dyn Columns| row::approval(found).map(|kept| kept.approval);
+        let read = |found: &Found<'_>| row::approval(found).map(|kept| kept.approval);
         self.all(sql, values![limit], read).await
     }
 
     async fn open_approvals(&self) -> Result<Vec<String>, StoreError> {
         let sql = "SELECT id FROM approvals WHERE state = 'open'";
-        let read = |found: &dyn Columns| row::id(found, "approval");
+        let read = |found: &Found<'_>| row::id(found, "approval");
         self.all(sql, Vec::new(), read).await
     }
 
     async fn granted_approvals(&self, now: Timestamp, limit: u32) -> Result<Vec<Approval>, StoreError> {
         let sql =
             "SELECT * FROM approvals WHERE state = 'approved' AND expires > $1 ORDER BY created, id LIMIT $2";
-        let read = |found: &dyn Columns| row::approval(found).map(|kept| kept.approval);
+        let read = |found: &Found<'_>| row::approval(found).map(|kept| kept.approval);
         let mut found = self
             .all(sql, values![row::nanoseconds(now)?, limit], read)
             .await?;
@@ -135,6 +136,7 @@ impl<D: Database> ApprovalStore for SqlStore<D> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use gateway_core::approval::ApprovalState;
@@ -176,6 +178,9 @@ mod tests {
         async fn rows(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<SqliteRow>, Failure> {
             self.inner.rows(sql, values).await
         }
+        async fn scrub(&self) -> Result<(), Failure> {
+            Ok(())
+        }
         async fn tell(&self, _: Topic, _: &str) {}
         fn node(&self) -> Option<&str> {
             None
@@ -192,6 +197,7 @@ mod tests {
                 answers: AtomicBool::new(false),
                 writes: AtomicBool::new(true),
             },
+            sealing: Arc::default(),
         };
         let time = Timestamp::UNIX_EPOCH;
         let one = Approval {

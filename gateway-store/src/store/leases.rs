@@ -7,8 +7,9 @@ use gateway_core::session::SessionId;
 use jiff::Timestamp;
 
 use super::SqlStore;
-use crate::database::{Columns, Database, Failure, Value, values};
-use crate::row;
+use super::sealed::HANDLE;
+use crate::database::{Database, Failure, Value, values};
+use crate::row::{self, Found};
 
 impl<D: Database> SqlStore<D> {
     /// A lease, column by column.
@@ -27,7 +28,11 @@ impl<D: Database> SqlStore<D> {
             row::nanoseconds(lease.due)?,
             lease.error.clone(),
             self.database.node().map(str::to_owned),
-            lease.handle.clone(),
+            lease
+                .handle
+                .as_deref()
+                .map(|handle| self.sealed(&HANDLE, &lease.id, handle))
+                .transpose()?,
         ])
     }
 }
@@ -35,7 +40,7 @@ impl<D: Database> SqlStore<D> {
 #[async_trait]
 impl<D: Database> LeaseStore for SqlStore<D> {
     async fn installation(&self) -> Result<String, StoreError> {
-        let read = |found: &dyn Columns| row::id(found, "installation");
+        let read = |found: &Found<'_>| row::id(found, "installation");
         let sql = "SELECT id FROM installation WHERE one = 1";
         if let Some(id) = self.one(sql, Vec::new(), read).await? {
             return Ok(id);
@@ -84,7 +89,7 @@ impl<D: Database> LeaseStore for SqlStore<D> {
     }
 
     async fn has_lease(&self, id: &str) -> Result<bool, StoreError> {
-        let read = |found: &dyn Columns| row::id(found, "lease");
+        let read = |found: &Found<'_>| row::id(found, "lease");
         let found = self.one("SELECT id FROM leases WHERE id = $1", values![id], read);
         Ok(found.await?.is_some())
     }
@@ -110,7 +115,7 @@ impl<D: Database> LeaseStore for SqlStore<D> {
     }
 
     async fn slots(&self, pool: &str) -> Result<Vec<String>, StoreError> {
-        let read = |found: &dyn Columns| row::slot(found).map(|slot| slot.name);
+        let read = |found: &Found<'_>| row::slot(found).map(|slot| slot.name);
         let sql = "SELECT pool, slot FROM leases WHERE pool = $1";
         self.all(sql, values![pool], read).await
     }

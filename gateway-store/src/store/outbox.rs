@@ -6,8 +6,9 @@ use gateway_core::services::StoreError;
 use jiff::Timestamp;
 
 use super::SqlStore;
-use crate::database::{Columns, Database, values};
-use crate::row;
+use super::sealed::MESSAGE;
+use crate::database::{Database, values};
+use crate::row::{self, Found};
 
 #[async_trait]
 impl<D: Database> Outbox for SqlStore<D> {
@@ -16,7 +17,7 @@ impl<D: Database> Outbox for SqlStore<D> {
             &message.id,
             &message.receiver,
             &message.kind,
-            &message.body,
+            self.sealed(&MESSAGE, &message.id, &message.body)?,
             message.state.as_str(),
             row::nanoseconds(message.created)?,
             row::nanoseconds(message.due)?,
@@ -77,7 +78,7 @@ impl<D: Database> Outbox for SqlStore<D> {
     async fn messages(&self, limit: u32) -> Result<Vec<OutboxMessage>, StoreError> {
         let sql = "SELECT * FROM outbox ORDER BY CASE state WHEN 'dead' THEN 0 ELSE 1 END, created DESC, id DESC \
                    LIMIT $1";
-        let read = |found: &dyn Columns| row::message(found).map(|kept| kept.message);
+        let read = |found: &Found<'_>| row::message(found).map(|kept| kept.message);
         self.all(sql, values![limit], read).await
     }
 }

@@ -7,6 +7,7 @@ use gateway_core::approval::{Approval, ApprovalState, ApprovalVote, Choice};
 use gateway_core::credentials::{LeaseRecord, LeaseState, LeaseStore, Slot};
 use gateway_core::outbox::{Outbox, OutboxMessage, OutboxState};
 use gateway_core::principal::{Principal, PrincipalKind};
+use gateway_core::sealing::{SealKey, Sealing};
 use gateway_core::services::{ApprovalRoom, ApprovalStore, Inserted, SessionFilter, Store, TokenRecord};
 use gateway_core::session::{SessionId, SessionRecord};
 use jiff::Timestamp;
@@ -54,6 +55,50 @@ pub(crate) fn session(started: i64) -> SessionRecord {
         bytes: 1 << 40,
         node: None,
     }
+}
+
+/// Keys of these bytes, the first one in force.
+pub(crate) fn keys(bytes: &[u8], require: bool) -> Arc<Sealing> {
+    let keys = bytes.iter().map(|byte| SealKey::new(&[*byte; 32]).unwrap());
+    Arc::new(Sealing::new(keys.collect(), require))
+}
+
+/// Words that are in what the store is given, and must not be in what it keeps.
+pub(crate) const CANARIES: [&str; 4] = [
+    "canary-verifier",
+    "canary-statement",
+    "canary-body",
+    "canary-handle",
+];
+
+/// One of everything that is sealed.
+pub(crate) async fn canaries<S: Store + ApprovalStore + Outbox + LeaseStore>(store: &S) {
+    let mut one = token("canary", 1);
+    one.scram = CANARIES[0].to_owned();
+    store.insert_token(&one).await.unwrap();
+    let mut held = approval("apr_canary", "digest", "alice");
+    held.statement = Some(CANARIES[1].to_owned());
+    let room = ApprovalRoom { principal: 9, all: 9 };
+    store.insert_approval(&held, room).await.unwrap();
+    let mut told = message("canary", 1);
+    told.body = CANARIES[2].to_owned();
+    store.put_message(&told, 9).await.unwrap();
+    let mut lent = lease("canary", 1);
+    lent.handle = Some(CANARIES[3].to_owned());
+    store.put_lease(&lent).await.unwrap();
+}
+
+/// All of it as it was given.
+pub(crate) async fn are_read<S: Store + ApprovalStore + Outbox + LeaseStore>(store: &S) {
+    assert_eq!(store.token("canary").await.unwrap().unwrap().scram, CANARIES[0]);
+    let held = store.approval("apr_canary").await.unwrap().unwrap();
+    assert_eq!(held.approval.statement.as_deref(), Some(CANARIES[1]));
+    assert_eq!(
+        store.message("canary").await.unwrap().unwrap().message.body,
+        CANARIES[2]
+    );
+    let lent = store.leases(9).await.unwrap().remove(0);
+    assert_eq!(lent.handle.as_deref(), Some(CANARIES[3]));
 }
 
 fn same<T: serde::Serialize>(a: &T, b: &T) {

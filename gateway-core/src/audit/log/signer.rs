@@ -6,12 +6,14 @@ use super::super::key::{self, SigningKey};
 use super::AuditOpenError;
 use super::chain::NewSigner;
 use super::recover::Opened;
+use crate::sealing::Sealing;
 
 /// The key in `path`, which is to sign the trail in `dir`; made where nothing is signed and there is none.
 pub(super) fn signer(
     dir: &Path,
     path: &Path,
     opened: &Opened,
+    sealing: &Sealing,
     replace: bool,
 ) -> Result<NewSigner, AuditOpenError> {
     let known = opened.signed.key;
@@ -28,16 +30,16 @@ pub(super) fn signer(
     };
     let next = key::next_path(path);
     // A replacement that was cut short: done where the trail has it, else it never was.
-    if let Some(waiting) = SigningKey::read(&next).map_err(io(&next))? {
+    if let Some(waiting) = SigningKey::read(&next, sealing).map_err(io(&next))? {
         if known == Some(waiting.public()) {
             key::promote(path).map_err(io(path))?;
         } else {
             std::fs::remove_file(&next).map_err(io(&next))?;
         }
     }
-    let found = SigningKey::read(path).map_err(io(path))?;
+    let found = SigningKey::read(path, sealing).map_err(io(path))?;
     let key = match (found, known) {
-        (None, None) => SigningKey::create(path).map_err(io(path))?,
+        (None, None) => SigningKey::create(path, sealing).map_err(io(path))?,
         (Some(key), None) => key,
         (Some(key), Some(known)) if key.public() == known => key,
         (found, Some(signed)) => {
@@ -50,7 +52,7 @@ pub(super) fn signer(
     };
     if replace {
         return Ok(NewSigner {
-            key: SigningKey::create(&next).map_err(io(&next))?,
+            key: SigningKey::create(&next, sealing).map_err(io(&next))?,
             before: known.is_some().then_some(key),
         });
     }

@@ -8,7 +8,7 @@ fn signed(root: &Path, options: AuditLogOptions) -> (AuditLog, Arc<Faults>) {
     faults.space.store(u64::MAX, Ordering::SeqCst);
     let parts = AuditLogParts {
         key: Some(root.join("audit.key")),
-        exported: None,
+        ..AuditLogParts::default()
     };
     let disk = Box::new(FaultyDisk(Arc::clone(&faults)));
     let log = AuditLog::open_on(&root.join("audit"), options, parts, false, disk).unwrap();

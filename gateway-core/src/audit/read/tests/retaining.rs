@@ -91,6 +91,7 @@ fn age_drops_what_is_old_and_nothing_that_was_not_exported() {
     let parts = AuditLogParts {
         key: Some(trail.key.clone()),
         exported: Some(Arc::clone(&exported)),
+        ..AuditLogParts::default()
     };
     let with = |taken: [u64; 2]| {
         exported.taken(0, taken[0]);

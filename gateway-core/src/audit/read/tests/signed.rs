@@ -6,6 +6,7 @@ use super::*;
 use crate::audit::log::{AuditLogParts, AuditOpenError, Retain};
 use crate::audit::record::{self, Head};
 use crate::audit::{AuditError, AuditPublicKey, Checkpoint, CheckpointReason, SigningKey};
+use crate::sealing::Sealing;
 
 /// A trail that is signed often.
 pub(super) struct Signed {
@@ -34,7 +35,7 @@ impl Signed {
     fn parts(&self) -> AuditLogParts {
         AuditLogParts {
             key: Some(self.key.clone()),
-            exported: None,
+            ..AuditLogParts::default()
         }
     }
 
@@ -68,7 +69,10 @@ impl Signed {
     }
 
     pub(super) fn public(&self) -> AuditPublicKey {
-        SigningKey::read(&self.key).unwrap().unwrap().public()
+        SigningKey::read(&self.key, &Sealing::default())
+            .unwrap()
+            .unwrap()
+            .public()
     }
 
     fn lines(&self) -> Vec<String> {
@@ -119,7 +123,7 @@ pub(super) fn event(n: u64) -> Event {
 }
 
 fn other_key(dir: &Path) -> SigningKey {
-    SigningKey::create(&dir.join("other.key")).unwrap()
+    SigningKey::create(&dir.join("other.key"), &Sealing::default()).unwrap()
 }
 
 fn anchor(report: &VerifyReport) -> Anchor {
@@ -431,7 +435,7 @@ fn a_key_that_was_replaced_on_disk_or_lost_is_noticed_at_the_start() {
     std::fs::rename(&trail.key, &aside).unwrap();
     for made in [false, true] {
         if made {
-            SigningKey::create(&trail.key).unwrap();
+            SigningKey::create(&trail.key, &Sealing::default()).unwrap();
         }
         let error = AuditLog::open_with(&trail.dir, trail.options, trail.parts()).unwrap_err();
         assert!(
@@ -454,7 +458,7 @@ fn a_key_that_is_replaced_in_order_is_signed_for_by_the_one_before() {
     let trail = Signed::new();
     trail.write(0..3);
     let old = trail.public();
-    let new = AuditLog::replace_key(&trail.dir, &trail.key).unwrap();
+    let new = AuditLog::replace_key(&trail.dir, &trail.key, Arc::default()).unwrap();
     assert_eq!((trail.public(), old == new), (new, false));
     trail.write(3..9);
     let report = trail.verify().unwrap();
@@ -468,10 +472,10 @@ fn a_key_that_is_replaced_in_order_is_signed_for_by_the_one_before() {
     }
     // A replacement that was cut short: before its record, and behind it.
     let next = PathBuf::from(format!("{}.next", trail.key.display()));
-    SigningKey::create(&next).unwrap();
+    SigningKey::create(&next, &Sealing::default()).unwrap();
     trail.write(9..10);
     assert!(!next.exists() && trail.public() == new);
-    let newest = AuditLog::replace_key(&trail.dir, &trail.key).unwrap();
+    let newest = AuditLog::replace_key(&trail.dir, &trail.key, Arc::default()).unwrap();
     std::fs::rename(&trail.key, &next).unwrap();
     trail.write(10..11);
     assert!(!next.exists() && trail.public() == newest);

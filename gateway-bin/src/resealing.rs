@@ -1,0 +1,205 @@
+//! `gateway secrets`: what is sealed with which key, and sealing all of it with the one in force; in a gateway that runs, or on
+//! its data directory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gateway_core::sealing::{PREFIX, Resealed, Sealing};
+use gateway_store::{ResealedColumn, SealedCount};
+use serde::{Deserialize, Serialize};
+
+use crate::assemble;
+use crate::config::KeySource;
+use crate::operator::{Refusal, Trail, note};
+use crate::store::{OpenStore, Place};
+
+/// What both need.
+#[derive(Clone)]
+pub(crate) struct Vaulted {
+    /// Where things are.
+    pub(crate) place: Place,
+    /// The store.
+    pub(crate) store: OpenStore,
+    /// The keys in force.
+    pub(crate) sealing: Arc<Sealing>,
+}
+
+/// What is kept at one place under one key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// `table.column`, or a file's name.
+    pub(crate) place: String,
+    /// The key's name; `None`: it is not sealed.
+    pub(crate) key: Option<String>,
+    /// How many values.
+    pub(crate) values: u64,
+}
+
+/// What `secrets status` tells.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// Names of the keys, the one that seals first.
+    pub(crate) keys: Vec<String>,
+    /// What is kept.
+    pub(crate) kept: Vec<Kept>,
+}
+
+/// What sealing one place anew did.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// `table.column`, or a file's name.
+    pub(crate) place: String,
+    /// How many values were sealed anew.
+    pub(crate) done: u64,
+    /// How many could not be opened.
+    pub(crate) failed: u64,
+    /// Why not the first of these.
+    pub(crate) error: Option<String>,
+}
+
+/// What `secrets rotate` tells.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Rotated {
+    /// The key that all is sealed with by now.
+    pub(crate) key: String,
+    /// Place by place.
+    pub(crate) places: Vec<Done>,
+}
+
+impl Rotated {
+    /// Whether anything could not be opened.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.places.iter().any(|place| place.failed > 0)
+    }
+}
+
+impl From<SealedCount> for Kept {
+    fn from(count: SealedCount) -> Self {
+        Self {
+            place: count.place,
+            key: count.key,
+            values: count.values,
+        }
+    }
+}
+
+impl From<ResealedColumn> for Done {
+    fn from(column: ResealedColumn) -> Self {
+        Self {
+            place: column.place,
+            done: column.done,
+            failed: column.failed,
+            error: column.error,
+        }
+    }
+}
+
+fn shown(path: &std::path::Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+impl Vaulted {
+    /// On a data directory on which no gateway runs.
+    pub(crate) async fn open(place: Place) -> anyhow::Result<Self> {
+        let sealing = place.sealing().await?;
+        Ok(Self {
+            store: OpenStore::open_sealed(&place, sealing.clone()).await?,
+            place,
+            sealing,
+        })
+    }
+
+    /// What is kept under which key.
+    pub(crate) async fn status(&self) -> Result<Status, Refusal> {
+        let mut kept: Vec<Kept> = Vec::new();
+        for path in assemble::key_files(&self.place.data_dir) {
+            kept.extend(key_of(&path).map_err(|error| unavailable(&path, &error))?);
+        }
+        kept.extend(self.store.sealed_counts().await?.into_iter().map(Kept::from));
+        Ok(Status {
+            keys: self.sealing.names().into_iter().map(str::to_owned).collect(),
+            kept,
+        })
+    }
+
+    /// Seals all with the key in force. What can't be opened stays as it is, and is told.
+    pub(crate) async fn rotate(&self, trail: Option<&dyn Trail>) -> Result<Rotated, Refusal> {
+        let Some(key) = self.sealing.active().map(str::to_owned) else {
+            return Err(Refusal::Wrong(
+                "there is no key to seal with: `gateway secrets key` prints one; put it into a file, and that file's path into \
+                 `secrets.keys`"
+                    .to_owned(),
+            ));
+        };
+        if let Some(other) = self.store.behind(&self.sealing.names()).await? {
+            return Err(Refusal::Wrong(format!(
+                "the gateway `{other}` on the same store runs without the key `{key}` and could not open what is sealed with it: \
+                 give it that key first"
+            )));
+        }
+        note(trail, "secrets rotate", format!("key {key}")).await?;
+        let mut places = Vec::new();
+        for source in &self.place.secrets.keys {
+            places.extend(self.rewrap(source).await);
+        }
+        for path in assemble::key_files(&self.place.data_dir) {
+            let resealed = self.sealing.reseal_file(&path);
+            places.push(match resealed {
+                Ok(Resealed::Absent) => continue,
+                Ok(done) => Done {
+                    place: shown(&path),
+                    done: u64::from(done == Resealed::Done),
+                    failed: 0,
+                    error: None,
+                },
+                Err(error) => Done {
+                    place: shown(&path),
+                    done: 0,
+                    failed: 1,
+                    error: Some(error.to_string()),
+                },
+            });
+        }
+        places.extend(self.store.reseal().await?.into_iter().map(Done::from));
+        Ok(Rotated { key, places })
+    }
+
+    /// A key that Vault wraps is wrapped with the newest version of Vault's.
+    async fn rewrap(&self, source: &KeySource) -> Option<Done> {
+        let KeySource::Transit { vault, key, .. } = source else {
+            return None;
+        };
+        let file: PathBuf = source.wrapped(&self.place.data_dir)?;
+        let wrapped = self.place.outside.rewrap(vault, key, &file).await;
+        Some(Done {
+            place: shown(&file),
+            done: u64::from(matches!(wrapped, Ok(true))),
+            failed: u64::from(wrapped.is_err()),
+            error: wrapped.err().map(|error| format!("{error:#}")),
+        })
+    }
+}
+
+/// Under which key a file is sealed; nothing where there is none.
+fn key_of(path: &std::path::Path) -> std::io::Result<Option<Kept>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => zeroize::Zeroizing::new(bytes),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let sealed = std::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| text.strip_prefix(PREFIX)?.split_once(':'));
+    Ok(Some(Kept {
+        place: shown(path),
+        key: sealed.map(|(name, _)| name.to_owned()),
+        values: 1,
+    }))
+}
+
+fn unavailable(path: &std::path::Path, error: &std::io::Error) -> Refusal {
+    Refusal::Unavailable(format!("`{}`: {error}", path.display()))
+}

@@ -1,0 +1,200 @@
+//! Keys that are kept in files of the data directory, sealed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::{PREFIX, SealError, Sealing};
+
+/// The largest file that is read, in bytes.
+pub const KEY_FILE: u64 = 64 * 1024;
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resealed {
+    /// There is none.
+    Absent,
+    /// It was as it should be.
+    Current,
+    /// It was sealed anew.
+    Done,
+}
+
+/// A file belongs to its name: copied elsewhere under it, it still opens.
+fn place(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // A key that waits for its turn takes the name of the one it follows.
+    let name = name.strip_suffix(".next").unwrap_or(&name);
+    format!("file/{name}")
+}
+
+fn wrong(path: &Path, error: &SealError) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("`{}`: {error}", path.display()),
+    )
+}
+
+impl Sealing {
+    /// What is to be written into the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The system gave no random bytes.
+    pub fn for_file(&self, path: &Path, bytes: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
+        let Some(key) = self.keys.first() else {
+            return Ok(Zeroizing::new(bytes.to_vec()));
+        };
+        let sealed = self.seal_bytes(key, &place(path), bytes);
+        let mut text = sealed.map_err(|error| wrong(path, &error))?;
+        text.push('\n');
+        Ok(Zeroizing::new(text.into_bytes()))
+    }
+
+    /// What was written into the file at `path`; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read or opened, or is larger than [`KEY_FILE`].
+    pub fn read_file(&self, path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        let Some(kept) = read(path)? else {
+            return Ok(None);
+        };
+        if !kept.starts_with(PREFIX.as_bytes()) {
+            return match self.require && self.is_on() {
+                true => Err(wrong(path, &SealError::Plain)),
+                false => Ok(Some(kept)),
+            };
+        }
+        let text = std::str::from_utf8(&kept).map_err(|_| wrong(path, &SealError::Broken))?;
+        self.open_bytes(&place(path), text.trim_end())
+            .map(Some)
+            .map_err(|error| wrong(path, &error))
+    }
+
+    /// Seals the file at `path` with the key that is in force, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read, opened or written; then it is as it was.
+    pub fn reseal_file(&self, path: &Path) -> io::Result<Resealed> {
+        let Some(kept) = read(path)? else {
+            return Ok(Resealed::Absent);
+        };
+        let text = std::str::from_utf8(&kept).unwrap_or_default();
+        if self.is_current(text) {
+            return Ok(Resealed::Current);
+        }
+        // What is plain may be sealed, also where plain values are refused by now.
+        let bytes = match text.starts_with(PREFIX) {
+            true => self
+                .open_bytes(&place(path), text.trim_end())
+                .map_err(|error| wrong(path, &error))?,
+            false => kept,
+        };
+        let temporary = beside(path);
+        let _ = std::fs::remove_file(&temporary);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        let written = file
+            .write_all(&self.for_file(path, &bytes)?)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| std::fs::rename(&temporary, path));
+        if let Err(error) = written {
+            let _ = std::fs::remove_file(&temporary);
+            return Err(error);
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(Resealed::Done)
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".sealing");
+    PathBuf::from(name)
+}
+
+fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(KEY_FILE.saturating_add(1)).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > KEY_FILE {
+        let why = format!("`{}` is larger than {KEY_FILE} bytes", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::SealKey;
+    use super::*;
+
+    fn with(bytes: &[u8], require: bool) -> Sealing {
+        let keys = bytes.iter().map(|byte| SealKey::new(&[*byte; 32]).unwrap());
+        Sealing::new(keys.collect(), require)
+    }
+
+    #[test]
+    fn a_plain_file_is_sealed_and_moves_from_key_to_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mask.key");
+        let secret = [0xff_u8, 0, b'\n', 7];
+        std::fs::write(&path, secret).unwrap();
+        let first = with(&[1], false);
+        assert_eq!(first.read_file(&path).unwrap().unwrap().as_slice(), secret);
+        assert_eq!(first.reseal_file(&path).unwrap(), Resealed::Done);
+        assert_eq!(first.reseal_file(&path).unwrap(), Resealed::Current);
+        assert!(std::fs::read(&path).unwrap().starts_with(PREFIX.as_bytes()));
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        let both = with(&[2, 1], true);
+        assert_eq!(both.read_file(&path).unwrap().unwrap().as_slice(), secret);
+        assert_eq!(both.reseal_file(&path).unwrap(), Resealed::Done);
+        assert_eq!(
+            with(&[2], true).read_file(&path).unwrap().unwrap().as_slice(),
+            secret
+        );
+        let error = first.read_file(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("mask.key") && error.contains("secrets.keys"),
+            "{error}"
+        );
+        // One file's content is not another's.
+        let other = dir.path().join("scram.key");
+        std::fs::copy(&path, &other).unwrap();
+        assert!(both.read_file(&other).is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_plain_file_is_refused_where_all_must_be_sealed_yet_can_be_sealed_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mask.key");
+        let strict = with(&[1], true);
+        assert_eq!(strict.reseal_file(&path).unwrap(), Resealed::Absent);
+        assert!(strict.read_file(&path).unwrap().is_none());
+        std::fs::write(&path, "plain").unwrap();
+        assert!(strict.read_file(&path).is_err());
+        assert_eq!(strict.reseal_file(&path).unwrap(), Resealed::Done);
+        assert_eq!(strict.read_file(&path).unwrap().unwrap().as_slice(), b"plain");
+        std::fs::write(&path, vec![b'x'; 65 * 1024]).unwrap();
+        assert!(strict.read_file(&path).is_err());
+    }
+}
