@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use russh::{ChannelId, ChannelOpenFailure, server};
+use tokio::task::JoinSet;
 
 use crate::flow::Flow;
 use crate::pipe::{Message, Pipe};
@@ -20,6 +21,9 @@ const OPENING: Duration = Duration::from_secs(20);
 pub(crate) struct Backs {
     pipes: Mutex<HashMap<ChannelId, Arc<Pipe>>>,
     flow: Arc<Flow>,
+    /// What carries them. It ends by itself where its target connection does, since the client must be told of it; and with
+    /// the client's connection.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl Backs {
@@ -28,7 +32,21 @@ impl Backs {
         Arc::new(Self {
             pipes: Mutex::default(),
             flow,
+            tasks: Mutex::default(),
         })
+    }
+
+    /// Carries a channel to its end.
+    pub(crate) fn spawn(&self, carried: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(carried);
+    }
+
+    /// The client is gone.
+    pub(crate) fn end(&self) {
+        self.tasks.lock().abort_all();
+        self.pipes.lock().clear();
     }
 
     /// The client has accepted that channel.

@@ -12,17 +12,21 @@ use futures_util::stream::FuturesUnordered;
 use gateway_core::operation::Operations;
 use gateway_core::verdict::{Decision, Verdict};
 
-use crate::lane::{Running, reach};
+use crate::lane::Running;
 use crate::operations::question;
 use crate::pipe::{Item, Message};
 use crate::pump::{Counts, Ends, How};
-use crate::scp::{self, Base, Scp};
+use crate::scp::{Base, Scp};
 use crate::session::Session;
-use crate::sftp::resolver::Resolver;
 use crate::sftp::{Action, Answer, Ask, AskId, Event, Peer, Settings, Sftp, What};
-use crate::target::{Accepts, Unreachable};
 use crate::tell;
 use crate::wire::scp::Direction;
+
+mod machine;
+mod resolve;
+
+use machine::{Broken, Machine};
+pub(crate) use resolve::resolve;
 
 /// Bytes that wait to be written to one side; above this the machine is asked for nothing more.
 const WAITING: usize = 1 << 20;
@@ -101,110 +105,6 @@ struct Transfer<'a> {
     target_ended: bool,
 }
 
-/// Either machine.
-enum Machine {
-    Sftp(Box<Sftp>),
-    Scp(Box<Scp>),
-}
-
-/// A side broke the protocol.
-struct Broken {
-    by: Peer,
-    what: String,
-}
-
-impl From<crate::sftp::Error> for Broken {
-    fn from(error: crate::sftp::Error) -> Self {
-        Self {
-            by: error.peer,
-            what: error.to_string(),
-        }
-    }
-}
-
-impl From<scp::Error> for Broken {
-    fn from(error: scp::Error) -> Self {
-        Self {
-            by: error.peer,
-            what: error.to_string(),
-        }
-    }
-}
-
-impl Machine {
-    fn handle_client(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        match self {
-            Self::Sftp(machine) => Ok(machine.handle_client(bytes)?),
-            Self::Scp(machine) => Ok(machine.handle_client(bytes)?),
-        }
-    }
-
-    fn handle_target(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        match self {
-            Self::Sftp(machine) => Ok(machine.handle_target(bytes)?),
-            Self::Scp(machine) => Ok(machine.handle_target(bytes)?),
-        }
-    }
-
-    fn handle_answer(&mut self, ask: AskId, answer: Answer) -> Result<(), Broken> {
-        match self {
-            Self::Sftp(machine) => Ok(machine.handle_answer(ask, answer)?),
-            Self::Scp(machine) => Ok(machine.handle_answer(ask, answer)?),
-        }
-    }
-
-    fn handle_end(&mut self, peer: Peer) -> Result<(), Broken> {
-        match self {
-            Self::Sftp(machine) => Ok(machine.handle_end(peer)?),
-            Self::Scp(machine) => Ok(machine.handle_end(peer)?),
-        }
-    }
-
-    fn poll(&mut self) -> Result<Option<Action>, Broken> {
-        match self {
-            Self::Sftp(machine) => Ok(machine.poll()?),
-            Self::Scp(machine) => loop {
-                return Ok(match machine.poll() {
-                    Some(scp::Action::ToClient(bytes)) => Some(Action::ToClient(bytes)),
-                    Some(scp::Action::ToTarget(bytes)) => Some(Action::ToTarget(bytes)),
-                    Some(scp::Action::Ask(ask)) => Some(Action::Ask(ask)),
-                    // Each file was asked for by itself, and its operation is in the trail.
-                    Some(scp::Action::Event(_)) => continue,
-                    None => None,
-                });
-            },
-        }
-    }
-
-    fn wants_client(&self) -> bool {
-        match self {
-            Self::Sftp(machine) => machine.wants_client(),
-            Self::Scp(machine) => machine.wants_client(),
-        }
-    }
-
-    fn wants_target(&self) -> bool {
-        match self {
-            Self::Sftp(machine) => machine.wants_target(),
-            Self::Scp(machine) => machine.wants_target(),
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        match self {
-            Self::Sftp(machine) => machine.is_idle(),
-            // A line that waits for its answer is an open question.
-            Self::Scp(_) => true,
-        }
-    }
-
-    fn finish(&mut self) {
-        if let Self::Sftp(machine) = self {
-            machine.finish();
-        }
-    }
-}
-
 /// Carries an SFTP channel to its end.
 pub(crate) async fn sftp(session: &Arc<Session>, ends: &Ends<'_>, counts: &Counts) -> How {
     let settings = Settings {
@@ -234,50 +134,6 @@ pub(crate) async fn scp(
         Machine::Scp(Box::new(Scp::new(direction, bases))),
     )
     .await
-}
-
-/// Where the paths of a command lead, as the target says on a connection of its own: scp itself has no word for asking.
-pub(crate) async fn resolve(session: &Session, paths: &[String]) -> Result<Vec<Base>, Unreachable> {
-    let resolving = async {
-        let target = reach(session, Accepts::default()).await?;
-        let (_, half) = target.handle.channel_open_session().await?.split();
-        half.request_subsystem(true, "sftp").await?;
-        let wrong = |what: &dyn std::fmt::Display| Unreachable::Path(what.to_string());
-        let mut resolver = Resolver::new();
-        let mut tickets = Vec::new();
-        for path in paths {
-            tickets.push(resolver.ask(path.as_bytes(), true).map_err(|e| wrong(&e))?);
-        }
-        let mut found = HashMap::new();
-        loop {
-            let bytes = resolver.take_bytes();
-            if !bytes.is_empty() {
-                half.data_bytes(bytes).await?;
-            }
-            while let Some((ticket, resolved)) = resolver.poll() {
-                let resolved = resolved.map_err(|e| wrong(&e))?;
-                let base = Base {
-                    path: resolved.path,
-                    directory: resolved.directory,
-                };
-                found.insert(ticket, base);
-            }
-            if found.len() == tickets.len() {
-                return Ok(tickets.iter().filter_map(|ticket| found.remove(ticket)).collect());
-            }
-            match target.down.pop().await {
-                (Item::Data(0, data), _) => resolver.handle_target(&data).map_err(|e| wrong(&e))?,
-                (Item::Message(Message::Close | Message::Eof | Message::Failure), _) => {
-                    return Err(wrong(&"the target has no SFTP to resolve it with"));
-                }
-                _ => {}
-            }
-        }
-    };
-    let limit = session.gateway.limits().connect;
-    tokio::time::timeout(limit, resolving)
-        .await
-        .unwrap_or(Err(Unreachable::Time))
 }
 
 async fn carry(session: &Arc<Session>, ends: &Ends<'_>, counts: &Counts, machine: Machine) -> How {

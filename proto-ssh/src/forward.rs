@@ -250,19 +250,20 @@ impl Remote {
             let (backs, flow, session) = (backs.clone(), target.flow.clone(), session.clone());
             let mut task = JoinSet::new();
             task.spawn(async move {
-                let mut running = JoinSet::new();
                 loop {
-                    // What is carried ends with this, too.
                     let offer = tokio::select! {
                         offer = offers.recv() => offer,
                         () = session.ended() => None,
                     };
                     let Some(offer) = offer else { return };
-                    while running.try_join_next().is_some() {}
-                    let busy = session.busy();
+                    let (busy, ended) = (session.busy(), session.clone());
                     let carried = back::carry(offer, backs.clone(), connection.clone(), flow.clone());
-                    running.spawn(async move {
-                        carried.await;
+                    backs.spawn(async move {
+                        // Nothing goes on behind a token that has ended.
+                        tokio::select! {
+                            () = carried => {}
+                            () = ended.ended() => {}
+                        }
                         drop(busy);
                     });
                 }

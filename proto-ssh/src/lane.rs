@@ -8,7 +8,6 @@ use russh::client::Msg as TargetMsg;
 use russh::server::{self, Msg};
 use russh::{ChannelWriteHalf, Pty};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
 use crate::back::{self, Backs};
 use crate::command::quote;
@@ -284,17 +283,12 @@ impl Lane {
                 _ => pump(&ends, &counts).await,
             }
         };
-        let mut others = JoinSet::new();
         let offers = &mut target.offers;
         let taken = async {
             while let Some(offer) = offers.recv().await {
-                while others.try_join_next().is_some() {}
-                others.spawn(back::carry(
-                    offer,
-                    self.backs.clone(),
-                    self.connection.clone(),
-                    target.flow.clone(),
-                ));
+                let connection = self.connection.clone();
+                let carried = back::carry(offer, self.backs.clone(), connection, target.flow.clone());
+                self.backs.spawn(carried);
             }
             std::future::pending::<()>().await;
         };

@@ -28,7 +28,6 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey, PublicKeyOrCertificate};
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, Server as _};
 use russh::{Channel, ChannelId, ChannelMsg, client};
-use tokio::io::AsyncWriteExt;
 
 pub(crate) const TOKEN: &str = "zeppelin";
 
@@ -145,7 +144,9 @@ impl World {
 
     /// A client's connection, in memory, that has not logged in.
     pub(crate) async fn dial(&self) -> client::Handle<Trusting> {
-        client::connect_stream(Arc::default(), self.raw(), Trusting).await.unwrap()
+        client::connect_stream(Arc::default(), self.raw(), Trusting)
+            .await
+            .unwrap()
     }
 
     /// The same, before a byte was sent.
@@ -322,7 +323,7 @@ impl server::Handler for Target {
     }
 }
 
-async fn command(line: String, mut channel: Channel<Msg>, handle: server::Handle) {
+async fn command(line: String, channel: Channel<Msg>, handle: server::Handle) {
     let words: Vec<&str> = line.split(' ').collect();
     let number = |index: usize| {
         words
@@ -340,15 +341,24 @@ async fn command(line: String, mut channel: Channel<Msg>, handle: server::Handle
         // Echoes for as long as there is input, after a while.
         "cat" => {
             tokio::time::sleep(Duration::from_millis(number(1))).await;
-            let mut writer = channel.make_writer();
-            while let Some(message) = channel.wait().await {
-                match message {
-                    ChannelMsg::Data { data } => writer.write_all(&data).await.unwrap(),
-                    ChannelMsg::Eof => break,
-                    _ => {}
+            // Read to the side: whoever writes while nobody reads locks a russh session up.
+            let (mut read, write) = channel.split();
+            let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+            tokio::spawn(async move {
+                while let Some(message) = read.wait().await {
+                    match message {
+                        ChannelMsg::Data { data } => tell.send(data).unwrap_or_default(),
+                        ChannelMsg::Eof => break,
+                        _ => {}
+                    }
                 }
+            });
+            while let Some(data) = told.recv().await {
+                write.data_bytes(data).await.unwrap();
             }
-            channel.exit_status(0).await.unwrap();
+            write.exit_status(0).await.unwrap();
+            write.eof().await.unwrap();
+            return write.close().await.unwrap();
         }
         "exit" => {
             channel.extended_data_bytes(1, "to stderr").await.unwrap();
