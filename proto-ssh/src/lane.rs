@@ -9,6 +9,7 @@ use russh::server::{self, Msg};
 use russh::{ChannelWriteHalf, Pty};
 use tokio::sync::oneshot;
 
+use crate::authority::Granted;
 use crate::back::{self, Backs};
 use crate::command::quote;
 use crate::inspect::{self, Look};
@@ -18,6 +19,7 @@ use crate::scp::Base;
 use crate::session::{Answer, Permitted, Session};
 use crate::target::{Accepts, Target, Unreachable};
 use crate::tell;
+use crate::wire::scp::ScpCommand;
 
 /// Channels that a target may have open towards one client at the same time.
 pub(crate) const BACK_CHANNELS: usize = 64;
@@ -244,7 +246,8 @@ impl Lane {
                     .collect::<Result<_, _>>()
                     .map_err(|_| Unreachable::Path("it is no UTF-8".to_owned()))?;
             }
-            Ok((reach(&self.session, accepts).await?, bases))
+            let granted = self.granted(&command);
+            Ok((reach(&self.session, accepts, &granted).await?, bases))
         };
         let (mut target, bases) = match reached.await {
             Ok(reached) => reached,
@@ -321,6 +324,21 @@ impl Lane {
         running.end(how.error()).await;
     }
 
+    /// What a certificate lets the connection do.
+    fn granted(&self, command: &inspect::Command) -> Granted {
+        Granted {
+            pty: self.pty(),
+            agent: self.prepared.agent,
+            x11: self.prepared.display.is_some(),
+            forwarding: false,
+            command: match command {
+                inspect::Command::Exec(line) => Some(line.clone()),
+                inspect::Command::Scp(scp) => Some(scp_line(scp).into_bytes()),
+                _ => None,
+            },
+        }
+    }
+
     /// Opens the channel at the target, with what was granted, and starts the program.
     async fn open(
         &self,
@@ -363,24 +381,31 @@ impl Lane {
             inspect::Command::Exec(line) => half.exec(true, line.as_slice()).await?,
             inspect::Command::Subsystem(name) => half.request_subsystem(true, name.as_str()).await?,
             inspect::Command::Sftp => half.request_subsystem(true, "sftp").await?,
-            inspect::Command::Scp(scp) => {
-                let words: Vec<String> = scp.words(&scp.paths).iter().map(|word| quote(word)).collect();
-                half.exec(true, words.join(" ")).await?;
-            }
+            inspect::Command::Scp(scp) => half.exec(true, scp_line(scp)).await?,
         }
         Ok(half)
     }
 }
 
+/// The command line that starts scp at the target.
+fn scp_line(scp: &ScpCommand) -> String {
+    let words: Vec<String> = scp.words(&scp.paths).iter().map(|word| quote(word)).collect();
+    words.join(" ")
+}
+
 /// Reaches the session's target.
-pub(crate) async fn reach(session: &Session, accepts: Accepts) -> Result<Target, Unreachable> {
-    let lease = session.lease().await?;
+pub(crate) async fn reach(
+    session: &Session,
+    accepts: Accepts,
+    granted: &Granted,
+) -> Result<Target, Unreachable> {
+    let proof = session.proof(granted).await?;
     Target::reach(
         &session.gateway,
         &session.resource,
         &session.settings,
         &session.place.login,
-        lease,
+        &proof,
         accepts,
     )
     .await

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::authority::Granted;
 use crate::lane::reach;
 use crate::pipe::{Item, Message};
 use crate::scp::Base;
@@ -12,7 +13,7 @@ use crate::target::{Accepts, Unreachable};
 /// Where the paths of a command lead, as the target says on a connection of its own: scp itself has no word for asking.
 pub(crate) async fn resolve(session: &Session, paths: &[String]) -> Result<Vec<Base>, Unreachable> {
     let resolving = async {
-        let target = reach(session, Accepts::default()).await?;
+        let target = reach(session, Accepts::default(), &Granted::default()).await?;
         let (_, half) = target.handle.channel_open_session().await?.split();
         half.request_subsystem(true, "sftp").await?;
         let wrong = |what: &dyn std::fmt::Display| Unreachable::Path(what.to_string());
