@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gateway_core::audit::Event;
 use jiff::Timestamp;
+use russh::ChannelMsg;
 use serde_json::{Value, json};
 
 use super::sshd::{Sshd, is_installed, keygen, public, run as program};
@@ -70,6 +71,13 @@ async fn echo(world: &World) -> Seen {
     run(&world.client_of("web-1").await, "echo hello").await
 }
 
+/// What the last connection that was let in may, as the target understood it.
+fn permitted(sshd: &Sshd) -> String {
+    let log = sshd.log();
+    let told = log.lines().rev().find_map(|line| line.split_once("active: key options:"));
+    told.unwrap_or_else(|| panic!("{log}")).1.trim().to_owned()
+}
+
 fn refused(seen: &Seen) {
     assert_eq!(seen.status, Some(77), "{seen:?}");
     assert_eq!(seen.out, b"");
@@ -94,18 +102,8 @@ async fn a_target_that_trusts_the_ca_lets_the_gateway_in_and_logs_for_whom() {
         .unwrap();
     assert!(accepted.contains("ED25519-CERT"), "{accepted}");
     assert!(accepted.contains("ID ann@example.test session="), "{accepted}");
-    // What the connection may: nothing was asked for, and nothing is there.
-    let options: Vec<_> = log
-        .lines()
-        .filter(|line| line.contains("ertificate options:"))
-        .collect();
-    assert!(!options.is_empty(), "{log}");
-    for extension in ["pty", "forwarding", "user-rc"] {
-        assert!(
-            !options.iter().any(|line| line.contains(extension)),
-            "{options:?}"
-        );
-    }
+    // Nothing was asked for, and nothing is granted.
+    assert_eq!(permitted(&sshd), "");
 }
 
 #[tokio::test]
@@ -126,16 +124,23 @@ async fn a_terminal_is_in_the_certificate_only_where_it_was_granted() {
         "{seen:?} {}",
         sshd.log()
     );
-    let log = sshd.log();
-    let options: Vec<_> = log
-        .lines()
-        .filter(|line| line.contains("ertificate options:"))
-        .collect();
-    assert!(options.iter().any(|line| line.contains("pty")), "{log}");
-    assert!(
-        !options.iter().any(|line| line.contains("forwarding")),
-        "{options:?}"
-    );
+    assert_eq!(permitted(&sshd), "pty");
+}
+
+#[tokio::test]
+async fn a_forward_has_a_certificate_for_forwards_alone() {
+    let Some((sshd, world)) = both(|_| How::default()) else {
+        return;
+    };
+    let client = world.client_of("web-1").await;
+    let port = u32::from(sshd.address.port());
+    let opened = client.channel_open_direct_tcpip("127.0.0.1", port, "127.0.0.1", 1);
+    let mut channel = opened.await.unwrap();
+    let Some(ChannelMsg::Data { data }) = channel.wait().await else {
+        panic!("its banner: {}", sshd.log())
+    };
+    assert!(data.starts_with(b"SSH-2.0-"), "{data:?}");
+    assert_eq!(permitted(&sshd), "port-forwarding");
 }
 
 #[tokio::test]
@@ -260,6 +265,7 @@ async fn a_host_certificate_of_the_named_authority_is_taken() {
     };
     let seen = echo(&world).await;
     assert_eq!(seen.status, Some(0), "{seen:?} {}", sshd.log());
+    assert!(sshd.log().contains("userauth-request"), "{}", sshd.log());
 }
 
 #[tokio::test]
