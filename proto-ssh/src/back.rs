@@ -49,9 +49,13 @@ impl Backs {
         self.pipes.lock().clear();
     }
 
-    /// The client has accepted that channel.
-    pub(crate) fn accepted(&self, id: ChannelId) {
-        self.pipes.lock().insert(id, Pipe::new(self.flow.clone()));
+    /// The client has accepted that channel. Whoever opened it may hear of it before the handler does, or behind it.
+    pub(crate) fn accepted(&self, id: ChannelId) -> Arc<Pipe> {
+        let mut pipes = self.pipes.lock();
+        pipes
+            .entry(id)
+            .or_insert_with(|| Pipe::new(self.flow.clone()))
+            .clone()
     }
 
     /// What comes on that channel.
@@ -106,19 +110,18 @@ pub(crate) async fn carry(offer: Offer, backs: Arc<Backs>, connection: server::H
     let id = opened.id();
     let (_, client) = opened.split();
     let (_, target) = channel.split();
-    if let Some(up) = backs.pipe(id) {
-        reply.accept().await;
-        let ends = Ends {
-            up: &up,
-            client: &client,
-            connection: &connection,
-            down: &down,
-            target: &target,
-            flow: &flow,
-        };
-        pump(&ends, &Arc::<Counts>::default()).await;
-        up.shut();
-    }
+    let up = backs.accepted(id);
+    reply.accept().await;
+    let ends = Ends {
+        up: &up,
+        client: &client,
+        connection: &connection,
+        down: &down,
+        target: &target,
+        flow: &flow,
+    };
+    pump(&ends, &Arc::<Counts>::default()).await;
+    up.shut();
     down.shut();
     let _ = client.close().await;
     let _ = target.close().await;

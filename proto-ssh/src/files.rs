@@ -38,20 +38,11 @@ const OPEN: usize = 512;
 type Write<'a> = Option<Pin<Box<dyn Future<Output = Result<(), russh::Error>> + Send + 'a>>>;
 
 /// What waits to be written to one side.
+#[derive(Default)]
 struct Out<'a> {
     packets: VecDeque<Bytes>,
     bytes: usize,
     writing: Write<'a>,
-}
-
-impl Default for Out<'_> {
-    fn default() -> Self {
-        Self {
-            packets: VecDeque::new(),
-            bytes: 0,
-            writing: None,
-        }
-    }
 }
 
 impl<'a> Out<'a> {
@@ -87,6 +78,9 @@ async fn written(write: &mut Write<'_>) -> Result<(), russh::Error> {
     }
 }
 
+/// The answer to a question, and the operation that goes on where it opens a file, with that file's path.
+type Decided = (AskId, Answer, Option<(Vec<u8>, Running)>);
+
 struct Transfer<'a> {
     session: &'a Arc<Session>,
     ends: &'a Ends<'a>,
@@ -94,7 +88,7 @@ struct Transfer<'a> {
     machine: Machine,
     to_client: Out<'a>,
     to_target: Out<'a>,
-    asks: FuturesUnordered<BoxFuture<'a, (AskId, Answer, Option<(Vec<u8>, Running)>)>>,
+    asks: FuturesUnordered<BoxFuture<'a, Decided>>,
     /// Operations that end with the file that they opened, by its path.
     open: HashMap<Vec<u8>, Vec<Running>>,
     /// The client sends no more; and the target was told so.
@@ -308,11 +302,7 @@ impl<'a> Transfer<'a> {
 }
 
 /// Decides one request.
-async fn decide(
-    session: &Arc<Session>,
-    ends: &Ends<'_>,
-    ask: Ask,
-) -> (AskId, Answer, Option<(Vec<u8>, Running)>) {
+async fn decide(session: &Arc<Session>, ends: &Ends<'_>, ask: Ask) -> Decided {
     let action = match ask.what {
         What::Read => "sftp-read",
         What::Write => "sftp-write",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use gateway_core::verdict::{Decision, Denial};
+use gateway_core::verdict::Decision;
 use russh::client::Msg as TargetMsg;
 use russh::server::{self, Msg};
 use russh::{ChannelWriteHalf, Pty};
@@ -20,6 +20,10 @@ use crate::session::{Answer, Permitted, Session};
 use crate::target::{Accepts, Target, Unreachable};
 use crate::tell;
 use crate::wire::scp::ScpCommand;
+
+mod reaching;
+
+pub(crate) use reaching::{reach, unreached};
 
 /// Channels that a target may have open towards one client at the same time.
 pub(crate) const BACK_CHANNELS: usize = 64;
@@ -391,38 +395,4 @@ impl Lane {
 fn scp_line(scp: &ScpCommand) -> String {
     let words: Vec<String> = scp.words(&scp.paths).iter().map(|word| quote(word)).collect();
     words.join(" ")
-}
-
-/// Reaches the session's target.
-pub(crate) async fn reach(
-    session: &Session,
-    accepts: Accepts,
-    granted: &Granted,
-) -> Result<Target, Unreachable> {
-    let proof = session.proof(granted).await?;
-    Target::reach(
-        &session.gateway,
-        &session.resource,
-        &session.settings,
-        &session.place.login,
-        &proof,
-        accepts,
-    )
-    .await
-}
-
-/// What a client is told of a target that was not reached: no more than that; operators find the rest in the log.
-pub(crate) fn unreached(session: &Session, failure: &Unreachable, summary: &str, ticket: u64) -> Decision {
-    match failure {
-        Unreachable::HostKey(_) => tracing::error!(
-            session = %session.id, resource = session.resource.name, %failure,
-            "NO TARGET: somebody else may answer in its place; nothing was sent to it"
-        ),
-        _ => tracing::warn!(session = %session.id, resource = session.resource.name, %failure, "no target"),
-    }
-    let hint = match failure {
-        Unreachable::Path(_) => "the target can't tell where that path leads",
-        _ => "the target can't be reached; operators find why in the gateway's log",
-    };
-    Denial::new(summary, hint).decision(format!("{}/{ticket}", session.id))
 }

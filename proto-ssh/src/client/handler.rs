@@ -51,7 +51,6 @@ impl server::Handler for Client {
             });
         };
         let answers = (response.next(), response.next());
-        drop(response);
         let welcome = match answers {
             (Some(answer), None) => match std::str::from_utf8(&answer) {
                 Ok(secret) => self.login.answered(user, secret).await,

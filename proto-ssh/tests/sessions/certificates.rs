@@ -74,7 +74,10 @@ async fn echo(world: &World) -> Seen {
 /// What the last connection that was let in may, as the target understood it.
 fn permitted(sshd: &Sshd) -> String {
     let log = sshd.log();
-    let told = log.lines().rev().find_map(|line| line.split_once("active: key options:"));
+    let told = log
+        .lines()
+        .rev()
+        .find_map(|line| line.split_once("active: key options:"));
     told.unwrap_or_else(|| panic!("{log}")).1.trim().to_owned()
 }
 

@@ -69,6 +69,7 @@ async fn every_refused_login_looks_alike() {
         let took = begun.elapsed();
         assert!(took >= Duration::from_millis(450), "{user}: {took:?}");
     }
+    assert_eq!(answers.len(), 1, "{answers:?}");
     assert_eq!(
         world.asked.connections.load(std::sync::atomic::Ordering::SeqCst),
         0
@@ -84,25 +85,6 @@ async fn ghsa_3cjp_cve_2024_45337_a_key_that_is_offered_or_signs_proves_nobody()
     let told = client.authenticate_publickey("deploy@web-1", key).await.unwrap();
     assert!(!told.success());
     assert!(client.channel_open_session().await.is_err());
-    assert!(!world.has_event(|event| matches!(event, Event::SessionStarted { .. })));
-}
-
-#[tokio::test]
-async fn ghsa_hpv4_what_was_asked_of_one_user_is_not_answered_for_another() {
-    let world = world().await;
-    let mut client = world.dial().await;
-    client
-        .authenticate_keyboard_interactive_start("deploy@web-1", None::<String>)
-        .await
-        .unwrap();
-    // Another user comes between, and is refused; the answer that follows belongs to nobody. russh's client gets no answers
-    // that it understands then, so that what counts is that no session begins.
-    let between = client.authenticate_password("root@elsewhere", "wrong");
-    let between = tokio::time::timeout(Duration::from_secs(2), between).await;
-    assert!(!matches!(between, Ok(Ok(told)) if told.success()));
-    let late = client.authenticate_keyboard_interactive_respond(vec![TOKEN.to_owned()]);
-    let late = tokio::time::timeout(Duration::from_secs(2), late).await;
-    assert!(!matches!(late, Ok(Ok(KeyboardInteractiveAuthResponse::Success))));
     assert!(!world.has_event(|event| matches!(event, Event::SessionStarted { .. })));
 }
 
