@@ -267,7 +267,7 @@ mod tests {
             format!("@cert-authority *.example {text}"),
             format!("@revoked {text}"),
         ] {
-            assert!(HostTrust::read(&[bad.clone()]).is_err(), "{bad}");
+            assert!(HostTrust::read(std::slice::from_ref(&bad)).is_err(), "{bad}");
         }
         assert!(HostTrust::read(&[text]).unwrap().certified_kinds().is_empty());
     }
