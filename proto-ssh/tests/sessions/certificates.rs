@@ -123,7 +123,7 @@ async fn a_terminal_is_in_the_certificate_only_where_it_was_granted() {
     channel.exec(true, "tty").await.unwrap();
     let seen = read(&mut channel).await;
     assert!(
-        String::from_utf8_lossy(&seen.out).starts_with("/dev/"),
+        String::from_utf8_lossy(&seen.out).contains("/dev/"),
         "{seen:?} {}",
         sshd.log()
     );
