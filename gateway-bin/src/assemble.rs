@@ -28,13 +28,17 @@ const MASK_KEY: &str = "mask.key";
 const CA_KEY: &str = "ca.key";
 
 /// Every file of a data directory that has a key of the gateway's own, sealed where keys are configured.
-pub(crate) fn key_files(data_dir: &Path) -> [PathBuf; 4] {
-    [
+pub(crate) fn key_files(data_dir: &Path) -> Vec<PathBuf> {
+    let mut files = vec![
         data_dir.join(MASK_KEY),
         data_dir.join(SCRAM_KEY),
         data_dir.join(CA_KEY),
         crate::trail::key_file(data_dir),
-    ]
+    ];
+    for adapter in crate::adapters::compiled() {
+        files.extend(adapter.key_files(data_dir));
+    }
+    files
 }
 
 /// What policies can say in this build: the parts of core and of every adapter.

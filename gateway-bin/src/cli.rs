@@ -115,6 +115,10 @@ pub(crate) enum Command {
     /// Seal what is kept with the key in force, and say what is sealed with which
     #[command(subcommand)]
     Secrets(SecretsCommand),
+    /// Print the public keys that targets and clients of SSH are to trust
+    #[cfg(feature = "ssh")]
+    #[command(subcommand)]
+    Ssh(SshCommand),
     /// List what receivers have not been told yet, and have it sent again
     #[command(subcommand)]
     Notify(NotifyCommand),
@@ -457,6 +461,24 @@ pub(crate) enum SecretsCommand {
     },
     /// Seal all that is kept with the first of `secrets.keys`
     Rotate {
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+}
+
+/// `gateway ssh`.
+#[cfg(feature = "ssh")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum SshCommand {
+    /// Print the key of the gateway's user CA, for `TrustedUserCAKeys` of targets
+    Ca {
+        /// How
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Print the gateway's own host key, for `known_hosts` of clients
+    HostKey {
         /// How
         #[arg(long, value_enum, default_value = "table")]
         output: Output,

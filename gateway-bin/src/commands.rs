@@ -14,6 +14,8 @@ mod people;
 mod policy;
 mod secrets;
 mod sessions;
+#[cfg(feature = "ssh")]
+mod ssh;
 pub(crate) mod tables;
 mod token;
 mod way;
@@ -47,6 +49,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Audit(command) => audit::run(global, command).await,
         Command::Leases(command) => leases::run(global, command).await,
         Command::Secrets(command) => secrets::run(global, command).await,
+        #[cfg(feature = "ssh")]
+        Command::Ssh(command) => ssh::run(global, command).await,
         Command::Notify(command) => notify::run(global, command).await,
         Command::Policy(command) => policy::run(global, command).await,
     }

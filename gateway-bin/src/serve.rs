@@ -94,11 +94,12 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         .install_recorder()
         .context("metrics cannot be kept")?;
     assemble::make_data_dir(&config.data_dir)?;
+    let sealing = config.place().sealing().await?;
     for protocol in config.listen.adapters.keys() {
-        config.registry.adapter(protocol)?.prepare(&config.data_dir)?;
+        let adapter = config.registry.adapter(protocol)?;
+        adapter.prepare(&config.data_dir, &sealing)?;
     }
     let exports = Exports::new(&config);
-    let sealing = config.place().sealing().await?;
     let audit = open_audit(&config, exports.exported(), &sealing).await?;
     let audit = Arc::new(WatchedLog::new(audit));
     let (store, node) = open_store(&config, &sealing).await?;

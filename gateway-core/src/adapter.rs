@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::gateway::Gateway;
 use crate::meaning::Meaning;
 use crate::policy::SchemaPart;
 use crate::resource::Resource;
+use crate::sealing::Sealing;
 use crate::secret::Secret;
 use crate::tls::{ServerTls, TlsRequire};
 use crate::transport::Transport;
@@ -35,11 +36,17 @@ pub trait ProtocolAdapter: Send + Sync {
     /// Checks what only the adapter understands of a resource. Unknown keys are errors.
     fn check_resource(&self, resource: &Resource) -> Result<(), ConfigProblem>;
 
-    /// Makes what the adapter keeps between starts (a key of its own), in `data_dir` unless its section says otherwise. Called
-    /// once, before anybody can connect; checking a configuration alone makes nothing.
-    fn prepare(&self, data_dir: &Path) -> Result<(), ConfigProblem> {
-        let _ = data_dir;
+    /// Makes what the adapter keeps between starts (a key of its own), in `data_dir` unless its section says otherwise, sealed
+    /// with `sealing`. Called once, before anybody can connect; checking a configuration alone makes nothing.
+    fn prepare(&self, data_dir: &Path, sealing: &Arc<Sealing>) -> Result<(), ConfigProblem> {
+        let _ = (data_dir, sealing);
         Ok(())
+    }
+
+    /// The files in `data_dir` in which it keeps keys, sealed as [`Sealing::for_file`] does; whether they are there or not.
+    fn key_files(&self, data_dir: &Path) -> Vec<PathBuf> {
+        let _ = data_dir;
+        Vec::new()
     }
 
     /// The issuers of credentials that only this protocol's targets have.

@@ -1,6 +1,6 @@
 //! The adapter: connections become sessions, and end when they must.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,25 +13,29 @@ use gateway_core::machine::{End, Peer};
 use gateway_core::meaning::Meaning;
 use gateway_core::policy::SchemaPart;
 use gateway_core::resource::Resource;
-use russh::keys::PrivateKey;
+use gateway_core::sealing::Sealing;
+use russh::keys::{PrivateKey, PublicKey};
 use russh::{Disconnect, MethodKind, MethodSet, Preferred, SshId, server};
 use tokio::sync::oneshot;
 
+use crate::authority::{Authority, Granted, USER_CA};
 use crate::client::{Client, LIMIT, WINDOW};
 use crate::config::{ResourceSettings, Section};
-use crate::credentials::StaticLogin;
+use crate::credentials::{CERTIFICATE, CertificateLogin, StaticLogin, own_login};
 use crate::flow::{EndOnDrop, Flow, Gated};
 use crate::inspect::{self, Look};
 use crate::login::Login;
 use crate::operations::Place;
 use crate::session::Session;
-use crate::target::{Accepts, Target};
-use crate::{host_key, native};
+use crate::target::{Accepts, Asked, Proof, Target};
+use crate::{key_file, native};
 
 /// The adapter's name.
 pub(crate) const PROTOCOL: &str = "ssh";
 /// The host key's file in the data directory.
 const HOST_KEY: &str = "ssh_host_ed25519_key";
+/// What it is called in errors.
+const HOST_KEY_NAME: &str = "SSH host key";
 /// Tries of one connection to log in.
 const TRIES: usize = 6;
 /// How long a refused try takes, whatever was wrong.
@@ -52,6 +56,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct SshAdapter {
     section: Section,
     key: OnceLock<PrivateKey>,
+    authority: Arc<Authority>,
 }
 
 impl std::fmt::Debug for SshAdapter {
@@ -61,6 +66,27 @@ impl std::fmt::Debug for SshAdapter {
 }
 
 impl SshAdapter {
+    /// The key that clients see, as `known_hosts` and `ssh-keygen` write it: `ssh-ed25519 AAAA...`.
+    ///
+    /// # Errors
+    ///
+    /// [`ProtocolAdapter::prepare`] was not called before.
+    pub fn host_key(&self) -> Result<String, ConfigProblem> {
+        let key = self.key.get();
+        let key = key.ok_or_else(|| ConfigProblem("the adapter has no host key yet".to_owned()))?;
+        line(key.public_key())
+    }
+
+    /// The key of the gateway's user CA, in the same form: what targets name in `TrustedUserCAKeys` that take certificates.
+    /// It is made where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ProtocolAdapter::prepare`] was not called before, or the key can't be read or made.
+    pub fn user_ca(&self) -> Result<String, ConfigProblem> {
+        line(&self.authority.public_key()?)
+    }
+
     fn server(&self) -> Option<server::Config> {
         let key = self.key.get()?.clone();
         Some(server::Config {
@@ -101,16 +127,21 @@ impl ProtocolAdapter for SshAdapter {
         Ok(())
     }
 
-    fn prepare(&self, data_dir: &Path) -> Result<(), ConfigProblem> {
-        let path = match &self.section.host_key {
-            Some(path) => path.clone(),
-            None => data_dir.join(HOST_KEY),
+    fn prepare(&self, data_dir: &Path, sealing: &Arc<Sealing>) -> Result<(), ConfigProblem> {
+        let key = match &self.section.host_key {
+            // What somebody else keeps is not ours to seal.
+            Some(path) => key_file::load_or_make(path, &Sealing::default(), HOST_KEY_NAME)?,
+            None => key_file::load_or_make(&data_dir.join(HOST_KEY), sealing, HOST_KEY_NAME)?,
         };
-        let key = host_key::load_or_make(&path)?;
+        self.authority.keep_in(data_dir, sealing);
         tracing::info!(fingerprint = %key.fingerprint(russh::keys::HashAlg::Sha256), "SSH host key");
         // A second start of the same adapter keeps the key that it has.
         let _ = self.key.set(key);
         Ok(())
+    }
+
+    fn key_files(&self, data_dir: &Path) -> Vec<PathBuf> {
+        vec![data_dir.join(HOST_KEY), data_dir.join(USER_CA)]
     }
 
     fn check_resource(&self, resource: &Resource) -> Result<(), ConfigProblem> {
@@ -118,7 +149,7 @@ impl ProtocolAdapter for SshAdapter {
     }
 
     fn issuers(&self) -> Vec<Arc<dyn CredentialIssuer>> {
-        vec![Arc::new(StaticLogin)]
+        vec![Arc::new(StaticLogin), Arc::new(CertificateLogin)]
     }
 
     async fn probe(
@@ -130,13 +161,26 @@ impl ProtocolAdapter for SshAdapter {
         let settings = ResourceSettings::of(resource)?;
         let lease = gateway.own_login(resource).await.map_err(|e| told(&e))?;
         let login = lease.username.clone();
-        let target = Target::reach(gateway, resource, &settings, &login, &lease, Accepts::default());
+        let host = "the host key is a trusted one".to_owned();
+        if resource.credential.kind == CERTIFICATE && !self.authority.is_ready() {
+            // A check makes no keys and opens no sealed ones.
+            let greeted = Target::greet(gateway, resource, &settings).await;
+            greeted.map_err(|e| told(&e))?;
+            let login = format!("login `{login}` by certificate is not tried");
+            return Ok(vec![host, login]);
+        }
+        let asked = Asked {
+            authority: &self.authority,
+            login: &login,
+            key_id: "probe",
+            granted: &Granted::default(),
+            now: gateway.now(),
+        };
+        let proof = Proof::of(resource, &lease, &asked).map_err(|e| told(&e))?;
+        let target = Target::reach(gateway, resource, &settings, &login, &proof, Accepts::default());
         let target = target.await.map_err(|e| told(&e))?;
         drop(target);
-        Ok(vec![
-            "the host key is a pinned one".to_owned(),
-            format!("login `{login}`"),
-        ])
+        Ok(vec![host, format!("login `{login}`")])
     }
 
     fn native_client(&self, reach: &Reach<'_>) -> Result<NativeClient, ConfigProblem> {
@@ -152,7 +196,7 @@ impl ProtocolAdapter for SshAdapter {
         _: bool,
     ) -> Result<Meaning, ConfigProblem> {
         let settings = ResourceSettings::of(resource)?;
-        let own = resource.credential.username();
+        let own = own_login(&resource.credential);
         let login = place.or(own).unwrap_or_default().to_owned();
         let place = Place {
             resource: resource.name.clone(),
@@ -181,6 +225,7 @@ impl ProtocolAdapter for SshAdapter {
             gateway.clone(),
             connection.peer,
             self.section.banner.clone(),
+            self.authority.clone(),
             connection.half_open.take(),
             tell,
         );
@@ -216,6 +261,11 @@ impl ProtocolAdapter for SshAdapter {
         session.scope().lock().await.finish(&end);
         Ok(())
     }
+}
+
+/// A key as one line.
+fn line(key: &PublicKey) -> Result<String, ConfigProblem> {
+    key.to_openssh().map_err(|e| ConfigProblem(e.to_string()))
 }
 
 /// What a client is told of the end.

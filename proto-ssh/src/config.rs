@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use gateway_core::adapter::ConfigProblem;
 use gateway_core::resource::Resource;
-use russh::keys::PublicKey;
 use serde::Deserialize;
 
 use crate::command::Shell;
+use crate::host_trust::HostTrust;
 
 /// Longest banner, in bytes.
 const BANNER: usize = 4096;
@@ -98,8 +98,8 @@ struct Raw {
 /// What a resource of this protocol says beside what all resources do.
 #[derive(Debug, Clone)]
 pub(crate) struct ResourceSettings {
-    /// The keys of which the target must show one.
-    pub(crate) host_keys: Vec<PublicKey>,
+    /// Whom the target must prove to be.
+    pub(crate) trust: HostTrust,
     /// Its login shell.
     pub(crate) shell: Shell,
 }
@@ -114,18 +114,7 @@ impl ResourceSettings {
             HostKeys::One(text) => vec![text],
             HostKeys::Many(texts) => texts,
         };
-        let host_keys = texts
-            .iter()
-            .map(|text| {
-                PublicKey::from_openssh(text.trim())
-                    .map_err(|e| problem(format!("host_key: no public key like `ssh-ed25519 AAAA...`: {e}")))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        if host_keys.is_empty() {
-            return Err(problem(
-                "host_key: at least one; without one nobody knows whom sessions would reach".to_owned(),
-            ));
-        }
+        let trust = HostTrust::read(&texts).map_err(|e| problem(e.0))?;
         if host_and_port(&resource.address).is_none() {
             return Err(problem(format!(
                 "address `{}` is not host:port",
@@ -133,7 +122,7 @@ impl ResourceSettings {
             )));
         }
         Ok(Self {
-            host_keys,
+            trust,
             shell: raw.shell.into(),
         })
     }
@@ -191,7 +180,7 @@ pub(crate) mod tests {
             assert!(Section::read(bad.clone()).is_err(), "{bad}");
         }
         let good = ResourceSettings::of(&resource(json!({ "host_key": KEY }))).unwrap();
-        assert_eq!((good.host_keys.len(), good.shell), (1, Shell::Bash));
+        assert_eq!((good.trust.kinds().len(), good.shell), (1, Shell::Bash));
         assert!(ResourceSettings::of(&resource(json!({ "host_key": [KEY], "shell": "dash" }))).is_ok());
         for bad in [
             json!({}),

@@ -1,4 +1,5 @@
-//! Static logins at SSH targets: a password or a private key, read from where it lives each time it is needed.
+//! Static logins at SSH targets: a password or a private key, read from where it lives each time it is needed. Certificates
+//! of the gateway's own are in [`certificate`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,10 @@ use serde::Deserialize;
 
 use crate::adapter::PROTOCOL;
 use crate::target::PRIVATE_KEY;
+
+mod certificate;
+
+pub(crate) use certificate::{CERTIFICATE, CertificateLogin, Certified, own_login, serves};
 
 /// The issuer of `credential = { kind = "static", username = ..., private_key = ... }`, or with `password`.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +48,7 @@ impl StaticLogin {
         let secret = source.fetch(&resource.credential.keepers).await?;
         Ok(Lease {
             username,
-            // What it is the resource says: see `target::proof`.
+            // What it is the resource says: see `Proof::of`.
             password: Some(secret),
             issued: None,
         })

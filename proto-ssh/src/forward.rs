@@ -8,6 +8,7 @@ use russh::{ChannelOpenFailure, ChannelWriteHalf};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use crate::authority::Granted;
 use crate::back::{self, Backs};
 use crate::lane::{Running, reach, unreached};
 use crate::operations::{malformed_endpoint, malformed_socket, question};
@@ -83,7 +84,7 @@ pub(crate) async fn open(
         return reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
     };
     let running = Running::new(&session, permitted.ticket);
-    let target = match reach(&session, Accepts::default()).await {
+    let target = match reach(&session, Accepts::default(), &Granted::forwarding()).await {
         Ok(target) => target,
         Err(failure) => {
             up.shut();
@@ -237,7 +238,7 @@ impl Remote {
                 forwards: true,
                 ..Accepts::default()
             };
-            let mut target = match reach(session, accepts).await {
+            let mut target = match reach(session, accepts, &Granted::forwarding()).await {
                 Ok(target) => target,
                 Err(failure) => {
                     unreached(session, &failure, "remote-forward", 0);

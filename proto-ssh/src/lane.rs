@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use gateway_core::verdict::{Decision, Denial};
+use gateway_core::verdict::Decision;
 use russh::client::Msg as TargetMsg;
 use russh::server::{self, Msg};
 use russh::{ChannelWriteHalf, Pty};
 use tokio::sync::oneshot;
 
+use crate::authority::Granted;
 use crate::back::{self, Backs};
 use crate::command::quote;
 use crate::inspect::{self, Look};
@@ -18,6 +19,11 @@ use crate::scp::Base;
 use crate::session::{Answer, Permitted, Session};
 use crate::target::{Accepts, Target, Unreachable};
 use crate::tell;
+use crate::wire::scp::ScpCommand;
+
+mod reaching;
+
+pub(crate) use reaching::{reach, unreached};
 
 /// Channels that a target may have open towards one client at the same time.
 pub(crate) const BACK_CHANNELS: usize = 64;
@@ -253,7 +259,8 @@ impl Lane {
                     .collect::<Result<_, _>>()
                     .map_err(|_| Unreachable::Path("it is no UTF-8".to_owned()))?;
             }
-            Ok((reach(&self.session, accepts).await?, bases, paths))
+            let granted = self.granted(&command);
+            Ok((reach(&self.session, accepts, &granted).await?, bases, paths))
         };
         let (mut target, bases, paths) = match reached.await {
             Ok(reached) => reached,
@@ -333,6 +340,21 @@ impl Lane {
         running.end(how.error()).await;
     }
 
+    /// What a certificate lets the connection do.
+    fn granted(&self, command: &inspect::Command) -> Granted {
+        Granted {
+            pty: self.pty(),
+            agent: self.prepared.agent,
+            x11: self.prepared.display.is_some(),
+            forwarding: false,
+            command: match command {
+                inspect::Command::Exec(line) => Some(line.clone()),
+                inspect::Command::Scp(scp) => Some(scp_line(scp).into_bytes()),
+                _ => None,
+            },
+        }
+    }
+
     /// Opens the channel at the target, with what was granted, and starts the program.
     async fn open(
         &self,
@@ -375,41 +397,14 @@ impl Lane {
             inspect::Command::Exec(line) => half.exec(true, line.as_slice()).await?,
             inspect::Command::Subsystem(name) => half.request_subsystem(true, name.as_str()).await?,
             inspect::Command::Sftp => half.request_subsystem(true, "sftp").await?,
-            inspect::Command::Scp(scp) => {
-                let words: Vec<String> = scp.words(&scp.paths).iter().map(|word| quote(word)).collect();
-                half.exec(true, words.join(" ")).await?;
-            }
+            inspect::Command::Scp(scp) => half.exec(true, scp_line(scp)).await?,
         }
         Ok(half)
     }
 }
 
-/// Reaches the session's target.
-pub(crate) async fn reach(session: &Session, accepts: Accepts) -> Result<Target, Unreachable> {
-    let lease = session.lease().await?;
-    Target::reach(
-        &session.gateway,
-        &session.resource,
-        &session.settings,
-        &session.place.login,
-        lease,
-        accepts,
-    )
-    .await
-}
-
-/// What a client is told of a target that was not reached: no more than that; operators find the rest in the log.
-pub(crate) fn unreached(session: &Session, failure: &Unreachable, summary: &str, ticket: u64) -> Decision {
-    match failure {
-        Unreachable::HostKey(_) => tracing::error!(
-            session = %session.id, resource = session.resource.name, %failure,
-            "NO TARGET: somebody else may answer in its place; nothing was sent to it"
-        ),
-        _ => tracing::warn!(session = %session.id, resource = session.resource.name, %failure, "no target"),
-    }
-    let hint = match failure {
-        Unreachable::Path(_) => "the target can't tell where that path leads",
-        _ => "the target can't be reached; operators find why in the gateway's log",
-    };
-    Denial::new(summary, hint).decision(format!("{}/{ticket}", session.id))
+/// The command line that starts scp at the target.
+fn scp_line(scp: &ScpCommand) -> String {
+    let words: Vec<String> = scp.words(&scp.paths).iter().map(|word| quote(word)).collect();
+    words.join(" ")
 }

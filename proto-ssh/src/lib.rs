@@ -24,6 +24,7 @@
 //! ```
 
 mod adapter;
+mod authority;
 mod back;
 mod client;
 pub mod command;
@@ -32,8 +33,9 @@ mod credentials;
 mod files;
 mod flow;
 mod forward;
-mod host_key;
+mod host_trust;
 mod inspect;
+mod key_file;
 mod lane;
 mod login;
 mod native;

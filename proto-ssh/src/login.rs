@@ -11,7 +11,9 @@ use gateway_core::secret::Secret;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::adapter::PROTOCOL;
+use crate::authority::Authority;
 use crate::config::ResourceSettings;
+use crate::credentials::{own_login, serves};
 use crate::session::Session;
 
 /// Longest user name, in bytes.
@@ -32,6 +34,7 @@ pub(crate) struct Login {
     gateway: Arc<Gateway>,
     peer: SocketAddr,
     banner: Option<String>,
+    authority: Arc<Authority>,
     /// Its place among the half-open connections.
     half_open: Option<OwnedSemaphorePermit>,
     /// Who is told of the session.
@@ -46,6 +49,7 @@ impl Login {
         gateway: Arc<Gateway>,
         peer: SocketAddr,
         banner: Option<String>,
+        authority: Arc<Authority>,
         half_open: Option<OwnedSemaphorePermit>,
         tell: oneshot::Sender<Arc<Session>>,
     ) -> Self {
@@ -53,6 +57,7 @@ impl Login {
             gateway,
             peer,
             banner,
+            authority,
             half_open,
             tell: Some(tell),
             asked: None,
@@ -114,7 +119,7 @@ impl Login {
             .filter(|resource| resource.protocol == PROTOCOL);
         let own = resource
             .as_ref()
-            .and_then(|resource| resource.credential.username());
+            .and_then(|resource| own_login(&resource.credential));
         let login = asked.or(own).unwrap_or_default();
         let attempt = self.attempt(user, Some(login));
         if user.len() > USER || secret.len() > TOKEN {
@@ -131,6 +136,14 @@ impl Login {
                 Some(&who),
                 "the login is empty, or none that a target has",
             );
+            return Welcome::Refused;
+        }
+        if resource
+            .as_ref()
+            .is_some_and(|resource| !serves(&resource.credential, login))
+        {
+            let why = format!("the credential certifies no login `{login}`");
+            self.gateway.refuse_login(&attempt, Some(&who), &why);
             return Welcome::Refused;
         }
         let named = login.to_owned();
@@ -153,7 +166,7 @@ impl Login {
                 return Welcome::Refused;
             }
         };
-        let session = Session::new(scope, settings, login);
+        let session = Session::new(scope, settings, login, self.authority.clone());
         // Where nobody waits any more, its deadline was over.
         let Some(Ok(())) = self.tell.take().map(|tell| tell.send(session.clone())) else {
             session
@@ -169,7 +182,7 @@ impl Login {
 }
 
 /// Whether it can be the name of a login: it goes to the target as it is, and into texts that people read.
-fn is_login(login: &str) -> bool {
+pub(crate) fn is_login(login: &str) -> bool {
     let odd = |c: char| c.is_control() || c.is_whitespace();
     !login.is_empty() && login.len() <= 256 && !login.contains(odd)
 }

@@ -15,13 +15,16 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::authority::{self, Authority, Granted};
 use crate::config::ResourceSettings;
 use crate::operations::Place;
+use crate::target::{Asked, Proof, Unreachable};
 
 /// A session that has logged in, shared by its channels.
 pub(crate) struct Session {
     scope: Mutex<SessionScope>,
     lease: OnceCell<Lease>,
+    authority: Arc<Authority>,
     principal: Arc<Principal>,
     /// The pipeline.
     pub(crate) gateway: Arc<Gateway>,
@@ -72,10 +75,16 @@ pub(crate) type Answer = Result<Permitted, Arc<Decision>>;
 
 impl Session {
     /// A session that begins.
-    pub(crate) fn new(scope: SessionScope, settings: ResourceSettings, login: &str) -> Arc<Self> {
+    pub(crate) fn new(
+        scope: SessionScope,
+        settings: ResourceSettings,
+        login: &str,
+        authority: Arc<Authority>,
+    ) -> Arc<Self> {
         let resource = scope.resource().clone();
         Arc::new(Self {
             lease: OnceCell::new(),
+            authority,
             gateway: scope.gateway().clone(),
             principal: scope.who().principal.clone(),
             settings,
@@ -141,6 +150,19 @@ impl Session {
     pub(crate) async fn lease(&self) -> Result<&Lease, CredentialError> {
         let get = || async { self.scope.lock().await.lease(Some(&self.place.login)).await };
         self.lease.get_or_try_init(get).await
+    }
+
+    /// What proves this session's login for one connection, which may what is granted and no more.
+    pub(crate) async fn proof(&self, granted: &Granted) -> Result<Proof, Unreachable> {
+        let lease = self.lease().await?;
+        let asked = Asked {
+            authority: &self.authority,
+            login: &self.place.login,
+            key_id: &authority::key_id(&self.principal, self.id),
+            granted,
+            now: self.gateway.now(),
+        };
+        Proof::of(&self.resource, lease, &asked)
     }
 
     /// Decides, and waits for people where policy says so. `told` is given what the client is to be told while it waits;

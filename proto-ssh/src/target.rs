@@ -8,15 +8,19 @@ use std::time::Duration;
 use gateway_core::credentials::{CredentialError, Lease};
 use gateway_core::gateway::Gateway;
 use gateway_core::resource::Resource;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use russh::client::{self, KeyboardInteractiveAuthResponse};
-use russh::keys::{Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
+use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg};
 use russh::{Preferred, SshId};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+use crate::authority::{Authority, Granted, NoCertificate};
 use crate::config::{ResourceSettings, host_and_port};
+use crate::credentials::Certified;
 use crate::flow::{EndOnDrop, Flow, Gated};
+use crate::host_trust::HostTrust;
 use crate::pipe::Pipe;
 
 mod callbacks;
@@ -42,7 +46,7 @@ pub(crate) enum Unreachable {
     #[error("cannot be reached: {0}")]
     Io(#[from] std::io::Error),
     /// Somebody else answers.
-    #[error("shows another host key than the pinned one: {0}")]
+    #[error("does not prove to be who it should: it shows {0}")]
     HostKey(String),
     /// It, or the way to it, does not keep to the protocol.
     #[error("SSH failed: {0}")]
@@ -53,6 +57,9 @@ pub(crate) enum Unreachable {
     /// A key that can't be read.
     #[error("the private key can't be used: {0}")]
     Key(String),
+    /// No certificate.
+    #[error("no certificate: {0}")]
+    Certificate(#[from] NoCertificate),
     /// The login that is asked for is not the credential's.
     #[error("the credential is for another login")]
     OtherLogin,
@@ -71,6 +78,8 @@ pub(crate) enum Unreachable {
 pub(crate) enum Proof {
     /// A key.
     Key(Arc<PrivateKey>),
+    /// A key that a certificate speaks for.
+    Certificate(Arc<PrivateKey>, Box<Certificate>),
     /// A password.
     Password(gateway_core::secret::Secret),
 }
@@ -78,8 +87,45 @@ pub(crate) enum Proof {
 /// The setting of a static credential that holds a private key.
 pub(crate) const PRIVATE_KEY: &str = "private_key";
 
-/// What of a lease proves the login. A lease has one secret, and the resource says what it is.
-pub(crate) fn proof(resource: &Resource, lease: &Lease) -> Result<Proof, Unreachable> {
+/// What a connection is to be.
+pub(crate) struct Asked<'a> {
+    /// Who certifies, where somebody must.
+    pub(crate) authority: &'a Authority,
+    /// The login.
+    pub(crate) login: &'a str,
+    /// Who it is for, in the target's log.
+    pub(crate) key_id: &'a str,
+    /// What it may.
+    pub(crate) granted: &'a Granted,
+    /// When this is.
+    pub(crate) now: Timestamp,
+}
+
+impl Proof {
+    /// What proves the login of a lease.
+    pub(crate) fn of(resource: &Resource, lease: &Lease, asked: &Asked<'_>) -> Result<Self, Unreachable> {
+        if lease.username != asked.login {
+            return Err(Unreachable::OtherLogin);
+        }
+        let Some(certified) = Certified::of(&resource.credential) else {
+            return fixed(resource, lease);
+        };
+        let certified = certified.map_err(NoCertificate::Key)?;
+        let (key, certificate) =
+            asked
+                .authority
+                .issue(&certified, asked.login, asked.key_id, asked.granted, asked.now)?;
+        tracing::debug!(
+            key_id = asked.key_id,
+            serial = certificate.serial(),
+            "a user certificate is issued"
+        );
+        Ok(Self::Certificate(key, Box::new(certificate)))
+    }
+}
+
+/// A lease has one secret, and the resource says what it is.
+fn fixed(resource: &Resource, lease: &Lease) -> Result<Proof, Unreachable> {
     let Some(secret) = &lease.password else {
         return Err(Unreachable::Key(
             "the credential has neither key nor password".to_owned(),
@@ -117,30 +163,43 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Reaches a target, within the limit for that, and goes away before its login.
+    pub(crate) async fn greet(
+        gateway: &Gateway,
+        resource: &Resource,
+        settings: &ResourceSettings,
+    ) -> Result<(), Unreachable> {
+        let greeted = Self::connect(resource, settings, gateway.now(), Accepts::default());
+        tokio::time::timeout(gateway.limits().connect, greeted)
+            .await
+            .unwrap_or(Err(Unreachable::Time))
+            .map(drop)
+    }
+
     /// Reaches a target and logs in there as `login`, within the limit for both.
     pub(crate) async fn reach(
         gateway: &Gateway,
         resource: &Resource,
         settings: &ResourceSettings,
         login: &str,
-        lease: &Lease,
+        proof: &Proof,
         accepts: Accepts,
     ) -> Result<Self, Unreachable> {
-        if lease.username != login {
-            return Err(Unreachable::OtherLogin);
-        }
-        let proof = proof(resource, lease)?;
-        let reached = Self::dial(resource, settings, login, &proof, accepts);
+        let reached = async {
+            let mut target = Self::connect(resource, settings, gateway.now(), accepts).await?;
+            log_in(&mut target.handle, login, proof).await?;
+            Ok(target)
+        };
         tokio::time::timeout(gateway.limits().connect, reached)
             .await
             .unwrap_or(Err(Unreachable::Time))
     }
 
-    async fn dial(
+    /// What this gives has not logged in yet.
+    async fn connect(
         resource: &Resource,
         settings: &ResourceSettings,
-        login: &str,
-        proof: &Proof,
+        now: Timestamp,
         accepts: Accepts,
     ) -> Result<Self, Unreachable> {
         let Some(to) = host_and_port(&resource.address) else {
@@ -155,22 +214,23 @@ impl Target {
         let callbacks = Callbacks {
             down: down.clone(),
             flow: flow.clone(),
-            pinned: settings.host_keys.clone(),
+            trust: settings.trust.clone(),
+            host: to.0.to_owned(),
+            now,
             shown: shown.clone(),
             others: HashMap::new(),
             accepts,
             offers: offer,
         };
-        let config = Arc::new(config(&settings.host_keys));
+        let config = Arc::new(config(&settings.trust));
         let connected = client::connect_stream(config, Gated::new(tcp, flow.clone()), callbacks).await;
-        let mut handle = match connected {
+        let handle = match connected {
             Ok(handle) => handle,
             Err(error) => {
                 let shown = shown.lock().take();
                 return Err(shown.map_or(Unreachable::Ssh(error), Unreachable::HostKey));
             }
         };
-        log_in(&mut handle, login, proof).await?;
         Ok(Self {
             handle,
             down,
@@ -181,21 +241,13 @@ impl Target {
     }
 }
 
-/// Only the kinds of the pinned keys are asked for, or a target with several would show another one of its own.
-fn config(pinned: &[PublicKey]) -> client::Config {
-    let mut kinds: Vec<Algorithm> = Vec::new();
-    for key in pinned {
-        match key.algorithm() {
-            Algorithm::Rsa { .. } => kinds
-                .extend([HashAlg::Sha512, HashAlg::Sha256].map(|hash| Algorithm::Rsa { hash: Some(hash) })),
-            kind => kinds.push(kind),
-        }
-    }
+fn config(trust: &HostTrust) -> client::Config {
     client::Config {
         client_id: SshId::Standard(Cow::Borrowed("SSH-2.0-gateway")),
         window_size: WINDOW,
         preferred: Preferred {
-            key: Cow::Owned(kinds),
+            key: Cow::Owned(trust.kinds()),
+            host_key_certificates: Cow::Owned(trust.certified_kinds()),
             compression: Cow::Borrowed(&[russh::compression::NONE]),
             ..Preferred::DEFAULT
         },
@@ -223,6 +275,10 @@ async fn log_in(
             let key = PrivateKeyWithHashAlg::new(key.clone(), hash);
             handle.authenticate_publickey(login, key).await?.success()
         }
+        Proof::Certificate(key, certificate) => handle
+            .authenticate_openssh_cert(login, key.clone(), certificate.as_ref().clone())
+            .await?
+            .success(),
         Proof::Password(password) => {
             handle
                 .authenticate_password(login, password.expose())

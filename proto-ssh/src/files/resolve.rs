@@ -8,6 +8,7 @@ use russh::client::Msg;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::authority::Granted;
 use crate::lane::reach;
 use crate::pipe::{Item, Message};
 use crate::session::Session;
@@ -37,7 +38,7 @@ impl Paths {
     pub(crate) async fn open(session: &Session) -> Result<Self, Unreachable> {
         let limit = session.gateway.limits().connect;
         let reached = async {
-            let target = reach(session, Accepts::default()).await?;
+            let target = reach(session, Accepts::default(), &Granted::default()).await?;
             let (_, half) = target.handle.channel_open_session().await?.split();
             half.request_subsystem(true, "sftp").await?;
             Ok((target, half))

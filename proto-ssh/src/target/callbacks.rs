@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use russh::client::{self, ChannelOpenHandle, Msg};
-use russh::keys::{HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::keys::PublicKeyOrCertificate;
 use russh::{Channel, ChannelId, Sig};
 use tokio::sync::mpsc;
 
 use crate::flow::Flow;
+use crate::host_trust::HostTrust;
 use crate::pipe::{Message, Pipe};
 
 /// A channel that a target opens.
@@ -66,9 +68,13 @@ pub(crate) struct Callbacks {
     pub(super) down: Arc<Pipe>,
     /// The brake of the connection.
     pub(super) flow: Arc<Flow>,
-    /// The keys of which the target must show one.
-    pub(super) pinned: Vec<PublicKey>,
-    /// The key that it showed instead.
+    /// Whom the target must prove to be.
+    pub(super) trust: HostTrust,
+    /// Its host, as the configuration names it.
+    pub(super) host: String,
+    /// When this is.
+    pub(super) now: Timestamp,
+    /// What it showed instead.
     pub(super) shown: Arc<Mutex<Option<String>>>,
     /// What comes on channels that it opens.
     pub(super) others: HashMap<ChannelId, Arc<Pipe>>,
@@ -122,16 +128,9 @@ impl client::Handler for Callbacks {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = key else {
-            return Ok(false);
-        };
-        let known = self
-            .pinned
-            .iter()
-            .any(|pinned| pinned.key_data() == key.key_data());
-        if !known {
-            *self.shown.lock() = Some(key.fingerprint(HashAlg::Sha256).to_string());
-        }
+        let checked = self.trust.check(key, &self.host, self.now);
+        let known = checked.is_ok();
+        *self.shown.lock() = checked.err().map(|mistrusted| mistrusted.to_string());
         Ok(known)
     }
 

@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::unreachable,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::too_many_lines,
@@ -11,7 +12,10 @@
     reason = "helpers of tests, which fail by panics"
 )]
 
+mod certificates;
+mod journal;
 mod login;
 mod pump;
 mod requests;
+mod sshd;
 mod world;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use gateway_core::adapter::{Connection, ProtocolAdapter};
 use gateway_core::audit::{AuditError, Event};
-use gateway_core::credentials::{Issuers, NoJournal};
+use gateway_core::credentials::Issuers;
 use gateway_core::embed::{Everyone, Forgets, PolicyFn, Told};
 use gateway_core::gateway::{AuditOptions, Gateway, Parts};
 use gateway_core::limits::Limits;
@@ -28,6 +28,8 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey, PublicKeyOrCertificate};
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, Server as _};
 use russh::{Channel, ChannelId, ChannelMsg, client};
+
+use super::journal::Journal;
 
 pub(crate) const TOKEN: &str = "zeppelin";
 
@@ -49,7 +51,22 @@ pub(crate) struct World {
     _dir: tempfile::TempDir,
 }
 
-type Rule = fn(&Operation) -> bool;
+pub(crate) type Rule = fn(&Operation) -> bool;
+
+/// A target, and what the gateway knows of it.
+pub(crate) struct Towards {
+    pub(crate) address: SocketAddr,
+    pub(crate) host_key: String,
+    pub(crate) credential: serde_json::Value,
+    pub(crate) adapter: SshAdapter,
+    pub(crate) now: fn() -> Timestamp,
+}
+
+pub(crate) fn adapter_in(dir: &std::path::Path) -> SshAdapter {
+    let adapter = SshAdapter::default();
+    adapter.prepare(dir, &Arc::default()).unwrap();
+    adapter
+}
 
 fn new_key() -> PrivateKey {
     PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap()
@@ -67,7 +84,6 @@ impl World {
     }
 
     async fn with(permits: Rule, latency: Duration, impostor: bool) -> Self {
-        gateway_core::tls::install_provider();
         let dir = tempfile::tempdir().unwrap();
         let (host, login, other) = (new_key(), new_key(), new_key());
         let file = dir.path().join("login");
@@ -75,19 +91,37 @@ impl World {
         let asked = Arc::<Asked>::default();
         let target = target(host.clone(), asked.clone(), latency).await;
         let pinned = if impostor { &other } else { &host };
-        let settings = serde_json::json!({ "host_key": pinned.public_key().to_openssh().unwrap() });
-        let serde_json::Value::Object(settings) = settings else {
-            unreachable!()
-        };
         let credential = serde_json::json!({
             "kind": "static", "username": "deploy", "private_key": { "file": file },
         });
+        let towards = Towards {
+            address: target,
+            host_key: pinned.public_key().to_openssh().unwrap(),
+            credential,
+            adapter: adapter_in(dir.path()),
+            now: Timestamp::now,
+        };
+        Self::towards(permits, dir, towards, asked)
+    }
+
+    /// The same with a target that is somebody else.
+    pub(crate) fn towards(
+        permits: Rule,
+        dir: tempfile::TempDir,
+        towards: Towards,
+        asked: Arc<Asked>,
+    ) -> Self {
+        gateway_core::tls::install_provider();
+        let settings = serde_json::json!({ "host_key": towards.host_key });
+        let serde_json::Value::Object(settings) = settings else {
+            unreachable!()
+        };
         let resource = Resource {
             name: "web-1".to_owned(),
             protocol: "ssh".to_owned(),
-            address: target.to_string(),
+            address: towards.address.to_string(),
             labels: BTreeMap::new(),
-            credential: serde_json::from_value::<CredentialConfig>(credential).unwrap(),
+            credential: serde_json::from_value::<CredentialConfig>(towards.credential).unwrap(),
             audit: None,
             tags: Vec::new(),
             detect: Vec::new(),
@@ -100,8 +134,7 @@ impl World {
                 Some(_) => Verdict::Deny(Denial::new(operations.summary(), "not here")),
             }
         });
-        let adapter = SshAdapter::default();
-        adapter.prepare(dir.path()).unwrap();
+        let adapter = towards.adapter;
         adapter.check_resource(&resource).unwrap();
         let events = Arc::<Mutex<Vec<Event>>>::default();
         let trail = events.clone();
@@ -116,7 +149,7 @@ impl World {
                 (secret.expose() == TOKEN).then(|| Principal::new("ann@example.test", PrincipalKind::Human))
             })),
             credentials: Issuers::with(adapter.issuers()),
-            leases: Arc::new(NoJournal),
+            leases: Arc::new(Journal),
             approvals: Arc::new(NobodyApproves),
             store: Arc::new(Forgets),
             limits: Limits {
@@ -129,7 +162,7 @@ impl World {
             },
             tls_require: TlsRequire::Remote,
             mask_key: MaskKey::ephemeral().unwrap(),
-            now: Timestamp::now,
+            now: towards.now,
         };
         let resources = BTreeMap::from([("web-1".to_owned(), Arc::new(resource))]);
         Self {
@@ -167,8 +200,13 @@ impl World {
 
     /// A client that has logged in.
     pub(crate) async fn client(&self) -> client::Handle<Trusting> {
+        self.client_of("deploy@web-1").await
+    }
+
+    /// The same as another user.
+    pub(crate) async fn client_of(&self, user: &str) -> client::Handle<Trusting> {
         let mut client = self.dial().await;
-        let login = client.authenticate_password("deploy@web-1", TOKEN).await.unwrap();
+        let login = client.authenticate_password(user, TOKEN).await.unwrap();
         assert!(login.success());
         client
     }

@@ -1,0 +1,104 @@
+//! Keys of the gateway's own: Ed25519, made once, each in a file that is its owner's alone.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use gateway_core::adapter::ConfigProblem;
+use gateway_core::sealing::Sealing;
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::{Algorithm, PrivateKey};
+
+/// Reads the key, and makes it where there is none. `what` names it in errors.
+pub(crate) fn load_or_make(path: &Path, sealing: &Sealing, what: &str) -> Result<PrivateKey, ConfigProblem> {
+    let about = |e: &dyn std::fmt::Display| ConfigProblem(format!("the {what} `{}`: {e}", path.display()));
+    let kept = match sealing.read_file(path).map_err(|e| about(&e))? {
+        Some(kept) => kept,
+        None => {
+            make(path, sealing).map_err(|e| about(&e))?;
+            let made = sealing.read_file(path).map_err(|e| about(&e))?;
+            made.ok_or_else(|| about(&"was made, and is gone"))?
+        }
+    };
+    let key = PrivateKey::from_openssh(kept.as_slice()).map_err(|e| about(&e))?;
+    if key.is_encrypted() {
+        return Err(about(
+            &"is encrypted; the gateway has nobody to ask for its passphrase",
+        ));
+    }
+    Ok(key)
+}
+
+/// Written beside and linked, so that there is never half a key, and of two who make it at the same time one wins for both.
+fn make(path: &Path, sealing: &Sealing) -> io::Result<()> {
+    let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519)
+        .map_err(io::Error::other)?;
+    let text = key.to_openssh(LineEnding::LF).map_err(io::Error::other)?;
+    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    let _ = std::fs::remove_file(&temporary);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    let written = file
+        .write_all(&sealing.for_file(path, text.as_bytes())?)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::hard_link(&temporary, path));
+    let _ = std::fs::remove_file(&temporary);
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_core::sealing::SealKey;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_key_is_made_once_and_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ssh_host_ed25519_key");
+        let load = |sealing: &Sealing| load_or_make(&path, sealing, "host key");
+        let first = load(&Sealing::default()).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let second = load(&Sealing::default()).unwrap();
+        assert_eq!(first.public_key(), second.public_key());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        std::fs::write(&path, "broken").unwrap();
+        assert!(load(&Sealing::default()).is_err());
+    }
+
+    #[test]
+    fn a_key_is_sealed_where_keys_are_configured() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ssh_user_ca");
+        let sealing = Sealing::new(vec![SealKey::new(&[1; 32]).unwrap()], true);
+        let first = load_or_make(&path, &sealing, "user CA").unwrap();
+        let kept = std::fs::read_to_string(&path).unwrap();
+        assert!(kept.starts_with("gwe1:") && !kept.contains("OPENSSH"), "{kept}");
+        let second = load_or_make(&path, &sealing, "user CA").unwrap();
+        assert_eq!(first.public_key(), second.public_key());
+        assert!(load_or_make(&path, &Sealing::default(), "user CA").is_err());
+    }
+
+    #[test]
+    fn two_who_make_a_key_at_the_same_time_have_the_same_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ssh_user_ca");
+        // The second one finds it made between its look and its link.
+        let first = load_or_make(&path, &Sealing::default(), "user CA").unwrap();
+        make(&path, &Sealing::default()).unwrap();
+        let second = load_or_make(&path, &Sealing::default(), "user CA").unwrap();
+        assert_eq!(first.public_key(), second.public_key());
+    }
+}
