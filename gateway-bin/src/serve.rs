@@ -11,7 +11,7 @@ use gateway_control::approvals::{self, ApprovalDesk};
 use gateway_control::live::{Live, Tapped};
 use gateway_control::notify::{Notifier, Slack};
 use gateway_core::audit::Event;
-use gateway_core::audit::log::{AuditLog, AuditOpenError, Exported};
+use gateway_core::audit::log::{AuditOpenError, Exported};
 use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::listener::Listener;
 use gateway_core::machine::End;
@@ -95,16 +95,15 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         .context("metrics cannot be kept")?;
     assemble::make_data_dir(&config.data_dir)?;
     let sealing = config.place().sealing().await?;
-    for protocol in config.listen.adapters.keys() {
-        let adapter = config.registry.adapter(protocol)?;
-        adapter.prepare(&config.data_dir, &sealing)?;
-    }
+    prepare(&config, &sealing)?;
     let exports = Exports::new(&config);
-    let audit = open_audit(&config, exports.exported(), &sealing).await?;
-    let audit = Arc::new(WatchedLog::new(audit));
+    let audit = Arc::new(open_audit(&config, exports.exported(), &sealing).await?);
     let (store, node) = open_store(&config, &sealing).await?;
-    let tls = ServerTls::open_sealed(config.tls.clone(), &config.data_dir, sealing.clone())?;
-    let tls = Arc::new(tls);
+    let tls = Arc::new(ServerTls::open_sealed(
+        config.tls.clone(),
+        &config.data_dir,
+        sealing.clone(),
+    )?);
     let oidc = Arc::new(OidcAuthenticator::new(Timestamp::now));
     oidc.trust(issuers);
     let tokens = TokenAuthenticator::new(
@@ -177,14 +176,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     running.helpers.spawn(gateway.clone().keep_leases());
     exports.start(&mut running.helpers, &audit);
     Feed::new(&config, notifier, &audit).start(&mut running.helpers, !config.notify.is_empty());
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        policies = policy.policies(),
-        policy = &*policy.version(),
-        resources = config.resources.len(),
-        "ready"
-    );
-    systemd::notify("READY=1");
+    ready(&config, &policy);
     while let Told::Reload = signals.next().await {
         // What went wrong is in the log and in the trail.
         let _ = reloader.reload().await;
@@ -209,6 +201,27 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     drop(socket);
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells that sessions can begin.
+fn ready(config: &Config, policy: &PolicyEngine) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        policies = policy.policies(),
+        policy = &*policy.version(),
+        resources = config.resources.len(),
+        "ready"
+    );
+    systemd::notify("READY=1");
+}
+
+/// Has every adapter that will listen make what it keeps.
+fn prepare(config: &Config, sealing: &Arc<Sealing>) -> anyhow::Result<()> {
+    for protocol in config.listen.adapters.keys() {
+        let adapter = config.registry.adapter(protocol)?;
+        adapter.prepare(&config.data_dir, sealing)?;
+    }
+    Ok(())
 }
 
 /// Has the gateway answer resources of its own.
@@ -335,7 +348,7 @@ async fn open_audit(
     config: &Config,
     exported: Option<Arc<Exported>>,
     sealing: &Arc<Sealing>,
-) -> anyhow::Result<AuditLog> {
+) -> anyhow::Result<WatchedLog> {
     let socket = Config::socket(&config.data_dir);
     let options = config.audit.log_options();
     let until = tokio::time::Instant::now() + LOCKED;
@@ -366,7 +379,7 @@ async fn open_audit(
             "the end of the audit trail was torn when the gateway last stopped"
         );
     }
-    Ok(log)
+    Ok(WatchedLog::new(log))
 }
 
 /// Everything that accepts connections.
