@@ -113,14 +113,14 @@ stage check "links of the book" python3 scripts/check-docs.py
 stage tests "end to end" "$python" tests/e2e/run.py --gateway "$gateway"
 stage tests "the API against its description" "$python" tests/api/run.py --gateway "$gateway"
 stage tests "leases of gateways that are killed" "$python" tests/leases/run.py --gateway "$gateway" --rounds 10 --seed 7
-# They mostly wait for clients and servers.
-beside "cases: ssh" "$python" tests/cases/ssh/rig.py --gateway "$gateway"
 stage tests "cases: postgres" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
     --expect allow deny mask hold
 stage tests "cases: postgres, with a role for each session" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
     --roles --expect allow deny mask hold
 stage tests "cases: postgres, as a session's role at the bare server" "$python" tests/cases/postgres/blind.py \
     --gateway "$gateway" --listed
+# They mostly wait for clients and servers.
+beside "cases: ssh" "$python" tests/cases/ssh/rig.py --gateway "$gateway"
 stage tests "cases: attacks and uses of every class" "$python" tests/cases/postgres/rig.py --gateway "$gateway" \
     --cases tests/attack --expect allow deny mask error hold
 if [[ -f ../shared/cases/postgres/rig.py ]]; then
