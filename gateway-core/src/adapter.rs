@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::credentials::CredentialIssuer;
 use crate::gateway::Gateway;
 use crate::meaning::Meaning;
+use crate::operation::Operation;
 use crate::policy::SchemaPart;
 use crate::resource::Resource;
 use crate::sealing::Sealing;
@@ -78,6 +79,12 @@ pub trait ProtocolAdapter: Send + Sync {
             "targets of the protocol `{}` can't be tried",
             resource.protocol
         )))
+    }
+
+    /// What a login would ask of policy, `place` as [`Self::meaning`] has it: one operation for each place that it may be meant for
+    /// where none is named. For what is told without a login (what one may connect to, `policy explain`).
+    fn connects(&self, resource: &Resource, _place: Option<&str>) -> Vec<Operation> {
+        vec![Operation::connect(&resource.name)]
     }
 
     /// Where in the resource a session is that asks for no place (the database that it is pinned to), for clients that must

@@ -11,6 +11,7 @@ use gateway_core::gateway::Gateway;
 use gateway_core::limits::Limits;
 use gateway_core::machine::{End, Peer};
 use gateway_core::meaning::Meaning;
+use gateway_core::operation::Operation;
 use gateway_core::policy::SchemaPart;
 use gateway_core::resource::Resource;
 use gateway_core::sealing::Sealing;
@@ -21,7 +22,7 @@ use tokio::sync::oneshot;
 use crate::authority::{Authority, Granted, USER_CA};
 use crate::client::{Client, LIMIT, WINDOW};
 use crate::config::{ResourceSettings, Section};
-use crate::credentials::{CERTIFICATE, CertificateLogin, StaticLogin, own_login};
+use crate::credentials::{CERTIFICATE, CertificateLogin, StaticLogin, logins, own_login};
 use crate::flow::{EndOnDrop, Flow, Gated};
 use crate::inspect::{self, Look};
 use crate::login::Login;
@@ -185,6 +186,14 @@ impl ProtocolAdapter for SshAdapter {
 
     fn native_client(&self, reach: &Reach<'_>) -> Result<NativeClient, ConfigProblem> {
         native::client(reach)
+    }
+
+    fn connects(&self, resource: &Resource, place: Option<&str>) -> Vec<Operation> {
+        let asked = |login: &str| Operation::connect(&resource.name).with("login", login);
+        match place {
+            Some(login) => vec![asked(login)],
+            None => logins(&resource.credential).into_iter().map(asked).collect(),
+        }
     }
 
     async fn meaning(

@@ -15,7 +15,7 @@ use crate::target::PRIVATE_KEY;
 
 mod certificate;
 
-pub(crate) use certificate::{CERTIFICATE, CertificateLogin, Certified, own_login, serves};
+pub(crate) use certificate::{CERTIFICATE, CertificateLogin, Certified, logins, own_login, serves};
 
 /// The issuer of `credential = { kind = "static", username = ..., private_key = ... }`, or with `password`.
 #[derive(Debug, Clone, Copy)]

@@ -213,7 +213,11 @@ impl Asker {
         let meaning = match statement {
             None => {
                 let summary = format!("connect {}", found.name);
-                Arc::new(Operations::new(vec![Operation::connect(&found.name)], summary)).into()
+                let adapter = self.config.registry.adapter(&found.protocol);
+                let asked = adapter.map(|adapter| adapter.connects(&found, place));
+                let mut asked = asked.unwrap_or_else(|_| vec![Operation::connect(&found.name)]);
+                asked.truncate(1);
+                Arc::new(Operations::new(asked, summary)).into()
             }
             Some(statement) => match self.gateway.own_resource(&found.name) {
                 Some(own) => own.operations(statement)?.into(),

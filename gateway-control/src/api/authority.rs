@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use gateway_core::audit::Event;
-use gateway_core::operation::{Action, Operations, truncate};
+use gateway_core::operation::{Action, Operation, Operations, truncate};
 use gateway_core::principal::Authenticated;
 use gateway_core::resource::Resource;
 use gateway_core::verdict::{Obligations, Verdict};
@@ -43,6 +43,26 @@ impl Api {
         who.covers(&resource.name)
             && matches!(self.verdict(who, &resource, &asks(action, &resource.name)),
                 Verdict::Allow { obligations, .. } if obligations == Obligations::default())
+    }
+
+    /// Whether policy lets the caller log in to the resource, wherever in it the protocol's usual client would.
+    pub(super) fn may_connect(&self, caller: &Caller, name: &str) -> bool {
+        let Some(who) = caller.person() else {
+            return true;
+        };
+        let resource = self.deciding(name);
+        let adapter = self.0.parts.adapters.adapter(&resource.protocol);
+        let asked = match adapter {
+            Ok(adapter) => adapter.connects(&resource, None),
+            Err(_) => vec![Operation::connect(&resource.name)],
+        };
+        who.covers(&resource.name)
+            && asked.into_iter().any(|operation| {
+                let summary = format!("connect {}", resource.name);
+                let operations = Arc::new(Operations::new(vec![operation], summary));
+                matches!(self.verdict(who, &resource, &operations),
+                    Verdict::Allow { obligations, .. } if obligations == Obligations::default())
+            })
     }
 
     /// Whether there is any resource, the gateway's own among them, on which the caller may do `action` outright: whoever may

@@ -7,7 +7,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use gateway_core::operation::Action;
 use gateway_core::resource::Resource;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -117,7 +116,6 @@ pub(super) async fn resources(
     {
         return Err(strange_cursor());
     }
-    let mut connects = Sight::new(&api, &caller, Action::CONNECT);
     let mut administers = Sight::new(&api, &caller, ADMINISTER);
     let mut all = BTreeMap::clone(&api.gateway().resources());
     if let Some(own) = api.gateway().own_resource(&api.0.own.name) {
@@ -132,7 +130,7 @@ pub(super) async fn resources(
             break;
         }
         let administered = administers.of(&name);
-        if !administered && !connects.of(&name) {
+        if !administered && !api.may_connect(&caller, &name) {
             continue;
         }
         let listening = api.0.listening.get().and_then(|all| all.get(&resource.protocol));

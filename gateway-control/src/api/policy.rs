@@ -68,7 +68,11 @@ pub(crate) async fn explained(
     let meaning = match &asked.statement {
         None => {
             let summary = format!("connect {}", resource.name);
-            Arc::new(Operations::new(vec![Operation::connect(&resource.name)], summary)).into()
+            let adapter = api.0.parts.adapters.adapter(&resource.protocol);
+            let asked = adapter.map(|adapter| adapter.connects(&resource, asked.place.as_deref()));
+            let mut asked = asked.unwrap_or_else(|_| vec![Operation::connect(&resource.name)]);
+            asked.truncate(1);
+            Arc::new(Operations::new(asked, summary)).into()
         }
         Some(statement) => match gateway.own_resource(&resource.name) {
             Some(own) => own.operations(statement).map_err(strange)?.into(),

@@ -126,6 +126,18 @@ pub(crate) fn own_login(credential: &CredentialConfig) -> Option<&str> {
     }
 }
 
+/// Every login that a client may ask for without being refused because of the credential; one alone where that has one.
+pub(crate) fn logins(credential: &CredentialConfig) -> Vec<&str> {
+    let principals = credential
+        .settings
+        .get(PRINCIPALS)
+        .filter(|_| credential.kind == CERTIFICATE);
+    match principals.and_then(serde_json::Value::as_array) {
+        Some(principals) => principals.iter().filter_map(serde_json::Value::as_str).collect(),
+        None => credential.username().into_iter().collect(),
+    }
+}
+
 /// Whether certificates are made for this login; true where the credential is none.
 pub(crate) fn serves(credential: &CredentialConfig, login: &str) -> bool {
     match Certified::of(credential) {
@@ -215,6 +227,8 @@ mod tests {
             (TTL, false, None)
         );
         assert_eq!(own_login(&least), Some("deploy"));
+        assert_eq!(logins(&least), ["deploy", "ops"]);
+        assert_eq!(logins(&resource(json!({})).credential), ["deploy"]);
         assert!(serves(&least, "ops") && !serves(&least, "root"));
         for bad in [
             json!({}),
