@@ -12,6 +12,9 @@ use super::{PREFIX, SealError, Sealing};
 /// The largest file that is read, in bytes.
 pub const KEY_FILE: u64 = 64 * 1024;
 
+/// Held while a file is sealed anew.
+const LOCK: &str = "sealing.lock";
+
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resealed {
@@ -81,18 +84,31 @@ impl Sealing {
     ///
     /// It can't be read, opened or written; then it is as it was.
     pub fn reseal_file(&self, path: &Path) -> io::Result<Resealed> {
+        // Two that do this at the same time would write into one file.
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(directory(path).join(LOCK))?;
+        lock.lock()?;
         let Some(kept) = read(path)? else {
             return Ok(Resealed::Absent);
         };
+        if kept.is_empty() {
+            let why = format!("`{}` is empty: put it back from a backup", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
         let text = std::str::from_utf8(&kept).unwrap_or_default();
         if self.is_current(text) {
             return Ok(Resealed::Current);
         }
-        // What is plain may be sealed, also where plain values are refused by now.
         let bytes = match text.starts_with(PREFIX) {
             true => self
                 .open_bytes(&place(path), text.trim_end())
                 .map_err(|error| wrong(path, &error))?,
+            // Who puts a plain one there shall not have it made good.
+            false if self.require => return Err(wrong(path, &SealError::Plain)),
             false => kept,
         };
         let temporary = beside(path);
@@ -110,10 +126,15 @@ impl Sealing {
             let _ = std::fs::remove_file(&temporary);
             return Err(error);
         }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        File::open(directory(path))?.sync_all()?;
+        drop(lock);
         Ok(Resealed::Done)
     }
+}
+
+fn directory(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
 }
 
 fn beside(path: &Path) -> PathBuf {
@@ -180,11 +201,30 @@ mod tests {
         let other = dir.path().join("scram.key");
         std::fs::copy(&path, &other).unwrap();
         assert!(both.read_file(&other).is_err());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        // The two and the lock.
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
     }
 
     #[test]
-    fn a_plain_file_is_refused_where_all_must_be_sealed_yet_can_be_sealed_there() {
+    fn of_many_that_seal_a_file_at_the_same_time_none_loses_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mask.key");
+        std::fs::write(&path, [9_u8; 32]).unwrap();
+        for round in 0..40_u8 {
+            // Each round has another key in front.
+            let keys = [round.wrapping_add(2), round.wrapping_add(1)];
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| with(&keys, false).reseal_file(&path).unwrap());
+                }
+            });
+            let kept = with(&keys, true).read_file(&path).unwrap().unwrap();
+            assert_eq!(kept.as_slice(), [9_u8; 32], "{round}");
+        }
+    }
+
+    #[test]
+    fn a_plain_or_empty_file_is_not_made_good_where_all_must_be_sealed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mask.key");
         let strict = with(&[1], true);
@@ -192,8 +232,10 @@ mod tests {
         assert!(strict.read_file(&path).unwrap().is_none());
         std::fs::write(&path, "plain").unwrap();
         assert!(strict.read_file(&path).is_err());
-        assert_eq!(strict.reseal_file(&path).unwrap(), Resealed::Done);
-        assert_eq!(strict.read_file(&path).unwrap().unwrap().as_slice(), b"plain");
+        assert!(strict.reseal_file(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"plain");
+        std::fs::write(&path, "").unwrap();
+        assert!(with(&[1], false).reseal_file(&path).is_err());
         std::fs::write(&path, vec![b'x'; 65 * 1024]).unwrap();
         assert!(strict.read_file(&path).is_err());
     }

@@ -138,7 +138,6 @@ impl<D: Database> SqlStore<D> {
             ));
         };
         let current = format!("{PREFIX}{active}:%");
-        // Of what was written before, plain values included, all is opened.
         let mut all = Vec::new();
         for what in ALL {
             all.push(self.reseal_column(what, &current).await?);
@@ -164,10 +163,8 @@ impl<D: Database> SqlStore<D> {
             last.clone_from(end);
             for (id, kept) in rows {
                 let place = what.place(&id);
-                let value = match kept.starts_with(PREFIX) {
-                    true => self.sealing.open(&place, &kept),
-                    false => Ok(kept.as_str().into()),
-                };
+                // A plain value where all must be sealed is somebody's who should not have written it.
+                let value = self.sealing.open(&place, &kept);
                 match value {
                     Ok(value) => {
                         let sealed = self.sealed(what, &id, &value)?;
