@@ -11,6 +11,7 @@ use gateway_core::mask::MaskKey;
 use gateway_core::policy::{PolicyEngine, Vocabulary};
 use gateway_core::resource::Resource;
 use gateway_core::sealing::Sealing;
+use gateway_core::whole;
 use gateway_identity::MockKey;
 use gateway_identity::oidc::CheckedIssuers;
 use jiff::Timestamp;
@@ -39,6 +40,37 @@ pub(crate) fn key_files(data_dir: &Path) -> Vec<PathBuf> {
         files.extend(adapter.key_files(data_dir));
     }
     files
+}
+
+/// Says which keys are gone that a first start had made: others are made in their place, and what was made with the former is
+/// worth nothing.
+pub(crate) fn warn_of_lost_keys(data_dir: &Path) {
+    let there = |name: &str| data_dir.join(name).exists();
+    let used = there(MASK_KEY) || there(SCRAM_KEY);
+    for (name, was, lost) in [
+        (
+            MASK_KEY,
+            used,
+            "tokens and hashes that clients were given for masked values change",
+        ),
+        (
+            SCRAM_KEY,
+            used,
+            "gateways that share a store must have the same one",
+        ),
+        (
+            CA_KEY,
+            there("ca.crt"),
+            "clients that trust the former `ca.crt` trust this gateway no longer",
+        ),
+    ] {
+        if was && !there(name) {
+            tracing::warn!(
+                "`{}` is gone and is made anew: {lost}; put it back from a backup if it was not meant to go",
+                data_dir.join(name).display()
+            );
+        }
+    }
 }
 
 /// What policies can say in this build: the parts of core and of every adapter.
@@ -158,20 +190,15 @@ pub(crate) fn fingerprint(data_dir: &Path, sealing: &Sealing) -> anyhow::Result<
 
 /// A secret of 32 random bytes in a file of its owner's alone, which is made where there is none.
 fn kept_key(data_dir: &Path, name: &str, sealing: &Sealing) -> anyhow::Result<Zeroizing<[u8; 32]>> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt;
     let path = data_dir.join(name);
     let about = || format!("the key `{}`", path.display());
     if !path.exists() {
-        let temporary = path.with_extension("new");
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
         let bytes = MaskKey::generate().with_context(about)?;
-        let mut file = options.open(&temporary).with_context(about)?;
         let kept = sealing.for_file(&path, bytes.as_slice()).with_context(about)?;
-        file.write_all(&kept).with_context(about)?;
-        file.sync_all().with_context(about)?;
-        std::fs::rename(&temporary, &path).with_context(about)?;
+        match whole::create(&path, &kept) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => made.with_context(about)?,
+        }
     }
     let bytes = sealing
         .read_file(&path)

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gateway_core::sealing::{PREFIX, Resealed, Sealing};
+use gateway_core::sealing::{KeptFile, Resealed, Sealing};
 use gateway_store::{ResealedColumn, SealedCount};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,12 @@ pub(crate) struct Kept {
     pub(crate) key: Option<String>,
     /// How many values.
     pub(crate) values: u64,
+    /// How many of these do not open.
+    #[serde(default)]
+    pub(crate) failed: u64,
+    /// Why the first of these does not.
+    #[serde(default)]
+    pub(crate) error: Option<String>,
 }
 
 /// What `secrets status` tells.
@@ -42,6 +48,13 @@ pub(crate) struct Status {
     pub(crate) keys: Vec<String>,
     /// What is kept.
     pub(crate) kept: Vec<Kept>,
+}
+
+impl Status {
+    /// Whether all opens with the keys in force.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.kept.iter().all(|kept| kept.failed == 0)
+    }
 }
 
 /// What sealing one place anew did.
@@ -79,6 +92,8 @@ impl From<SealedCount> for Kept {
             place: count.place,
             key: count.key,
             values: count.values,
+            failed: count.failed,
+            error: count.error,
         }
     }
 }
@@ -116,7 +131,7 @@ impl Vaulted {
     pub(crate) async fn status(&self) -> Result<Status, Refusal> {
         let mut kept: Vec<Kept> = Vec::new();
         for path in assemble::key_files(&self.place.data_dir) {
-            kept.extend(key_of(&path).map_err(|error| unavailable(&path, &error))?);
+            kept.extend(self.sealing.look_at_file(&path).map(|file| of_file(&path, file)));
         }
         kept.extend(self.store.sealed_counts().await?.into_iter().map(Kept::from));
         Ok(Status {
@@ -125,15 +140,18 @@ impl Vaulted {
         })
     }
 
+    /// The name of the key to seal with.
+    pub(crate) fn active_key(&self) -> Result<&str, Refusal> {
+        let none = "there is no key to seal with: `gateway secrets key` prints one; put it into a file, and that file's path into \
+                    `secrets.keys`";
+        self.sealing
+            .active()
+            .ok_or_else(|| Refusal::Wrong(none.to_owned()))
+    }
+
     /// Seals all with the key in force. What can't be opened stays as it is, and is told.
     pub(crate) async fn rotate(&self, trail: Option<&dyn Trail>) -> Result<Rotated, Refusal> {
-        let Some(key) = self.sealing.active().map(str::to_owned) else {
-            return Err(Refusal::Wrong(
-                "there is no key to seal with: `gateway secrets key` prints one; put it into a file, and that file's path into \
-                 `secrets.keys`"
-                    .to_owned(),
-            ));
-        };
+        let key = self.active_key()?.to_owned();
         if let Some(other) = self.store.behind(&self.sealing.names()).await? {
             return Err(Refusal::Wrong(format!(
                 "the gateway `{other}` on the same store runs without the key `{key}` and could not open what is sealed with it: \
@@ -183,23 +201,12 @@ impl Vaulted {
     }
 }
 
-/// Under which key a file is sealed; nothing where there is none.
-fn key_of(path: &std::path::Path) -> std::io::Result<Option<Kept>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => zeroize::Zeroizing::new(bytes),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let sealed = std::str::from_utf8(&bytes)
-        .ok()
-        .and_then(|text| text.strip_prefix(PREFIX)?.split_once(':'));
-    Ok(Some(Kept {
+fn of_file(path: &std::path::Path, file: KeptFile) -> Kept {
+    Kept {
         place: shown(path),
-        key: sealed.map(|(name, _)| name.to_owned()),
+        key: file.key,
         values: 1,
-    }))
-}
-
-fn unavailable(path: &std::path::Path, error: &std::io::Error) -> Refusal {
-    Refusal::Unavailable(format!("`{}`: {error}", path.display()))
+        failed: u64::from(file.fault.is_some()),
+        error: file.fault,
+    }
 }

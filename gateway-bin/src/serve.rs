@@ -217,6 +217,7 @@ fn ready(config: &Config, policy: &PolicyEngine) {
 
 /// Has every adapter that will listen make what it keeps.
 fn prepare(config: &Config, sealing: &Arc<Sealing>) -> anyhow::Result<()> {
+    assemble::warn_of_lost_keys(&config.data_dir);
     for protocol in config.listen.adapters.keys() {
         let adapter = config.registry.adapter(protocol)?;
         adapter.prepare(&config.data_dir, sealing)?;

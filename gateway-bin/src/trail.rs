@@ -40,9 +40,9 @@ pub(crate) fn open(
     };
     let log = AuditLog::open_with(Config::audit_dir(data_dir), options, parts)?;
     if let Some(key) = log.key() {
-        publish(data_dir, &key).map_err(|source| AuditOpenError::Io {
+        publish(data_dir, &key).map_err(|error| AuditOpenError::Io {
             path: public_key_file(data_dir),
-            source,
+            error,
         })?;
     }
     Ok(log)

@@ -128,6 +128,7 @@ pub mod session;
 pub mod tls;
 pub mod transport;
 pub mod verdict;
+pub mod whole;
 
 /// The examples in the README are tests.
 #[cfg(doctest)]

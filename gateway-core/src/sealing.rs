@@ -19,7 +19,8 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
-pub use file::{KEY_FILE, Resealed};
+pub(crate) use file::about;
+pub use file::{KEY_FILE, KeptFile, Resealed};
 
 /// What every sealed value begins with.
 pub const PREFIX: &str = "gwe1:";
@@ -235,14 +236,17 @@ impl Sealing {
         Ok(Zeroizing::new(opened.to_vec()))
     }
 
-    /// Whether a kept value is as a new one would be.
+    /// Whether a kept value says of itself that it is as a new one would be. Anybody can write that: it is known once it
+    /// was opened.
     pub fn is_current(&self, kept: &str) -> bool {
-        let sealed_with = kept
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.split_once(':'))
-            .map(|(name, _)| name);
-        sealed_with == self.active()
+        key_of(kept) == self.active()
     }
+}
+
+/// The name of the key with which a kept value says that it is sealed; `None`: it is a plain one.
+pub fn key_of(kept: &str) -> Option<&str> {
+    let (name, _) = kept.strip_prefix(PREFIX)?.split_once(':')?;
+    Some(name)
 }
 
 #[cfg(test)]

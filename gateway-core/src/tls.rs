@@ -1,6 +1,5 @@
 //! TLS towards clients (a certificate of one's own, or a private CA made at first start) and towards targets.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::sealing::Sealing;
 use crate::transport::Transport;
+use crate::whole;
 
 mod end_point;
 mod target;
@@ -222,11 +222,13 @@ impl PrivateCa {
             let key = KeyPair::generate().map_err(ca)?;
             let certificate = Self::params().self_signed(&key).map_err(ca)?;
             std::fs::create_dir_all(data_dir).map_err(|e| file_error(data_dir, e))?;
-            write_new(&cert_path, certificate.pem().as_bytes(), 0o644)?;
+            let pem = certificate.pem();
+            whole::replace(&cert_path, pem.as_bytes(), 0o644).map_err(|e| file_error(&cert_path, e))?;
             // The key last: where it is, the certificate is complete.
             let pem = Zeroizing::new(key.serialize_pem());
-            let kept = sealing.for_file(&key_path, pem.as_bytes());
-            write_new(&key_path, &kept.map_err(|e| file_error(&key_path, e))?, 0o600)?;
+            let made = sealing.for_file(&key_path, pem.as_bytes());
+            made.and_then(|made| whole::replace(&key_path, &made, whole::PRIVATE))
+                .map_err(|e| file_error(&key_path, e))?;
         }
         let pem = sealing
             .read_file(&key_path)
@@ -277,24 +279,6 @@ fn set_validity(params: &mut CertificateParams, now: jiff::Timestamp, days: i64)
     };
     params.not_before = date(-1);
     params.not_after = date(days);
-}
-
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let temporary = path.with_extension("new");
-    let write = || -> std::io::Result<()> {
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(mode)
-            .open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    write().map_err(|e| file_error(path, e))
 }
 
 #[cfg(test)]

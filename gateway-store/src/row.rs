@@ -251,14 +251,8 @@ pub(crate) fn session_end(found: &Found<'_>) -> Result<(SessionId, Kill), StoreE
     Ok((reader.parsed("id")?, kill))
 }
 
-/// A row that may be sealed anew: its id, and what is kept.
+/// A row of which something is sealed: its id, and what is kept.
 pub(crate) fn kept(found: &Found<'_>) -> Result<(String, String), StoreError> {
     let row = Reader::new(found, "row");
     Ok((row.owned("id")?, row.owned("kept")?))
-}
-
-/// A key's name, and how many values there are under it.
-pub(crate) fn count(found: &Found<'_>) -> Result<(String, u64), StoreError> {
-    let row = Reader::new(found, "count");
-    Ok((row.owned("id")?, row.counter("found")?))
 }

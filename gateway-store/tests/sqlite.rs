@@ -310,6 +310,73 @@ async fn a_sealed_value_that_was_put_into_another_row_does_not_open() {
 }
 
 #[tokio::test]
+async fn one_row_that_does_not_open_hides_no_other_and_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.db");
+    let keys = suite::keys(&[1], true);
+    let store = SqliteStore::open(&path).await.unwrap().sealed_with(keys.clone());
+    suite::canaries(&store).await;
+    store.insert_token(&token("other", 1)).await.unwrap();
+    let room = ApprovalRoom { principal: 9, all: 9 };
+    let other = suite::approval("apr_other", "another", "bob");
+    store.insert_approval(&other, room).await.unwrap();
+    let mut told = suite::message("other", 1);
+    told.receiver = suite::message("canary", 1).receiver;
+    store.put_message(&told, 9).await.unwrap();
+    store.put_lease(&suite::lease("other", 1)).await.unwrap();
+    // Each says of itself that it is sealed with the key in force: swapped, cut, and under another's name.
+    let active = keys.active().unwrap();
+    for change in [
+        "UPDATE tokens SET scram = (SELECT scram FROM tokens WHERE id = 'other') WHERE id = 'canary'"
+            .to_owned(),
+        "UPDATE approvals SET record = substr(record, 1, 60) WHERE id = 'apr_canary'".to_owned(),
+        format!("UPDATE outbox SET body = 'gwe1:{active}:' || substr(body, 40) WHERE id = 'canary'"),
+        "UPDATE leases SET handle = replace(handle, 'gwe1:', 'gwe1:0') WHERE id = 'canary'".to_owned(),
+    ] {
+        execute(&path, &change).await;
+    }
+    let ids: Vec<_> = store
+        .tokens()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|token| token.id)
+        .collect();
+    assert_eq!(ids, ["other"]);
+    let ids: Vec<_> = store
+        .approvals(9)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|held| held.id)
+        .collect();
+    assert_eq!(ids, ["apr_other"]);
+    let late = suite::at(200);
+    assert_eq!(store.overdue_approvals(late, 9).await.unwrap().len(), 1);
+    assert_eq!(store.messages(9).await.unwrap().len(), 1);
+    assert_eq!(
+        store.due_messages(&told.receiver, late, 9).await.unwrap().len(),
+        1
+    );
+    assert_eq!(store.leases(9).await.unwrap().len(), 1);
+    // By itself each is an error, and none is taken for sealed.
+    assert!(store.token("canary").await.is_err() && store.approval("apr_canary").await.is_err());
+    let counts = store.sealed_counts().await.unwrap();
+    let failed: u64 = counts.iter().map(|count| count.failed).sum();
+    assert_eq!(failed, 4, "{counts:?}");
+    let told = store.reseal().await.unwrap();
+    assert!(
+        told.iter().all(|column| (column.done, column.failed) == (0, 1)),
+        "{told:?}"
+    );
+    assert!(
+        told.iter()
+            .all(|column| column.error.as_deref().unwrap().contains("canary")),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_is_changed_while_it_is_sealed_anew_is_not_lost() {
     let dir = tempfile::tempdir().unwrap();
     let old = SqliteStore::open(dir.path().join("gateway.db"))

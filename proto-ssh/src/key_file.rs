@@ -1,12 +1,11 @@
 //! Keys of the gateway's own: Ed25519, made once, each in a file that is its owner's alone.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::Path;
 
 use gateway_core::adapter::ConfigProblem;
 use gateway_core::sealing::Sealing;
+use gateway_core::whole;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey};
 
@@ -30,30 +29,14 @@ pub(crate) fn load_or_make(path: &Path, sealing: &Sealing, what: &str) -> Result
     Ok(key)
 }
 
-/// Written beside and linked, so that there is never half a key, and of two who make it at the same time one wins for both.
+/// Of two who make it at the same time one wins for both.
 fn make(path: &Path, sealing: &Sealing) -> io::Result<()> {
     let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519)
         .map_err(io::Error::other)?;
     let text = key.to_openssh(LineEnding::LF).map_err(io::Error::other)?;
-    let temporary = path.with_extension(format!("{}.new", std::process::id()));
-    let _ = std::fs::remove_file(&temporary);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    let written = file
-        .write_all(&sealing.for_file(path, text.as_bytes())?)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::hard_link(&temporary, path));
-    let _ = std::fs::remove_file(&temporary);
-    match written {
+    match whole::create(path, &sealing.for_file(path, text.as_bytes())?) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-        }
+        made => made,
     }
 }
 

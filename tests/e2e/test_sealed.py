@@ -1,5 +1,5 @@
 """What is kept is sealed: with which keys, what happens without them, and how one key follows another."""
-import re, threading
+import concurrent.futures, re, sqlite3, threading
 
 from harness import POLICIES, check, eventually
 from test_vault import section, vault_of
@@ -133,6 +133,69 @@ def test_one_key_follows_another_while_the_gateway_runs(w):
         configure(own, secrets(old, new, require=True), secrets(old, require=True))
         own.gateway.start()
         check(CANARY in shown(own, approval))
+
+
+def test_what_says_it_is_sealed_is_opened_to_be_sure(w):
+    first, second = key(w, "one"), key(w, "two")
+    with w.own(sections=secrets(first, require=True) + "[audit]\nliterals = false\n", policies=HELD) as own:
+        token = own.token("reader")
+        mangled = own.cli("token", "create", "--subject", "mangled").stdout.split("_")[1]
+        approval = hold(own)
+        check(own.cli("secrets", "status").returncode == 0)
+        db = own.gateway.dir / "data" / "gateway.db"
+        with sqlite3.connect(db) as store:
+            kept = store.execute("SELECT scram FROM tokens WHERE id = ?", [mangled]).fetchone()
+            check(kept, mangled)
+            store.execute("UPDATE tokens SET scram = (SELECT scram FROM tokens WHERE id <> ? LIMIT 1) WHERE id = ?", [mangled, mangled])
+        for command in ("status", "rotate"):
+            done = own.cli("secrets", command, ok=False)
+            check(done.returncode == 1 and mangled in done.stdout and "changed or moved" in done.stdout, done)
+        # It hides no other, and nobody else is locked out.
+        check(mangled not in own.cli("token", "list").stdout and "reader" in own.cli("token", "list").stdout)
+        check(approval in own.cli("approvals", "list").stdout and own.psql("reader", "-Atc", "SELECT 1").stdout == "1\n")
+        with sqlite3.connect(db) as store:
+            store.execute("UPDATE tokens SET scram = ? WHERE id = ?", [kept[0], mangled])
+        check(own.cli("secrets", "status").returncode == 0 and mangled in own.cli("token", "list").stdout)
+        # The same for a file, also where no gateway runs.
+        mask = own.gateway.dir / "data" / "mask.key"
+        good = mask.read_bytes()
+        mask.write_bytes((own.gateway.dir / "data" / "scram.key").read_bytes())
+        done = own.cli("secrets", "rotate", ok=False)
+        check(done.returncode == 1 and "mask.key" in done.stdout and "changed or moved" in done.stdout, done)
+        own.gateway.stop_only()
+        done = own.cli("secrets", "status", ok=False)
+        check(done.returncode == 1 and "mask.key" in done.stdout, done)
+        mask.write_bytes(good)
+        # A key that is gone is made anew, and that is said.
+        mask.unlink()
+        own.gateway.start()
+        check("mask.key` is gone" in own.log(), own.log()[-2000:])
+        own.gateway.stop_only()
+        mask.write_bytes(good)
+        # Several who rotate at once, while it runs, lose nothing.
+        configure(own, first, second + ", " + first)
+        own.gateway.start()
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            tries = list(pool.map(lambda _: own.cli("secrets", "rotate", ok=False), range(6)))
+        check(all(done.returncode == 0 for done in tries), tries)
+        configure(own, second + ", " + first, second)
+        restart(own)
+        check(own.cli("secrets", "status").returncode == 0 and CANARY in shown(own, approval))
+        check(own.token("reader") == token and own.psql("reader", "-Atc", "SELECT 1").stdout == "1\n")
+
+
+def test_rotating_without_a_key_leaves_nothing_behind(w):
+    with w.own(start=False) as own:
+        data = own.gateway.dir / "data"
+        data.mkdir(exist_ok=True)
+        done = own.cli("secrets", "rotate", ok=False)
+        check(done.returncode == 1 and "gateway secrets key" in done.stderr, done.stderr)
+        check(not (data / "audit").exists() and not (data / "audit.key").exists(), list(data.iterdir()))
+    open_key = w.scratch / "open.key"
+    open_key.write_text(w.cli("secrets", "key").stdout)
+    open_key.chmod(0o644)
+    with w.own(sections=secrets(f'{{ file = "{open_key}" }}')) as own:
+        check("everybody on this host may read" in own.log(), own.log()[-2000:])
 
 
 def test_a_key_that_is_none_is_told_without_being_repeated(w):

@@ -1,11 +1,11 @@
 //! A key of ours in a file, wrapped by one that Vault does not give away.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use gateway_core::whole;
 use gateway_issuers::vault::{Transit, WRAPPED};
 use zeroize::Zeroizing;
 
@@ -30,7 +30,7 @@ pub(super) async fn unwrap(
         .map_err(|_| anyhow::anyhow!("the system gave no random bytes"))?;
     let wrapped = transit.wrap(&key).await.with_context(about)?;
     // Of two that start at the same time, the first's stays.
-    match write(file, &wrapped, true) {
+    match whole::create(file, wrapped.as_bytes()) {
         Ok(()) => Ok(key),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let wrapped = read(file).with_context(about)?.with_context(about)?;
@@ -54,7 +54,7 @@ pub(super) async fn rewrap(transit: &Transit, file: &Path) -> anyhow::Result<boo
     if *transit.unwrap(&newer).await? != *transit.unwrap(&wrapped).await? {
         bail!("{}: Vault gives another key back than it was given", about());
     }
-    write(file, &newer, false).with_context(about)?;
+    whole::replace(file, newer.as_bytes(), whole::PRIVATE).with_context(about)?;
     Ok(true)
 }
 
@@ -72,26 +72,4 @@ fn read(file: &Path) -> io::Result<Option<String>> {
         Err(error) => return Err(error),
     };
     Ok(Some(text.trim_end().to_owned()))
-}
-
-/// Whole or not at all; `new`: only where there is none.
-fn write(file: &Path, text: &str, new: bool) -> io::Result<()> {
-    let temporary = file.with_extension("new");
-    let _ = std::fs::remove_file(&temporary);
-    let mut to = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    to.write_all(text.as_bytes())?;
-    to.sync_all()?;
-    if new {
-        let linked = std::fs::hard_link(&temporary, file);
-        std::fs::remove_file(&temporary)?;
-        linked?;
-    } else {
-        std::fs::rename(&temporary, file)?;
-    }
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -36,9 +36,13 @@ async fn status(global: &Global, output: Output) -> anyhow::Result<ExitCode> {
         Some(client) => client.get("/api/v1/secrets").await?,
         None => Vaulted::open(place).await?.status().await?,
     };
+    let whole = match status.is_whole() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    };
     if output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&status)?);
-        return Ok(ExitCode::SUCCESS);
+        return Ok(whole);
     }
     let active = status.keys.first();
     let rows = status
@@ -52,16 +56,20 @@ async fn status(global: &Global, output: Output) -> anyhow::Result<ExitCode> {
                 Some(key) if status.keys.contains(key) => "sealed with a former key",
                 Some(_) => "SEALED WITH A KEY THAT IS NOT CONFIGURED",
             };
+            let state = match &kept.error {
+                None => state.to_owned(),
+                Some(why) => format!("{} DO NOT OPEN: {why}", kept.failed),
+            };
             vec![
                 kept.place.clone(),
                 kept.key.clone().unwrap_or_else(|| "-".to_owned()),
                 kept.values.to_string(),
-                state.to_owned(),
+                state,
             ]
         })
         .collect();
     print(&["place", "key", "values", "state"], rows, "nothing is kept yet");
-    Ok(ExitCode::SUCCESS)
+    Ok(whole)
 }
 
 async fn rotate(global: &Global, output: Output) -> anyhow::Result<ExitCode> {
@@ -85,6 +93,8 @@ async fn rotate(global: &Global, output: Output) -> anyhow::Result<ExitCode> {
         }
         None => {
             let vaulted = Vaulted::open(place).await?;
+            // Before anything is written.
+            vaulted.active_key()?;
             let options = AuditLogOptions::default();
             let trail = own_trail(&vaulted.place, options, vaulted.sealing.clone()).await?;
             vaulted.rotate(trail.as_deref()).await?
@@ -110,7 +120,8 @@ async fn rotate(global: &Global, output: Output) -> anyhow::Result<ExitCode> {
     }
     if rotated.is_partial() {
         eprintln!(
-            "gateway: not all could be opened; put the keys that are missing back into `secrets.keys` and run this again"
+            "gateway: what failed is as it was. Mend what is said there (a key that is missing goes back into `secrets.keys` behind \
+             the first), and run this again"
         );
         return Ok(ExitCode::FAILURE);
     }

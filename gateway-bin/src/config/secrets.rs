@@ -87,6 +87,9 @@ impl SecretsSection {
             let about = || format!("`secrets.keys[{index}]`");
             let key = match source {
                 KeySource::Key(source) => {
+                    if let Some(warning) = open_to_others(source) {
+                        tracing::warn!("{}: {warning}", about());
+                    }
                     let text = source.fetch(&outside.keepers()).await.with_context(about)?;
                     SealKey::parse(&text).with_context(about)?
                 }
@@ -136,6 +139,21 @@ impl SecretsSection {
         }
         faults
     }
+}
+
+/// What to say of a key's file that everybody on this host may read.
+fn open_to_others(source: &SecretSource) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let SecretSource::File(path) = source else {
+        return None;
+    };
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    (mode & 0o004 != 0).then(|| {
+        format!(
+            "everybody on this host may read `{}`; `chmod 600` it",
+            path.display()
+        )
+    })
 }
 
 impl Checker<'_> {

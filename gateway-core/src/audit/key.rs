@@ -1,9 +1,7 @@
 //! The keys that sign the trail: Ed25519, made at the first start, kept beside the trail, known outside by their public half.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
@@ -17,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::record;
 use crate::sealing::Sealing;
+use crate::whole;
 
 /// What stands before the 32 bytes of a key in a SubjectPublicKeyInfo (RFC 8410, section 4).
 const SPKI: [u8; 12] = [
@@ -128,19 +127,7 @@ impl SigningKey {
         let key = Self::generate()?;
         let der: Pkcs8V1Der<'_> = key.pair.as_der().map_err(|_| io::Error::other("no PKCS#8"))?;
         let text = pem("PRIVATE KEY", der.as_ref());
-        // Whole or not at all: a crash leaves no half key under the name.
-        let temporary = beside(path, "new");
-        let _ = std::fs::remove_file(&temporary);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&sealing.for_file(path, text.as_bytes())?)?;
-        file.sync_all()?;
-        std::fs::hard_link(&temporary, path)?;
-        std::fs::remove_file(&temporary)?;
-        sync_parent(path)?;
+        whole::create(path, &sealing.for_file(path, text.as_bytes())?)?;
         Ok(key)
     }
 
@@ -163,7 +150,7 @@ pub(super) fn next_path(path: &Path) -> PathBuf {
 /// Puts the key that waits in place of the one that it follows, durably.
 pub(super) fn promote(path: &Path) -> io::Result<()> {
     std::fs::rename(next_path(path), path)?;
-    sync_parent(path)
+    whole::sync_directory(path)
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {
@@ -171,11 +158,6 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.push(".");
     name.push(ending);
     PathBuf::from(name)
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// DER as PEM.

@@ -144,12 +144,12 @@ impl Default for AuditLogOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum AuditOpenError {
     /// The file system refused.
-    #[error("the audit trail at `{}` cannot be opened: {source}", path.display())]
+    #[error("the audit trail cannot be opened: {}", sealing::about(path, error))]
     Io {
         /// What was touched.
         path: PathBuf,
         /// What it said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// Another process writes it.
     #[error("the audit trail in `{}` is written by another gateway; only one may run on a data directory", dir.display())]
@@ -174,7 +174,8 @@ pub enum AuditOpenError {
     },
     /// There is a key, but nothing in the trail is signed.
     #[error(
-        "the audit trail in `{}` has records and no signature, though the key `{}` was made to sign it: were its signatures          taken out? Run `gateway audit verify --anchor`. If this is the first start of a version that signs, and the one          before was cut short, remove the key; else move the trail's directory away, keep it, and start with an empty one",
+        "the audit trail in `{}` has records and no signature, though the key `{}` was made to sign it: were its signatures \
+         taken out? Run `gateway audit verify --anchor`. If this is the first start of a version that signs, and the one          before was cut short, remove the key; else move the trail's directory away, keep it, and start with an empty one",
         dir.display(), path.display()
     )]
     Unsigned {
@@ -185,7 +186,9 @@ pub enum AuditOpenError {
     },
     /// The key file is not the one that signs the trail.
     #[error(
-        "the key in `{}` is {found}, but the trail is signed by {signed}: put that key back (from a backup); to change          keys use `gateway audit key --replace`. Where the key is lost, move the trail's directory away and start          with an empty one", path.display()
+        "the key in `{}` is {found}, but the trail is signed by {signed}: put that key back (from a backup); to change keys \
+         use `gateway audit key --replace`. Where the key is lost, move the trail's directory away and start with \
+         an empty one", path.display()
     )]
     ForeignKey {
         /// The key file.
@@ -278,9 +281,9 @@ impl AuditLog {
         path: &Path,
         sealing: Arc<Sealing>,
     ) -> Result<AuditPublicKey, AuditOpenError> {
-        let io = |source| AuditOpenError::Io {
+        let io = |error| AuditOpenError::Io {
             path: path.to_owned(),
-            source,
+            error,
         };
         let parts = AuditLogParts {
             key: Some(path.to_owned()),
@@ -309,7 +312,7 @@ impl AuditLog {
     ) -> Result<Self, AuditOpenError> {
         let io = |path: &Path| {
             let path = path.to_owned();
-            move |source| AuditOpenError::Io { path, source }
+            move |error| AuditOpenError::Io { path, source }
         };
         make_dir(dir).map_err(io(dir))?;
         let lock_path = dir.join("lock");
@@ -323,7 +326,7 @@ impl AuditLog {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(AuditOpenError::Locked { dir: dir.to_owned() }),
-            Err(TryLockError::Error(source)) => return Err(io(&lock_path)(source)),
+            Err(TryLockError::Error(error)) => return Err(io(&lock_path)(error)),
         }
         let opened = recover::recover(dir, parts.key.is_some())?;
         let signer = parts

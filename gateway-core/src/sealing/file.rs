@@ -1,13 +1,14 @@
 //! Keys that are kept in files of the data directory, sealed.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::{PREFIX, SealError, Sealing};
+use super::{PREFIX, SealError, Sealing, key_of};
+use crate::whole;
 
 /// The largest file that is read, in bytes.
 pub const KEY_FILE: u64 = 64 * 1024;
@@ -24,6 +25,15 @@ pub enum Resealed {
     Current,
     /// It was sealed anew.
     Done,
+}
+
+/// How a file is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptFile {
+    /// The name of the key with which it says that it is sealed; `None`: it is plain.
+    pub key: Option<String>,
+    /// Why it can't be used as it is.
+    pub fault: Option<String>,
 }
 
 /// A file belongs to its name: copied elsewhere under it, it still opens.
@@ -78,69 +88,77 @@ impl Sealing {
             .map_err(|error| wrong(path, &error))
     }
 
-    /// Seals the file at `path` with the key that is in force, whole or not at all.
+    /// How the file at `path` is kept, opened to be sure; `None` where there is none.
+    pub fn look_at_file(&self, path: &Path) -> Option<KeptFile> {
+        let faulty = |error: io::Error| KeptFile {
+            key: None,
+            fault: Some(about(path, &error)),
+        };
+        let kept = match read(path) {
+            Ok(kept) => kept?,
+            Err(error) => return Some(faulty(error)),
+        };
+        let key = std::str::from_utf8(&kept)
+            .ok()
+            .and_then(key_of)
+            .map(str::to_owned);
+        let fault = match kept.is_empty() {
+            true => Some(empty(path).to_string()),
+            false => self.read_file(path).err().map(|error| about(path, &error)),
+        };
+        Some(KeptFile { key, fault })
+    }
+
+    /// Seals the file at `path` with the key that is in force, whole or not at all. One that says it is, is opened all the same.
     ///
     /// # Errors
     ///
     /// It can't be read, opened or written; then it is as it was.
     pub fn reseal_file(&self, path: &Path) -> io::Result<Resealed> {
-        // Two that do this at the same time would write into one file.
+        // Of two that do this at the same time one would put back what the other had read.
         let lock = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(0o600)
-            .open(directory(path).join(LOCK))?;
+            .mode(whole::PRIVATE)
+            .open(whole::directory(path).join(LOCK))?;
         lock.lock()?;
         let Some(kept) = read(path)? else {
             return Ok(Resealed::Absent);
         };
         if kept.is_empty() {
-            let why = format!("`{}` is empty: put it back from a backup", path.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            return Err(empty(path));
         }
         let text = std::str::from_utf8(&kept).unwrap_or_default();
-        if self.is_current(text) {
-            return Ok(Resealed::Current);
-        }
         let bytes = match text.starts_with(PREFIX) {
             true => self
                 .open_bytes(&place(path), text.trim_end())
                 .map_err(|error| wrong(path, &error))?,
             // Who puts a plain one there shall not have it made good.
             false if self.require => return Err(wrong(path, &SealError::Plain)),
-            false => kept,
+            false => kept.clone(),
         };
-        let temporary = beside(path);
-        let _ = std::fs::remove_file(&temporary);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        let written = file
-            .write_all(&self.for_file(path, &bytes)?)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| std::fs::rename(&temporary, path));
-        if let Err(error) = written {
-            let _ = std::fs::remove_file(&temporary);
-            return Err(error);
+        if self.is_current(text) {
+            return Ok(Resealed::Current);
         }
-        File::open(directory(path))?.sync_all()?;
+        whole::replace(path, &self.for_file(path, &bytes)?, whole::PRIVATE)?;
         drop(lock);
         Ok(Resealed::Done)
     }
 }
 
-fn directory(path: &Path) -> &Path {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    parent.unwrap_or(Path::new("."))
+fn empty(path: &Path) -> io::Error {
+    let why = format!("`{}` is empty: put it back from a backup", path.display());
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".sealing");
-    PathBuf::from(name)
+/// An error that names its file, once.
+pub(crate) fn about(path: &Path, error: &io::Error) -> String {
+    let (path, error) = (path.display().to_string(), error.to_string());
+    match error.contains(&path) {
+        true => error,
+        false => format!("`{path}`: {error}"),
+    }
 }
 
 fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
@@ -203,6 +221,47 @@ mod tests {
         assert!(both.read_file(&other).is_err());
         // The two and the lock.
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn what_says_it_is_sealed_with_the_first_key_is_opened_to_be_sure() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("mask.key"), dir.path().join("scram.key"));
+        let sealing = with(&[1], false);
+        assert_eq!(sealing.look_at_file(&path), None);
+        for path in [&path, &other] {
+            std::fs::write(path, [9_u8; 32]).unwrap();
+            let kept = sealing.look_at_file(path).unwrap();
+            assert_eq!((kept.key, kept.fault), (None, None));
+            sealing.reseal_file(path).unwrap();
+        }
+        let kept = sealing.look_at_file(&path).unwrap();
+        assert_eq!((kept.key.as_deref(), kept.fault), (sealing.active(), None));
+        let whole = std::fs::read(&path).unwrap();
+        let cut = whole.get(..whole.len() - 9).unwrap().to_vec();
+        let swapped = std::fs::read(&other).unwrap();
+        let relabelled = String::from_utf8(whole.clone())
+            .unwrap()
+            .replace(sealing.active().unwrap(), "0123456789abcdef");
+        for bad in [cut, swapped, relabelled.into_bytes(), Vec::new()] {
+            std::fs::write(&path, &bad).unwrap();
+            let fault = sealing.look_at_file(&path).unwrap().fault.unwrap();
+            assert_eq!(fault.matches("mask.key").count(), 1, "{fault}");
+            assert!(sealing.reseal_file(&path).is_err());
+            assert_eq!(std::fs::read(&path).unwrap(), bad, "it is left as it was");
+        }
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(sealing.reseal_file(&path).unwrap(), Resealed::Current);
+        // A plain one is a fault where all must be sealed.
+        std::fs::write(&path, [9_u8; 32]).unwrap();
+        assert!(
+            with(&[1], true)
+                .look_at_file(&path)
+                .unwrap()
+                .fault
+                .unwrap()
+                .contains("secrets.require")
+        );
     }
 
     #[test]

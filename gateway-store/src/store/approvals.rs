@@ -106,7 +106,7 @@ impl<D: Database> ApprovalStore for SqlStore<D> {
         let sql = "SELECT * FROM approvals ORDER BY CASE state WHEN 'open' THEN 0 ELSE 1 END, created DESC, id DESC \
                    LIMIT $1";
         let read = |found: &Found<'_>| row::approval(found).map(|kept| kept.approval);
-        self.all(sql, values![limit], read).await
+        self.readable(sql, values![limit], read).await
     }
 
     async fn open_approvals(&self) -> Result<Vec<String>, StoreError> {
@@ -120,7 +120,7 @@ impl<D: Database> ApprovalStore for SqlStore<D> {
             "SELECT * FROM approvals WHERE state = 'approved' AND expires > $1 ORDER BY created, id LIMIT $2";
         let read = |found: &Found<'_>| row::approval(found).map(|kept| kept.approval);
         let mut found = self
-            .all(sql, values![row::nanoseconds(now)?, limit], read)
+            .readable(sql, values![row::nanoseconds(now)?, limit], read)
             .await?;
         found.retain(|approval| approval.grant.is_some());
         Ok(found)
@@ -130,7 +130,7 @@ impl<D: Database> ApprovalStore for SqlStore<D> {
         let sql = "SELECT * FROM approvals WHERE state IN ('open', 'approved') AND expires <= $1 \
                    ORDER BY expires LIMIT $2";
         let values = values![row::nanoseconds(now)?, limit];
-        self.all(sql, values, row::approval).await
+        self.readable(sql, values, row::approval).await
     }
 }
 

@@ -123,7 +123,7 @@ impl<D: Database> LeaseStore for SqlStore<D> {
     async fn leases(&self, limit: u32) -> Result<Vec<LeaseRecord>, StoreError> {
         let sql = "SELECT * FROM leases ORDER BY CASE WHEN attempts > 0 THEN 0 ELSE 1 END, created DESC, id DESC \
                    LIMIT $1";
-        self.all(sql, values![limit], row::lease).await
+        self.readable(sql, values![limit], row::lease).await
     }
 
     async fn take_returned(
@@ -142,7 +142,7 @@ impl<D: Database> LeaseStore for SqlStore<D> {
                    AND (due <= $3 OR due > $3 + 600000000000) \
                    AND (node IS NULL OR node = $2 OR NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.id = leases.node)) \
                    ORDER BY due, id LIMIT $4) RETURNING *";
-        self.all(
+        self.readable(
             sql,
             values![row::nanoseconds(until)?, own, now, limit],
             row::lease,

@@ -1,8 +1,9 @@
 //! What is sealed in the database, and sealing it anew.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gateway_core::sealing::{PREFIX, Sealing};
+use gateway_core::sealing::{Sealing, key_of};
 use gateway_core::services::StoreError;
 
 use super::SqlStore;
@@ -15,12 +16,10 @@ pub(crate) struct Sealed {
     pub(crate) table: &'static str,
     /// Its name.
     pub(crate) column: &'static str,
-    /// Rows behind an id that are not sealed as new ones are.
-    stale: &'static str,
+    /// Its values, behind an id.
+    behind: &'static str,
     /// Puts a value in the place of the one that was read.
     swap: &'static str,
-    /// How many values there are under each key.
-    count: &'static str,
 }
 
 macro_rules! sealed {
@@ -28,16 +27,14 @@ macro_rules! sealed {
         Sealed {
             table: $table,
             column: $column,
-            stale: concat!(
+            behind: concat!(
                 "SELECT id, ",
                 $column,
                 " AS kept FROM ",
                 $table,
                 " WHERE id > $1 AND ",
                 $column,
-                " IS NOT NULL AND ",
-                $column,
-                " NOT LIKE $2 ORDER BY id LIMIT 100"
+                " IS NOT NULL ORDER BY id LIMIT 100"
             ),
             swap: concat!(
                 "UPDATE ",
@@ -47,17 +44,6 @@ macro_rules! sealed {
                 " = $1 WHERE id = $2 AND ",
                 $column,
                 " = $3"
-            ),
-            count: concat!(
-                "SELECT key AS id, count(*) AS found FROM (SELECT CASE WHEN ",
-                $column,
-                " LIKE 'gwe1:%' THEN substr(",
-                $column,
-                ", 6, 16) ELSE '' END AS key FROM ",
-                $table,
-                " WHERE ",
-                $column,
-                " IS NOT NULL) AS kept GROUP BY key ORDER BY key"
             ),
         }
     };
@@ -104,10 +90,14 @@ pub struct ResealedColumn {
 pub struct SealedCount {
     /// `table.column`.
     pub place: String,
-    /// The key's name; `None`: they are not sealed.
+    /// The name of the key with which they say that they are sealed; `None`: they are not.
     pub key: Option<String>,
     /// How many.
     pub values: u64,
+    /// How many of these do not open.
+    pub failed: u64,
+    /// Why the first of these does not.
+    pub error: Option<String>,
 }
 
 impl<D: Database> SqlStore<D> {
@@ -125,28 +115,27 @@ impl<D: Database> SqlStore<D> {
             .map_err(|error| StoreError::Database(format!("{}: {error}", what.shown())))
     }
 
-    /// Seals all that is not sealed with the key in force; gateways may run meanwhile that have all keys. What can't be opened is
-    /// counted, and stays as it is.
+    /// Seals all that is not sealed with the key in force, and opens the rest to be sure; gateways may run meanwhile that have all
+    /// keys. What can't be opened is counted, and stays as it is.
     ///
     /// # Errors
     ///
     /// No key is in force, or the database failed; what was done until then stays done, and another run does the rest.
     pub async fn reseal(&self) -> Result<Vec<ResealedColumn>, StoreError> {
-        let Some(active) = self.sealing.active() else {
+        if !self.sealing.is_on() {
             return Err(StoreError::Database(
                 "no key is configured to seal with".to_owned(),
             ));
-        };
-        let current = format!("{PREFIX}{active}:%");
+        }
         let mut all = Vec::new();
         for what in ALL {
-            all.push(self.reseal_column(what, &current).await?);
+            all.push(self.reseal_column(what).await?);
         }
         self.database.scrub().await?;
         Ok(all)
     }
 
-    async fn reseal_column(&self, what: &Sealed, current: &str) -> Result<ResealedColumn, StoreError> {
+    async fn reseal_column(&self, what: &Sealed) -> Result<ResealedColumn, StoreError> {
         let mut told = ResealedColumn {
             place: what.shown(),
             done: 0,
@@ -155,17 +144,15 @@ impl<D: Database> SqlStore<D> {
         };
         let mut last = String::new();
         loop {
-            let read = |found: &Found<'_>| row::kept(found);
-            let rows = self.all(what.stale, values![&last, current], read).await?;
+            let rows = self.all(what.behind, values![&last], row::kept).await?;
             let Some((end, _)) = rows.last() else {
                 return Ok(told);
             };
             last.clone_from(end);
             for (id, kept) in rows {
-                let place = what.place(&id);
                 // A plain value where all must be sealed is somebody's who should not have written it.
-                let value = self.sealing.open(&place, &kept);
-                match value {
+                match self.sealing.open(&what.place(&id), &kept) {
+                    Ok(_) if self.sealing.is_current(&kept) => {}
                     Ok(value) => {
                         let sealed = self.sealed(what, &id, &value)?;
                         // Who changed it meanwhile has sealed it with the key in force, too.
@@ -180,7 +167,7 @@ impl<D: Database> SqlStore<D> {
         }
     }
 
-    /// How many values are kept under which key.
+    /// How many values are kept under which key, each opened to be sure.
     ///
     /// # Errors
     ///
@@ -188,14 +175,29 @@ impl<D: Database> SqlStore<D> {
     pub async fn sealed_counts(&self) -> Result<Vec<SealedCount>, StoreError> {
         let mut all = Vec::new();
         for what in ALL {
-            let read = |found: &Found<'_>| row::count(found);
-            for (key, values) in self.all(what.count, Vec::new(), read).await? {
-                all.push(SealedCount {
-                    place: what.shown(),
-                    key: (!key.is_empty()).then_some(key),
-                    values,
-                });
+            let mut counts: BTreeMap<Option<String>, SealedCount> = BTreeMap::new();
+            let mut last = String::new();
+            loop {
+                let rows = self.all(what.behind, values![&last], row::kept).await?;
+                let Some((end, _)) = rows.last() else { break };
+                last.clone_from(end);
+                for (id, kept) in &rows {
+                    let key = key_of(kept).map(str::to_owned);
+                    let count = counts.entry(key).or_insert_with_key(|key| SealedCount {
+                        place: what.shown(),
+                        key: key.clone(),
+                        values: 0,
+                        failed: 0,
+                        error: None,
+                    });
+                    count.values += 1;
+                    if let Err(error) = self.sealing.open(&what.place(id), kept) {
+                        count.failed += 1;
+                        count.error.get_or_insert_with(|| format!("`{id}`: {error}"));
+                    }
+                }
             }
+            all.extend(counts.into_values());
         }
         Ok(all)
     }

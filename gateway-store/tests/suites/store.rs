@@ -393,7 +393,7 @@ async fn orphans(store: &dyn Store) {
     }
 }
 
-fn message(id: &str, created: i64) -> OutboxMessage {
+pub(crate) fn message(id: &str, created: i64) -> OutboxMessage {
     OutboxMessage {
         id: id.to_owned(),
         receiver: "ops".to_owned(),

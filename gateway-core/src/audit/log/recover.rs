@@ -79,7 +79,7 @@ struct Scan {
 pub(super) fn recover(dir: &Path, asked: bool) -> Result<Opened, AuditOpenError> {
     let io = |path: &Path| {
         let path = path.to_owned();
-        move |source| AuditOpenError::Io { path, source }
+        move |error| AuditOpenError::Io { path, error }
     };
     let mut list = segments::list(dir).map_err(io(dir))?;
     let Some(last) = list.pop() else {
@@ -171,9 +171,9 @@ pub(super) fn recover(dir: &Path, asked: bool) -> Result<Opened, AuditOpenError>
 /// Walks one segment. Only what a crash can leave counts as torn: an end that is no record, with no record behind
 /// it. Anything else that does not fit was done to the trail, and is an error.
 fn scan(segment: &SegmentPath) -> Result<Scan, AuditOpenError> {
-    let io = |source| AuditOpenError::Io {
+    let io = |error| AuditOpenError::Io {
         path: segment.path.clone(),
-        source,
+        error,
     };
     let mut lines = Lines::open(&segment.path).map_err(io)?;
     let mut head: Option<Head> = None;

@@ -26,7 +26,7 @@ pub(super) fn signer(
     }
     let io = |path: &Path| {
         let path = path.to_owned();
-        move |source| AuditOpenError::Io { path, source }
+        move |error| AuditOpenError::Io { path, error }
     };
     let next = key::next_path(path);
     // A replacement that was cut short: done where the trail has it, else it never was.
