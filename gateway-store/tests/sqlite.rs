@@ -14,14 +14,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gateway_core::credentials::LeaseStore;
-use gateway_core::services::{ApprovalStore, SessionFilter, Store, StoreError};
+use gateway_core::outbox::Outbox;
+use gateway_core::services::{ApprovalRoom, ApprovalStore, SessionFilter, Store, StoreError};
 use gateway_core::session::SessionRecord;
 use gateway_store::SqliteStore;
 use suite::{at, at_once, session, token};
 
-async fn execute(path: &Path, statement: &'static str) {
+async fn execute(path: &Path, statement: impl Into<String>) {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
     let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    let statement = sqlx::AssertSqlSafe(statement.into());
     sqlx::query(statement).execute(&pool).await.unwrap();
     pool.close().await;
 }
@@ -333,7 +335,7 @@ async fn one_row_that_does_not_open_hides_no_other_and_is_counted() {
         format!("UPDATE outbox SET body = 'gwe1:{active}:' || substr(body, 40) WHERE id = 'canary'"),
         "UPDATE leases SET handle = replace(handle, 'gwe1:', 'gwe1:0') WHERE id = 'canary'".to_owned(),
     ] {
-        execute(&path, &change).await;
+        execute(&path, change).await;
     }
     let ids: Vec<_> = store
         .tokens()

@@ -144,7 +144,7 @@ impl Default for AuditLogOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum AuditOpenError {
     /// The file system refused.
-    #[error("the audit trail cannot be opened: {}", sealing::about(path, error))]
+    #[error("the audit trail cannot be opened: {}", crate::sealing::about(path, error))]
     Io {
         /// What was touched.
         path: PathBuf,
@@ -312,7 +312,7 @@ impl AuditLog {
     ) -> Result<Self, AuditOpenError> {
         let io = |path: &Path| {
             let path = path.to_owned();
-            move |error| AuditOpenError::Io { path, source }
+            move |error| AuditOpenError::Io { path, error }
         };
         make_dir(dir).map_err(io(dir))?;
         let lock_path = dir.join("lock");

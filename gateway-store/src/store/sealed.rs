@@ -8,7 +8,7 @@ use gateway_core::services::StoreError;
 
 use super::SqlStore;
 use crate::database::{Database, values};
-use crate::row::{self, Found};
+use crate::row;
 
 /// A column whose values are sealed.
 pub(crate) struct Sealed {
