@@ -15,7 +15,7 @@ CLEAN_ENV = env -u GATEWAY_VENV
 .PHONY: help demo test lint bench docs fuzz cases prove-cases regression superset
 
 help:
-	@echo 'make demo [ARGS=--script]  the gateway in front of a private PostgreSQL, with sample policies'
+	@echo 'make demo [ARGS=--script]  the gateway in front of a private PostgreSQL and SSH host, with sample policies'
 	@echo 'make test                  everything that CI runs'
 	@echo 'make lint                  formatting, clippy, and cargo-deny where it is installed'
 	@echo 'make cases [ARGS=...]      only the cases, through the gateway'

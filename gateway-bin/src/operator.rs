@@ -200,13 +200,16 @@ pub(crate) async fn revoke_token(
     id: &str,
 ) -> Result<(), Refusal> {
     let shown: String = id.chars().take(64).flat_map(char::escape_debug).collect();
-    let Some(record) = store.token(id).await? else {
-        return Err(Refusal::Absent(format!("there is no token `{shown}`")));
+    let subject = match store.token(id).await {
+        Ok(None) => return Err(Refusal::Absent(format!("there is no token `{shown}`"))),
+        Ok(Some(record)) if record.revoked.is_some() => {
+            return Err(Refusal::Absent(format!("the token `{shown}` was revoked before")));
+        }
+        Ok(Some(record)) => format!("{} of {}", record.id, record.principal.subject),
+        // What somebody changed, or no key opens, is the first to be revoked.
+        Err(StoreError::Corrupt(_)) => format!("{shown}, whose row can't be read"),
+        Err(error) => return Err(error.into()),
     };
-    if record.revoked.is_some() {
-        return Err(Refusal::Absent(format!("the token `{shown}` was revoked before")));
-    }
-    let subject = format!("{} of {}", record.id, record.principal.subject);
     note(trail, "token revoke", subject).await?;
     if store.revoke_token(id, Timestamp::now()).await? {
         Ok(())

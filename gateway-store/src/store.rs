@@ -67,18 +67,26 @@ impl<D: Database> SqlStore<D> {
         values: Vec<Value>,
         read: impl Fn(&Found<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let read = |found: &Found<'_>| match read(found) {
-            Ok(record) => Ok(Some(record)),
-            Err(StoreError::Corrupt(why)) => {
-                tracing::error!(
-                    "left out what can't be read: {why}; `gateway secrets status` counts what does not open"
-                );
-                Ok(None)
+        let found = self.database.rows(sql, values).await?;
+        let (mut records, mut first) = (Vec::with_capacity(found.len()), None);
+        for row in &found {
+            let sealing = &self.sealing;
+            match read(&Found { row, sealing }) {
+                Ok(record) => records.push(record),
+                Err(StoreError::Corrupt(why)) => {
+                    tracing::error!(
+                        "left out what can't be read: {why}; `gateway secrets status` counts what does not open"
+                    );
+                    first.get_or_insert(StoreError::Corrupt(why));
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(error),
-        };
-        let found = self.all(sql, values, read).await?;
-        Ok(found.into_iter().flatten().collect())
+        }
+        // Nothing at all opens: a key is missing, and an empty list would be a lie.
+        match first {
+            Some(error) if records.is_empty() => Err(error),
+            _ => Ok(records),
+        }
     }
 
     /// The one row of a query that finds at most one.

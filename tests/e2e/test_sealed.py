@@ -153,6 +153,8 @@ def test_what_says_it_is_sealed_is_opened_to_be_sure(w):
         # It hides no other, and nobody else is locked out.
         check(mangled not in own.cli("token", "list").stdout and "reader" in own.cli("token", "list").stdout)
         check(approval in own.cli("approvals", "list").stdout and own.psql("reader", "-Atc", "SELECT 1").stdout == "1\n")
+        own.cli("token", "revoke", mangled)
+        check("whose row can't be read" in str(own.rows("audit", "search", "--limit", "50")), "in the trail")
         with sqlite3.connect(db) as store:
             store.execute("UPDATE tokens SET scram = ? WHERE id = ?", [kept[0], mangled])
         check(own.cli("secrets", "status").returncode == 0 and mangled in own.cli("token", "list").stdout)

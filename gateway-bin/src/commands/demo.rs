@@ -1,9 +1,9 @@
-//! `gateway demo`: the gateway in front of a private PostgreSQL, to try by hand, or played by itself.
+//! `gateway demo`: the gateway in front of a private PostgreSQL and a private SSH host, to try by hand, or played by itself.
 //!
 //! ```text
-//!   stage (a directory) ── postgres (initdb, sample data) ── issuer ── gateway (`serve` of this binary, tokens)
-//!                                                               ├── guide: what to type, until Ctrl-C
-//!                                                               └── story: `--script`, each outcome checked
+//!   stage (a directory) ── postgres (initdb, sample data) ── issuer ── host (sshd) ── gateway (`serve` of this binary, tokens)
+//!                                                                             ├── guide: what to type, until Ctrl-C
+//!                                                                             └── story: `--script`, each outcome checked
 //! ```
 //!
 //! Everything ends here: the programs and the directory are gone however the demo ends. Only where it is killed (SIGKILL)
@@ -11,6 +11,7 @@
 
 mod gateway;
 mod guide;
+mod host;
 mod issuer;
 mod postgres;
 mod process;
@@ -27,6 +28,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::adapters;
 use crate::cli::{Demo, Global};
 use gateway::Gateway;
+use host::Host;
 use issuer::Issuer;
 use postgres::{Installed, Server};
 use stage::Stage;
@@ -80,10 +82,20 @@ async fn perform(
     ))?;
     let server = Server::start(installed, &stage.dir.join("postgres"), &mut stage.postgres).await?;
     let issuer = Issuer::start().await?;
-    let gateway = Gateway::start(stage, &server, issuer.as_ref(), global.log_format).await?;
+    let host = Host::make(&stage.dir.join("host")).await?;
+    let gateway = Gateway::start(stage, &server, host.as_ref(), issuer.as_ref(), global.log_format).await?;
+    if let Some(host) = &host {
+        let ca = gateway.command(&["ssh", "ca"]).await?;
+        host.start(&ca.text, &mut stage.sshd).await?;
+        host.introduce(&gateway).await?;
+    }
     let alice = gateway.person("alice", "analysts", None).await?;
     let wanda = gateway.person("wanda", "writers", Some("leads")).await?;
     let dora = gateway.person("dora", "leads", None).await?;
+    let scout = match &host {
+        Some(_) => Some(gateway.agent("scout", "agents", &alice, host::RESOURCE).await?),
+        None => None,
+    };
     if script {
         let story = Story {
             installed,
@@ -92,6 +104,8 @@ async fn perform(
             alice: &alice,
             wanda: &wanda,
             dora: &dora,
+            host: host.as_ref(),
+            scout: scout.as_ref(),
             olivia: issuer.as_ref().map(Issuer::person).transpose()?,
             steps: 0,
         };
@@ -102,6 +116,7 @@ async fn perform(
         installed,
         &gateway,
         [&alice, &wanda, &dora],
+        host.as_ref().zip(scout.as_ref()),
         issuer.as_ref(),
     )?;
     say("Ctrl-C stops everything.")?;

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use gateway_core::principal::PrincipalKind;
 use tokio::process::{Child, Command};
 
+use super::host::{self, Host};
 use super::issuer::Issuer;
 use super::postgres::Server;
 use super::process::{Outcome, command, dies_with_demo, run, tail};
@@ -20,8 +21,8 @@ use crate::operator::{MadeToken, NewToken};
 pub(super) const RESOURCE: &str = "shop-db";
 /// Its log, in the demo's directory.
 pub(super) const LOG: &str = "gateway.log";
-/// The usual ports, taken where they are free.
-const PORTS: (u16, u16) = (6432, 6080);
+/// The usual ports, taken where they are free: PostgreSQL, control, SSH.
+const PORTS: [u16; 3] = [6432, 6080, 6022];
 /// For the start.
 const START: Duration = Duration::from_secs(20);
 /// For one command.
@@ -62,6 +63,8 @@ pub(super) struct Gateway {
     pub(super) port: u16,
     /// Where the control plane listens.
     pub(super) control: u16,
+    /// Where SSH clients connect, if they can.
+    pub(super) ssh: u16,
     pub(super) config: PathBuf,
     pub(super) binary: PathBuf,
     client: Client,
@@ -86,6 +89,7 @@ impl Gateway {
     pub(super) async fn start(
         stage: &mut Stage,
         server: &Server,
+        host: Option<&Host>,
         issuer: Option<&Issuer>,
         log_format: LogFormat,
     ) -> anyhow::Result<Self> {
@@ -97,20 +101,24 @@ impl Gateway {
         for (name, text) in POLICIES {
             std::fs::write(policies.join(name), text)?;
         }
+        if let Some(host) = host {
+            std::fs::write(policies.join("agents.cedar"), host.policy())?;
+        }
         let secrets = dir.join("secrets");
         std::fs::create_dir(&secrets)?;
         write_private(&secrets.join(RESOURCE), &server.password)?;
         let config = CONFIG
             .replace("{target}", &server.port.to_string())
-            .replace("{identity}", &issuer.map(Issuer::section).unwrap_or_default());
+            .replace("{identity}", &issuer.map(Issuer::section).unwrap_or_default())
+            .replace("{host}", &host.map(Host::section).unwrap_or_default())
+            .replace("{ssh}", host.map_or("", |_| "ssh = \"127.0.0.1:{own_ssh}\"\n"));
         let binary = std::env::current_exe().context("the gateway's own binary cannot be found")?;
         let mut usual = true;
         for _ in 0..TRIES {
-            let ports = if usual {
-                (free_port(Some(PORTS.0))?, free_port(Some(PORTS.1))?)
-            } else {
-                (free_port(None)?, free_port(None)?)
-            };
+            let mut ports = PORTS;
+            for port in &mut ports {
+                *port = free_port(usual.then_some(*port))?;
+            }
             usual = false;
             match Self::attempt(dir, slot, &binary, ports, &config, log_format).await {
                 Ok(gateway) => return Ok(gateway),
@@ -125,14 +133,15 @@ impl Gateway {
         dir: &Path,
         slot: &mut Option<Child>,
         binary: &Path,
-        (port, control): (u16, u16),
+        [port, control, ssh]: [u16; 3],
         text: &str,
         log_format: LogFormat,
     ) -> Result<Self, Failed> {
         let config = dir.join("gateway.toml");
         let text = text
             .replace("{postgres}", &port.to_string())
-            .replace("{control}", &control.to_string());
+            .replace("{control}", &control.to_string())
+            .replace("{own_ssh}", &ssh.to_string());
         std::fs::write(&config, text)?;
         let log = dir.join(LOG);
         let file = create_private(&log)?;
@@ -154,6 +163,7 @@ impl Gateway {
                 return Ok(Self {
                     port,
                     control,
+                    ssh,
                     config,
                     binary: binary.to_owned(),
                     client,
@@ -182,6 +192,30 @@ impl Gateway {
         group: &'static str,
         other: Option<&str>,
     ) -> anyhow::Result<Person> {
+        self.anybody(name, group, other, None, &[RESOURCE, host::RESOURCE])
+            .await
+    }
+
+    /// Makes the token of an agent that acts for somebody, on one resource.
+    pub(super) async fn agent(
+        &self,
+        name: &'static str,
+        group: &'static str,
+        on_behalf_of: &Person,
+        resource: &str,
+    ) -> anyhow::Result<Person> {
+        self.anybody(name, group, None, Some(on_behalf_of.subject()), &[resource])
+            .await
+    }
+
+    async fn anybody(
+        &self,
+        name: &'static str,
+        group: &'static str,
+        other: Option<&str>,
+        on_behalf_of: Option<String>,
+        resources: &[&str],
+    ) -> anyhow::Result<Person> {
         let mut person = Person {
             name,
             group,
@@ -189,15 +223,18 @@ impl Gateway {
         };
         let new = NewToken {
             subject: person.subject(),
-            kind: PrincipalKind::Human,
+            kind: match on_behalf_of {
+                None => PrincipalKind::Human,
+                Some(_) => PrincipalKind::Agent,
+            },
             groups: [Some(group), other]
                 .into_iter()
                 .flatten()
                 .map(str::to_owned)
                 .collect(),
-            on_behalf_of: None,
+            on_behalf_of,
             ttl: "8h".to_owned(),
-            resources: vec![RESOURCE.to_owned()],
+            resources: resources.iter().map(|&name| name.to_owned()).collect(),
         };
         let made: MadeToken = self.client.post("/api/v1/tokens", &new).await?;
         person.token = made.token;

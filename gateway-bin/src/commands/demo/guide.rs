@@ -1,6 +1,7 @@
 //! What the demo tells a person to try.
 
 use super::gateway::{self, Gateway, Person, RESOURCE};
+use super::host::{self, Host};
 use super::issuer::Issuer;
 use super::postgres::{self, DATABASE, Installed};
 use super::say;
@@ -12,6 +13,7 @@ pub(super) fn print(
     installed: &Installed,
     gateway: &Gateway,
     people: [&Person; 3],
+    host: Option<(&Host, &Person)>,
     issuer: Option<&Issuer>,
 ) -> anyhow::Result<()> {
     let Gateway { port, control, .. } = gateway;
@@ -58,6 +60,21 @@ pub(super) fn print(
         connect(port, &issuer.person()?)?;
         say(format!("\n    A newer token of hers: {}\n", issuer.token_url()))?;
     }
+    if let Some((host, scout)) = host {
+        let (log, ssh) = (host.app_log(), gateway.ssh);
+        say(format!(
+            "Or as an agent that acts for alice, on a host whose only way in is a certificate of the gateway; the password is\n\
+             \x20   {}\n\n\
+             \x20   alias gw='ssh -p {ssh} -o UserKnownHostsFile={known} {name}@127.0.0.1'\n\
+             \x20   gw tail -n 2 {log}          # permitted\n\
+             \x20   gw 'tail -n 2 {log}; id'    # refused: one of the two is not\n\
+             \x20   gw service restart web      # waits until dora approves it\n",
+            scout.token,
+            name = host::RESOURCE,
+            log = log.display(),
+            known = host.known_hosts().display(),
+        ))?;
+    }
     say(format!(
         "Add `sslmode=verify-full sslrootcert={}` to have psql check the gateway.\n",
         ca.display()
@@ -68,11 +85,15 @@ pub(super) fn print(
          \x20             --as {} --group {} --resource {RESOURCE} \"DROP TABLE orders\"\n\
          Audit       {binary} audit search --config {dir}/gateway.toml\n\
          \x20           {binary} audit verify --config {dir}/gateway.toml\n\
-         Logs        {dir}/{} (the gateway), {} (what reached PostgreSQL)\n",
+         Logs        {dir}/{} (the gateway), {} (what reached PostgreSQL){}\n",
         alice.subject(),
         alice.group,
         gateway::LOG,
         postgres::LOG,
+        host.map_or(String::new(), |_| format!(
+            ", {} (who reached the host)",
+            host::LOG
+        )),
     ))
 }
 

@@ -13,7 +13,7 @@ use super::stage::{create_private, free_port, random, write_private};
 /// Where Debian puts PostgreSQL, one directory a version.
 const HOME: &str = "/usr/lib/postgresql";
 /// The system user that PostgreSQL runs as when root starts it: it refuses to be root.
-const USER: &str = "postgres";
+pub(super) const USER: &str = "postgres";
 /// For `initdb`.
 const INIT: Duration = Duration::from_secs(60);
 /// For the start of the server.

@@ -29,6 +29,8 @@ pub(super) struct Stage {
     pub(super) postgres: Option<Child>,
     /// `gateway serve`.
     pub(super) gateway: Option<Child>,
+    /// sshd.
+    pub(super) sshd: Option<Child>,
 }
 
 impl Stage {
@@ -43,6 +45,7 @@ impl Stage {
             keep: keep.is_some(),
             postgres: None,
             gateway: None,
+            sshd: None,
         };
         // The user that PostgreSQL runs as has to pass through; all else in it is private by itself.
         let mode = if is_root()? { 0o711 } else { 0o700 };
@@ -54,6 +57,9 @@ impl Stage {
     pub(super) async fn clear(self) -> anyhow::Result<()> {
         if let Some(gateway) = self.gateway {
             end(gateway, "TERM", GATEWAY).await;
+        }
+        if let Some(sshd) = self.sshd {
+            end(sshd, "TERM", GATEWAY).await;
         }
         if let Some(mut postgres) = self.postgres {
             // INT is a fast shutdown, QUIT an immediate one.

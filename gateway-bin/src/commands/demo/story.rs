@@ -7,12 +7,14 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::gateway::{Gateway, Person, RESOURCE};
+use super::host::Host;
 use super::postgres::{self, DATABASE, Installed, Server};
 use super::process::{Outcome, Run, command, run, signal};
 use super::say;
 use super::stage::write_private;
 
 mod held;
+mod host;
 
 /// For one client.
 const CLIENT: Duration = Duration::from_secs(20);
@@ -60,6 +62,9 @@ pub(super) struct Story<'a> {
     pub(super) alice: &'a Person,
     pub(super) wanda: &'a Person,
     pub(super) dora: &'a Person,
+    /// The host, where there is one, and the agent on it.
+    pub(super) host: Option<&'a Host>,
+    pub(super) scout: Option<&'a Person>,
     /// Who has a token of the development issuer.
     pub(super) olivia: Option<Person>,
     pub(super) steps: u32,
@@ -76,6 +81,7 @@ impl Story<'_> {
         self.prepared().await?;
         self.cancel().await?;
         self.server_log()?;
+        self.host().await?;
         self.operator().await?;
         let seconds = began.elapsed().as_secs_f32();
         say(format!(

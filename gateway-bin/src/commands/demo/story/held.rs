@@ -57,7 +57,7 @@ impl Story<'_> {
     }
 
     /// The approval that waits; it is there as soon as psql's statement has come.
-    async fn open_approval(&self) -> anyhow::Result<String> {
+    pub(super) async fn open_approval(&self) -> anyhow::Result<String> {
         let until = Instant::now() + CLIENT;
         loop {
             let arguments = ["approvals", "list", "--output", "json"];
