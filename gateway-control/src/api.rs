@@ -47,6 +47,7 @@ use gateway_core::audit::AuditError;
 use gateway_core::gateway::Gateway;
 use gateway_core::own::{GATEWAY, gateway_resource};
 use gateway_core::policy::PolicyEngine;
+use gateway_core::recording::Directory;
 use gateway_core::resource::Resource;
 use tokio::sync::Semaphore;
 
@@ -96,6 +97,8 @@ pub struct Parts {
     pub audit_dir: PathBuf,
     /// What happens, as it happens.
     pub live: Arc<Live>,
+    /// What sessions showed.
+    pub recordings: Arc<Directory>,
     /// The process.
     pub host: Arc<dyn Host>,
 }

@@ -214,6 +214,7 @@ impl World {
             },
             tls_require: TlsRequire::Remote,
             mask_key: MaskKey::ephemeral().unwrap(),
+            recorder: std::sync::Arc::new(gateway_core::recording::Unrecorded),
             now: Timestamp::now,
         };
         let resources = BTreeMap::from([
@@ -230,6 +231,7 @@ impl World {
             adapters: Registry::new(),
             audit_dir,
             live: live.clone(),
+            recordings: recordings.clone(),
             host: Arc::new(Process),
         });
         api.listens(BTreeMap::from([(

@@ -3,6 +3,7 @@
 
 mod follow;
 mod search;
+mod told;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -13,6 +14,7 @@ use std::path::Path;
 use super::segments::{self, Line, Lines};
 pub use follow::{Follow, FollowError, TrailRecord};
 pub use search::{AuditRow, Found, Query, search, search_with};
+pub use told::{Told, told};
 pub use verify::{
     Anchor, AnchorReport, DroppedReport, Known, Place, Point, SignedReport, VerifyFailure, VerifyReport,
     verify, verify_anchored, verify_known,
