@@ -41,7 +41,17 @@ pub(crate) use secrets::{KeySource, SecretsSection};
 
 /// Sections and keys of every build.
 const TOP: [&str; 12] = [
-    "data_dir", "listen", "tls", "store", "secrets", "policy", "identity", "audit", "recording", "notify", "limits",
+    "data_dir",
+    "listen",
+    "tls",
+    "store",
+    "secrets",
+    "policy",
+    "identity",
+    "audit",
+    "recording",
+    "notify",
+    "limits",
     "resource",
 ];
 

@@ -263,7 +263,10 @@ async fn recover(gateway: &Gateway, recorder: &Arc<Directory>) -> anyhow::Result
 async fn finish(gateway: &Arc<Gateway>, running: Running, node: Option<&Node>, recorder: &Directory) {
     let open = recorder.settle(RECORDINGS).await;
     if open > 0 {
-        tracing::error!(recordings = open, "recordings could not be sealed in time; the next start does it");
+        tracing::error!(
+            recordings = open,
+            "recordings could not be sealed in time; the next start does it"
+        );
     }
     let leases = gateway.settle_leases(LEASES).await;
     if leases > 0 {
@@ -291,7 +294,10 @@ async fn retain(recorder: Arc<Directory>) {
     loop {
         match recorder.retain().await {
             Ok(0) => {}
-            Ok(sessions) => tracing::info!(sessions, "recordings are removed that were older than `recording.retain`"),
+            Ok(sessions) => tracing::info!(
+                sessions,
+                "recordings are removed that were older than `recording.retain`"
+            ),
             Err(error) => tracing::error!(%error, "recordings are not removed"),
         }
         tokio::time::sleep(RETAIN).await;

@@ -24,6 +24,7 @@ pub(crate) mod page;
 mod people;
 pub(crate) mod policy;
 mod problem;
+pub(crate) mod recordings;
 pub(crate) mod routes;
 pub(crate) mod sessions;
 mod slack;
@@ -60,6 +61,7 @@ pub use caller::Door;
 pub use people::{ResourceView, WhoAmI};
 pub use policy::ExplainRequest;
 pub use problem::Problem;
+pub use recordings::end as recording_end;
 pub use routes::{Needs, ROUTES, Route};
 
 /// For a whole request, up to the head of its answer.

@@ -307,7 +307,11 @@ impl<'a> Transfer<'a> {
     async fn event(&mut self, event: Event) {
         if let Event::Closed { path, read, written } = event {
             let name = String::from_utf8_lossy(&path);
-            mark(self.ends, format!("closed {name}: {read} bytes out, {written} bytes in")).await;
+            mark(
+                self.ends,
+                format!("closed {name}: {read} bytes out, {written} bytes in"),
+            )
+            .await;
             for running in self.open.remove(&path).unwrap_or_default() {
                 running.counts().down.store(read, Ordering::Relaxed);
                 running.end(None).await;

@@ -353,7 +353,8 @@ impl Lane {
             let _ = self.client.eof().await;
         }
         if how == How::Unrecorded {
-            let decision = recorded::refused(&self.session, &record.failed().await, summary, permitted.ticket);
+            let decision =
+                recorded::refused(&self.session, &record.failed().await, summary, permitted.ticket);
             self.refuse(&decision).await;
             running.end(how.error()).await;
             return self.session.unrecorded().await;

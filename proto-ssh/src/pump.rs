@@ -184,7 +184,11 @@ pub(crate) async fn downward(ends: &Ends<'_>, counts: &Counts, up_done: &AtomicB
             Item::Data(stream, data) => {
                 Counts::add(&counts.down, data.len());
                 let data = data.freeze();
-                let shown = if stream == 0 { Stream::Output } else { Stream::Error };
+                let shown = if stream == 0 {
+                    Stream::Output
+                } else {
+                    Stream::Error
+                };
                 if ends.record.write(shown, &data).await.is_err() {
                     return How::Unrecorded;
                 }

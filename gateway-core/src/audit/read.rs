@@ -3,9 +3,9 @@
 
 mod follow;
 mod search;
-mod told;
 #[cfg(test)]
 mod tests;
+mod told;
 mod verify;
 
 use std::io::{self, Write};

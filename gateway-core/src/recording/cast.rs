@@ -74,7 +74,9 @@ impl Utf8 {
         match std::str::from_utf8(bytes) {
             Ok(text) => take(Part::Text(text)),
             Err(error) => {
-                let (good, rest) = bytes.split_at_checked(error.valid_up_to()).unwrap_or((&[], bytes));
+                let (good, rest) = bytes
+                    .split_at_checked(error.valid_up_to())
+                    .unwrap_or((&[], bytes));
                 if let Ok(good) = std::str::from_utf8(good)
                     && !good.is_empty()
                 {
@@ -144,11 +146,7 @@ impl Encoder {
                 self.line(out, at, 'r', &size);
             }
             Item::Mark(text) => self.line(out, at, 'm', text),
-            Item::Finish {
-                end,
-                status,
-                counted,
-            } => {
+            Item::Finish { end, status, counted } => {
                 self.end(out, at);
                 if *counted > 0 {
                     self.line(out, at, 'm', &format!("{counted} bytes of input, not recorded"));
@@ -248,12 +246,12 @@ pub fn parse(line: &[u8]) -> Option<Line> {
         'O' | 'E' | 'd' | 'u' => STANDARD.decode(data).ok()?,
         _ => data.into_bytes(),
     };
-    let interval = if interval.is_finite() { interval.max(0.0) } else { 0.0 };
-    Some(Line {
-        interval,
-        code,
-        data,
-    })
+    let interval = if interval.is_finite() {
+        interval.max(0.0)
+    } else {
+        0.0
+    };
+    Some(Line { interval, code, data })
 }
 
 #[cfg(test)]

@@ -374,7 +374,11 @@ impl Directory {
                     continue;
                 }
                 // What went on in the second place is sealed there.
-                let second = self.options.spill_dir.as_deref().filter(|second| *second != place);
+                let second = self
+                    .options
+                    .spill_dir
+                    .as_deref()
+                    .filter(|second| *second != place);
                 if second.is_some_and(|second| file(second, session, number).exists()) {
                     let _ = std::fs::remove_file(entry.path());
                     continue;
@@ -480,7 +484,9 @@ impl Directory {
         let header = reading.header();
         let text = |path: &str| header.as_ref()?.pointer(path)?.as_str().map(str::to_owned);
         let kind = header.as_ref().and_then(|header| header.pointer("/gateway/kind"));
-        let started = header.as_ref().and_then(|header| header.get("timestamp")?.as_i64());
+        let started = header
+            .as_ref()
+            .and_then(|header| header.get("timestamp")?.as_i64());
         Listed {
             recording: number,
             kind: kind.and_then(|kind| serde_json::from_value(kind.clone()).ok()),
@@ -605,7 +611,9 @@ pub fn keys<'a>(places: impl Iterator<Item = &'a Path>) -> BTreeMap<Option<Strin
 
 fn key_of(path: &Path) -> Option<String> {
     let mut begin = [0; 32];
-    let read = File::open(path).and_then(|mut file| io::Read::read(&mut file, &mut begin)).ok()?;
+    let read = File::open(path)
+        .and_then(|mut file| io::Read::read(&mut file, &mut begin))
+        .ok()?;
     let text = std::str::from_utf8(begin.get(..read)?).ok()?;
     let (key, _) = text.strip_prefix(crate::sealing::PREFIX)?.split_once(':')?;
     Some(key.to_owned())

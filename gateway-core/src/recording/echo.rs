@@ -149,10 +149,7 @@ impl Echo {
             }
             told.push_str(&self.told());
             if let Some(Piece::Run {
-                text,
-                shown,
-                hidden,
-                ..
+                text, shown, hidden, ..
             }) = self.pieces.front_mut()
             {
                 if text.get(*shown) == Some(&c) {
@@ -226,14 +223,29 @@ mod tests {
     #[test]
     fn what_the_target_echoes_is_shown() {
         let told = play(&[
-            "<$ ", ">l", "<l", ">s", "<s", ">\r", "<\r\n", "<file\r\n$ ", ">exit\r", "<exit\r\n",
+            "<$ ",
+            ">l",
+            "<l",
+            ">s",
+            "<s",
+            ">\r",
+            "<\r\n",
+            "<file\r\n$ ",
+            ">exit\r",
+            "<exit\r\n",
         ]);
         assert_eq!(told, "ls\rexit\r");
     }
 
     #[test]
     fn a_password_is_hidden_and_so_is_its_length() {
-        for after in ["<\r\n", "<Sorry, try again.\r\n", "<hunter\r\n", "<h", "<\u{1b}[0mok\r\n"] {
+        for after in [
+            "<\r\n",
+            "<Sorry, try again.\r\n",
+            "<hunter\r\n",
+            "<h",
+            "<\u{1b}[0mok\r\n",
+        ] {
             let told = play(&["<[sudo] password: ", ">h", ">u", ">nter2", ">\r", after]);
             assert_eq!(told, format!("{HIDDEN}\r"), "{after}");
         }
@@ -244,7 +256,14 @@ mod tests {
 
     #[test]
     fn output_that_has_the_characters_of_a_password_does_not_spell_it() {
-        let told = play(&["<p: ", ">sesame\r", "<some sea snakes are here\r\n", "<s", "<e", "<s"]);
+        let told = play(&[
+            "<p: ",
+            ">sesame\r",
+            "<some sea snakes are here\r\n",
+            "<s",
+            "<e",
+            "<s",
+        ]);
         assert_eq!(told, format!("{HIDDEN}\r"));
     }
 

@@ -43,7 +43,9 @@ impl Item {
             Self::Finish { end, .. } => end.len(),
             Self::Resize(..) => 0,
         };
-        u32::try_from(bytes.saturating_add(COST)).unwrap_or(ROOM).min(ROOM)
+        u32::try_from(bytes.saturating_add(COST))
+            .unwrap_or(ROOM)
+            .min(ROOM)
     }
 }
 
@@ -125,11 +127,7 @@ impl Sender {
 
     pub(super) async fn finish(self, end: String, status: Option<u32>, counted: u64) {
         let (done, sealed) = oneshot::channel();
-        let item = Item::Finish {
-            end,
-            status,
-            counted,
-        };
+        let item = Item::Finish { end, status, counted };
         if self.give(item, Some(done)).await.is_ok() {
             let _ = sealed.await;
         }

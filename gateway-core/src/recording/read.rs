@@ -226,7 +226,10 @@ impl Reading {
         let length = i64::try_from(file.metadata().ok()?.len()).ok()?;
         file.seek(SeekFrom::End(-TAIL.min(length))).ok()?;
         let mut tail = Vec::new();
-        io::Read::by_ref(&mut file).take(TAIL.unsigned_abs()).read_to_end(&mut tail).ok()?;
+        io::Read::by_ref(&mut file)
+            .take(TAIL.unsigned_abs())
+            .read_to_end(&mut tail)
+            .ok()?;
         let line = tail.strip_suffix(b"\n")?.rsplit(|b| *b == b'\n').next()?;
         serde_json::from_slice(line.strip_prefix(chunk::SEALED)?).ok()
     }

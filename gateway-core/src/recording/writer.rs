@@ -441,7 +441,9 @@ impl Writer {
         let work = tokio::task::spawn_blocking(move || disk.seal(&seal));
         match work.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(session = %self.begin.session, %error, "a recording has no seal"),
+            Ok(Err(error)) => {
+                tracing::error!(session = %self.begin.session, %error, "a recording has no seal")
+            }
             Err(error) => tracing::error!(session = %self.begin.session, %error, "a recording has no seal"),
         }
         let written = match self.audit.append((self.now)(), &told, true) {

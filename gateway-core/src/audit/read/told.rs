@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use super::super::Event;
 use super::super::record;
 use super::super::segments::{self, Line, Lines};
-use super::super::Event;
 use crate::recording::chunk::Seal;
 use crate::session::SessionId;
 
