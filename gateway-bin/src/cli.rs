@@ -305,6 +305,39 @@ pub(crate) struct Decide {
     pub(crate) reason: Option<String>,
 }
 
+/// How to play a recording.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Replay {
+    /// Which one, where the session has several
+    #[arg(long, value_name = "N")]
+    pub(crate) recording: Option<u32>,
+    /// List them instead
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// How the list looks
+    #[arg(long, value_enum, default_value = "table", requires = "list")]
+    pub(crate) output: Output,
+    /// So many times as fast
+    #[arg(long, default_value = "1", value_parser = speed)]
+    pub(crate) speed: f64,
+    /// No pause is longer than this
+    #[arg(long, default_value = "2s", value_parser = gateway_core::limits::duration::parse)]
+    pub(crate) idle_limit: std::time::Duration,
+    /// The bytes as they were, which your terminal obeys: only for recordings that you trust
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Write it to a file (asciicast v3; `-`: standard output) instead
+    #[arg(long, value_name = "FILE.cast", conflicts_with = "raw")]
+    pub(crate) export: Option<PathBuf>,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if speed > 0.0 => Ok(speed),
+        _ => Err("it must be a number above 0, such as 2 or 0.5".to_owned()),
+    }
+}
+
 /// `gateway sessions`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionsCommand {
@@ -328,10 +361,24 @@ pub(crate) enum SessionsCommand {
         #[arg(long, value_enum, default_value = "table")]
         output: Output,
     },
+    /// Play a recording of a session, proven against the audit trail
+    Replay {
+        /// Its id
+        id: String,
+        /// How
+        #[command(flatten)]
+        how: Replay,
+    },
     /// Follow a session that runs, until it ends
     Watch {
         /// Its id
         id: String,
+        /// The screen of this recording of it (`sessions replay --list`); on a terminal that is the newest
+        #[arg(long, value_name = "N")]
+        recording: Option<u32>,
+        /// What is asked and decided, and no screen
+        #[arg(long, conflicts_with = "recording")]
+        events: bool,
         /// How: lines for people, or one JSON object a line
         #[arg(long, value_enum, default_value = "table")]
         output: Output,

@@ -12,6 +12,7 @@ mod login;
 mod notify;
 mod people;
 mod policy;
+mod replay;
 mod secrets;
 mod sessions;
 #[cfg(feature = "ssh")]

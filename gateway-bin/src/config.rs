@@ -5,6 +5,7 @@ mod identity;
 mod keys;
 mod notify;
 mod read;
+mod recording;
 mod resources;
 mod secrets;
 mod show;
@@ -35,11 +36,22 @@ use audit::AuditSection;
 use keys::{join, refuse_endless, refuse_unknown, unknown, with_suggestion};
 use notify::NotifySection;
 pub(crate) use read::Raw;
+pub(crate) use recording::RecordingSection;
 pub(crate) use secrets::{KeySource, SecretsSection};
 
 /// Sections and keys of every build.
-const TOP: [&str; 11] = [
-    "data_dir", "listen", "tls", "store", "secrets", "policy", "identity", "audit", "notify", "limits",
+const TOP: [&str; 12] = [
+    "data_dir",
+    "listen",
+    "tls",
+    "store",
+    "secrets",
+    "policy",
+    "identity",
+    "audit",
+    "recording",
+    "notify",
+    "limits",
     "resource",
 ];
 
@@ -93,6 +105,8 @@ pub(crate) struct Config {
     pub(crate) policy_dir: PathBuf,
     /// `[audit]`.
     pub(crate) audit: AuditSection,
+    /// `[recording]`.
+    pub(crate) recording: RecordingSection,
     /// `[notify]`.
     pub(crate) notify: NotifySection,
     /// `[limits]`.
@@ -194,6 +208,8 @@ impl Config {
         let oidc = checker.identity(values.remove("identity"));
         let policy_dir = checker.policy(values.remove("policy"));
         let audit = checker.audit(values.remove("audit"));
+        let recording = values.remove("recording");
+        let recording = checker.recording(recording, data_dir.as_deref().unwrap_or(Path::new("")));
         let notify = checker.notify(values.remove("notify"));
         let limits = checker.flat::<Limits>("limits", values.remove("limits"), Limits::default(), &[]);
         let outside = checker.outside(values.remove("vault"));
@@ -212,6 +228,7 @@ impl Config {
                 secrets,
                 policy_dir,
                 audit,
+                recording,
                 notify,
                 limits,
                 oidc,
@@ -228,6 +245,7 @@ impl Config {
     pub(crate) fn place(&self) -> Place {
         Place {
             data_dir: self.data_dir.clone(),
+            recording: self.recording.clone(),
             store: self.store.clone(),
             secrets: self.secrets.clone(),
             outside: self.outside.clone(),

@@ -13,6 +13,9 @@ use crate::config::KeySource;
 use crate::operator::{Refusal, Trail, note};
 use crate::store::{OpenStore, Place};
 
+/// Recordings as `secrets status` names them. They keep their key: their hashes are in the audit trail.
+pub(crate) const RECORDINGS: &str = "recordings";
+
 /// What both need.
 #[derive(Clone)]
 pub(crate) struct Vaulted {
@@ -133,6 +136,17 @@ impl Vaulted {
         for path in assemble::key_files(&self.place.data_dir) {
             kept.extend(self.sealing.look_at_file(&path).map(|file| of_file(&path, file)));
         }
+        let options = self.place.recording.options(&self.place.data_dir);
+        let places = std::iter::once(options.dir.as_path()).chain(options.spill_dir.as_deref());
+        kept.extend(
+            gateway_core::recording::keys(places)
+                .into_iter()
+                .map(|(key, values)| Kept {
+                    place: RECORDINGS.to_owned(),
+                    key,
+                    values,
+                }),
+        );
         kept.extend(self.store.sealed_counts().await?.into_iter().map(Kept::from));
         Ok(Status {
             keys: self.sealing.names().into_iter().map(str::to_owned).collect(),

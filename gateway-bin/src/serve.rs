@@ -16,6 +16,7 @@ use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::listener::Listener;
 use gateway_core::machine::End;
 use gateway_core::policy::{PolicyEngine, Watcher};
+use gateway_core::recording::Directory;
 use gateway_core::sealing::Sealing;
 use gateway_core::services::{ApprovalRoom, Authenticator, Policy};
 use gateway_core::tls::ServerTls;
@@ -46,6 +47,10 @@ const LOCKED: Duration = Duration::from_secs(5);
 const LAST_CALL: Duration = Duration::from_secs(5);
 /// How long a stop waits until the credentials of sessions are taken back.
 const LEASES: Duration = Duration::from_secs(5);
+/// How long a stop waits until recordings are sealed.
+const RECORDINGS: Duration = Duration::from_secs(5);
+/// How often it is looked which recordings are too old.
+const RETAIN: Duration = Duration::from_secs(3600);
 /// How long the control plane may take to finish its requests.
 const REQUESTS: Duration = Duration::from_secs(2);
 /// Ended sessions that lists can show; the audit trail has all.
@@ -115,6 +120,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     // What happens in sessions and to approvals is also told to those who watch.
     let live = Arc::new(Live::default());
     let tapped = Arc::new(Tapped::new(audit.clone(), live.clone()));
+    let recorder = recorder(&config, &sealing, tapped.clone())?;
     let approvals = desk(&config, &store, tapped.clone(), authenticator.clone(), &policy);
     let notifier = assemble::notifier(&config, &store)?;
     let gateway = Gateway::new(
@@ -130,6 +136,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
             audit_options: config.audit.options(),
             tls_require: config.tls.require,
             mask_key: assemble::mask_key(&config.data_dir, &sealing)?,
+            recorder: recorder.clone(),
             now: Timestamp::now,
         },
         config.resources.clone(),
@@ -149,6 +156,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         slack: assemble::slack(&config, &store, &approvals),
         live: live.clone(),
         audit: audit.clone(),
+        recorder: recorder.clone(),
         metrics: metrics.clone(),
     };
     let api = api(&config, &gateway, &approvals, parts);
@@ -157,7 +165,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         store: store.clone(),
         sealing,
     };
-    recover(&gateway).await?;
+    recover(&gateway, &recorder).await?;
     let (socket, listeners) = Listeners::bind(&config, &gateway, &tls, &api, &reloader, vaulted).await?;
     gateway
         .record(&Event::Started {
@@ -166,14 +174,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
         })
         .await?;
     let mut running = Running::start(listeners, &reloader, metrics);
-    if let Some(node) = &node {
-        running
-            .helpers
-            .spawn(node.clone().run(gateway.clone(), approvals.clone()));
-    }
-    running.helpers.spawn(approvals.clone().keep_grants());
-    running.helpers.spawn(approvals.watch());
-    running.helpers.spawn(gateway.clone().keep_leases());
+    running.keep(node.as_ref(), &gateway, &approvals, &recorder);
     exports.start(&mut running.helpers, &audit);
     Feed::new(&config, notifier, &audit).start(&mut running.helpers, !config.notify.is_empty());
     ready(&config, &policy);
@@ -193,7 +194,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     }
     // Streams would outlast the last request.
     live.close();
-    finish(&gateway, running, node.as_deref()).await;
+    finish(&gateway, running, node.as_deref(), &recorder).await;
     gateway.record(&Event::Stopped {}).await?;
     tokio::task::spawn_blocking(move || audit.close())
         .await
@@ -241,7 +242,14 @@ fn answer_own(
 }
 
 /// What sessions had leased that were cut when the gateway last stopped is to be taken back.
-async fn recover(gateway: &Gateway) -> anyhow::Result<()> {
+async fn recover(gateway: &Gateway, recorder: &Arc<Directory>) -> anyhow::Result<()> {
+    let cut = recorder.recover().await?;
+    if cut > 0 {
+        tracing::warn!(
+            recordings = cut,
+            "recordings were cut when the gateway last stopped; they are sealed at their last whole chunk"
+        );
+    }
     let left = gateway.recover_leases().await?;
     if left > 0 {
         tracing::warn!(
@@ -253,7 +261,14 @@ async fn recover(gateway: &Gateway) -> anyhow::Result<()> {
 }
 
 /// Ends what is left once the sessions are over.
-async fn finish(gateway: &Arc<Gateway>, running: Running, node: Option<&Node>) {
+async fn finish(gateway: &Arc<Gateway>, running: Running, node: Option<&Node>, recorder: &Directory) {
+    let open = recorder.settle(RECORDINGS).await;
+    if open > 0 {
+        tracing::error!(
+            recordings = open,
+            "recordings could not be sealed in time; the next start does it"
+        );
+    }
     let leases = gateway.settle_leases(LEASES).await;
     if leases > 0 {
         tracing::error!(
@@ -264,6 +279,29 @@ async fn finish(gateway: &Arc<Gateway>, running: Running, node: Option<&Node>) {
     running.finish().await;
     if let Some(node) = node {
         node.leave().await;
+    }
+}
+
+/// Keeps what sessions show.
+fn recorder(config: &Config, sealing: &Arc<Sealing>, audit: Arc<Tapped>) -> anyhow::Result<Arc<Directory>> {
+    let options = config.recording.options(&config.data_dir);
+    let dir = options.dir.display().to_string();
+    Directory::open(options, sealing.clone(), audit, Timestamp::now)
+        .with_context(|| format!("`recording.dir`: recordings can't be kept in `{dir}`"))
+}
+
+/// Removes recordings that are too old.
+async fn retain(recorder: Arc<Directory>) {
+    loop {
+        match recorder.retain().await {
+            Ok(0) => {}
+            Ok(sessions) => tracing::info!(
+                sessions,
+                "recordings are removed that were older than `recording.retain`"
+            ),
+            Err(error) => tracing::error!(%error, "recordings are not removed"),
+        }
+        tokio::time::sleep(RETAIN).await;
     }
 }
 
@@ -297,6 +335,7 @@ struct ApiParts {
     slack: Option<Arc<Slack>>,
     live: Arc<Live>,
     audit: Arc<WatchedLog>,
+    recorder: Arc<Directory>,
     metrics: PrometheusHandle,
 }
 
@@ -315,6 +354,7 @@ fn api(config: &Config, gateway: &Arc<Gateway>, approvals: &ApprovalDesk, parts:
         adapters: config.registry.clone(),
         audit_dir: Config::audit_dir(&config.data_dir),
         live: parts.live,
+        recordings: parts.recorder,
         host: Arc::new(process),
     })
 }
@@ -481,6 +521,24 @@ impl Running {
             helpers,
             _policies: reloader.watch_policies(),
         }
+    }
+
+    /// Does what has to be done from time to time.
+    fn keep(
+        &mut self,
+        node: Option<&Arc<Node>>,
+        gateway: &Arc<Gateway>,
+        approvals: &ApprovalDesk,
+        recorder: &Arc<Directory>,
+    ) {
+        if let Some(node) = node {
+            self.helpers
+                .spawn(node.clone().run(gateway.clone(), approvals.clone()));
+        }
+        self.helpers.spawn(approvals.clone().keep_grants());
+        self.helpers.spawn(approvals.clone().watch());
+        self.helpers.spawn(gateway.clone().keep_leases());
+        self.helpers.spawn(retain(recorder.clone()));
     }
 
     /// Ends what is left: nothing reloads any more, and the control plane answers nothing new.

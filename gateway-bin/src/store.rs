@@ -10,7 +10,7 @@ use gateway_core::services::{ApprovalStore, Store, StoreError};
 use gateway_store::{PostgresStore, ResealedColumn, SealedCount, SqliteStore, StoreUrl};
 
 use crate::adapters::Outside;
-use crate::config::{Config, SecretsSection};
+use crate::config::{Config, RecordingSection, SecretsSection};
 
 /// `[store] url`.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +52,8 @@ impl StoreKind {
 pub(crate) struct Place {
     /// `data_dir`.
     pub(crate) data_dir: PathBuf,
+    /// `[recording]`.
+    pub(crate) recording: RecordingSection,
     /// `[store]`.
     pub(crate) store: StoreKind,
     /// `[secrets]`.

@@ -24,6 +24,7 @@ pub(crate) mod page;
 mod people;
 pub(crate) mod policy;
 mod problem;
+pub(crate) mod recordings;
 pub(crate) mod routes;
 pub(crate) mod sessions;
 mod slack;
@@ -47,6 +48,7 @@ use gateway_core::audit::AuditError;
 use gateway_core::gateway::Gateway;
 use gateway_core::own::{GATEWAY, gateway_resource};
 use gateway_core::policy::PolicyEngine;
+use gateway_core::recording::Directory;
 use gateway_core::resource::Resource;
 use tokio::sync::Semaphore;
 
@@ -59,6 +61,7 @@ pub use caller::Door;
 pub use people::{ResourceView, WhoAmI};
 pub use policy::ExplainRequest;
 pub use problem::Problem;
+pub use recordings::end as recording_end;
 pub use routes::{Needs, ROUTES, Route};
 
 /// For a whole request, up to the head of its answer.
@@ -96,6 +99,8 @@ pub struct Parts {
     pub audit_dir: PathBuf,
     /// What happens, as it happens.
     pub live: Arc<Live>,
+    /// What sessions showed.
+    pub recordings: Arc<Directory>,
     /// The process.
     pub host: Arc<dyn Host>,
 }

@@ -9,4 +9,5 @@ pub mod console;
 pub mod database;
 pub mod live;
 pub mod notify;
+pub mod screen;
 mod visible;

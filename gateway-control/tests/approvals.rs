@@ -129,6 +129,7 @@ fn held(digest: u8, ticket: u64) -> Held {
             tags: Vec::new(),
             detect: Vec::new(),
             functions: Vec::new(),
+            recording: None,
             settings: serde_json::Map::new(),
         }),
         operations: Arc::new(Operations::new(vec![write], "write t")),

@@ -81,6 +81,11 @@ pub trait ProtocolAdapter: Send + Sync {
         )))
     }
 
+    /// Whether its sessions are recorded where their resource says so: a resource of any other can't say anything of it.
+    fn records(&self) -> bool {
+        false
+    }
+
     /// What a login would ask of policy, `place` as [`Self::meaning`] has it: one operation for each place that it may be meant for
     /// where none is named. For what is told without a login (what one may connect to, `policy explain`).
     fn connects(&self, resource: &Resource, _place: Option<&str>) -> Vec<Operation> {

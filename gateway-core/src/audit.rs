@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::operation::Operation;
 use crate::principal::Principal;
+use crate::recording::OnFailure;
+use crate::recording::chunk::Seal;
 use crate::session::SessionId;
 pub use key::{AuditPublicKey, SigningKey};
 
@@ -190,6 +192,63 @@ pub enum Event {
         rows: u64,
         /// Bytes sent to the client.
         bytes: u64,
+    },
+    /// Something of a session is recorded from here on.
+    RecordingStarted {
+        /// The session.
+        session: SessionId,
+        /// The recording's number in the session.
+        recording: u32,
+        /// What is recorded: `shell`, `exec`, `files`.
+        kind: String,
+        /// What it is to people.
+        title: String,
+        /// Its place in the session.
+        channel: String,
+        /// The resource.
+        resource: String,
+    },
+    /// Chunks of a recording are on disk.
+    RecordingChunks {
+        /// The session.
+        session: SessionId,
+        /// The recording's number in the session.
+        recording: u32,
+        /// The number of the first of them.
+        first: u64,
+        /// Their hashes.
+        hashes: Vec<String>,
+    },
+    /// A recording could not be written.
+    RecordingFailed {
+        /// The session.
+        session: SessionId,
+        /// The recording's number in the session.
+        recording: u32,
+        /// The resource.
+        resource: String,
+        /// Why.
+        why: String,
+        /// What became of the session.
+        then: OnFailure,
+    },
+    /// A recording has ended.
+    RecordingSealed {
+        /// The session.
+        session: SessionId,
+        /// The recording's number in the session.
+        recording: u32,
+        /// The resource.
+        resource: String,
+        /// How it stands.
+        seal: Seal,
+    },
+    /// The recordings of a session are removed.
+    RecordingsRemoved {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        why: String,
     },
     /// An approval was opened, decided, used up, given back, or is over.
     Approval {

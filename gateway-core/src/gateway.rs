@@ -16,6 +16,7 @@ use crate::mask::MaskKey;
 use crate::operation::{Operation, Operations, truncate};
 use crate::own::OwnResource;
 use crate::principal::Authenticated;
+use crate::recording::Recorder;
 use crate::resource::Resource;
 use crate::secret::Secret;
 use crate::services::{Approvals, AuthError, Authenticator, Policy, Store};
@@ -60,6 +61,8 @@ pub struct Parts {
     pub tls_require: TlsRequire,
     /// The key of keyed masks.
     pub mask_key: MaskKey,
+    /// Keeps what sessions show, for adapters that record.
+    pub recorder: Arc<dyn Recorder>,
     /// The clock; tests put their own here.
     pub now: fn() -> Timestamp,
 }
@@ -233,6 +236,11 @@ impl Gateway {
     /// The policy.
     pub fn policy(&self) -> &Arc<dyn Policy> {
         &self.parts.policy
+    }
+
+    /// What keeps recordings.
+    pub(crate) fn recorder(&self) -> &dyn Recorder {
+        &*self.parts.recorder
     }
 
     /// The gateway's own login to a resource.

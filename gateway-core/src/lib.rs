@@ -119,6 +119,7 @@ pub mod own;
 pub mod policy;
 pub mod principal;
 pub mod proxy;
+pub mod recording;
 pub mod relay;
 pub mod resource;
 pub mod sealing;

@@ -175,6 +175,8 @@ pub enum End {
     AccessEnded,
     /// The rights of its login at the target could not be fitted to what policy permits by now.
     CredentialLost,
+    /// What it does could not be recorded any more.
+    Unrecorded,
     /// An operator ended it. Boxed: every step of a session returns an `End` where it fails.
     Killed(Box<Kill>),
     /// The gateway stops.
@@ -200,6 +202,7 @@ impl End {
             Self::Expired => "session expired".to_owned(),
             Self::AccessEnded => "access for a time ended".to_owned(),
             Self::CredentialLost => "its rights at the target could not be fitted to policy".to_owned(),
+            Self::Unrecorded => "the recorder failed".to_owned(),
             Self::Killed(kill) => {
                 let by = kill.by.as_deref().unwrap_or("an operator");
                 match &kill.reason {

@@ -53,6 +53,7 @@ pub fn gateway_resource(protocol: &str) -> Arc<Resource> {
         tags: Vec::new(),
         detect: Vec::new(),
         functions: Vec::new(),
+        recording: None,
         settings: serde_json::Map::new(),
     })
 }

@@ -25,6 +25,9 @@ pub struct Resource {
     /// Overrides `[audit] mode`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditMode>,
+    /// What of its sessions is recorded; absent: all that its adapter records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<crate::recording::Rules>,
     /// Sensitive data in it.
     #[serde(default, rename = "tag", skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<TagRule>,

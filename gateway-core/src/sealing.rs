@@ -174,6 +174,37 @@ impl Sealing {
         }
     }
 
+    /// Bytes as one line, for files that grow: as [`Self::seal`], with a line end.
+    ///
+    /// # Errors
+    ///
+    /// The system gave no random bytes.
+    pub fn seal_line(&self, place: &str, bytes: &[u8]) -> Result<Vec<u8>, SealError> {
+        let Some(key) = self.keys.first() else {
+            return Ok(bytes.to_vec());
+        };
+        let mut line = self.seal_bytes(key, place, bytes)?.into_bytes();
+        line.push(b'\n');
+        Ok(line)
+    }
+
+    /// The bytes of such a line; what is not sealed is given as it is, unless all must be.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`], which says what to do.
+    pub fn open_line(&self, place: &str, line: &[u8]) -> Result<Vec<u8>, SealError> {
+        if !line.starts_with(PREFIX.as_bytes()) {
+            return match self.require && self.is_on() {
+                true => Err(SealError::Plain),
+                false => Ok(line.to_vec()),
+            };
+        }
+        let kept = std::str::from_utf8(line).map_err(|_| SealError::Broken)?;
+        let kept = kept.strip_suffix('\n').ok_or(SealError::Broken)?;
+        self.open_bytes(place, kept).map(|bytes| bytes.to_vec())
+    }
+
     fn seal_bytes(&self, key: &SealKey, place: &str, value: &[u8]) -> Result<String, SealError> {
         let mut nonce = [0_u8; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SealError::Failed)?;

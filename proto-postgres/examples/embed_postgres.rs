@@ -83,6 +83,7 @@ fn gateway(resource: Arc<Resource>) -> Fallible<Arc<Gateway>> {
         },
         tls_require: TlsRequire::Remote,
         mask_key: gateway_core::mask::MaskKey::ephemeral()?,
+        recorder: std::sync::Arc::new(gateway_core::recording::Unrecorded),
         now: jiff::Timestamp::now,
     };
     Ok(Gateway::new(

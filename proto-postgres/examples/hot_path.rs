@@ -124,6 +124,7 @@ async fn scope() -> Result<SessionScope> {
         tags: Vec::new(),
         detect: Vec::new(),
         functions: Vec::new(),
+        recording: None,
         settings: serde_json::Map::new(),
     };
     let parts = Parts {
@@ -141,6 +142,7 @@ async fn scope() -> Result<SessionScope> {
         },
         tls_require: TlsRequire::default(),
         mask_key: gateway_core::mask::MaskKey::new(&[0; 32]),
+        recorder: std::sync::Arc::new(gateway_core::recording::Unrecorded),
         now: Timestamp::now,
     };
     let gateway = Gateway::new(parts, BTreeMap::from([("bench".to_owned(), Arc::new(resource))]));
@@ -400,6 +402,7 @@ fn main() -> Result<()> {
         withhold: false,
         detect: gateway_core::detect::Detectors::default(),
         mask_key: gateway_core::mask::MaskKey::new(&[0; 32]),
+        recorder: std::sync::Arc::new(gateway_core::recording::Unrecorded),
         nonce: "gateway".to_owned(),
         session: "session".to_owned(),
     };

@@ -98,6 +98,10 @@ pub(crate) fn goodbye(why: &End, session: &str) -> Option<ErrorBuilder> {
             sqlstate::ADMIN_SHUTDOWN,
         ),
         End::Killed(kill) => fatal(sqlstate::ADMIN_SHUTDOWN, &kill.told()),
+        End::Unrecorded => fatal(
+            sqlstate::ADMIN_SHUTDOWN,
+            "what this session does can't be recorded any more",
+        ),
         End::Shutdown => fatal(sqlstate::ADMIN_SHUTDOWN, "the gateway is shutting down"),
         End::Idle => fatal("57P05", "the session was idle for longer than the gateway allows"),
         End::TooLong => fatal(

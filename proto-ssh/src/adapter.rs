@@ -145,6 +145,10 @@ impl ProtocolAdapter for SshAdapter {
         vec![data_dir.join(HOST_KEY), data_dir.join(USER_CA)]
     }
 
+    fn records(&self) -> bool {
+        true
+    }
+
     fn check_resource(&self, resource: &Resource) -> Result<(), ConfigProblem> {
         ResourceSettings::of(resource).map(drop)
     }
@@ -282,6 +286,7 @@ fn farewell(end: &End) -> String {
     match end {
         End::Killed(kill) => kill.told(),
         End::Shutdown => "the gateway is shutting down".to_owned(),
+        End::Unrecorded => "what this session does can't be recorded any more".to_owned(),
         end => end.reason(),
     }
 }

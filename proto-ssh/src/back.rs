@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::recording::Recording;
 use parking_lot::Mutex;
 use russh::{ChannelId, ChannelOpenFailure, server};
 use tokio::task::JoinSet;
@@ -112,6 +113,8 @@ pub(crate) async fn carry(offer: Offer, backs: Arc<Backs>, connection: server::H
     let (_, target) = channel.split();
     let up = backs.accepted(id);
     reply.accept().await;
+    // What goes through has no screen; that it was opened is in the trail.
+    let record = Recording::off();
     let ends = Ends {
         up: &up,
         client: &client,
@@ -119,6 +122,7 @@ pub(crate) async fn carry(offer: Offer, backs: Arc<Backs>, connection: server::H
         down: &down,
         target: &target,
         flow: &flow,
+        record: &record,
     };
     pump(&ends, &Arc::<Counts>::default()).await;
     up.shut();

@@ -164,6 +164,7 @@ pub(crate) mod tests {
             tags: Vec::new(),
             detect: Vec::new(),
             functions: Vec::new(),
+            recording: None,
             settings,
         }
     }

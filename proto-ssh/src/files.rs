@@ -10,6 +10,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use gateway_core::operation::Operations;
+use gateway_core::recording::Stream;
 use gateway_core::verdict::{Decision, Verdict};
 
 use crate::lane::Running;
@@ -195,12 +196,14 @@ impl<'a> Transfer<'a> {
             self.to_client.begin(|packet| {
                 Some(Box::pin(async move {
                     Counts::add(&counts.down, packet.len());
+                    keep(ends, Stream::ToClient, &packet).await;
                     ends.client.data_bytes(packet).await
                 }))
             });
             self.to_target.begin(|packet| {
                 Some(Box::pin(async move {
                     Counts::add(&counts.up, packet.len());
+                    keep(ends, Stream::ToTarget, &packet).await;
                     crate::pump::patiently(ends.flow, ends.target.data_bytes(packet)).await
                 }))
             });
@@ -230,10 +233,16 @@ impl<'a> Transfer<'a> {
                 },
                 (item, _held) = ends.down.pop(), if from_target => match item {
                     Item::Data(0, data) => self.machine.handle_target(&data),
-                    Item::Data(stream, data) => match ends.client.extended_data_bytes(stream, data.freeze()).await {
-                        Ok(()) => Ok(()),
-                        Err(_) => return How::ClientGone,
-                    },
+                    Item::Data(stream, data) => {
+                        let data = data.freeze();
+                        if ends.record.write(Stream::Error, &data).await.is_err() {
+                            return How::Unrecorded;
+                        }
+                        match ends.client.extended_data_bytes(stream, data).await {
+                            Ok(()) => Ok(()),
+                            Err(_) => return How::ClientGone,
+                        }
+                    }
                     Item::Message(Message::Failure) => return How::Refused,
                     Item::Message(Message::ExitStatus(status)) => {
                         self.how = Some(How::Status(status));
@@ -273,10 +282,17 @@ impl<'a> Transfer<'a> {
     fn ask(&mut self, ask: Ask) {
         let (session, ends, paths) = (self.session, self.ends, self.paths.clone());
         self.asks.push(Box::pin(async move {
-            match paths {
+            let what = format!("{} {}", ask.operation, String::from_utf8_lossy(&ask.path));
+            let decided = match paths {
                 None => decide(session, ends, ask).await,
                 Some(paths) => decide_where_it_leads(session, ends, ask, &paths).await,
-            }
+            };
+            let word = match decided.1 {
+                Answer::Allow => "permitted",
+                Answer::Deny { .. } => "refused",
+            };
+            mark(ends, format!("{what}: {word}")).await;
+            decided
         }));
     }
 
@@ -289,7 +305,13 @@ impl<'a> Transfer<'a> {
     }
 
     async fn event(&mut self, event: Event) {
-        if let Event::Closed { path, read, .. } = event {
+        if let Event::Closed { path, read, written } = event {
+            let name = String::from_utf8_lossy(&path);
+            mark(
+                self.ends,
+                format!("closed {name}: {read} bytes out, {written} bytes in"),
+            )
+            .await;
             for running in self.open.remove(&path).unwrap_or_default() {
                 running.counts().down.store(read, Ordering::Relaxed);
                 running.end(None).await;
@@ -320,6 +342,20 @@ impl<'a> Transfer<'a> {
         let _ = self.ends.client.exit_status(tell::REFUSED).await;
         let _ = self.ends.client.eof().await;
         How::Status(tell::REFUSED)
+    }
+}
+
+/// Has a packet recorded before it goes on. What can't be recorded goes nowhere: the channel ends by that.
+async fn keep(ends: &Ends<'_>, stream: Stream, packet: &Bytes) {
+    if ends.record.wants_contents() && ends.record.write(stream, packet).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Has the recording say what happened.
+async fn mark(ends: &Ends<'_>, text: String) {
+    if ends.record.mark(text).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use gateway_core::recording::Recording;
 use russh::server::{self, ChannelOpenHandle, Msg};
 use russh::{ChannelOpenFailure, ChannelWriteHalf};
 use tokio::sync::Mutex;
@@ -116,6 +117,8 @@ pub(crate) async fn open(
         }
     };
     reply.accept().await;
+    // What goes through has no screen; that it was opened is in the trail.
+    let record = Recording::off();
     let ends = Ends {
         up: &up,
         client: &client,
@@ -123,6 +126,7 @@ pub(crate) async fn open(
         down: &target.down,
         target: &half,
         flow: &target.flow,
+        record: &record,
     };
     let counts = running.counts().clone();
     let limited = async {

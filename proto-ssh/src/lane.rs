@@ -22,6 +22,7 @@ use crate::tell;
 use crate::wire::scp::ScpCommand;
 
 mod reaching;
+mod recorded;
 
 pub(crate) use reaching::{reach, unreached};
 
@@ -232,6 +233,14 @@ impl Lane {
 
     async fn start(&self, command: inspect::Command, permitted: Permitted, summary: &str) {
         let running = Running::new(&self.session, permitted.ticket);
+        let record = match recorded::start(self, &command, summary).await {
+            Ok(record) => record,
+            Err(why) => {
+                self.refuse(&recorded::refused(&self.session, &why, summary, permitted.ticket))
+                    .await;
+                return running.end(Some("not recorded".to_owned())).await;
+            }
+        };
         let accepts = Accepts {
             forwards: false,
             agent: self.prepared.agent,
@@ -267,6 +276,7 @@ impl Lane {
             Err(failure) => {
                 self.refuse(&unreached(&self.session, &failure, summary, permitted.ticket))
                     .await;
+                record.finish("target not reached".to_owned(), None).await;
                 return running.end(Some("target not reached".to_owned())).await;
             }
         };
@@ -278,6 +288,7 @@ impl Lane {
                 let failure = Unreachable::Ssh(error);
                 self.refuse(&unreached(&self.session, &failure, summary, permitted.ticket))
                     .await;
+                record.finish("refused by the target".to_owned(), None).await;
                 return running.end(Some("refused by the target".to_owned())).await;
             }
         };
@@ -288,6 +299,7 @@ impl Lane {
             down: &target.down,
             target: &half,
             flow: &target.flow,
+            record: &record,
         };
         let counts = running.counts().clone();
         let carried = async {
@@ -319,15 +331,18 @@ impl Lane {
         };
         let how = tokio::select! {
             how = carried => how,
+            _ = record.failed() => How::Unrecorded,
             () = taken => How::Closed,
             () = self.session.ended() => {
                 self.refuse(&self.session.expired(summary)).await;
+                record.finish("session expired".to_owned(), None).await;
                 return running.end(Some("session_expired".to_owned())).await;
             }
             () = limited => {
                 let by = permitted.obligations.by.as_ref().and_then(|by| by.timeout.as_deref());
                 let decision = self.session.out_of_time(permitted.ticket, by).await;
                 self.refuse(&decision).await;
+                record.finish("used up what policy gives".to_owned(), None).await;
                 return running.end(Some("budget_exhausted".to_owned())).await;
             }
         };
@@ -337,6 +352,14 @@ impl Lane {
             let _ = self.client.exit_status(255).await;
             let _ = self.client.eof().await;
         }
+        if how == How::Unrecorded {
+            let decision =
+                recorded::refused(&self.session, &record.failed().await, summary, permitted.ticket);
+            self.refuse(&decision).await;
+            running.end(how.error()).await;
+            return self.session.unrecorded().await;
+        }
+        record.finish(how.told(), how.status()).await;
         running.end(how.error()).await;
     }
 

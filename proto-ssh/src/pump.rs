@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use gateway_core::recording::{Recording, Stream};
 use russh::{ChannelWriteHalf, client, server};
 use tokio::time::Instant;
 
@@ -28,6 +29,8 @@ pub(crate) struct Ends<'a> {
     pub(crate) target: &'a ChannelWriteHalf<client::Msg>,
     /// The brake of the target's connection.
     pub(crate) flow: &'a Flow,
+    /// Takes what goes through, before it does.
+    pub(crate) record: &'a Recording,
 }
 
 /// Bytes that went through.
@@ -59,9 +62,28 @@ pub(crate) enum How {
     Refused,
     /// The client can't be written to.
     ClientGone,
+    /// It can't be recorded any more.
+    Unrecorded,
 }
 
 impl How {
+    /// What a recording says of it.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Self::Status(status) => format!("exit status {status}"),
+            Self::Closed => "closed".to_owned(),
+            other => other.error().unwrap_or_default(),
+        }
+    }
+
+    /// The exit status.
+    pub(crate) fn status(&self) -> Option<u32> {
+        match self {
+            Self::Status(status) => Some(*status),
+            _ => None,
+        }
+    }
+
     /// What the trail says of it; `None`: nothing is wrong.
     pub(crate) fn error(&self) -> Option<String> {
         match self {
@@ -70,6 +92,7 @@ impl How {
             Self::Signal(signal) => Some(format!("exit signal {signal}")),
             Self::Refused => Some("refused by the target".to_owned()),
             Self::ClientGone => Some("client closed".to_owned()),
+            Self::Unrecorded => Some("not recorded".to_owned()),
         }
     }
 }
@@ -79,16 +102,31 @@ impl How {
 pub(crate) async fn upward(ends: &Ends<'_>, counts: &Counts, done: &AtomicBool) -> How {
     loop {
         let (item, _held) = ends.up.pop().await;
-        match item {
+        match &item {
             Item::Message(Message::Close) => return How::ClientGone,
             Item::Message(Message::Eof) => done.store(true, Ordering::SeqCst),
             _ => {}
         }
-        let bytes = match &item {
-            Item::Data(_, data) => data.len(),
-            Item::Message(_) => 0,
+        let (sent, bytes) = match item {
+            // A client has no stderr (RFC 4254, section 5.2).
+            Item::Data(0, data) => {
+                let (bytes, data) = (data.len(), data.freeze());
+                if ends.record.write(Stream::Input, &data).await.is_err() {
+                    return How::Unrecorded;
+                }
+                (patiently(ends.flow, ends.target.data_bytes(data)).await, bytes)
+            }
+            Item::Data(..) => (Ok(()), 0),
+            Item::Message(message) => {
+                if let Message::WindowChange([columns, rows, ..]) = message
+                    && ends.record.resize(columns, rows).await.is_err()
+                {
+                    return How::Unrecorded;
+                }
+                (patiently(ends.flow, send(ends.target, message)).await, 0)
+            }
         };
-        if patiently(ends.flow, send(ends.target, item)).await.is_err() {
+        if sent.is_err() {
             return std::future::pending().await;
         }
         Counts::add(&counts.up, bytes);
@@ -110,16 +148,14 @@ pub(crate) async fn patiently<T>(flow: &Flow, write: impl Future<Output = T>) ->
     }
 }
 
-async fn send(target: &ChannelWriteHalf<client::Msg>, item: Item) -> Result<(), russh::Error> {
-    match item {
-        // A client has no stderr (RFC 4254, section 5.2).
-        Item::Data(0, data) => target.data_bytes(data.freeze()).await,
-        Item::Message(Message::Eof) => target.eof().await,
-        Item::Message(Message::Signal(signal)) => target.signal(signal).await,
-        Item::Message(Message::WindowChange([columns, rows, width, height])) => {
+async fn send(target: &ChannelWriteHalf<client::Msg>, message: Message) -> Result<(), russh::Error> {
+    match message {
+        Message::Eof => target.eof().await,
+        Message::Signal(signal) => target.signal(signal).await,
+        Message::WindowChange([columns, rows, width, height]) => {
             target.window_change(columns, rows, width, height).await
         }
-        Item::Data(..) | Item::Message(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -147,9 +183,18 @@ pub(crate) async fn downward(ends: &Ends<'_>, counts: &Counts, up_done: &AtomicB
         let sent = match item {
             Item::Data(stream, data) => {
                 Counts::add(&counts.down, data.len());
+                let data = data.freeze();
+                let shown = if stream == 0 {
+                    Stream::Output
+                } else {
+                    Stream::Error
+                };
+                if ends.record.write(shown, &data).await.is_err() {
+                    return How::Unrecorded;
+                }
                 match stream {
-                    0 => ends.client.data_bytes(data.freeze()).await,
-                    stream => ends.client.extended_data_bytes(stream, data.freeze()).await,
+                    0 => ends.client.data_bytes(data).await,
+                    stream => ends.client.extended_data_bytes(stream, data).await,
                 }
             }
             Item::Message(Message::Eof) => {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use gateway_core::credentials::{CredentialError, Lease};
 use gateway_core::gateway::{Before, Gateway, Judged, Opening, SessionScope, Woken};
-use gateway_core::machine::{Bound, Outcome, Question, Statement};
+use gateway_core::machine::{Bound, End, Outcome, Question, Statement};
 use gateway_core::principal::Principal;
+use gateway_core::recording::SessionRecorder;
 use gateway_core::resource::Resource;
 use gateway_core::session::SessionId;
 use gateway_core::verdict::{Code, Decision, Denial, Obligations, Ruling};
@@ -26,6 +27,7 @@ pub(crate) struct Session {
     lease: OnceCell<Lease>,
     authority: Arc<Authority>,
     principal: Arc<Principal>,
+    recorder: SessionRecorder,
     /// The pipeline.
     pub(crate) gateway: Arc<Gateway>,
     /// The target.
@@ -87,6 +89,7 @@ impl Session {
             authority,
             gateway: scope.gateway().clone(),
             principal: scope.who().principal.clone(),
+            recorder: scope.recorder(),
             settings,
             place: Place {
                 resource: resource.name.clone(),
@@ -109,6 +112,16 @@ impl Session {
     /// Whose it is.
     pub(crate) fn principal(&self) -> Arc<Principal> {
         self.principal.clone()
+    }
+
+    /// Starts its recordings.
+    pub(crate) fn recorder(&self) -> &SessionRecorder {
+        &self.recorder
+    }
+
+    /// What it does can't be recorded any more: it ends.
+    pub(crate) async fn unrecorded(&self) {
+        self.scope.lock().await.control().end(End::Unrecorded);
     }
 
     /// Notes that something runs.

@@ -112,6 +112,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             },
             tls_require: TlsRequire::Remote,
             mask_key: gateway_core::mask::MaskKey::ephemeral()?,
+            recorder: std::sync::Arc::new(gateway_core::recording::Unrecorded),
             now: Timestamp::now,
         },
         resources,

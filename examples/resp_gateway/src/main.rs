@@ -80,6 +80,7 @@ async fn main() -> anyhow::Result<()> {
             },
             tls_require: TlsRequire::Remote,
             mask_key: gateway_core::mask::MaskKey::ephemeral()?,
+            recorder: std::sync::Arc::new(gateway_core::recording::Unrecorded),
             now: Timestamp::now,
         },
         BTreeMap::from([("cache".to_owned(), Arc::new(resource))]),

@@ -34,6 +34,7 @@ pub(super) fn gateway(config: &Config, engine: Arc<PolicyEngine>) -> anyhow::Res
         audit_options: config.audit.options(),
         tls_require: config.tls.require,
         mask_key: MaskKey::ephemeral()?,
+        recorder: std::sync::Arc::new(gateway_core::recording::Unrecorded),
         now: Timestamp::now,
     };
     let gateway = Gateway::new(parts, config.resources.clone());

@@ -12,7 +12,7 @@ use super::{must_exist, operator_place};
 use crate::cli::{Global, Output, SecretsCommand};
 use crate::config::Config;
 use crate::control::client::Client;
-use crate::resealing::{Rotated, Status, Vaulted};
+use crate::resealing::{RECORDINGS, Rotated, Status, Vaulted};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: SecretsCommand) -> anyhow::Result<ExitCode> {
@@ -51,6 +51,11 @@ async fn status(global: &Global, output: Output) -> anyhow::Result<ExitCode> {
         .map(|kept| {
             let state = match &kept.key {
                 None if active.is_none() => "plain",
+                _ if kept.place == RECORDINGS
+                    && kept.key.as_ref().is_none_or(|key| status.keys.contains(key)) =>
+                {
+                    "as they were recorded: they keep their key"
+                }
                 None => "plain: `gateway secrets rotate` seals it",
                 Some(key) if Some(key) == active => "sealed",
                 Some(key) if status.keys.contains(key) => "sealed with a former key",
@@ -126,7 +131,8 @@ async fn rotate(global: &Global, output: Output) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     eprintln!(
-        "all is sealed with the key {}; former keys can be taken out of `secrets.keys`",
+        "all is sealed with the key {}; former keys can be taken out of `secrets.keys`, but for those that recordings are sealed \
+         with (`gateway secrets status`), which keep theirs",
         rotated.key
     );
     Ok(ExitCode::SUCCESS)

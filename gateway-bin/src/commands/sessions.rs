@@ -1,5 +1,6 @@
 //! `gateway sessions`.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -10,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::audit::{text, what};
+use super::replay;
 use super::tables::{or_dash, plain, print, print_fields};
 use super::way::{Way, way};
 use crate::cli::{Global, Output, SessionsCommand};
@@ -33,8 +35,24 @@ pub(super) async fn run(global: &Global, command: SessionsCommand) -> anyhow::Re
             list(way, filter, limit, output).await?;
         }
         SessionsCommand::Show { id, output } => show(way, parse(&id)?, output).await?,
-        SessionsCommand::Watch { id, output } => {
-            return watch(&running(way)?, parse(&id)?, output).await;
+        SessionsCommand::Replay { id, how } => return replay::run(way, parse(&id)?, how).await,
+        SessionsCommand::Watch {
+            id,
+            recording,
+            events,
+            output,
+        } => {
+            let (client, id) = (running(way)?, parse(&id)?);
+            let screen = match recording {
+                Some(number) => Some(number),
+                None if events || output == Output::Json || !std::io::stdout().is_terminal() => None,
+                // Who may not see it may see what is decided all the same.
+                None => replay::running(&client, id).await.unwrap_or_default(),
+            };
+            return match screen {
+                Some(number) => replay::watch(&client, id, number).await,
+                None => watch(&client, id, output).await,
+            };
         }
         SessionsCommand::Kill { id, reason } => {
             let id = parse(&id)?;

@@ -12,6 +12,7 @@ use gateway_core::tls::TlsConfig;
 use serde_json::{Map, Value, json};
 
 use super::audit::AuditSection;
+use super::recording::RecordingSection;
 use super::{Checker, Problems};
 use crate::cli::Global;
 use crate::store::{Place, StoreKind};
@@ -121,6 +122,8 @@ impl Raw {
             problems: Problems::default(),
             protocols: Vec::new(),
         };
+        let data_dir = self.data_dir()?;
+        let recording = checker.recording(self.values.get("recording").cloned(), &data_dir);
         let section = self.values.get("secrets").cloned();
         // Whoever keeps logins is of interest here only where a key comes from there.
         let vault = section.as_ref().and_then(|_| self.values.get("vault").cloned());
@@ -134,11 +137,18 @@ impl Raw {
             );
         }
         Ok(Place {
-            data_dir: self.data_dir()?,
+            data_dir,
+            recording,
             store,
             secrets,
             outside,
         })
+    }
+
+    /// Whether recordings have a second place.
+    pub(crate) fn spills(&self) -> bool {
+        let recording = self.values.get("recording");
+        recording.is_some_and(|section| section.get("spill_dir").is_some())
     }
 
     /// The environment variable that a key came from, if one did.
@@ -176,6 +186,7 @@ fn defaults() -> Value {
         "store": { "url": "sqlite" },
         "policy": { "dir": "policies" },
         "audit": AuditSection::default(),
+        "recording": RecordingSection::default(),
         "limits": Limits::default(),
     })
 }

@@ -7,6 +7,7 @@ use gateway_core::adapter::{ConfigProblem, Registry};
 use gateway_core::audit::AuditMode;
 use gateway_core::credentials::{Issuers, SecretKeepers};
 use gateway_core::own::GATEWAY;
+use gateway_core::recording::{OnFailure, Rules};
 use gateway_core::resource::{CredentialConfig, DetectRule, FunctionRule, Mask, Resource, TagRule};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -16,13 +17,14 @@ use super::{Problems, Raw};
 use crate::adapters;
 
 /// The keys of every resource.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "name",
     "protocol",
     "address",
     "labels",
     "credential",
     "audit",
+    "recording",
     "tag",
     "detect",
     "function",
@@ -110,6 +112,7 @@ impl One<'_> {
             .typed::<BTreeMap<String, String>>(&mut table, "labels")
             .unwrap_or_default();
         let audit = self.typed::<AuditMode>(&mut table, "audit");
+        let recording = self.recording(table.remove("recording"));
         let tags = self.tags(table.remove("tag"));
         let detect = self.detect(table.remove("detect"));
         let functions = self.functions(table.remove("function"));
@@ -127,6 +130,7 @@ impl One<'_> {
             labels,
             credential: credential?,
             audit,
+            recording,
             tags,
             detect,
             functions,
@@ -135,6 +139,12 @@ impl One<'_> {
         self.check_credential(&resource);
         match self.registry.adapter(&resource.protocol) {
             Ok(adapter) => {
+                if resource.recording.is_some() && !adapter.records() {
+                    self.push(
+                        "recording",
+                        format!("sessions of the protocol `{}` are not recorded; the audit trail has what they did", resource.protocol),
+                    );
+                }
                 if let Err(problem) = adapter.check_resource(&resource) {
                     let named = format!("resource `{}`: ", resource.name);
                     let text = problem.0.strip_prefix(&named).unwrap_or(&problem.0);
@@ -211,6 +221,33 @@ impl One<'_> {
             }
         }
         rules
+    }
+
+    fn recording(&mut self, value: Option<Value>) -> Option<Rules> {
+        let mut table = match value? {
+            Value::Object(table) => table,
+            _ => {
+                self.push("recording", "must be a table: `{ on_failure = \"stop\", ... }`");
+                return None;
+            }
+        };
+        let known = ["on_failure", "shell", "exec", "files", "input"];
+        refuse_unknown(&join(&self.path, "recording"), &mut table, &known, self.problems);
+        match serde_json::from_value::<Rules>(Value::Object(table)) {
+            Ok(rules) => {
+                if rules.on_failure == OnFailure::Spill && !self.raw.spills() {
+                    self.push(
+                        "recording.on_failure",
+                        "`spill` needs a second place: set `recording.spill_dir`",
+                    );
+                }
+                Some(rules)
+            }
+            Err(error) => {
+                self.push("recording", error);
+                None
+            }
+        }
     }
 
     fn tags(&mut self, value: Option<Value>) -> Vec<TagRule> {

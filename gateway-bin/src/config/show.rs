@@ -31,6 +31,7 @@ impl Config {
             "tls": self.tls,
             "policy": { "dir": self.policy_dir },
             "audit": self.audit,
+            "recording": self.recording,
             "limits": self.limits,
             "resource": resources,
         });

@@ -28,6 +28,8 @@ use crate::export::sink::{self, Remote};
 const ANSWER: Duration = Duration::from_secs(30);
 /// Largest answer that is read.
 const LARGEST: usize = 64 << 20;
+/// Largest thing that is taken in parts.
+const LARGEST_DOWNLOAD: usize = 2 << 30;
 /// Largest event of a stream.
 const LARGEST_EVENT: usize = 8 << 20;
 /// A stream in which nothing comes for so long is broken.
@@ -212,6 +214,33 @@ impl Client {
                     take(name, read(data.as_bytes())?)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Gets a large thing in parts.
+    pub(crate) async fn download(&self, target: &str, mut take: impl FnMut(&[u8])) -> anyhow::Result<()> {
+        let late = || anyhow::anyhow!("the gateway at `{}` has fallen silent", self.place());
+        let opened = self.open(Method::GET, target, Bytes::new());
+        let (answer, _connection) = tokio::time::timeout(SILENCE, opened)
+            .await
+            .map_err(|_| late())??;
+        if !answer.status().is_success() {
+            return Err(self.refusal(answer).await);
+        }
+        let (mut body, mut size) = (answer.into_body(), 0_usize);
+        while let Some(frame) = tokio::time::timeout(SILENCE, body.frame())
+            .await
+            .map_err(|_| late())?
+        {
+            let Ok(bytes) = frame.context("the answer is cut")?.into_data() else {
+                continue;
+            };
+            size = size.saturating_add(bytes.len());
+            if size > LARGEST_DOWNLOAD {
+                bail!("the gateway sends more than a recording has");
+            }
+            take(&bytes);
         }
         Ok(())
     }

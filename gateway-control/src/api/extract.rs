@@ -30,6 +30,24 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
+/// The `{id}` and the `{recording}` of a path.
+pub(crate) struct Numbered(pub(crate) String, pub(crate) u32);
+
+impl<S: Send + Sync> FromRequestParts<S> for Numbered {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<(String, String)>::from_request_parts(parts, state).await {
+            Ok(Path((id, number))) if id.len() <= ID => {
+                let wrong = |_| Problem::wrong("a recording's number is 1 or more");
+                Ok(Self(id, number.parse().map_err(wrong)?))
+            }
+            Ok(_) => Err(Problem::absent("no id is as long as this")),
+            Err(_) => Err(Problem::wrong("the ids in the path are not readable")),
+        }
+    }
+}
+
 /// The arguments behind `?`; one that is not known is a mistake.
 pub(crate) struct Args<T>(pub(crate) T);
 

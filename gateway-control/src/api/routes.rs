@@ -3,7 +3,8 @@
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::{
-    Api, access, approvals, document, health, leases, notify, people, policy, sessions, slack, stream, trail,
+    Api, access, approvals, document, health, leases, notify, people, policy, recordings, sessions, slack,
+    stream, trail,
 };
 
 /// What a route asks of whom, in a word; what decides is in its handler, and proven by tests.
@@ -81,6 +82,24 @@ pub const ROUTES: &[Route] = &[
         "/api/v1/sessions/{id}/transcript",
         Actions(&["session-view", "audit-search"]),
         || get(trail::transcript),
+    ),
+    route(
+        "GET",
+        "/api/v1/sessions/{id}/recordings",
+        Actions(&["session-view", "session-watch"]),
+        || get(recordings::list),
+    ),
+    route(
+        "GET",
+        "/api/v1/sessions/{id}/recordings/{recording}",
+        Actions(&["session-view", "session-watch"]),
+        || get(recordings::show),
+    ),
+    route(
+        "GET",
+        "/api/v1/sessions/{id}/recordings/{recording}/live",
+        Actions(&["session-view", "session-watch"]),
+        || get(recordings::live),
     ),
     route("GET", "/api/v1/approvals", Token, || get(approvals::list)),
     route("GET", "/api/v1/approvals/events", Token, || {

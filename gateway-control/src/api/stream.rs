@@ -24,6 +24,10 @@ use crate::approvals::ApprovalView;
 use crate::asked::{VIEW, WATCH};
 use crate::live::{News, Over, Topic, Watching};
 
+mod following;
+
+pub(crate) use following::{Tell, recording};
+
 /// How often it is looked whether one may still watch.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often something is sent where nothing happens.
@@ -90,6 +94,24 @@ pub(crate) async fn approvals(State(api): State<Api>, caller: Caller) -> Result<
         .map(|one| approval_event("open", ApprovalView::from(one)))
         .collect();
     Ok(Stream::new(api, caller, watching, What::Approvals, first).respond())
+}
+
+/// Why the caller may not go on watching: all, or a session.
+async fn no_longer(
+    api: &Api,
+    caller: &Caller,
+    record: Option<&SessionRecord>,
+) -> Option<(&'static str, &'static str)> {
+    let who = caller.person()?;
+    match api.gateway().still_holds(who).await {
+        Ok(true) => {}
+        Ok(false) => return Some(("session_expired", "your token has ended")),
+        // As for sessions: the expiry still bounds it.
+        Err(error) => tracing::warn!(%error, "a token could not be checked again"),
+    }
+    let record = record?;
+    let may = api.may(caller, VIEW, &record.resource) && api.may(caller, WATCH, &record.resource);
+    (!may).then_some(("denied", "policy permits it no longer"))
 }
 
 enum What {
@@ -163,19 +185,11 @@ impl Stream {
 
     /// Why the caller may not go on watching.
     async fn no_longer(&self) -> Option<(&'static str, &'static str)> {
-        let who = self.caller.person()?;
-        match self.api.gateway().still_holds(who).await {
-            Ok(true) => {}
-            Ok(false) => return Some(("session_expired", "your token has ended")),
-            // As for sessions: the expiry still bounds it.
-            Err(error) => tracing::warn!(%error, "a token could not be checked again"),
-        }
-        let What::Session(record) = &self.what else {
-            return None;
+        let record = match &self.what {
+            What::Session(record) => Some(&**record),
+            What::Approvals => None,
         };
-        let may = self.api.may(&self.caller, VIEW, &record.resource)
-            && self.api.may(&self.caller, WATCH, &record.resource);
-        (!may).then_some(("denied", "policy permits it no longer"))
+        no_longer(&self.api, &self.caller, record).await
     }
 
     async fn take(&mut self, news: News) {

@@ -97,6 +97,7 @@ pub(super) fn goodbye(why: &End, session: &str) -> Option<ErrorInfo> {
             "connect again",
         ),
         End::Killed(kill) => fatal("57P01", &kill.told()),
+        End::Unrecorded => fatal("57P01", "what this session does can't be recorded any more"),
         End::Shutdown => fatal("57P01", "the gateway is shutting down"),
         End::Idle => fatal("57P05", "the session was idle for longer than the gateway allows"),
         End::TooLong => fatal("57P01", "the session lasted longer than the gateway allows"),

@@ -94,6 +94,45 @@ const CASES: &[Case] = &[
         ],
         404,
     ),
+    case(
+        "GET",
+        "/api/v1/sessions/{id}/recordings",
+        &[
+            ("watcher", 200),
+            ("root", 200),
+            ("viewer", 403),
+            ("killer", 403),
+            ("auditor", 403),
+            ("reasoner", 403),
+        ],
+        404,
+    ),
+    case(
+        "GET",
+        "/api/v1/sessions/{id}/recordings/{recording}",
+        &[
+            ("watcher", 200),
+            ("root", 200),
+            ("viewer", 403),
+            ("killer", 403),
+            ("auditor", 403),
+            ("reasoner", 403),
+        ],
+        404,
+    ),
+    case(
+        "GET",
+        "/api/v1/sessions/{id}/recordings/{recording}/live",
+        &[
+            ("watcher", 200),
+            ("root", 200),
+            ("viewer", 403),
+            ("killer", 403),
+            ("auditor", 403),
+            ("reasoner", 403),
+        ],
+        404,
+    ),
     case("GET", "/api/v1/approvals", &[], 200),
     case("GET", "/api/v1/approvals/events", &[], 200),
     // Whoever asked may look.
@@ -145,6 +184,8 @@ pub(crate) async fn fill(world: &World, path: &str) -> String {
         world.access().await
     } else if path.contains("/notify/") {
         world.message().await
+    } else if path.contains("/recordings") {
+        world.recording().await.to_string()
     } else if path.contains("/sessions/") {
         world.session().await.to_string()
     } else if path.contains("{id}") {
@@ -152,7 +193,7 @@ pub(crate) async fn fill(world: &World, path: &str) -> String {
     } else {
         String::new()
     };
-    path.replace("{id}", &id)
+    path.replace("{id}", &id).replace("{recording}", "1")
 }
 
 #[test]

@@ -23,6 +23,7 @@ use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations};
 use gateway_core::outbox::{Outbox, OutboxMessage, OutboxState};
 use gateway_core::policy::{PolicyEngine, Vocabulary};
 use gateway_core::principal::{Authenticated, Principal, PrincipalKind};
+use gateway_core::recording::{Directory, DirectoryOptions, Kind, Recorded, Recording, Terminal};
 use gateway_core::resource::Resource;
 use gateway_core::secret::Secret;
 use gateway_core::services::{ApprovalRoom, Approvals, AuthError, Authenticator, Held, Opened, Provable};
@@ -125,6 +126,8 @@ pub(crate) struct World {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) router: Router,
     pub(crate) sessions: Mutex<Vec<SessionScope>>,
+    pub(crate) recorded: Mutex<Vec<Recording>>,
+    pub(crate) recordings: Arc<Directory>,
     pub(crate) dir: tempfile::TempDir,
     digests: Mutex<u8>,
     outbox: Arc<dyn Outbox>,
@@ -176,6 +179,16 @@ impl World {
         let trail = Arc::new(Tapped::new(log, live.clone()));
         let store = Arc::new(SqliteStore::open(dir.path().join("gateway.db")).await.unwrap());
         let tokens = Arc::new(Tokens::default());
+        let options = DirectoryOptions {
+            dir: dir.path().join("recordings"),
+            spill_dir: None,
+            spill_bytes: 0,
+            limit: 1 << 20,
+            input: true,
+            files: false,
+            retain: None,
+        };
+        let recordings = Directory::open(options, Arc::default(), trail.clone(), Timestamp::now).unwrap();
         let desk = ApprovalDesk::new(approvals::Parts {
             store: store.clone(),
             audit: trail.clone(),
@@ -214,6 +227,7 @@ impl World {
             },
             tls_require: TlsRequire::Remote,
             mask_key: MaskKey::ephemeral().unwrap(),
+            recorder: recordings.clone(),
             now: Timestamp::now,
         };
         let resources = BTreeMap::from([
@@ -230,6 +244,7 @@ impl World {
             adapters: Registry::new(),
             audit_dir,
             live: live.clone(),
+            recordings: recordings.clone(),
             host: Arc::new(Process),
         });
         api.listens(BTreeMap::from([(
@@ -243,6 +258,8 @@ impl World {
             tokens,
             router: api.router(console(&api)),
             sessions: Mutex::default(),
+            recorded: Mutex::default(),
+            recordings,
             dir,
             digests: Mutex::new(0),
             outbox,
@@ -253,6 +270,25 @@ impl World {
     pub(crate) async fn session(&self) -> SessionId {
         let who = self.tokens.authenticate(&Secret::new("staff")).await.unwrap();
         self.session_of(who, None).await
+    }
+
+    /// A running session of `staff` on `db` with a terminal that is recorded.
+    pub(crate) async fn recording(&self) -> SessionId {
+        let id = self.session().await;
+        let recorder = self.sessions.lock().last().unwrap().recorder();
+        let what = Recorded {
+            channel: "0".to_owned(),
+            kind: Kind::Shell,
+            title: "shell db".to_owned(),
+            terminal: Some(Terminal {
+                cols: 40,
+                rows: 5,
+                name: "xterm".to_owned(),
+            }),
+        };
+        let recording = recorder.start(what).await.unwrap();
+        self.recorded.lock().push(recording);
+        id
     }
 
     /// A running session on `db`, with what its client says of itself.

@@ -18,6 +18,7 @@ use crate::credentials::{CredentialError, Lease};
 use crate::machine::{Bound, End, Outcome, Question, Stage, Statement};
 use crate::operation::{Operations, truncate};
 use crate::principal::Authenticated;
+use crate::recording::SessionRecorder;
 use crate::resource::Resource;
 use crate::services::Held;
 use crate::session::SessionId;
@@ -203,6 +204,11 @@ impl SessionScope {
         let mut reason = reason.trim().to_owned();
         truncate(&mut reason, REASON_BYTES);
         self.reason = (!reason.is_empty()).then(|| reason.into());
+    }
+
+    /// Starts this session's recordings. To be asked for once: it numbers them.
+    pub fn recorder(&self) -> SessionRecorder {
+        SessionRecorder::new(self.gateway.clone(), self.id, self.resource.clone())
     }
 
     /// Tells the session to end.

@@ -33,6 +33,7 @@ impl Leave {
             End::Expired
             | End::AccessEnded
             | End::CredentialLost
+            | End::Unrecorded
             | End::Killed(_)
             | End::Shutdown
             | End::Idle

@@ -515,6 +515,7 @@ impl World {
             tags: Vec::new(),
             detect: Vec::new(),
             functions: Vec::new(),
+            recording: None,
             settings: serde_json::Map::new(),
         };
         let parts = Parts {
@@ -532,6 +533,7 @@ impl World {
             },
             tls_require: TlsRequire::default(),
             mask_key: gateway_core::mask::MaskKey::ephemeral().unwrap(),
+            recorder: std::sync::Arc::new(gateway_core::recording::Unrecorded),
             now: wall,
         };
         let resources = BTreeMap::from([(resource.name.clone(), Arc::new(resource))]);

@@ -237,6 +237,7 @@ impl World {
             },
             tls_require: TlsRequire::Remote,
             mask_key: gateway_core::mask::MaskKey::ephemeral().unwrap(),
+            recorder: std::sync::Arc::new(gateway_core::recording::Unrecorded),
             now: Timestamp::now,
         };
         let gateway = Gateway::new(parts, BTreeMap::from([("shop".to_owned(), resource.clone())]));

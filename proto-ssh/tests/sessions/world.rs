@@ -126,6 +126,7 @@ impl World {
             tags: Vec::new(),
             detect: Vec::new(),
             functions: Vec::new(),
+            recording: None,
             settings,
         };
         let policy = PolicyFn::new("test", move |_, _, operations| {
@@ -162,6 +163,7 @@ impl World {
             },
             tls_require: TlsRequire::Remote,
             mask_key: MaskKey::ephemeral().unwrap(),
+            recorder: std::sync::Arc::new(gateway_core::recording::Unrecorded),
             now: towards.now,
         };
         let resources = BTreeMap::from([("web-1".to_owned(), Arc::new(resource))]);

@@ -13,6 +13,7 @@ use super::super::segments::{self, Line, Lines};
 use super::super::{Event, Parameter};
 use super::TrailRecord;
 use crate::principal::Principal;
+use crate::recording::OnFailure;
 use crate::session::SessionId;
 
 /// What to look for; what is `None` does not matter.
@@ -46,7 +47,7 @@ pub struct AuditRow {
     /// When.
     pub at: Timestamp,
     /// What: `operation`, `session_started`, `session_ended`, `login_refused`, `cancel`, `operator`, `started`,
-    /// `stopped`, `reloaded`, `checkpoint`, `signing_key`, `dropped`.
+    /// `stopped`, `reloaded`, `recording_started`, `recording_sealed`, `checkpoint`, `signing_key`, `dropped`, and so on.
     pub kind: &'static str,
     /// The session.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -272,7 +273,7 @@ impl Search<'_> {
                 .insert((session, ticket), self.dropped + self.rows.len());
         }
         // The log's own records are shown to whoever asks for them.
-        if matches!(row.kind, "checkpoint") && self.query.kind.is_none() {
+        if matches!(row.kind, "checkpoint" | "recording_chunks") && self.query.kind.is_none() {
             return;
         }
         self.rows.push_back(row);
@@ -473,6 +474,11 @@ fn row(event: Event) -> AuditRow {
             bytes: Some(bytes),
             ..base
         },
+        Event::RecordingStarted { .. }
+        | Event::RecordingChunks { .. }
+        | Event::RecordingFailed { .. }
+        | Event::RecordingSealed { .. }
+        | Event::RecordingsRemoved { .. } => recording(event),
         Event::Approval {
             id,
             what,
@@ -530,5 +536,87 @@ fn row(event: Event) -> AuditRow {
             )),
             ..base
         },
+    }
+}
+
+/// An event of recordings as a row.
+fn recording(event: Event) -> AuditRow {
+    let base = AuditRow::default();
+    match event {
+        Event::RecordingStarted {
+            session,
+            recording,
+            kind,
+            title,
+            channel,
+            resource,
+        } => AuditRow {
+            kind: "recording_started",
+            session: Some(session),
+            resource: Some(resource),
+            detail: Some(format!("recording {recording}: {kind} on {channel}: {title}")),
+            ..base
+        },
+        Event::RecordingChunks {
+            session,
+            recording,
+            first,
+            hashes,
+        } => AuditRow {
+            kind: "recording_chunks",
+            session: Some(session),
+            detail: Some(format!(
+                "recording {recording}, from chunk {first}: {}",
+                hashes.join(", ")
+            )),
+            ..base
+        },
+        Event::RecordingFailed {
+            session,
+            recording,
+            resource,
+            why,
+            then,
+        } => AuditRow {
+            kind: "recording_failed",
+            session: Some(session),
+            resource: Some(resource),
+            detail: Some(match then {
+                OnFailure::Stop => format!("recording {recording}: the session ends"),
+                OnFailure::Spill => format!("recording {recording}: it goes on in the second place"),
+            }),
+            error: Some(why),
+            ..base
+        },
+        Event::RecordingSealed {
+            session,
+            recording,
+            resource,
+            seal,
+        } => AuditRow {
+            kind: "recording_sealed",
+            session: Some(session),
+            resource: Some(resource),
+            bytes: Some(seal.bytes),
+            micros: Some(seal.micros),
+            detail: Some({
+                let mut detail = format!("recording {recording}: {}, {} chunks", seal.end, seal.chunks);
+                if let Some(cut) = &seal.cut {
+                    detail.push_str(&format!(", {} bytes over its limit", cut.bytes));
+                }
+                if !seal.complete {
+                    detail.push_str(", NOT COMPLETE");
+                }
+                detail
+            }),
+            ..base
+        },
+        Event::RecordingsRemoved { session, why } => AuditRow {
+            kind: "recordings_removed",
+            session: Some(session),
+            detail: Some(why),
+            ..base
+        },
+        _ => base,
     }
 }

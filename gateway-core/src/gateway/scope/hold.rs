@@ -245,6 +245,7 @@ mod tests {
                 tags: Vec::new(),
                 detect: Vec::new(),
                 functions: Vec::new(),
+                recording: None,
                 settings: serde_json::Map::new(),
             },
             detail: Some("orders"),
