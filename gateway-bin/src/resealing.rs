@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assemble;
 use crate::config::KeySource;
-use crate::operator::{Refusal, Trail, note};
+use crate::operator::{OPERATOR, Refusal, Trail, note};
 use crate::store::{OpenStore, Place};
 
 /// What both need.
@@ -140,7 +140,7 @@ impl Vaulted {
                  give it that key first"
             )));
         }
-        note(trail, "secrets rotate", format!("key {key}")).await?;
+        note(trail, OPERATOR, "secrets rotate", format!("key {key}")).await?;
         let mut places = Vec::new();
         for source in &self.place.secrets.keys {
             places.extend(self.rewrap(source).await);

@@ -38,6 +38,7 @@ mod inspect;
 mod key_file;
 mod lane;
 mod login;
+mod login_ca;
 mod native;
 mod operations;
 mod pipe;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::{self, Authority, Granted};
 use crate::config::ResourceSettings;
+use crate::login_ca::Permits;
 use crate::operations::Place;
 use crate::target::{Asked, Proof, Unreachable};
 
@@ -36,6 +37,8 @@ pub(crate) struct Session {
     pub(crate) place: Place,
     /// The session's id.
     pub(crate) id: SessionId,
+    /// What the certificate permits by which the client came.
+    pub(crate) permits: Permits,
     /// What proved the principal has ended: nothing more is permitted.
     expired: CancellationToken,
     /// Channels and requests that run, and when that last changed.
@@ -80,11 +83,13 @@ impl Session {
         settings: ResourceSettings,
         login: &str,
         authority: Arc<Authority>,
+        permits: Permits,
     ) -> Arc<Self> {
         let resource = scope.resource().clone();
         Arc::new(Self {
             lease: OnceCell::new(),
             authority,
+            permits,
             gateway: scope.gateway().clone(),
             principal: scope.who().principal.clone(),
             settings,
@@ -178,6 +183,9 @@ impl Session {
     where
         F: Future<Output = bool>,
     {
+        if let Some(missing) = self.permits.lacks(question) {
+            return Err(self.lacking(question.operations.summary(), missing).await);
+        }
         let mut before: Option<Before> = None;
         loop {
             if self.expired.is_cancelled() {
@@ -260,6 +268,12 @@ impl Session {
             // Never: what was not asked does not run.
             Ruling::Run { .. } => Arc::new(denial.decision(self.id.to_string())),
         }
+    }
+
+    /// Refuses what the certificate by which the client came does not permit.
+    pub(crate) async fn lacking(&self, operation: &str, missing: &str) -> Arc<Decision> {
+        let why = format!("the certificate by which you logged in lacks `{missing}`");
+        self.refuse(&Denial::new(operation, &why), None).await
     }
 
     /// Refuses what is no valid request.

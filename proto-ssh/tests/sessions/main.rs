@@ -14,6 +14,7 @@
 
 mod certificates;
 mod journal;
+mod keys;
 mod login;
 mod pump;
 mod requests;

@@ -198,9 +198,10 @@ impl Gateway {
             on_behalf_of: None,
             ttl: "8h".to_owned(),
             resources: vec![RESOURCE.to_owned()],
+            public_key: None,
         };
         let made: MadeToken = self.client.post("/api/v1/tokens", &new).await?;
-        person.token = made.token;
+        person.token = made.token.context("the gateway made no token")?;
         Ok(person)
     }
 
