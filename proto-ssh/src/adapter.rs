@@ -236,7 +236,7 @@ impl ProtocolAdapter for SshAdapter {
             resource: resource.name.clone(),
             login: login.clone(),
         };
-        match inspect::exec(&place, settings.shell, statement.as_bytes()) {
+        match inspect::line_of(&place, &settings, statement.as_bytes()) {
             Look::Ask { question, .. } => {
                 let mut meaning = Meaning::from(question.operations);
                 meaning.place = Some(login);

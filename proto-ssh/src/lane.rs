@@ -232,6 +232,9 @@ impl Lane {
 
     async fn start(&self, command: inspect::Command, permitted: Permitted, summary: &str) {
         let running = Running::new(&self.session, permitted.ticket);
+        if let inspect::Command::Runbooks { json } = command {
+            return self.list(running, json).await;
+        }
         let accepts = Accepts {
             forwards: false,
             agent: self.prepared.agent,
@@ -340,6 +343,24 @@ impl Lane {
         running.end(how.error()).await;
     }
 
+    /// Tells the client which runbooks there are for it.
+    async fn list(&self, running: Running, json: bool) {
+        let told = self.session.settings.runbooks.listing(&self.session, json);
+        let told = if self.pty() {
+            told.replace('\n', "\r\n")
+        } else {
+            told
+        };
+        running
+            .counts()
+            .down
+            .fetch_add(u64::try_from(told.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let _ = self.client.data_bytes(told).await;
+        let _ = self.client.exit_status(0).await;
+        let _ = self.client.eof().await;
+        running.end(None).await;
+    }
+
     /// What a certificate lets the connection do.
     fn granted(&self, command: &inspect::Command) -> Granted {
         Granted {
@@ -398,6 +419,8 @@ impl Lane {
             inspect::Command::Subsystem(name) => half.request_subsystem(true, name.as_str()).await?,
             inspect::Command::Sftp => half.request_subsystem(true, "sftp").await?,
             inspect::Command::Scp(scp) => half.exec(true, scp_line(scp)).await?,
+            // It is told before anything is opened.
+            inspect::Command::Runbooks { .. } => half.close().await?,
         }
         Ok(half)
     }

@@ -43,6 +43,7 @@ mod native;
 mod operations;
 mod pipe;
 mod pump;
+mod runbooks;
 pub mod scp;
 mod session;
 pub mod sftp;

@@ -105,7 +105,9 @@ impl Login {
     }
 
     /// What is shown before the login.
-    pub(crate) fn banner(&self) -> Option<String> {
+    pub(crate) fn banner(&mut self) -> Option<String> {
+        // From here on it tries to log in, under whatever name.
+        self.user.get_or_insert_default();
         self.banner.clone()
     }
 
