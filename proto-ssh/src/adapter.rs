@@ -52,6 +52,8 @@ const SILENCE: Duration = Duration::from_secs(20 * 60);
 const AFTERWARDS: Duration = Duration::from_secs(60);
 /// A goodbye must be taken within this time.
 const GOODBYE: Duration = Duration::from_millis(300);
+/// Within this time what was cut off is in the trail.
+const SETTLED: Duration = Duration::from_secs(2);
 /// How often limits of time are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -254,6 +256,7 @@ impl ProtocolAdapter for SshAdapter {
         let flow = Flow::new(LIMIT);
         // However this ends, the connection does.
         let _end = EndOnDrop(flow.clone());
+        let connection_flow = flow.clone();
         let (tell, told) = oneshot::channel();
         let login = Login::new(
             gateway.clone(),
@@ -285,12 +288,18 @@ impl ProtocolAdapter for SshAdapter {
                 Err(error) => End::Broken(Peer::Client, error.to_string()),
             },
             end = watch(&session) => {
+                // What runs tells its client why it ends, and the trail.
+                session.stop(end.reason(), farewell(&end));
+                session.settled(GOODBYE).await;
                 let goodbye = connection.disconnect(Disconnect::ByApplication, farewell(&end), String::new());
                 let _ = tokio::time::timeout(GOODBYE, goodbye).await;
                 let _ = tokio::time::timeout(GOODBYE, &mut running).await;
                 end
             }
         };
+        // The end of a session comes behind the end of all that ran in it.
+        connection_flow.end();
+        session.settled(SETTLED).await;
         tracing::debug!(session = %session.id, reason = end.reason(), "session ended");
         session.scope().lock().await.finish(&end);
         Ok(())

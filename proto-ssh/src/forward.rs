@@ -133,12 +133,12 @@ pub(crate) async fn open(
     };
     let error = tokio::select! {
         how = pump(&ends, &counts) => how.error(),
-        () = session.ended() => Some("session_expired".to_owned()),
+        (_, why) = session.ended(&summary) => Some(why),
         () = limited => Some("budget_exhausted".to_owned()),
     };
     up.shut();
     let _ = client.close().await;
-    running.end(error).await;
+    running.end_both(error).await;
 }
 
 /// Where the target listens for a client: one connection to it, made at the first.
@@ -254,7 +254,7 @@ impl Remote {
                 loop {
                     let offer = tokio::select! {
                         offer = offers.recv() => offer,
-                        () = session.ended() => None,
+                        _ = session.ended("remote-forward") => None,
                     };
                     let Some(offer) = offer else { return };
                     let (busy, ended) = (session.busy(), session.clone());
@@ -263,7 +263,7 @@ impl Remote {
                         // Nothing goes on behind a token that has ended.
                         tokio::select! {
                             () = carried => {}
-                            () = ended.ended() => {}
+                            _ = ended.ended("remote-forward") => {}
                         }
                         drop(busy);
                     });

@@ -25,6 +25,8 @@ mod reaching;
 
 pub(crate) use reaching::{reach, unreached};
 
+/// How long a client may take to read why its channel ends.
+const LAST_WORD: std::time::Duration = std::time::Duration::from_millis(200);
 /// Channels that a target may have open towards one client at the same time.
 pub(crate) const BACK_CHANNELS: usize = 64;
 
@@ -122,6 +124,7 @@ pub(crate) struct Running {
 impl Running {
     /// It begins.
     pub(crate) fn new(session: &Arc<Session>, ticket: u64) -> Self {
+        session.opened();
         Self {
             session: session.clone(),
             ticket,
@@ -135,11 +138,18 @@ impl Running {
         &self.counts
     }
 
+    /// It has ended, and what went to the target counts, too.
+    pub(crate) async fn end_both(self, error: Option<String>) {
+        let up = self.counts.up.load(Ordering::Relaxed);
+        self.counts.down.fetch_add(up, Ordering::Relaxed);
+        self.end(error).await;
+    }
+
     /// It has ended.
     pub(crate) async fn end(mut self, error: Option<String>) {
         self.done = true;
         let bytes = self.counts.down.load(Ordering::Relaxed);
-        self.session.outcome(self.ticket, bytes, error).await;
+        self.session.outcome_of(self.ticket, bytes, error).await;
     }
 }
 
@@ -153,9 +163,8 @@ impl Drop for Running {
         let bytes = self.counts.down.load(Ordering::Relaxed);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                session
-                    .outcome(ticket, bytes, Some("client closed".to_owned()))
-                    .await
+                let cause = session.cause();
+                session.outcome_of(ticket, bytes, Some(cause)).await;
             });
         }
     }
@@ -240,6 +249,7 @@ impl Lane {
             agent: self.prepared.agent,
             x11: self.prepared.display.is_some(),
         };
+        let is_shell = command == inspect::Command::Shell;
         let mut command = command;
         let reached = async {
             // What is sent names the paths that were judged, not those that lead there.
@@ -323,9 +333,11 @@ impl Lane {
         let how = tokio::select! {
             how = carried => how,
             () = taken => How::Closed,
-            () = self.session.ended() => {
-                self.refuse(&self.session.expired(summary)).await;
-                return running.end(Some("session_expired".to_owned())).await;
+            () = self.warn(is_shell) => How::Closed,
+            (decision, why) = self.session.ended(summary) => {
+                let bounded = tokio::time::timeout(LAST_WORD, self.refuse(&decision));
+                let _ = bounded.await;
+                return running.end(Some(why)).await;
             }
             () = limited => {
                 let by = permitted.obligations.by.as_ref().and_then(|by| by.timeout.as_deref());
@@ -341,6 +353,18 @@ impl Lane {
             let _ = self.client.eof().await;
         }
         running.end(how.error()).await;
+    }
+
+    /// Tells who sits at a shell that the gateway is about to stop, once it is.
+    async fn warn(&self, is_shell: bool) {
+        self.session.drained().await;
+        if is_shell {
+            let left = self.session.gateway.limits().drain.as_secs();
+            let text = format!("the gateway is shutting down; this shell ends within {left} s");
+            let told = tell::note(&text, self.pty());
+            let _ = self.client.extended_data_bytes(1, told).await;
+        }
+        std::future::pending().await
     }
 
     /// Tells the client which runbooks there are for it.

@@ -165,8 +165,7 @@ impl server::Handler for Client {
         reply: ChannelOpenHandle,
         _: &mut server::Session,
     ) -> Handled {
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        Ok(())
+        refuse(reply).await
     }
 
     async fn channel_open_forwarded_tcpip(
@@ -179,8 +178,7 @@ impl server::Handler for Client {
         reply: ChannelOpenHandle,
         _: &mut server::Session,
     ) -> Handled {
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        Ok(())
+        refuse(reply).await
     }
 
     async fn channel_open_confirmation(
@@ -424,4 +422,10 @@ impl server::Handler for Client {
     ) -> Result<bool, ClientError> {
         Ok(self.remote.cancel_unix(path).await)
     }
+}
+
+/// Only a gateway opens such channels.
+async fn refuse(reply: ChannelOpenHandle) -> Handled {
+    reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+    Ok(())
 }

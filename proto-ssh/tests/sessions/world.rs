@@ -224,11 +224,32 @@ impl World {
             .unwrap()
     }
 
+    /// A client over a real socket, that has logged in.
+    pub(crate) async fn client_by_socket(&self) -> client::Handle<Trusting> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = async {
+            let (accepted, _) = listener.accept().await.unwrap();
+            self.serve(Transport::Tcp(accepted));
+        };
+        let dialled = client::connect(Arc::default(), address, Trusting);
+        let (client, ()) = tokio::join!(dialled, accepted);
+        let mut client = client.unwrap();
+        let login = client.authenticate_password("deploy@web-1", TOKEN).await.unwrap();
+        assert!(login.success());
+        client
+    }
+
     /// The same, before a byte was sent.
     pub(crate) fn raw(&self) -> tokio::io::DuplexStream {
         let (ours, theirs) = tokio::io::duplex(256 << 10);
+        self.serve(Transport::Other(Box::new(theirs)));
+        ours
+    }
+
+    fn serve(&self, transport: Transport) {
         let connection = Connection {
-            transport: Transport::Other(Box::new(theirs)),
+            transport,
             peer: SocketAddr::from(([192, 0, 2, 1], 40000)),
             via: None,
             gateway: self.gateway.clone(),
@@ -237,7 +258,6 @@ impl World {
             half_open: None,
         };
         tokio::spawn(self.adapter.clone().serve(connection));
-        ours
     }
 
     /// A client that has logged in.
