@@ -224,6 +224,10 @@ pub(crate) struct CreateToken {
     /// A resource that it is good for; may be given several times; none: all
     #[arg(long = "resource", value_name = "R")]
     pub(crate) resources: Vec<String>,
+    /// Register this public key (such as ~/.ssh/id_ed25519.pub) instead: SSH clients that have it log in with it. Only the id is printed
+    #[cfg(feature = "ssh")]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ssh_key: Option<PathBuf>,
 }
 
 /// `gateway access`.
@@ -530,6 +534,35 @@ pub(crate) enum SshCommand {
         #[arg(long, value_enum, default_value = "table")]
         output: Output,
     },
+    /// Get a certificate for a public key, by which ssh logs in to the gateway for a few minutes
+    Sign(SshSign),
+}
+
+/// `gateway ssh sign`.
+#[cfg(feature = "ssh")]
+#[derive(Debug, Args)]
+pub(crate) struct SshSign {
+    /// The public key; the certificate is written beside it, as NAME-cert.pub; none: the first of id_ed25519, id_ecdsa, id_rsa in ~/.ssh
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// For how long one may log in with it: 90s, 10m, 8h; never longer than the token lives
+    #[arg(long, default_value = "10m")]
+    pub(crate) ttl: String,
+    /// A resource that it is good for; may be given several times; none: all that the token is
+    #[arg(long = "resource", value_name = "R")]
+    pub(crate) resources: Vec<String>,
+    /// On the host: whose certificate it is; without it, who the token says
+    #[arg(long, value_name = "S")]
+    pub(crate) subject: Option<String>,
+    /// On the host: what that is: human, agent or service
+    #[arg(long, requires = "subject", default_value = "human")]
+    pub(crate) kind: PrincipalKind,
+    /// On the host: a group that it is in; may be given several times
+    #[arg(long = "group", value_name = "G", requires = "subject")]
+    pub(crate) groups: Vec<String>,
+    /// On the host: for whom it acts
+    #[arg(long, value_name = "S", requires = "subject")]
+    pub(crate) on_behalf_of: Option<String>,
 }
 
 /// `gateway notify`.

@@ -15,13 +15,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
-use gateway_control::api::{Api, Host};
+use gateway_control::api::{Api, CertificateRequest, CertificateView, Host, NotCertified};
+use gateway_core::adapter::Registry;
 use gateway_core::audit::AuditError;
+use gateway_core::gateway::Gateway;
+use gateway_core::principal::Authenticated;
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::certify;
 use crate::config::Config;
 use crate::trail::WatchedLog;
-pub(crate) use host::HostState;
+pub(crate) use host::{HostState, SSH};
 pub(crate) use server::{Tcp, Unix};
 pub(crate) use socket::{Socket, answers};
 
@@ -31,6 +35,10 @@ pub(crate) struct Process {
     pub(crate) audit: Arc<WatchedLog>,
     /// The metrics.
     pub(crate) metrics: PrometheusHandle,
+    /// The pipeline.
+    pub(crate) gateway: Arc<Gateway>,
+    /// The adapters.
+    pub(crate) registry: Registry,
 }
 
 #[async_trait]
@@ -41,6 +49,18 @@ impl Host for Process {
 
     fn metrics(&self) -> String {
         self.metrics.render()
+    }
+
+    async fn certify(
+        &self,
+        who: &Authenticated,
+        request: &CertificateRequest,
+        seconds: u32,
+    ) -> Result<CertificateView, NotCertified> {
+        let adapter = self.registry.adapter(&request.protocol);
+        let adapter = adapter.map_err(|e| NotCertified::Wrong(e.to_string()))?.as_ref();
+        let (store, trail) = (self.gateway.store().as_ref(), self.gateway.as_ref());
+        Ok(certify::as_person(store, trail, adapter, who, request, seconds).await?)
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod adapters;
 mod assemble;
+mod certify;
 mod cli;
 mod commands;
 pub mod config;

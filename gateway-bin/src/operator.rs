@@ -2,6 +2,7 @@
 //! audit trail, then the deed.
 
 use async_trait::async_trait;
+use gateway_core::adapter::ProtocolAdapter;
 use gateway_core::audit::{AuditError, AuditSink, Event};
 use gateway_core::gateway::Gateway;
 use gateway_core::principal::PrincipalKind;
@@ -10,8 +11,10 @@ use gateway_identity::{CreateToken, TokenError, parse_duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::certify;
+
 /// Who the operator on the host is in the audit trail.
-const OPERATOR: &str = "operator";
+pub(crate) const OPERATOR: &str = "operator";
 
 /// Where an operator's deeds are written down before they are done.
 #[async_trait]
@@ -95,6 +98,23 @@ pub(crate) struct NewToken {
     /// The only resources it is good for.
     #[serde(default)]
     pub(crate) resources: Vec<String>,
+    /// The public key that proves it, in the place of a secret.
+    #[serde(default)]
+    pub(crate) public_key: Option<String>,
+}
+
+impl NewToken {
+    /// As the tokens' own crate takes it.
+    pub(crate) fn create(self, ttl: std::time::Duration) -> CreateToken {
+        CreateToken {
+            subject: self.subject,
+            kind: self.kind,
+            groups: self.groups,
+            on_behalf_of: self.on_behalf_of,
+            ttl,
+            resources: self.resources,
+        }
+    }
 }
 
 /// A token that was made; the one time that it is shown. It has no `Debug`.
@@ -102,8 +122,11 @@ pub(crate) struct NewToken {
 pub(crate) struct MadeToken {
     /// Its public id.
     pub(crate) id: String,
-    /// The token.
-    pub(crate) token: String,
+    /// The token; none where a key proves it.
+    pub(crate) token: Option<String>,
+    /// The fingerprint of that key.
+    #[serde(default)]
+    pub(crate) fingerprint: Option<String>,
     /// When it ends.
     pub(crate) expires: Timestamp,
 }
@@ -131,6 +154,15 @@ pub(crate) struct ListedToken {
     pub(crate) expires: Timestamp,
     /// When it was revoked.
     pub(crate) revoked: Option<Timestamp>,
+    /// What proves it: `secret`, `key` or `certificate`.
+    #[serde(default)]
+    pub(crate) proof: String,
+    /// The fingerprint of its key.
+    #[serde(default)]
+    pub(crate) fingerprint: Option<String>,
+    /// The token by which it was got; it ends with that one.
+    #[serde(default)]
+    pub(crate) parent: Option<String>,
 }
 
 impl ListedToken {
@@ -142,7 +174,19 @@ impl ListedToken {
         } else {
             "active"
         };
+        let proof = match &record.key {
+            None => "secret",
+            Some(key) if key.certified => "certificate",
+            Some(_) => "key",
+        };
+        let (fingerprint, parent) = match record.key {
+            Some(key) => (Some(key.fingerprint), key.parent),
+            None => (None, None),
+        };
         Self {
+            proof: proof.to_owned(),
+            fingerprint,
+            parent,
             id: record.id,
             state: state.to_owned(),
             subject: record.principal.subject,
@@ -157,30 +201,45 @@ impl ListedToken {
     }
 }
 
-/// Makes a token.
+/// Makes a token, that `adapter`'s clients prove by their key where the request has one.
 pub(crate) async fn create_token(
     store: &dyn Store,
     trail: Option<&dyn Trail>,
+    adapter: Option<&dyn ProtocolAdapter>,
     new: NewToken,
 ) -> Result<MadeToken, Refusal> {
     let ttl = parse_duration(&new.ttl).map_err(|e| Refusal::Wrong(format!("the life of the token: {e}")))?;
-    let (record, secret) = CreateToken {
-        subject: new.subject,
-        kind: new.kind,
-        groups: new.groups,
-        on_behalf_of: new.on_behalf_of,
-        ttl,
-        resources: new.resources,
+    let key = match (&new.public_key, adapter) {
+        (None, _) => None,
+        (Some(key), Some(adapter)) => Some(certify::registered(store, adapter, key).await?),
+        (Some(_), None) => return Err(no_keys()),
+    };
+    let now = Timestamp::now();
+    let fingerprint = key.as_ref().map(|key| key.fingerprint.clone());
+    let (record, secret) = match key {
+        None => {
+            let (record, secret) = new.create(ttl).build(now)?;
+            (record, Some(secret))
+        }
+        Some(key) => (new.create(ttl).build_for_key(key, now)?, None),
+    };
+    let mut subject = format!("{} of {}", record.id, record.principal.subject);
+    if let Some(fingerprint) = &fingerprint {
+        subject = format!("{subject} for the key {fingerprint}");
     }
-    .build(Timestamp::now())?;
-    let subject = format!("{} of {}", record.id, record.principal.subject);
-    note(trail, "token create", subject).await?;
+    note(trail, OPERATOR, "token create", subject).await?;
     store.insert_token(&record).await?;
     Ok(MadeToken {
-        token: secret.expose().to_owned(),
+        token: secret.map(|secret| secret.expose().to_owned()),
+        fingerprint,
         id: record.id,
         expires: record.expires,
     })
+}
+
+/// Where no adapter reads keys.
+pub(crate) fn no_keys() -> Refusal {
+    Refusal::Wrong("this build has no adapter for SSH, so no key can prove anybody here".to_owned())
 }
 
 /// Lists tokens, newest first.
@@ -210,7 +269,7 @@ pub(crate) async fn revoke_token(
         Err(StoreError::Corrupt(_)) => format!("{shown}, whose row can't be read"),
         Err(error) => return Err(error.into()),
     };
-    note(trail, "token revoke", subject).await?;
+    note(trail, OPERATOR, "token revoke", subject).await?;
     if store.revoke_token(id, Timestamp::now()).await? {
         Ok(())
     } else {
@@ -218,14 +277,19 @@ pub(crate) async fn revoke_token(
     }
 }
 
-/// Writes down what the operator is about to do.
-pub(crate) async fn note(trail: Option<&dyn Trail>, action: &str, subject: String) -> Result<(), AuditError> {
-    tracing::info!(action, subject, "operator");
+/// Writes down what somebody is about to do.
+pub(crate) async fn note(
+    trail: Option<&dyn Trail>,
+    by: &str,
+    action: &str,
+    subject: String,
+) -> Result<(), AuditError> {
+    tracing::info!(by, action, subject, "operator");
     match trail {
         Some(trail) => {
             trail
                 .write(&Event::Operator {
-                    by: OPERATOR.to_owned(),
+                    by: by.to_owned(),
                     action: action.to_owned(),
                     subject,
                 })

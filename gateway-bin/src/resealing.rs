@@ -4,13 +4,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gateway_core::sealing::{KeptFile, Resealed, Sealing};
+use gateway_core::sealing::{KeptFile, Resealed, SealError, Sealing};
 use gateway_store::{ResealedColumn, SealedCount};
 use serde::{Deserialize, Serialize};
 
 use crate::assemble;
 use crate::config::KeySource;
-use crate::operator::{Refusal, Trail, note};
+use crate::operator::{OPERATOR, Refusal, Trail, note};
 use crate::store::{OpenStore, Place};
 
 /// Recordings as `secrets status` names them. They keep their key: their hashes are in the audit trail.
@@ -141,10 +141,17 @@ impl Vaulted {
         kept.extend(
             gateway_core::recording::keys(places)
                 .into_iter()
-                .map(|(key, values)| Kept {
-                    place: RECORDINGS.to_owned(),
-                    key,
-                    values,
+                .map(|(key, values)| {
+                    // They are long: opened are those that are played, and what can be told here is whether their key is there.
+                    let missing = key.as_deref().filter(|key| !self.sealing.names().contains(key));
+                    let error = missing.map(|key| SealError::UnknownKey(key.to_owned()).to_string());
+                    Kept {
+                        place: RECORDINGS.to_owned(),
+                        failed: if error.is_some() { values } else { 0 },
+                        error,
+                        key,
+                        values,
+                    }
                 }),
         );
         kept.extend(self.store.sealed_counts().await?.into_iter().map(Kept::from));
@@ -172,7 +179,7 @@ impl Vaulted {
                  give it that key first"
             )));
         }
-        note(trail, "secrets rotate", format!("key {key}")).await?;
+        note(trail, OPERATOR, "secrets rotate", format!("key {key}")).await?;
         let mut places = Vec::new();
         for source in &self.place.secrets.keys {
             places.extend(self.rewrap(source).await);

@@ -344,6 +344,8 @@ fn api(config: &Config, gateway: &Arc<Gateway>, approvals: &ApprovalDesk, parts:
     let process = Process {
         audit: parts.audit,
         metrics: parts.metrics,
+        gateway: gateway.clone(),
+        registry: config.registry.clone(),
     };
     Api::new(api::Parts {
         gateway: gateway.clone(),
@@ -477,6 +479,7 @@ impl Listeners {
             gateway: gateway.clone(),
             reloader: reloader.clone(),
             vaulted,
+            registry: config.registry.clone(),
         };
         let unix = control::Unix::new(unix, api, Arc::new(host));
         Ok((socket, Self { clients, tcp, unix }))

@@ -15,6 +15,7 @@ pub(crate) mod approvals;
 mod authority;
 mod brake;
 pub(crate) mod caller;
+mod certificates;
 mod document;
 pub(crate) mod extract;
 mod health;
@@ -48,6 +49,7 @@ use gateway_core::audit::AuditError;
 use gateway_core::gateway::Gateway;
 use gateway_core::own::{GATEWAY, gateway_resource};
 use gateway_core::policy::PolicyEngine;
+use gateway_core::principal::Authenticated;
 use gateway_core::recording::Directory;
 use gateway_core::resource::Resource;
 use tokio::sync::Semaphore;
@@ -58,6 +60,7 @@ use crate::notify::{Notifier, Slack};
 pub use approvals::Said;
 use brake::Brakes;
 pub use caller::Door;
+pub use certificates::{CertificateRequest, CertificateView, NotCertified, resources_of};
 pub use people::{ResourceView, WhoAmI};
 pub use policy::ExplainRequest;
 pub use problem::Problem;
@@ -79,6 +82,15 @@ pub trait Host: Send + Sync {
 
     /// The metrics, in Prometheus' text format.
     fn metrics(&self) -> String;
+
+    /// Certifies a client's key as `who`, for logins in the next so many seconds, and never for longer or for more than what proved
+    /// `who`; it is in the trail when this returns.
+    async fn certify(
+        &self,
+        who: &Authenticated,
+        request: &CertificateRequest,
+        seconds: u32,
+    ) -> Result<CertificateView, NotCertified>;
 }
 
 /// What the API is made of.

@@ -107,8 +107,56 @@ pub trait ProtocolAdapter: Send + Sync {
         )))
     }
 
+    /// The fingerprint of a client's public key, both as the protocol's tools write them; an error says why it can't prove
+    /// anybody. An adapter that says nothing here has clients without keys.
+    fn fingerprint(&self, _public_key: &str) -> Result<String, ConfigProblem> {
+        Err(self.no_keys())
+    }
+
+    /// Signs a certificate by which a client logs in, with a key of the gateway's own, as the protocol's tools read it.
+    fn certify(&self, _certified: &Certified<'_>) -> Result<String, ConfigProblem> {
+        Err(self.no_keys())
+    }
+
+    /// A fresh key of a client, for one run of [`Self::native_client`].
+    fn new_client_key(&self) -> Result<ClientKey, ConfigProblem> {
+        Err(self.no_keys())
+    }
+
+    /// What clients are told who would log in with a key.
+    fn no_keys(&self) -> ConfigProblem {
+        ConfigProblem(format!(
+            "clients of the protocol `{}` have no keys",
+            self.protocol()
+        ))
+    }
+
     /// Serves one connection to its end.
     async fn serve(self: Arc<Self>, connection: Connection) -> Result<(), ServeError>;
+}
+
+/// What a certificate for a client says.
+#[derive(Debug, Clone, Copy)]
+pub struct Certified<'a> {
+    /// The client's public key, as the protocol's tools write it.
+    pub public_key: &'a str,
+    /// The id of the token that it stands for.
+    pub id: &'a str,
+    /// Whose it is.
+    pub subject: &'a str,
+    /// From when it is valid.
+    pub from: jiff::Timestamp,
+    /// Until when one may log in with it.
+    pub until: jiff::Timestamp,
+}
+
+/// A key of a client's, as the files of the protocol's usual client have it.
+#[derive(Debug)]
+pub struct ClientKey {
+    /// The private key.
+    pub private: Secret,
+    /// The public key.
+    pub public: String,
 }
 
 /// The way to a resource, as a client on another machine knows it.
@@ -124,6 +172,8 @@ pub struct Reach<'a> {
     pub port: u16,
     /// What proves who asks.
     pub secret: &'a Secret,
+    /// The file of a private key that proves it, too, with its certificate beside it as the protocol's tools name it.
+    pub identity: Option<&'a Path>,
     /// The certificates that the gateway's own is signed by; `None`: it is not known which.
     pub roots: Option<&'a Path>,
     /// Why, as the person said.

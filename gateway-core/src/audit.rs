@@ -160,7 +160,7 @@ pub enum Event {
         ticket: u64,
         /// Rows sent to the client or changed.
         rows: u64,
-        /// Bytes sent to the client.
+        /// Bytes sent to the client; of a file of its own, and of a forward, those in both directions.
         bytes: u64,
         /// From its decision to its end, in microseconds.
         micros: u64,

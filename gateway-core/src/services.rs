@@ -62,6 +62,24 @@ pub trait Authenticator: Send + Sync {
     /// verifier, the same one each time they are asked for.
     async fn provable(&self, name: &str) -> Result<Option<Provable>, AuthError>;
 
+    /// Whether a public key of that fingerprint ([`TokenKey::fingerprint`]) is known, so that it is worth asking a client for a
+    /// proof that it has it. That it is known proves nothing.
+    async fn knows_key(&self, fingerprint: &str) -> Result<bool, AuthError> {
+        let _ = fingerprint;
+        Ok(false)
+    }
+
+    /// Whose a key is that a client has proven to have. `certificate`: what the certificate of the gateway's own names that was
+    /// shown with it, and verified; a key that is known by its certificates alone is nobody's without one.
+    async fn key_holder(
+        &self,
+        fingerprint: &str,
+        certificate: Option<&str>,
+    ) -> Result<Authenticated, AuthError> {
+        let _ = (fingerprint, certificate);
+        Err(AuthError::Unknown)
+    }
+
     /// Whether what proved an identity still holds; asked from time to time while a session runs, so that a
     /// revoked token ends it. An `Err` says that the store could not be asked.
     async fn still_valid(&self, credential_id: &str) -> Result<bool, AuthError>;
@@ -260,6 +278,20 @@ pub struct TokenRecord {
     pub expires: Timestamp,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
+    /// The key that proves it, where that is no secret: nobody knows one then.
+    #[serde(default)]
+    pub key: Option<TokenKey>,
+}
+
+/// A public key that proves a token in the place of a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenKey {
+    /// SHA-256 of the public key as its tools print it: `SHA256:` and base64.
+    pub fingerprint: String,
+    /// Whether the key alone proves nothing: the certificate that names the token's id must be shown with it.
+    pub certified: bool,
+    /// The token by which it was got: with that one this one ends.
+    pub parent: Option<String>,
 }
 
 /// Which sessions to list.
@@ -279,6 +311,12 @@ pub trait Store: Send + Sync {
     async fn insert_token(&self, token: &TokenRecord) -> Result<(), StoreError>;
     /// The token of that id, also if it has ended.
     async fn token(&self, id: &str) -> Result<Option<TokenRecord>, StoreError>;
+    /// Tokens that a key of that fingerprint proves, ended ones too: those that need no certificate first, of these the ones that
+    /// are not revoked, then by their end. A store may know none.
+    async fn key_tokens(&self, fingerprint: &str) -> Result<Vec<TokenRecord>, StoreError> {
+        let _ = fingerprint;
+        Ok(Vec::new())
+    }
     /// All tokens, newest first.
     async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError>;
     /// Revokes a token; `false` if there is none of that id or it was revoked before.

@@ -37,6 +37,19 @@ impl Authenticator for Authenticators {
         self.tokens.provable(name).await
     }
 
+    /// Keys prove gateway tokens alone.
+    async fn knows_key(&self, fingerprint: &str) -> Result<bool, AuthError> {
+        self.tokens.knows_key(fingerprint).await
+    }
+
+    async fn key_holder(
+        &self,
+        fingerprint: &str,
+        certificate: Option<&str>,
+    ) -> Result<Authenticated, AuthError> {
+        self.tokens.key_holder(fingerprint, certificate).await
+    }
+
     async fn still_valid(&self, credential_id: &str) -> Result<bool, AuthError> {
         if credential_id.starts_with(oidc::ID_PREFIX) {
             self.oidc.still_valid(credential_id).await

@@ -8,7 +8,7 @@ use gateway_core::credentials::{LeaseRecord, LeaseState, Slot};
 use gateway_core::machine::Kill;
 use gateway_core::outbox::{KeptMessage, OutboxMessage, OutboxState};
 use gateway_core::sealing::Sealing;
-use gateway_core::services::{KeptApproval, StoreError, TokenRecord};
+use gateway_core::services::{KeptApproval, StoreError, TokenKey, TokenRecord};
 use gateway_core::session::{SessionId, SessionRecord};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -141,6 +141,14 @@ pub(crate) fn token(found: &Found<'_>) -> Result<TokenRecord, StoreError> {
         created: row.time("created")?,
         expires: row.time("expires")?,
         revoked: row.time_or_none("revoked")?,
+        key: match row.owned_or_none("key_fingerprint")? {
+            None => None,
+            Some(fingerprint) => Some(TokenKey {
+                fingerprint,
+                certified: row.integer("key_certified")? != 0,
+                parent: row.owned_or_none("parent")?,
+            }),
+        },
     })
 }
 

@@ -7,7 +7,7 @@ use gateway_core::machine::Kill;
 use gateway_core::sealing::Sealing;
 use gateway_core::services::{SessionFilter, Store, StoreError, TokenRecord};
 use gateway_core::session::{SessionId, SessionRecord};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::database::{Columns, Database, Topic, Value, values};
 use crate::row::{self, Found};
@@ -16,6 +16,9 @@ mod approvals;
 mod leases;
 mod outbox;
 pub(crate) mod sealed;
+
+/// For how long certificates of clients are kept that are over.
+const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// Tokens, sessions and approvals in a database `D`. Cheap to clone where `D` is.
 #[derive(Debug, Clone)]
@@ -110,6 +113,7 @@ impl<D: Database> SqlStore<D> {
 #[async_trait]
 impl<D: Database> Store for SqlStore<D> {
     async fn insert_token(&self, token: &TokenRecord) -> Result<(), StoreError> {
+        let key = token.key.as_ref();
         let values = values![
             &token.id,
             &token.hash,
@@ -119,14 +123,33 @@ impl<D: Database> Store for SqlStore<D> {
             row::nanoseconds(token.created)?,
             row::nanoseconds(token.expires)?,
             token.revoked.map(row::nanoseconds).transpose()?,
+            key.map(|key| key.fingerprint.clone()),
+            i64::from(key.is_some_and(|key| key.certified)),
+            key.and_then(|key| key.parent.clone()),
         ];
         self.execute(
-            "INSERT INTO tokens (id, hash, scram, principal, resources, created, expires, revoked) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO tokens (id, hash, scram, principal, resources, created, expires, revoked, \
+             key_fingerprint, key_certified, parent) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             values,
         )
         .await?;
+        if key.is_some_and(|key| key.certified) {
+            // There may be one for each connection of a client; the trail has all.
+            let over = token
+                .created
+                .saturating_sub(KEPT)
+                .map_err(|e| StoreError::Database(e.to_string()))?;
+            let sql = "DELETE FROM tokens WHERE key_certified = 1 AND expires < $1";
+            self.execute(sql, values![row::nanoseconds(over)?]).await?;
+        }
         Ok(())
+    }
+
+    async fn key_tokens(&self, fingerprint: &str) -> Result<Vec<TokenRecord>, StoreError> {
+        let sql = "SELECT * FROM tokens WHERE key_fingerprint = $1 \
+                   ORDER BY key_certified, (revoked IS NOT NULL), expires DESC, id LIMIT 32";
+        self.all(sql, values![fingerprint], row::token).await
     }
 
     async fn token(&self, id: &str) -> Result<Option<TokenRecord>, StoreError> {

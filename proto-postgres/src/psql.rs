@@ -112,6 +112,7 @@ mod tests {
             host: "gw.example",
             port: 6432,
             secret,
+            identity: None,
             roots: None,
             reason: Some("INC 7"),
             command,

@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use gateway_core::adapter::{ConfigProblem, Connection, NativeClient, ProtocolAdapter, Reach, ServeError};
+use gateway_core::adapter::{
+    Certified, ClientKey, ConfigProblem, Connection, NativeClient, ProtocolAdapter, Reach, ServeError,
+};
 use gateway_core::credentials::CredentialIssuer;
 use gateway_core::gateway::Gateway;
 use gateway_core::limits::Limits;
@@ -19,13 +21,14 @@ use russh::keys::{PrivateKey, PublicKey};
 use russh::{Disconnect, MethodKind, MethodSet, Preferred, SshId, server};
 use tokio::sync::oneshot;
 
-use crate::authority::{Authority, Granted, USER_CA};
+use crate::authority::{Granted, USER_CA};
 use crate::client::{Client, LIMIT, WINDOW};
 use crate::config::{ResourceSettings, Section};
 use crate::credentials::{CERTIFICATE, CertificateLogin, StaticLogin, logins, own_login};
 use crate::flow::{EndOnDrop, Flow, Gated};
 use crate::inspect::{self, Look};
-use crate::login::Login;
+use crate::login::{Authorities, Login, OFFERS};
+use crate::login_ca::{self, LOGIN_CA};
 use crate::operations::Place;
 use crate::session::Session;
 use crate::target::{Accepts, Asked, Proof, Target};
@@ -37,8 +40,8 @@ pub(crate) const PROTOCOL: &str = "ssh";
 const HOST_KEY: &str = "ssh_host_ed25519_key";
 /// What it is called in errors.
 const HOST_KEY_NAME: &str = "SSH host key";
-/// Tries of one connection to log in.
-const TRIES: usize = 6;
+/// Tries of one connection to log in, keys that are offered among them; wrong proofs have a limit of their own.
+const TRIES: usize = OFFERS + 6;
 /// How long a refused try takes, whatever was wrong.
 const REFUSAL: Duration = Duration::from_millis(500);
 /// A client from which nothing has come for so long is asked whether it is there; after that often, it is not.
@@ -49,6 +52,8 @@ const SILENCE: Duration = Duration::from_secs(20 * 60);
 const AFTERWARDS: Duration = Duration::from_secs(60);
 /// A goodbye must be taken within this time.
 const GOODBYE: Duration = Duration::from_millis(300);
+/// Within this time what was cut off is in the trail.
+const SETTLED: Duration = Duration::from_secs(2);
 /// How often limits of time are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -57,7 +62,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct SshAdapter {
     section: Section,
     key: OnceLock<PrivateKey>,
-    authority: Arc<Authority>,
+    authorities: Arc<Authorities>,
 }
 
 impl std::fmt::Debug for SshAdapter {
@@ -85,14 +90,20 @@ impl SshAdapter {
     ///
     /// [`ProtocolAdapter::prepare`] was not called before, or the key can't be read or made.
     pub fn user_ca(&self) -> Result<String, ConfigProblem> {
-        line(&self.authority.public_key()?)
+        line(&self.authorities.targets.public_key()?)
     }
 
     fn server(&self) -> Option<server::Config> {
         let key = self.key.get()?.clone();
         Some(server::Config {
             server_id: SshId::Standard("SSH-2.0-gateway".into()),
-            methods: MethodSet::from(&[MethodKind::Password, MethodKind::KeyboardInteractive][..]),
+            methods: MethodSet::from(
+                &[
+                    MethodKind::PublicKey,
+                    MethodKind::Password,
+                    MethodKind::KeyboardInteractive,
+                ][..],
+            ),
             auth_rejection_time: REFUSAL,
             auth_rejection_time_initial: Some(Duration::ZERO),
             keys: vec![key],
@@ -134,7 +145,8 @@ impl ProtocolAdapter for SshAdapter {
             Some(path) => key_file::load_or_make(path, &Sealing::default(), HOST_KEY_NAME)?,
             None => key_file::load_or_make(&data_dir.join(HOST_KEY), sealing, HOST_KEY_NAME)?,
         };
-        self.authority.keep_in(data_dir, sealing);
+        self.authorities.targets.keep_in(data_dir, sealing);
+        self.authorities.clients.keep_in(data_dir, sealing);
         tracing::info!(fingerprint = %key.fingerprint(russh::keys::HashAlg::Sha256), "SSH host key");
         // A second start of the same adapter keeps the key that it has.
         let _ = self.key.set(key);
@@ -142,7 +154,9 @@ impl ProtocolAdapter for SshAdapter {
     }
 
     fn key_files(&self, data_dir: &Path) -> Vec<PathBuf> {
-        vec![data_dir.join(HOST_KEY), data_dir.join(USER_CA)]
+        [HOST_KEY, USER_CA, LOGIN_CA]
+            .map(|name| data_dir.join(name))
+            .to_vec()
     }
 
     fn records(&self) -> bool {
@@ -167,7 +181,7 @@ impl ProtocolAdapter for SshAdapter {
         let lease = gateway.own_login(resource).await.map_err(|e| told(&e))?;
         let login = lease.username.clone();
         let host = "the host key is a trusted one".to_owned();
-        if resource.credential.kind == CERTIFICATE && !self.authority.is_ready() {
+        if resource.credential.kind == CERTIFICATE && !self.authorities.targets.is_ready() {
             // A check makes no keys and opens no sealed ones.
             let greeted = Target::greet(gateway, resource, &settings).await;
             greeted.map_err(|e| told(&e))?;
@@ -175,14 +189,15 @@ impl ProtocolAdapter for SshAdapter {
             return Ok(vec![host, login]);
         }
         let asked = Asked {
-            authority: &self.authority,
+            authority: &self.authorities.targets,
             login: &login,
             key_id: "probe",
             granted: &Granted::default(),
             now: gateway.now(),
         };
         let proof = Proof::of(resource, &lease, &asked).map_err(|e| told(&e))?;
-        let target = Target::reach(gateway, resource, &settings, &login, &proof, Accepts::default());
+        let (accepts, doors) = (Accepts::default(), &self.authorities.doors);
+        let target = Target::reach(gateway, resource, &settings, &login, &proof, accepts, doors);
         let target = target.await.map_err(|e| told(&e))?;
         drop(target);
         Ok(vec![host, format!("login `{login}`")])
@@ -190,6 +205,19 @@ impl ProtocolAdapter for SshAdapter {
 
     fn native_client(&self, reach: &Reach<'_>) -> Result<NativeClient, ConfigProblem> {
         native::client(reach)
+    }
+
+    fn fingerprint(&self, public_key: &str) -> Result<String, ConfigProblem> {
+        let key = login_ca::read_key(public_key)?;
+        Ok(login_ca::fingerprint(key.key_data()))
+    }
+
+    fn certify(&self, certified: &Certified<'_>) -> Result<String, ConfigProblem> {
+        self.authorities.clients.certify(certified)
+    }
+
+    fn new_client_key(&self) -> Result<ClientKey, ConfigProblem> {
+        native::new_key()
     }
 
     fn connects(&self, resource: &Resource, place: Option<&str>) -> Vec<Operation> {
@@ -215,7 +243,7 @@ impl ProtocolAdapter for SshAdapter {
             resource: resource.name.clone(),
             login: login.clone(),
         };
-        match inspect::exec(&place, settings.shell, statement.as_bytes()) {
+        match inspect::line_of(&place, &settings, statement.as_bytes()) {
             Look::Ask { question, .. } => {
                 let mut meaning = Meaning::from(question.operations);
                 meaning.place = Some(login);
@@ -233,12 +261,13 @@ impl ProtocolAdapter for SshAdapter {
         let flow = Flow::new(LIMIT);
         // However this ends, the connection does.
         let _end = EndOnDrop(flow.clone());
+        let connection_flow = flow.clone();
         let (tell, told) = oneshot::channel();
         let login = Login::new(
             gateway.clone(),
             connection.peer,
             self.section.banner.clone(),
-            self.authority.clone(),
+            self.authorities.clone(),
             connection.half_open.take(),
             tell,
         );
@@ -264,12 +293,18 @@ impl ProtocolAdapter for SshAdapter {
                 Err(error) => End::Broken(Peer::Client, error.to_string()),
             },
             end = watch(&session) => {
+                // What runs tells its client why it ends, and the trail.
+                session.stop(end.reason(), farewell(&end));
+                session.settled(GOODBYE).await;
                 let goodbye = connection.disconnect(Disconnect::ByApplication, farewell(&end), String::new());
                 let _ = tokio::time::timeout(GOODBYE, goodbye).await;
                 let _ = tokio::time::timeout(GOODBYE, &mut running).await;
                 end
             }
         };
+        // The end of a session comes behind the end of all that ran in it.
+        connection_flow.end();
+        session.settled(SETTLED).await;
         tracing::debug!(session = %session.id, reason = end.reason(), "session ended");
         session.scope().lock().await.finish(&end);
         Ok(())

@@ -3,21 +3,20 @@
 //! A target that has the CA's public key in `TrustedUserCAKeys` lets the gateway in without knowing any key. What a certificate
 //! says (OpenSSH's PROTOCOL.certkeys): the login, who it is for, what the connection may, and for how long.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::Arc;
 
 use gateway_core::adapter::ConfigProblem;
 use gateway_core::principal::Principal;
 use gateway_core::sealing::Sealing;
 use gateway_core::session::SessionId;
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::ssh_key::rand_core::Rng as _;
 use russh::keys::{Algorithm, Certificate, PrivateKey, PublicKey};
 
 use crate::credentials::Certified;
-use crate::key_file;
+use crate::key_file::KeptKey;
 
 /// The CA's file in the data directory.
 pub(crate) const USER_CA: &str = "ssh_user_ca";
@@ -83,47 +82,30 @@ pub(crate) enum NoCertificate {
     Clock,
 }
 
-/// The CA. Its key is read, or made, when it is first needed.
-#[derive(Default)]
-pub(crate) struct Authority {
-    kept: OnceLock<(PathBuf, Arc<Sealing>)>,
-    key: Mutex<Option<Arc<PrivateKey>>>,
-}
+/// The CA.
+#[derive(Debug)]
+pub(crate) struct Authority(KeptKey);
 
-impl std::fmt::Debug for Authority {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Authority")
+impl Default for Authority {
+    fn default() -> Self {
+        Self(KeptKey::new(USER_CA, "SSH user CA"))
     }
 }
 
 impl Authority {
     /// Says where its key is kept.
     pub(crate) fn keep_in(&self, data_dir: &Path, sealing: &Arc<Sealing>) {
-        // A second start of the same adapter has the same place.
-        let _ = self.kept.set((data_dir.join(USER_CA), sealing.clone()));
+        self.0.keep_in(data_dir, sealing);
     }
 
     /// Whether it is known where its key is: not where a configuration is only checked.
     pub(crate) fn is_ready(&self) -> bool {
-        self.kept.get().is_some()
-    }
-
-    fn key(&self) -> Result<Arc<PrivateKey>, ConfigProblem> {
-        let mut key = self.key.lock();
-        if let Some(key) = &*key {
-            return Ok(key.clone());
-        }
-        let (path, sealing) = self.kept.get().ok_or_else(|| {
-            ConfigProblem("the SSH user CA is not there before the gateway has started".to_owned())
-        })?;
-        let read = Arc::new(key_file::load_or_make(path, sealing, "SSH user CA")?);
-        *key = Some(read.clone());
-        Ok(read)
+        self.0.is_ready()
     }
 
     /// What a target is to trust.
     pub(crate) fn public_key(&self) -> Result<PublicKey, ConfigProblem> {
-        Ok(self.key()?.public_key().clone())
+        self.0.public_key()
     }
 
     /// A fresh key, and a certificate with which it is `login` for a few minutes.
@@ -135,7 +117,7 @@ impl Authority {
         granted: &Granted,
         now: Timestamp,
     ) -> Result<(Arc<PrivateKey>, Certificate), NoCertificate> {
-        let ca = self.key()?;
+        let ca = self.0.key()?;
         let mut random = russh::keys::key::safe_rng();
         let key = PrivateKey::random(&mut random, Algorithm::Ed25519)?;
         let now = u64::try_from(now.as_second()).map_err(|_| NoCertificate::Clock)?;

@@ -41,6 +41,9 @@ pub(crate) enum ClientError {
     /// The client, or the way to it, broke the protocol.
     #[error(transparent)]
     Ssh(#[from] russh::Error),
+    /// It tried too often to log in.
+    #[error("the client tried too often to log in")]
+    Tries,
 }
 
 type Handled = Result<(), ClientError>;
@@ -93,13 +96,14 @@ impl Client {
         self.channels.len() < self.most
     }
 
-    async fn welcomed(&mut self, welcome: Welcome) -> Auth {
+    fn welcomed(&mut self, welcome: Welcome) -> Result<Auth, ClientError> {
         match welcome {
             Welcome::In(session) => {
                 self.session = Some(session);
-                Auth::Accept
+                Ok(Auth::Accept)
             }
-            Welcome::Refused => Auth::reject(),
+            Welcome::Refused => Ok(Auth::reject()),
+            Welcome::Enough => Err(ClientError::Tries),
         }
     }
 
@@ -217,6 +221,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.backs.end();
+        self.login.left();
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::command::Shell;
 use crate::host_trust::HostTrust;
+use crate::runbooks::{Runbooks, Written};
 
 /// Longest banner, in bytes.
 const BANNER: usize = 4096;
@@ -93,6 +94,8 @@ struct Raw {
     host_key: HostKeys,
     #[serde(default)]
     shell: ShellName,
+    #[serde(default)]
+    runbook: Vec<Written>,
 }
 
 /// What a resource of this protocol says beside what all resources do.
@@ -102,6 +105,8 @@ pub(crate) struct ResourceSettings {
     pub(crate) trust: HostTrust,
     /// Its login shell.
     pub(crate) shell: Shell,
+    /// What operators wrote to be run there.
+    pub(crate) runbooks: Runbooks,
 }
 
 impl ResourceSettings {
@@ -121,9 +126,11 @@ impl ResourceSettings {
                 resource.address
             )));
         }
+        let shell = raw.shell.into();
         Ok(Self {
             trust,
-            shell: raw.shell.into(),
+            shell,
+            runbooks: Runbooks::read(&raw.runbook, shell).map_err(problem)?,
         })
     }
 }
@@ -183,6 +190,38 @@ pub(crate) mod tests {
         let good = ResourceSettings::of(&resource(json!({ "host_key": KEY }))).unwrap();
         assert_eq!((good.trust.kinds().len(), good.shell), (1, Shell::Bash));
         assert!(ResourceSettings::of(&resource(json!({ "host_key": [KEY], "shell": "dash" }))).is_ok());
+        let book = json!({ "name": "restart", "command": "systemctl restart {unit}",
+            "parameters": [{ "name": "unit", "type": "word" }] });
+        let with = |books: serde_json::Value| {
+            ResourceSettings::of(&resource(json!({ "host_key": KEY, "runbook": books })))
+        };
+        assert!(with(json!([book])).is_ok());
+        for (bad, why) in [
+            (json!([book, book]), "`restart`: there are two"),
+            (
+                json!([{ "name": "a b", "command": "x" }]),
+                "`a b`: the name of a runbook",
+            ),
+            (
+                json!([{ "name": "a", "command": "x; y" }]),
+                "`a`: ';' can't be in a template",
+            ),
+            (
+                json!([{ "name": "a", "command": "x", "when": "now" }]),
+                "unknown field `when`",
+            ),
+            (
+                json!([{ "name": "a", "command": "x", "description": "\u{1b}[2J" }]),
+                "`a`: `description`",
+            ),
+            (
+                json!([{ "name": "a", "command": "x {p}", "parameters": [{ "name": "p", "type": "int", "values": ["1"] }] }]),
+                "`a`: parameter `p`: `values` means nothing",
+            ),
+        ] {
+            let told = with(bad).unwrap_err().to_string();
+            assert!(told.contains(why), "{told}");
+        }
         for bad in [
             json!({}),
             json!({ "host_key": [] }),

@@ -252,7 +252,10 @@ impl<'a> Transfer<'a> {
                         self.how = Some(How::Signal(format!("{signal:?}")));
                         Ok(())
                     }
-                    Item::Message(Message::Close) => {
+                    Item::Message(end @ (Message::Close | Message::Lost)) => {
+                        if matches!(end, Message::Lost) {
+                            self.how.get_or_insert(How::Lost);
+                        }
                         self.target_ended = true;
                         self.machine.handle_end(Peer::Target)
                     }
@@ -313,7 +316,8 @@ impl<'a> Transfer<'a> {
             )
             .await;
             for running in self.open.remove(&path).unwrap_or_default() {
-                running.counts().down.store(read, Ordering::Relaxed);
+                let bytes = read.saturating_add(written);
+                running.counts().down.store(bytes, Ordering::Relaxed);
                 running.end(None).await;
             }
         }
@@ -364,13 +368,15 @@ async fn mark(ends: &Ends<'_>, text: String) {
 async fn decide_where_it_leads(
     session: &Arc<Session>,
     ends: &Ends<'_>,
-    ask: Ask,
+    mut ask: Ask,
     paths: &Paths,
 ) -> (AskId, Answer, Option<(Vec<u8>, Running)>) {
     match paths.lead(&ask.path).await {
         Ok(resolved) => {
-            let path = resolved.path;
-            decide(session, ends, Ask { path, ..ask }).await
+            let asked = std::mem::replace(&mut ask.path, resolved.path);
+            let (id, answer, opened) = decide(session, ends, ask).await;
+            // What becomes of it is told by the name under which it was asked.
+            (id, answer, opened.map(|(_, running)| (asked, running)))
         }
         Err(why) => {
             tracing::info!(session = %session.id, error = %why, "a path of a transfer can't be decided");
@@ -426,7 +432,7 @@ async fn decide(session: &Arc<Session>, ends: &Ends<'_>, ask: Ask) -> Decided {
         Ok(permitted) => {
             let running = Running::new(session, permitted.ticket);
             let opened = match ask.operation {
-                "OPEN" | "OPENDIR" => Some((ask.path, running)),
+                "OPEN" | "OPENDIR" | "scp" => Some((ask.path, running)),
                 _ => {
                     running.end(None).await;
                     None

@@ -12,9 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
+use tokio_util::io::poll_read_buf;
 
 /// Between two reads of a connection that is slowed: with windows of a few bytes this bounds what trickles in.
 pub(crate) const PACE: Duration = Duration::from_millis(5);
@@ -131,10 +133,8 @@ impl Drop for EndOnDrop {
 pub(crate) struct Gated<S> {
     inner: S,
     flow: Arc<Flow>,
-    buffer: Box<[u8]>,
-    /// What of the buffer russh has not taken.
-    start: usize,
-    end: usize,
+    /// What russh has not taken; no memory where there is nothing, since most connections are idle.
+    buffer: BytesMut,
     rest: Option<Pin<Box<Sleep>>>,
 }
 
@@ -144,9 +144,7 @@ impl<S> Gated<S> {
         Self {
             inner,
             flow,
-            buffer: vec![0; CHUNK].into(),
-            start: 0,
-            end: 0,
+            buffer: BytesMut::new(),
             rest: None,
         }
     }
@@ -159,7 +157,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let me = &mut *self;
-        if me.start == me.end {
+        if me.buffer.is_empty() {
             me.flow.check(cx)?;
             let queued = me.flow.queued();
             if queued > me.flow.ceiling.load(Ordering::SeqCst) {
@@ -170,17 +168,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
                 let rest = me.rest.get_or_insert_with(|| Box::pin(tokio::time::sleep(PACE)));
                 ready!(rest.as_mut().poll(cx));
             }
-            let mut fresh = ReadBuf::new(&mut me.buffer);
-            ready!(Pin::new(&mut me.inner).poll_read(cx, &mut fresh))?;
-            (me.start, me.end) = (0, fresh.filled().len());
+            me.buffer.reserve(CHUNK);
+            let read = poll_read_buf(Pin::new(&mut me.inner), cx, &mut me.buffer);
+            if !matches!(read, Poll::Ready(Ok(1..))) {
+                me.buffer = BytesMut::new();
+            }
+            ready!(read)?;
             me.rest = None;
         }
-        let waiting = me.buffer.get(me.start..me.end).unwrap_or_default();
-        let taken = waiting
-            .get(..waiting.len().min(out.remaining()))
-            .unwrap_or_default();
-        out.put_slice(taken);
-        me.start = me.start.saturating_add(taken.len());
+        let taken = me.buffer.len().min(out.remaining());
+        out.put_slice(&me.buffer.split_to(taken));
         Poll::Ready(Ok(()))
     }
 }

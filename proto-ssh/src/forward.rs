@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway_core::recording::Recording;
 use russh::server::{self, ChannelOpenHandle, Msg};
@@ -20,6 +21,9 @@ use crate::target::{Accepts, Target};
 
 /// Places at which a target may listen for one client.
 const LISTENERS: usize = 16;
+
+/// How long a target may take to connect: its own system gives up later than that where nobody answers.
+const OPENING: Duration = Duration::from_secs(60);
 
 /// Where a client wants to be connected to.
 pub(crate) enum Destination {
@@ -94,23 +98,34 @@ pub(crate) async fn open(
             return running.end(Some("target not reached".to_owned())).await;
         }
     };
-    let opened = match destination {
-        Destination::Tcp {
-            host,
-            port,
-            originator: (from, from_port),
-        } => {
-            target
-                .handle
-                .channel_open_direct_tcpip(host, port, from, from_port)
-                .await
+    let opening = async {
+        match destination {
+            Destination::Tcp {
+                host,
+                port,
+                originator: (from, from_port),
+            } => {
+                target
+                    .handle
+                    .channel_open_direct_tcpip(host, port, from, from_port)
+                    .await
+            }
+            Destination::Unix { path } => target.handle.channel_open_direct_streamlocal(path).await,
         }
-        Destination::Unix { path } => target.handle.channel_open_direct_streamlocal(path).await,
+    };
+    let opened = tokio::select! {
+        opened = tokio::time::timeout(OPENING, opening) => opened,
+        (_, why) = session.ended(&summary) => {
+            up.shut();
+            reply.reject(ChannelOpenFailure::ConnectFailed).await;
+            return running.end(Some(why)).await;
+        }
     };
     let half = match opened {
-        Ok(channel) => channel.split().1,
-        Err(error) => {
-            tracing::debug!(session = %session.id, %error, "the target does not connect");
+        Ok(Ok(channel)) => channel.split().1,
+        failed => {
+            let error = failed.err().map_or("refused", |_| "no answer in time");
+            tracing::debug!(session = %session.id, error, "the target does not connect");
             up.shut();
             reply.reject(ChannelOpenFailure::ConnectFailed).await;
             return running.end(Some("the target does not connect".to_owned())).await;
@@ -137,12 +152,12 @@ pub(crate) async fn open(
     };
     let error = tokio::select! {
         how = pump(&ends, &counts) => how.error(),
-        () = session.ended() => Some("session_expired".to_owned()),
+        (_, why) = session.ended(&summary) => Some(why),
         () = limited => Some("budget_exhausted".to_owned()),
     };
     up.shut();
     let _ = client.close().await;
-    running.end(error).await;
+    running.end_both(error).await;
 }
 
 /// Where the target listens for a client: one connection to it, made at the first.
@@ -258,7 +273,7 @@ impl Remote {
                 loop {
                     let offer = tokio::select! {
                         offer = offers.recv() => offer,
-                        () = session.ended() => None,
+                        _ = session.ended("remote-forward") => None,
                     };
                     let Some(offer) = offer else { return };
                     let (busy, ended) = (session.busy(), session.clone());
@@ -267,7 +282,7 @@ impl Remote {
                         // Nothing goes on behind a token that has ended.
                         tokio::select! {
                             () = carried => {}
-                            () = ended.ended() => {}
+                            _ = ended.ended("remote-forward") => {}
                         }
                         drop(busy);
                     });

@@ -3,6 +3,7 @@
 use gateway_core::machine::Question;
 
 use crate::command::{Parsed, Shell, Simple, parse_command};
+use crate::config::ResourceSettings;
 use crate::lane::Program;
 use crate::operations::{Place, question};
 use crate::session::Session;
@@ -28,6 +29,11 @@ pub(crate) enum Command {
     Sftp,
     /// The old scp, file by file.
     Scp(ScpCommand),
+    /// The list of the runbooks: nothing runs at the target.
+    Runbooks {
+        /// As JSON.
+        json: bool,
+    },
 }
 
 /// The result of looking at it.
@@ -57,12 +63,18 @@ pub(crate) fn look(session: &Session, program: &Program, pty: bool) -> Look {
             question: question(vec![place.shell(pty)], "shell".to_owned(), "shell", true),
             command: Command::Shell,
         },
-        Program::Exec(line) => exec(place, session.settings.shell, line),
+        Program::Exec(line) => line_of(place, &session.settings, line),
         Program::Subsystem(name) => subsystem(place, name),
     }
 }
 
-fn malformed(operation: &str, why: &str) -> Look {
+/// A command line: about runbooks where there are any, else as the target's login shell reads it.
+pub(crate) fn line_of(place: &Place, settings: &ResourceSettings, line: &[u8]) -> Look {
+    let runbook = settings.runbooks.look(place, line);
+    runbook.unwrap_or_else(|| exec(place, settings.shell, line))
+}
+
+pub(crate) fn malformed(operation: &str, why: &str) -> Look {
     Look::Malformed {
         operation: operation.to_owned(),
         why: why.to_owned(),
@@ -96,7 +108,7 @@ fn subsystem(place: &Place, name: &str) -> Look {
 }
 
 /// A command line: the commands of which it is made, or one that is not understood. What is sent is what was judged.
-pub(crate) fn exec(place: &Place, shell: Shell, line: &[u8]) -> Look {
+fn exec(place: &Place, shell: Shell, line: &[u8]) -> Look {
     match parse_command(line, shell) {
         Parsed::Static { commands, canonical } => {
             if let [only] = commands.as_slice()

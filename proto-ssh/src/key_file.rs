@@ -1,13 +1,77 @@
 //! Keys of the gateway's own: Ed25519, made once, each in a file that is its owner's alone.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use gateway_core::adapter::ConfigProblem;
 use gateway_core::sealing::Sealing;
 use gateway_core::whole;
+use parking_lot::Mutex;
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, PrivateKey};
+use russh::keys::{Algorithm, PrivateKey, PublicKey};
+
+/// A key in the data directory that is read, or made, when it is first needed.
+pub(crate) struct KeptKey {
+    file: &'static str,
+    /// What it is called in errors.
+    what: &'static str,
+    kept: OnceLock<(PathBuf, Arc<Sealing>)>,
+    key: Mutex<Option<Arc<PrivateKey>>>,
+}
+
+impl std::fmt::Debug for KeptKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeptKey")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KeptKey {
+    /// It is not known yet where it is.
+    pub(crate) fn new(file: &'static str, what: &'static str) -> Self {
+        Self {
+            file,
+            what,
+            kept: OnceLock::new(),
+            key: Mutex::default(),
+        }
+    }
+
+    /// Says where it is kept.
+    pub(crate) fn keep_in(&self, data_dir: &Path, sealing: &Arc<Sealing>) {
+        // A second start of the same adapter has the same place.
+        let _ = self.kept.set((data_dir.join(self.file), sealing.clone()));
+    }
+
+    /// Whether it is known where it is: not where a configuration is only checked.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.kept.get().is_some()
+    }
+
+    /// The key.
+    pub(crate) fn key(&self) -> Result<Arc<PrivateKey>, ConfigProblem> {
+        let mut key = self.key.lock();
+        if let Some(key) = &*key {
+            return Ok(key.clone());
+        }
+        let (path, sealing) = self.kept.get().ok_or_else(|| {
+            ConfigProblem(format!(
+                "the {} is not there: no gateway listens for SSH here",
+                self.what
+            ))
+        })?;
+        let read = Arc::new(load_or_make(path, sealing, self.what)?);
+        *key = Some(read.clone());
+        Ok(read)
+    }
+
+    /// Its public half.
+    pub(crate) fn public_key(&self) -> Result<PublicKey, ConfigProblem> {
+        Ok(self.key()?.public_key().clone())
+    }
+}
 
 /// Reads the key, and makes it where there is none. `what` names it in errors.
 pub(crate) fn load_or_make(path: &Path, sealing: &Sealing, what: &str) -> Result<PrivateKey, ConfigProblem> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use gateway_core::recording::Recording;
 use gateway_core::verdict::Decision;
 use russh::client::Msg as TargetMsg;
 use russh::server::{self, Msg};
@@ -26,6 +27,8 @@ mod recorded;
 
 pub(crate) use reaching::{reach, unreached};
 
+/// How long a client may take to read why its channel ends.
+const LAST_WORD: std::time::Duration = std::time::Duration::from_millis(200);
 /// Channels that a target may have open towards one client at the same time.
 pub(crate) const BACK_CHANNELS: usize = 64;
 
@@ -112,6 +115,16 @@ pub(crate) struct Lane {
     pub(crate) prepared: Prepared,
 }
 
+/// What has been started at a target.
+struct Begun {
+    command: inspect::Command,
+    target: Target,
+    half: ChannelWriteHalf<TargetMsg>,
+    /// Where the paths of scp lead, and who knows.
+    bases: Vec<Base>,
+    paths: Option<Arc<crate::files::Paths>>,
+}
+
 /// An operation that runs; however its task ends, its end is in the trail.
 pub(crate) struct Running {
     session: Arc<Session>,
@@ -123,6 +136,7 @@ pub(crate) struct Running {
 impl Running {
     /// It begins.
     pub(crate) fn new(session: &Arc<Session>, ticket: u64) -> Self {
+        session.opened();
         Self {
             session: session.clone(),
             ticket,
@@ -136,11 +150,18 @@ impl Running {
         &self.counts
     }
 
+    /// It has ended, and what went to the target counts, too.
+    pub(crate) async fn end_both(self, error: Option<String>) {
+        let up = self.counts.up.load(Ordering::Relaxed);
+        self.counts.down.fetch_add(up, Ordering::Relaxed);
+        self.end(error).await;
+    }
+
     /// It has ended.
     pub(crate) async fn end(mut self, error: Option<String>) {
         self.done = true;
         let bytes = self.counts.down.load(Ordering::Relaxed);
-        self.session.outcome(self.ticket, bytes, error).await;
+        self.session.outcome_of(self.ticket, bytes, error).await;
     }
 }
 
@@ -154,9 +175,8 @@ impl Drop for Running {
         let bytes = self.counts.down.load(Ordering::Relaxed);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                session
-                    .outcome(ticket, bytes, Some("client closed".to_owned()))
-                    .await
+                let cause = session.cause();
+                session.outcome_of(ticket, bytes, Some(cause)).await;
             });
         }
     }
@@ -233,6 +253,9 @@ impl Lane {
 
     async fn start(&self, command: inspect::Command, permitted: Permitted, summary: &str) {
         let running = Running::new(&self.session, permitted.ticket);
+        if let inspect::Command::Runbooks { json } = command {
+            return self.list(running, json).await;
+        }
         let record = match recorded::start(self, &command, summary).await {
             Ok(record) => record,
             Err(why) => {
@@ -241,57 +264,79 @@ impl Lane {
                 return running.end(Some("not recorded".to_owned())).await;
             }
         };
+        match self.reach(command).await {
+            Ok(begun) => self.carry_on(begun, permitted, running, record, summary).await,
+            Err(failure) => {
+                self.refuse(&unreached(&self.session, &failure, summary, permitted.ticket))
+                    .await;
+                let why = match failure {
+                    Unreachable::Ssh(_) => "refused by the target",
+                    _ => "target not reached",
+                };
+                record.finish(why.to_owned(), None).await;
+                running.end(Some(why.to_owned())).await;
+            }
+        }
+    }
+
+    /// Reaches the target and has it start the program.
+    async fn reach(&self, mut command: inspect::Command) -> Result<Begun, Unreachable> {
         let accepts = Accepts {
             forwards: false,
             agent: self.prepared.agent,
             x11: self.prepared.display.is_some(),
         };
-        let mut command = command;
-        let reached = async {
-            // What is sent names the paths that were judged, not those that lead there.
-            let mut bases = Vec::new();
-            let mut paths = None;
-            if let inspect::Command::Scp(scp) = &mut command {
-                let asks = crate::files::Paths::open(&self.session).await?;
-                for path in &scp.paths {
-                    let resolved = asks.lead(path.as_bytes()).await?;
-                    bases.push(Base {
-                        path: resolved.path,
-                        directory: resolved.directory,
-                    });
-                }
-                paths = Some(Arc::new(asks));
-                let named = |base: &Base| String::from_utf8(base.path.clone());
-                scp.paths = bases
-                    .iter()
-                    .map(named)
-                    .collect::<Result<_, _>>()
-                    .map_err(|_| Unreachable::Path("it is no UTF-8".to_owned()))?;
+        // What is sent names the paths that were judged, not those that lead there.
+        let mut bases = Vec::new();
+        let mut paths = None;
+        if let inspect::Command::Scp(scp) = &mut command {
+            let asks = crate::files::Paths::open(&self.session).await?;
+            for path in &scp.paths {
+                let resolved = asks.lead(path.as_bytes()).await?;
+                bases.push(Base {
+                    path: resolved.path,
+                    directory: resolved.directory,
+                });
             }
-            let granted = self.granted(&command);
-            Ok((reach(&self.session, accepts, &granted).await?, bases, paths))
-        };
-        let (mut target, bases, paths) = match reached.await {
-            Ok(reached) => reached,
-            Err(failure) => {
-                self.refuse(&unreached(&self.session, &failure, summary, permitted.ticket))
-                    .await;
-                record.finish("target not reached".to_owned(), None).await;
-                return running.end(Some("target not reached".to_owned())).await;
-            }
-        };
-        let opened = self.open(&target, &command).await;
-        let half = match opened {
-            Ok(half) => half,
-            Err(error) => {
-                tracing::warn!(session = %self.session.id, %error, "the target opens no channel");
-                let failure = Unreachable::Ssh(error);
-                self.refuse(&unreached(&self.session, &failure, summary, permitted.ticket))
-                    .await;
-                record.finish("refused by the target".to_owned(), None).await;
-                return running.end(Some("refused by the target".to_owned())).await;
-            }
-        };
+            paths = Some(Arc::new(asks));
+            let named = |base: &Base| String::from_utf8(base.path.clone());
+            scp.paths = bases
+                .iter()
+                .map(named)
+                .collect::<Result<_, _>>()
+                .map_err(|_| Unreachable::Path("it is no UTF-8".to_owned()))?;
+        }
+        let granted = self.granted(&command);
+        let target = reach(&self.session, accepts, &granted).await?;
+        // One that lets the gateway in and then says nothing more holds nobody for ever.
+        let limit = self.session.gateway.limits().connect;
+        let opened = tokio::time::timeout(limit, self.open(&target, &command)).await;
+        let half = opened.map_err(|_| Unreachable::Time)??;
+        Ok(Begun {
+            command,
+            target,
+            half,
+            bases,
+            paths,
+        })
+    }
+
+    /// Carries what runs to its end.
+    async fn carry_on(
+        &self,
+        begun: Begun,
+        permitted: Permitted,
+        running: Running,
+        record: Recording,
+        summary: &str,
+    ) {
+        let Begun {
+            command,
+            mut target,
+            half,
+            bases,
+            paths,
+        } = begun;
         let ends = Ends {
             up: &self.up,
             client: &self.client,
@@ -333,10 +378,12 @@ impl Lane {
             how = carried => how,
             _ = record.failed() => How::Unrecorded,
             () = taken => How::Closed,
-            () = self.session.ended() => {
-                self.refuse(&self.session.expired(summary)).await;
-                record.finish("session expired".to_owned(), None).await;
-                return running.end(Some("session_expired".to_owned())).await;
+            () = self.warn(command == inspect::Command::Shell) => How::Closed,
+            (decision, why) = self.session.ended(summary) => {
+                let bounded = tokio::time::timeout(LAST_WORD, self.refuse(&decision));
+                let _ = bounded.await;
+                record.finish(why.clone(), None).await;
+                return running.end(Some(why)).await;
             }
             () = limited => {
                 let by = permitted.obligations.by.as_ref().and_then(|by| by.timeout.as_deref());
@@ -346,12 +393,6 @@ impl Lane {
                 return running.end(Some("budget_exhausted".to_owned())).await;
             }
         };
-        if how == How::Refused {
-            let text = tell::note("the target refused the request", self.pty());
-            let _ = self.client.extended_data_bytes(1, text).await;
-            let _ = self.client.exit_status(255).await;
-            let _ = self.client.eof().await;
-        }
         if how == How::Unrecorded {
             let decision =
                 recorded::refused(&self.session, &record.failed().await, summary, permitted.ticket);
@@ -359,8 +400,52 @@ impl Lane {
             running.end(how.error()).await;
             return self.session.unrecorded().await;
         }
+        self.last_word(&how).await;
         record.finish(how.told(), how.status()).await;
         running.end(how.error()).await;
+    }
+
+    /// What the target leaves unsaid.
+    async fn last_word(&self, how: &How) {
+        let text = match how {
+            How::Refused => "the target refused the request",
+            How::Lost => "the connection to the target broke",
+            _ => return,
+        };
+        let text = tell::note(text, self.pty());
+        let _ = self.client.extended_data_bytes(1, text).await;
+        let _ = self.client.exit_status(255).await;
+        let _ = self.client.eof().await;
+    }
+
+    /// Tells who sits at a shell that the gateway is about to stop, once it is.
+    async fn warn(&self, is_shell: bool) {
+        self.session.drained().await;
+        if is_shell {
+            let left = self.session.gateway.limits().drain.as_secs();
+            let text = format!("the gateway is shutting down; this shell ends within {left} s");
+            let told = tell::note(&text, self.pty());
+            let _ = self.client.extended_data_bytes(1, told).await;
+        }
+        std::future::pending().await
+    }
+
+    /// Tells the client which runbooks there are for it.
+    async fn list(&self, running: Running, json: bool) {
+        let told = self.session.settings.runbooks.listing(&self.session, json);
+        let told = if self.pty() {
+            told.replace('\n', "\r\n")
+        } else {
+            told
+        };
+        running
+            .counts()
+            .down
+            .fetch_add(u64::try_from(told.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let _ = self.client.data_bytes(told).await;
+        let _ = self.client.exit_status(0).await;
+        let _ = self.client.eof().await;
+        running.end(None).await;
     }
 
     /// What a certificate lets the connection do.
@@ -421,6 +506,8 @@ impl Lane {
             inspect::Command::Subsystem(name) => half.request_subsystem(true, name.as_str()).await?,
             inspect::Command::Sftp => half.request_subsystem(true, "sftp").await?,
             inspect::Command::Scp(scp) => half.exec(true, scp_line(scp)).await?,
+            // It is told before anything is opened.
+            inspect::Command::Runbooks { .. } => half.close().await?,
         }
         Ok(half)
     }

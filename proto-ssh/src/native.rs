@@ -1,8 +1,12 @@
 //! How OpenSSH's client is led to a resource. The token is asked for by a program (`SSH_ASKPASS`), so that no argument list
 //! shows it.
 
-use gateway_core::adapter::{ConfigProblem, NativeClient, Reach};
+use std::path::Path;
+
+use gateway_core::adapter::{ClientKey, ConfigProblem, NativeClient, Reach};
 use gateway_core::secret::Secret;
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::{Algorithm, PrivateKey};
 
 /// What would lead a client elsewhere, or lend it what the caller has.
 const WITHOUT: &[&str] = &["SSH_AUTH_SOCK", "SSH_ASKPASS", "SSH_ASKPASS_REQUIRE"];
@@ -18,12 +22,11 @@ pub(crate) fn client(reach: &Reach<'_>) -> Result<NativeClient, ConfigProblem> {
     let mut arguments: Vec<String> = [
         format!("Port={}", reach.port),
         format!("User={user}"),
-        "PubkeyAuthentication=no".to_owned(),
-        "PreferredAuthentications=password".to_owned(),
         "NumberOfPasswordPrompts=1".to_owned(),
         "StrictHostKeyChecking=accept-new".to_owned(),
     ]
     .into_iter()
+    .chain(proofs(reach.identity))
     .flat_map(|option| ["-o".to_owned(), option])
     .collect();
     if reach.reason.is_some() {
@@ -58,9 +61,55 @@ pub(crate) fn client(reach: &Reach<'_>) -> Result<NativeClient, ConfigProblem> {
     })
 }
 
+/// By what the client shows who it is: the key that is given, and no other that its user has, then the token.
+fn proofs(identity: Option<&Path>) -> Vec<String> {
+    let Some(identity) = identity else {
+        return vec![
+            "PubkeyAuthentication=no".to_owned(),
+            "PreferredAuthentications=password".to_owned(),
+        ];
+    };
+    // In quotes, because ssh parts words at blanks and expands `%`.
+    let file = identity.to_string_lossy().replace('%', "%%");
+    vec![
+        "PubkeyAuthentication=yes".to_owned(),
+        "PreferredAuthentications=publickey,password".to_owned(),
+        "IdentitiesOnly=yes".to_owned(),
+        "IdentityAgent=none".to_owned(),
+        format!("IdentityFile=\"{file}\""),
+        format!("CertificateFile=\"{file}-cert.pub\""),
+    ]
+}
+
+/// A key for one run.
+pub(crate) fn new_key() -> Result<ClientKey, ConfigProblem> {
+    let made = || -> Result<ClientKey, russh::keys::ssh_key::Error> {
+        let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519)?;
+        Ok(ClientKey {
+            private: Secret::new(key.to_openssh(LineEnding::LF)?.as_str()),
+            public: key.public_key().to_openssh()?,
+        })
+    };
+    made().map_err(|e| ConfigProblem(format!("no key could be made: {e}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_is_given_is_the_only_one_that_is_shown() {
+        let told = proofs(Some(Path::new("/run/user/1/a b/key")));
+        assert!(
+            told.contains(&"IdentitiesOnly=yes".to_owned())
+                && told.contains(&"IdentityAgent=none".to_owned())
+        );
+        assert!(told.contains(&"CertificateFile=\"/run/user/1/a b/key-cert.pub\"".to_owned()));
+        let key = new_key().unwrap();
+        assert!(
+            key.private.expose().contains("OPENSSH PRIVATE KEY") && key.public.starts_with("ssh-ed25519 ")
+        );
+    }
 
     #[test]
     fn the_token_is_in_no_argument() {
@@ -72,6 +121,7 @@ mod tests {
             host: "gw.example",
             port: 6022,
             secret: &secret,
+            identity: None,
             roots: None,
             reason: Some("INC 7"),
             command: &command,

@@ -32,8 +32,10 @@ pub(crate) enum Item {
 pub(crate) enum Message {
     /// No more data.
     Eof,
-    /// The channel, or its connection, is closed.
+    /// The channel is closed.
     Close,
+    /// Its connection is gone, and the channel was not closed.
+    Lost,
     /// What was asked for is refused.
     Failure,
     /// `exit-status`.

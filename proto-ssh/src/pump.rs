@@ -58,6 +58,8 @@ pub(crate) enum How {
     Signal(String),
     /// Closed without a word.
     Closed,
+    /// The target's connection broke.
+    Lost,
     /// The target refused what was asked for.
     Refused,
     /// The client can't be written to.
@@ -90,6 +92,7 @@ impl How {
             Self::Status(0) | Self::Closed => None,
             Self::Status(status) => Some(format!("exit status {status}")),
             Self::Signal(signal) => Some(format!("exit signal {signal}")),
+            Self::Lost => Some("the connection to the target broke".to_owned()),
             Self::Refused => Some("refused by the target".to_owned()),
             Self::ClientGone => Some("client closed".to_owned()),
             Self::Unrecorded => Some("not recorded".to_owned()),
@@ -227,11 +230,14 @@ pub(crate) async fn downward(ends: &Ends<'_>, counts: &Counts, up_done: &AtomicB
                 }
             }
             Item::Message(Message::Failure) => return How::Refused,
-            Item::Message(Message::Close) => {
+            Item::Message(end @ (Message::Close | Message::Lost)) => {
                 if ending.is_some() {
                     let _ = ends.client.eof().await;
                 }
-                return how;
+                return match (how, end) {
+                    (How::Closed, Message::Lost) => How::Lost,
+                    (how, _) => how,
+                };
             }
             Item::Message(Message::Signal(_) | Message::WindowChange(_)) => Ok(()),
         };

@@ -1,7 +1,7 @@
 //! One session: who it belongs to, and the one way in which anything of it is decided.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gateway_core::credentials::{CredentialError, Lease};
@@ -12,20 +12,22 @@ use gateway_core::recording::SessionRecorder;
 use gateway_core::resource::Resource;
 use gateway_core::session::SessionId;
 use gateway_core::verdict::{Code, Decision, Denial, Obligations, Ruling};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, Notify, OnceCell};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::authority::{self, Authority, Granted};
+use crate::authority::{self, Granted};
 use crate::config::ResourceSettings;
+use crate::login::Authorities;
+use crate::login_ca::Permits;
 use crate::operations::Place;
-use crate::target::{Asked, Proof, Unreachable};
+use crate::target::{Asked, Doors, Proof, Unreachable};
 
 /// A session that has logged in, shared by its channels.
 pub(crate) struct Session {
     scope: Mutex<SessionScope>,
     lease: OnceCell<Lease>,
-    authority: Arc<Authority>,
+    authorities: Arc<Authorities>,
     principal: Arc<Principal>,
     recorder: SessionRecorder,
     /// The pipeline.
@@ -38,8 +40,18 @@ pub(crate) struct Session {
     pub(crate) place: Place,
     /// The session's id.
     pub(crate) id: SessionId,
+    /// What the certificate permits by which the client came.
+    pub(crate) permits: Permits,
     /// What proved the principal has ended: nothing more is permitted.
     expired: CancellationToken,
+    /// Why the session ends, once it does: what runs is told, and ended.
+    stopped: OnceLock<Stop>,
+    stopping: CancellationToken,
+    /// The gateway is about to stop.
+    drain: CancellationToken,
+    /// Operations whose end is not in the trail yet.
+    open: AtomicUsize,
+    closed: Notify,
     /// Channels and requests that run, and when that last changed.
     busy: AtomicI64,
     changed: parking_lot::Mutex<Instant>,
@@ -63,6 +75,14 @@ impl Drop for Busy {
     }
 }
 
+/// Why a session is told to end.
+struct Stop {
+    /// As the trail has it.
+    reason: String,
+    /// As clients read it.
+    told: String,
+}
+
 /// What may run, and under which number.
 #[derive(Debug)]
 pub(crate) struct Permitted {
@@ -81,12 +101,14 @@ impl Session {
         scope: SessionScope,
         settings: ResourceSettings,
         login: &str,
-        authority: Arc<Authority>,
+        authorities: Arc<Authorities>,
+        permits: Permits,
     ) -> Arc<Self> {
         let resource = scope.resource().clone();
         Arc::new(Self {
             lease: OnceCell::new(),
-            authority,
+            authorities,
+            permits,
             gateway: scope.gateway().clone(),
             principal: scope.who().principal.clone(),
             recorder: scope.recorder(),
@@ -98,6 +120,11 @@ impl Session {
             resource,
             id: scope.id(),
             expired: CancellationToken::new(),
+            stopped: OnceLock::new(),
+            stopping: CancellationToken::new(),
+            drain: scope.control().drain.clone(),
+            open: AtomicUsize::new(0),
+            closed: Notify::new(),
             busy: AtomicI64::new(0),
             changed: parking_lot::Mutex::new(Instant::now()),
             scope: Mutex::new(scope),
@@ -112,6 +139,11 @@ impl Session {
     /// Whose it is.
     pub(crate) fn principal(&self) -> Arc<Principal> {
         self.principal.clone()
+    }
+
+    /// Who is at the doors of targets.
+    pub(crate) fn doors(&self) -> &Doors {
+        &self.authorities.doors
     }
 
     /// Starts its recordings.
@@ -143,9 +175,63 @@ impl Session {
         self.expired.cancel();
     }
 
-    /// Answers once its token has ended.
-    pub(crate) async fn ended(&self) {
-        self.expired.cancelled().await;
+    /// Answers once the gateway is about to stop.
+    pub(crate) async fn drained(&self) {
+        self.drain.cancelled().await;
+    }
+
+    /// Ends what runs: `reason` is what the trail says, `told` what clients read.
+    pub(crate) fn stop(&self, reason: String, told: String) {
+        let _ = self.stopped.set(Stop { reason, told });
+        self.stopping.cancel();
+    }
+
+    /// What cut off an operation that was still running.
+    pub(crate) fn cause(&self) -> String {
+        match self.stopped.get() {
+            Some(stop) => stop.reason.clone(),
+            None => "client closed".to_owned(),
+        }
+    }
+
+    /// Answers once its token has ended, or it is told to end: with what a client is told, and what the trail says.
+    pub(crate) async fn ended(&self, operation: &str) -> (Decision, String) {
+        tokio::select! {
+            biased;
+            () = self.expired.cancelled() => (self.expired(operation), "session_expired".to_owned()),
+            () = self.stopping.cancelled() => {
+                let hint = self.stopped.get().map_or("", |stop| stop.told.as_str());
+                let mut decision = self.expired(operation);
+                hint.clone_into(&mut decision.hint);
+                (decision, self.cause())
+            }
+        }
+    }
+
+    /// An operation has begun of which [`Self::outcome_of`] will tell.
+    pub(crate) fn opened(&self) {
+        self.open.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The outcome of such an operation.
+    pub(crate) async fn outcome_of(&self, ticket: u64, bytes: u64, error: Option<String>) {
+        self.outcome(ticket, bytes, error).await;
+        self.open.fetch_sub(1, Ordering::SeqCst);
+        self.closed.notify_waiters();
+    }
+
+    /// Waits until the end of all that ran is in the trail, for so long at most.
+    pub(crate) async fn settled(&self, limit: Duration) {
+        let all = async {
+            loop {
+                let closed = self.closed.notified();
+                if self.open.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                closed.await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, all).await;
     }
 
     /// What a client is told once its token has ended.
@@ -169,7 +255,7 @@ impl Session {
     pub(crate) async fn proof(&self, granted: &Granted) -> Result<Proof, Unreachable> {
         let lease = self.lease().await?;
         let asked = Asked {
-            authority: &self.authority,
+            authority: &self.authorities.targets,
             login: &self.place.login,
             key_id: &authority::key_id(&self.principal, self.id),
             granted,
@@ -191,6 +277,9 @@ impl Session {
     where
         F: Future<Output = bool>,
     {
+        if let Some(missing) = self.permits.lacks(question) {
+            return Err(self.lacking(question.operations.summary(), missing).await);
+        }
         let mut before: Option<Before> = None;
         loop {
             if self.expired.is_cancelled() {
@@ -214,13 +303,17 @@ impl Session {
                     Opening::Ruled(ruling) => ruling,
                     Opening::Held(decision, woken) => {
                         if !told((*decision).clone()).await {
+                            // It does not wait; people may decide it all the same.
+                            let word = decision.word().to_owned();
+                            self.outcome(held.ticket(), 0, Some(word)).await;
                             return Err(Arc::new(*decision));
                         }
                         let woken = tokio::select! {
                             woken = woken => woken,
                             // Nothing runs on a token that has ended, whoever approves it.
-                            () = self.expired.cancelled() => {
-                                return Err(Arc::new(self.expired(question.operations.summary())));
+                            (decision, why) = self.ended(question.operations.summary()) => {
+                                self.outcome(held.ticket(), 0, Some(why)).await;
+                                return Err(Arc::new(decision));
                             }
                         };
                         match woken {
@@ -273,6 +366,12 @@ impl Session {
             // Never: what was not asked does not run.
             Ruling::Run { .. } => Arc::new(denial.decision(self.id.to_string())),
         }
+    }
+
+    /// Refuses what the certificate by which the client came does not permit.
+    pub(crate) async fn lacking(&self, operation: &str, missing: &str) -> Arc<Decision> {
+        let why = format!("the certificate by which you logged in lacks `{missing}`");
+        self.refuse(&Denial::new(operation, &why), None).await
     }
 
     /// Refuses what is no valid request.

@@ -24,9 +24,11 @@ use crate::host_trust::HostTrust;
 use crate::pipe::Pipe;
 
 mod callbacks;
+mod doors;
 
 use callbacks::Callbacks;
 pub(crate) use callbacks::{Accepts, Offer, Offered};
+pub(crate) use doors::Doors;
 
 /// What can lie ahead of a window adjustment while the connection is not read.
 const WINDOW: u32 = 512 << 10;
@@ -36,6 +38,8 @@ const LIMIT: usize = 1 << 20;
 pub(crate) const MARGIN: usize = 4 << 20;
 /// Rounds of questions that a target may ask at its login.
 const ROUNDS: usize = 4;
+/// How long one waits that was dropped at the door.
+const PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(1200)];
 /// Channels that a target may have opened and nobody has taken up.
 const OFFERED: usize = 16;
 
@@ -176,7 +180,8 @@ impl Target {
             .map(drop)
     }
 
-    /// Reaches a target and logs in there as `login`, within the limit for both.
+    /// Reaches a target and logs in there as `login`, within the limit for both, once it is its turn. One that is dropped at
+    /// the door, as OpenSSH's server does where too many are there, tries again.
     pub(crate) async fn reach(
         gateway: &Gateway,
         resource: &Resource,
@@ -184,13 +189,26 @@ impl Target {
         login: &str,
         proof: &Proof,
         accepts: Accepts,
+        doors: &Doors,
     ) -> Result<Self, Unreachable> {
+        let limit = gateway.limits().connect;
+        let turn = tokio::time::timeout(limit, doors.turn(&resource.address)).await;
+        let _turn = turn.map_err(|_| Unreachable::Time)?;
         let reached = async {
-            let mut target = Self::connect(resource, settings, gateway.now(), accepts).await?;
+            let mut pauses = PAUSES.iter();
+            let mut target = loop {
+                match Self::connect(resource, settings, gateway.now(), accepts).await {
+                    Err(Unreachable::Ssh(error)) if is_drop(&error) => match pauses.next() {
+                        Some(pause) => tokio::time::sleep(*pause).await,
+                        None => return Err(error.into()),
+                    },
+                    connected => break connected?,
+                }
+            };
             log_in(&mut target.handle, login, proof).await?;
             Ok(target)
         };
-        tokio::time::timeout(gateway.limits().connect, reached)
+        tokio::time::timeout(limit, reached)
             .await
             .unwrap_or(Err(Unreachable::Time))
     }
@@ -238,6 +256,16 @@ impl Target {
             offers,
             _end: end,
         })
+    }
+}
+
+/// Whether the target closed the connection before it said anything.
+fn is_drop(error: &russh::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    match error {
+        russh::Error::Disconnect | russh::Error::HUP => true,
+        russh::Error::IO(error) => matches!(error.kind(), ConnectionReset | UnexpectedEof | BrokenPipe),
+        _ => false,
     }
 }
 

@@ -29,6 +29,11 @@ CONFIG = """
 include-path = "/api/v1/policy/explain"
 checks.positive_data_acceptance.enabled = false
 
+# A public key that is none is refused.
+[[operations]]
+include-path = "/api/v1/certificates"
+checks.positive_data_acceptance.enabled = false
+
 # Nobody but Slack can say what it takes.
 [[operations]]
 include-path = "/slack/interactions"

@@ -51,7 +51,7 @@ class Host:
 
 
 @contextlib.contextmanager
-def hosted(w):
+def hosted(w, more="", rules="", sealed=True):
     folder = w.scratch / f"ssh-{time.monotonic_ns()}"
     (folder / "tree").mkdir(parents=True)
     host = Host(folder)
@@ -59,8 +59,9 @@ def hosted(w):
             'credential = { kind = "certificate", principals = ["root"], ttl = "5m" }\n')
     seal = folder / "seal.key"
     seal.write_text(w.cli("secrets", "key").stdout)
-    sections = f'[secrets]\nkeys = [{{ file = "{seal}" }}]\nrequire = true\n'
-    policy = {name: rule.replace("@TREE@", str(folder / "tree").lstrip("/")) for name, rule in POLICY.items()}
+    sections = f'[secrets]\nkeys = [{{ file = "{seal}" }}]\nrequire = true\n' if sealed else ""
+    text += more
+    policy = {name: (rule + rules).replace("@TREE@", str(folder / "tree").lstrip("/")) for name, rule in POLICY.items()}
     gateway = common.Gateway(w.binary, "ssh", sections + text, policy)
     try:
         host.start(gateway.cli("ssh", "ca").stdout)

@@ -14,10 +14,14 @@ use crate::adapters;
 use crate::cli::{self, Global};
 use crate::control::client::is_loopback;
 
+mod identity;
+
+use identity::Identity;
+
 /// More resources than anybody has.
 const MOST: usize = 100_000;
 
-/// Runs the command; where all goes well it never returns, because it has become the client.
+/// Runs the command: it becomes the client, or waits for it where a key was made for this run.
 pub(super) async fn run(global: &Global, what: cli::Connect) -> anyhow::Result<ExitCode> {
     if !Resource::is_name(&what.resource) {
         bail!(
@@ -61,12 +65,14 @@ pub(super) async fn run(global: &Global, what: cli::Connect) -> anyhow::Result<E
         );
     }
     let roots = roots(global, client.host());
+    let identity = identity::fetch(&client, adapter.as_ref(), &found.name).await;
     let native = adapter.native_client(&Reach {
         resource: &found.name,
         place: found.place.as_deref().or(what.database.as_deref()),
         host: &host,
         port,
         secret: &token,
+        identity: identity.as_ref().map(Identity::file),
         roots: roots.as_deref(),
         reason: what.reason.as_deref(),
         command: &what.command,
@@ -79,8 +85,15 @@ pub(super) async fn run(global: &Global, what: cli::Connect) -> anyhow::Result<E
     for (name, value) in &native.environment {
         command.env(name, value.expose());
     }
-    // It returns only where it failed.
-    let error = command.exec();
+    let error = match identity {
+        // It returns only where it failed.
+        None => command.exec(),
+        // The key goes with the client.
+        Some(identity) => match identity.run(command).await {
+            Ok(status) => return Ok(status),
+            Err(error) => error,
+        },
+    };
     if error.kind() == std::io::ErrorKind::NotFound {
         bail!("`{}` is not installed, or not on PATH", plain(&native.program));
     }

@@ -25,7 +25,7 @@ use super::way::Way;
 use crate::cli::{Output, Replay};
 use crate::config::Config;
 use crate::control::client::Client;
-use crate::operator::note;
+use crate::operator::{OPERATOR, note};
 use crate::store::Place;
 
 /// The shortest pause for which something is drawn.
@@ -110,6 +110,7 @@ impl Source {
                 let trail = own_trail(place, AuditLogOptions::default(), place.sealing().await?).await?;
                 note(
                     trail.as_deref(),
+                    OPERATOR,
                     "session replay",
                     format!("{id} recording {number}"),
                 )

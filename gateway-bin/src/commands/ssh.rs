@@ -1,4 +1,4 @@
-//! `gateway ssh`: the public keys that others are to trust. Both are made where there are none, as a start would.
+//! `gateway ssh`: the public keys that others are to trust, made where there are none, as a start would; and certificates for clients.
 
 use std::process::ExitCode;
 
@@ -12,6 +12,10 @@ use crate::assemble::make_data_dir;
 use crate::cli::{Global, Output, SshCommand};
 use crate::config::Raw;
 
+mod sign;
+
+pub(super) use sign::read_key;
+
 /// Where the CA's key lies on a target, in what is told.
 const ON_TARGETS: &str = "/etc/ssh/gateway_user_ca.pub";
 /// SSH's own port, with which known_hosts writes a name alone (sshd(8)).
@@ -19,18 +23,29 @@ const PORT: u16 = 22;
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: SshCommand) -> anyhow::Result<ExitCode> {
+    let command = match command {
+        SshCommand::Sign(what) => return sign::run(global, what).await,
+        command => command,
+    };
     let raw = operator(global)?;
+    let adapter = prepared(&raw).await?;
+    match command {
+        SshCommand::Ca { output } => ca(&adapter.user_ca()?, output),
+        SshCommand::HostKey { output } => host_key(&raw, &adapter.host_key()?, output),
+        SshCommand::Sign(_) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The adapter with the keys of the data directory.
+async fn prepared(raw: &Raw) -> anyhow::Result<SshAdapter> {
     let place = raw.place()?;
     make_data_dir(&place.data_dir)?;
     let mut adapter = SshAdapter::default();
     let section = raw.values.get("ssh").cloned();
     adapter.configure(section.unwrap_or_else(|| json!({})))?;
     adapter.prepare(&place.data_dir, &place.sealing().await?)?;
-    match command {
-        SshCommand::Ca { output } => ca(&adapter.user_ca()?, output),
-        SshCommand::HostKey { output } => host_key(&raw, &adapter.host_key()?, output),
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(adapter)
 }
 
 fn ca(key: &str, output: Output) {

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::control::client::Client;
 use crate::operator::{self, ListedToken, MadeToken, NewToken, OwnTrail, Trail};
 use crate::store::{OpenStore, Place};
-use crate::{assemble, trail};
+use crate::{adapters, assemble, control, trail};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: TokenCommand) -> anyhow::Result<ExitCode> {
@@ -30,6 +30,13 @@ pub(super) async fn run(global: &Global, command: TokenCommand) -> anyhow::Resul
 }
 
 async fn create(place: &Place, running: Option<Client>, new: CreateToken) -> anyhow::Result<()> {
+    #[cfg(feature = "ssh")]
+    let public_key = match &new.ssh_key {
+        Some(path) => Some(super::ssh::read_key(path)?),
+        None => None,
+    };
+    #[cfg(not(feature = "ssh"))]
+    let public_key = None;
     let new = NewToken {
         subject: new.subject,
         kind: new.kind,
@@ -37,6 +44,7 @@ async fn create(place: &Place, running: Option<Client>, new: CreateToken) -> any
         on_behalf_of: new.on_behalf_of,
         ttl: new.ttl,
         resources: new.resources,
+        public_key,
     };
     let made: MadeToken = match running {
         Some(client) => client.post("/api/v1/tokens", &new).await?,
@@ -44,14 +52,30 @@ async fn create(place: &Place, running: Option<Client>, new: CreateToken) -> any
             // Before the gateway's first start, too.
             assemble::make_data_dir(&place.data_dir)?;
             let (store, trail) = open(place).await?;
-            operator::create_token(store.as_ref(), trail.as_deref(), new).await?
+            let adapter = adapters::compiled()
+                .into_iter()
+                .find(|one| one.protocol() == control::SSH);
+            operator::create_token(store.as_ref(), trail.as_deref(), adapter.as_deref(), new).await?
         }
     };
-    println!("{}", made.token);
-    eprintln!(
-        "token {} lives until {}; it is shown this once",
-        made.id, made.expires
-    );
+    match (&made.token, &made.fingerprint) {
+        (Some(token), _) => {
+            println!("{token}");
+            eprintln!(
+                "token {} lives until {}; it is shown this once",
+                made.id, made.expires
+            );
+        }
+        (None, fingerprint) => {
+            println!("{}", made.id);
+            eprintln!(
+                "the key {} logs in until {}; `gateway token revoke {}` ends that",
+                fingerprint.as_deref().unwrap_or("-"),
+                made.expires,
+                made.id
+            );
+        }
+    }
     Ok(())
 }
 
@@ -80,6 +104,10 @@ async fn list(place: &Place, running: Option<Client>, output: Output) -> anyhow:
                 or_dash(token.on_behalf_of),
                 joined(&token.resources),
                 token.expires.to_string(),
+                match token.fingerprint {
+                    Some(fingerprint) => format!("{} {fingerprint}", token.proof),
+                    None => token.proof,
+                },
             ]
         })
         .collect();
@@ -92,6 +120,7 @@ async fn list(place: &Place, running: Option<Client>, output: Output) -> anyhow:
         "on behalf of",
         "resources",
         "expires",
+        "proof",
     ];
     print(&head, rows, "there are no tokens");
     Ok(())
@@ -117,7 +146,7 @@ async fn revoke(place: &Place, running: Option<Client>, id: &str) -> anyhow::Res
 }
 
 /// The store, and the trail of a data directory on which no gateway answers.
-async fn open(place: &Place) -> anyhow::Result<(Arc<dyn Store>, Option<Box<dyn Trail>>)> {
+pub(super) async fn open(place: &Place) -> anyhow::Result<(Arc<dyn Store>, Option<Box<dyn Trail>>)> {
     let sealing = place.sealing().await?;
     let trail = own_trail(place, AuditLogOptions::default(), sealing.clone()).await?;
     Ok((OpenStore::open_sealed(place, sealing).await?.records(), trail))

@@ -7,10 +7,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
-use gateway_control::api::Problem;
+use gateway_control::api::{CertificateView, Problem};
+use gateway_core::adapter::Registry;
 use gateway_core::gateway::Gateway;
 use serde_json::json;
 
+use crate::certify::{self, NewCertificate};
 use crate::operator::{self, ListedToken, MadeToken, NewToken, Refusal, Trail};
 use crate::reload::Reloader;
 use crate::resealing::{Rotated, Status, Vaulted};
@@ -23,12 +25,18 @@ pub(crate) struct HostState {
     pub(crate) reloader: Arc<Reloader>,
     /// What is kept sealed.
     pub(crate) vaulted: Vaulted,
+    /// The adapters.
+    pub(crate) registry: Registry,
 }
+
+/// The protocol of whose clients keys are registered.
+pub(crate) const SSH: &str = "ssh";
 
 /// The routes.
 pub(super) fn routes(state: Arc<HostState>) -> Router {
     Router::new()
         .route("/api/v1/tokens", get(tokens).post(create_token))
+        .route("/api/v1/tokens/certificates", post(certify_token))
         .route("/api/v1/tokens/{id}", delete(revoke_token))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/secrets", get(secrets))
@@ -56,7 +64,20 @@ async fn create_token(
     Json(new): Json<NewToken>,
 ) -> Result<(StatusCode, Json<MadeToken>), Refusal> {
     let store = state.gateway.store().as_ref();
-    let made = operator::create_token(store, trail(&state), new).await?;
+    // The one protocol whose clients have keys.
+    let adapter = state.registry.adapter(SSH).ok().map(AsRef::as_ref);
+    let made = operator::create_token(store, trail(&state), adapter, new).await?;
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+async fn certify_token(
+    Shared(state): Shared<Arc<HostState>>,
+    Json(new): Json<NewCertificate>,
+) -> Result<(StatusCode, Json<CertificateView>), Refusal> {
+    let adapter = state.registry.adapter(&new.protocol);
+    let adapter = adapter.map_err(|e| Refusal::Wrong(e.to_string()))?.as_ref();
+    let store = state.gateway.store().as_ref();
+    let made = certify::as_operator(store, trail(&state), adapter, new.token).await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
 
@@ -83,7 +104,13 @@ async fn rotate(Shared(state): Shared<Arc<HostState>>) -> Result<Json<Rotated>, 
 }
 
 async fn reload(Shared(state): Shared<Arc<HostState>>) -> Result<Response, Refusal> {
-    operator::note(trail(&state), "reload", "configuration".to_owned()).await?;
+    operator::note(
+        trail(&state),
+        operator::OPERATOR,
+        "reload",
+        "configuration".to_owned(),
+    )
+    .await?;
     Ok(match state.reloader.reload().await {
         Ok(summary) => Json(json!({ "reloaded": summary })).into_response(),
         Err(error) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error).into_response(),

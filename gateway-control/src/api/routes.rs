@@ -3,8 +3,8 @@
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::{
-    Api, access, approvals, document, health, leases, notify, people, policy, recordings, sessions, slack,
-    stream, trail,
+    Api, access, approvals, certificates, document, health, leases, notify, people, policy, recordings,
+    sessions, slack, stream, trail,
 };
 
 /// What a route asks of whom, in a word; what decides is in its handler, and proven by tests.
@@ -115,6 +115,9 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/api/v1/access", Token, || get(access::list)),
     route("POST", "/api/v1/access", Token, || post(access::request)),
     route("DELETE", "/api/v1/access/{id}", Group, || delete(access::revoke)),
+    route("POST", "/api/v1/certificates", Token, || {
+        post(certificates::certify)
+    }),
     route("GET", "/api/v1/audit", Token, || get(trail::search)),
     route("GET", "/api/v1/leases", Actions(&["administer"]), || {
         get(leases::list)

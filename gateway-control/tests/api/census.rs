@@ -163,6 +163,11 @@ const CASES: &[Case] = &[
         &[("dba", 200), ("staff", 200)],
         404,
     ),
+    // Whoever has a token, for what that is good for.
+    Case {
+        body: Some(r#"{"protocol": "lamp", "public_key": "k", "resources": ["db"]}"#),
+        ..case("POST", "/api/v1/certificates", &[("elsewhere", 403)], 201)
+    },
     case("GET", "/api/v1/audit", &[], 200),
     case("GET", "/api/v1/leases", &[("root", 200)], 403),
     case("GET", "/api/v1/notify", &[("root", 200)], 403),
@@ -349,11 +354,13 @@ async fn the_operator_comes_in_by_the_hosts_door_alone_and_approves_nothing() {
             .as_u16();
         let decides = route.path.ends_with("/approve") || route.path.ends_with("/deny");
         let asks = (route.method, route.path) == ("POST", "/api/v1/access");
+        let certifies = route.path.ends_with("/certificates");
         let explains = route.path.ends_with("/explain");
         match (decides, explains) {
             (true, _) => assert_eq!(host, 401, "{path}"),
             (_, true) => assert_eq!(host, 422, "{path}: without a subject"),
             _ if asks => assert_eq!(host, 422, "{path}: without a resource"),
+            _ if certifies => assert_eq!(host, 422, "{path}: without a key"),
             _ => assert!([200, 204].contains(&host), "{path} {host}"),
         }
         assert_eq!(

@@ -71,6 +71,49 @@ async fn what_is_not_there_or_not_right_is_a_problem() {
 }
 
 #[tokio::test]
+async fn a_certificate_is_good_for_no_more_than_the_token_that_asks() {
+    let world = World::new().await;
+    let ask = async |who: &str, body: &str| {
+        let answer = world
+            .ask("POST", "/api/v1/certificates", Some(who), Some(body))
+            .await;
+        (answer.status().as_u16(), json(answer).await)
+    };
+    let (status, made) = ask("elsewhere", r#"{"protocol":"lamp","public_key":"k"}"#).await;
+    assert_eq!(
+        (status, &made["certificate"]),
+        (201, &Value::from("elsewhere [\"other\"]"))
+    );
+    assert_eq!(made["fingerprint"], "600");
+    let (status, made) = ask(
+        "staff",
+        r#"{"protocol":"lamp","public_key":"k","seconds":60,"resources":["db"]}"#,
+    )
+    .await;
+    assert_eq!(
+        (status, &made["certificate"]),
+        (201, &Value::from("staff [\"db\"]"))
+    );
+    for body in [
+        r#"{"protocol":"lamp","public_key":"k","seconds":0}"#,
+        r#"{"protocol":"lamp","public_key":"k","seconds":86401}"#,
+        r#"{"protocol":"none","public_key":"k"}"#,
+        &format!(r#"{{"protocol":"lamp","public_key":"{}"}}"#, "k".repeat(17_000)),
+    ] {
+        assert_eq!(ask("staff", body).await.0, 400, "{body}");
+    }
+    assert_eq!(
+        ask(
+            "staff",
+            r#"{"protocol":"lamp","public_key":"k","subject":"root"}"#
+        )
+        .await
+        .0,
+        422
+    );
+}
+
+#[tokio::test]
 async fn a_wrong_method_is_told_the_right_ones() {
     let world = World::new().await;
     let response = world.ask("PATCH", "/api/v1/sessions/x", Some("root"), None).await;

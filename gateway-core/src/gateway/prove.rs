@@ -45,4 +45,42 @@ impl Gateway {
             }
         }
     }
+
+    /// Whether a client may be asked to prove that it has the public key of that fingerprint.
+    pub async fn knows_key(&self, fingerprint: &str) -> bool {
+        match self.parts.authenticator.knows_key(fingerprint).await {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::warn!(%error, "a public key could not be looked up");
+                false
+            }
+        }
+    }
+
+    /// Whose a key is that the client has proven to have, with what a certificate of the gateway's own names that was verified.
+    /// A refusal is in the audit trail; the client is told nothing of why.
+    pub async fn key_holder(
+        &self,
+        attempt: &Attempt,
+        fingerprint: &str,
+        certificate: Option<&str>,
+    ) -> Result<Authenticated, LoginRefusal> {
+        let shown = self
+            .parts
+            .authenticator
+            .key_holder(fingerprint, certificate)
+            .await;
+        shown.map_err(|error| match error {
+            AuthError::Unavailable(_) => self.not_authenticated(attempt, &error),
+            _ => {
+                let what = if certificate.is_some() {
+                    "certificate for key"
+                } else {
+                    "key"
+                };
+                self.refuse_login(attempt, None, &format!("{what} {fingerprint}: {error}"));
+                LoginRefusal::Refused
+            }
+        })
+    }
 }

@@ -123,6 +123,13 @@ pub struct Before {
     digest: [u8; 32],
 }
 
+impl Before {
+    /// The number of the operation that is held.
+    pub fn ticket(&self) -> u64 {
+        self.ticket
+    }
+}
+
 /// One session in the pipeline. Dropping it ends it, in the audit trail too.
 pub struct SessionScope {
     id: SessionId,

@@ -54,6 +54,16 @@ impl TokenAuthenticator {
         }
     }
 
+    /// Whether the token of that id can be what another one was got by, and has not ended. What is not one of ours has nothing
+    /// here that could end it.
+    async fn parent_holds(&self, parent: Option<&str>) -> Result<bool, AuthError> {
+        let Some(id) = parent.filter(|id| Token::is_id(id)) else {
+            return Ok(true);
+        };
+        let record = self.store.token(id).await.map_err(unavailable)?;
+        Ok(record.is_some_and(|record| record.revoked.is_none() && (self.clock)() < record.expires))
+    }
+
     /// Whose a token is, if it has not ended.
     fn holder(&self, record: TokenRecord) -> Result<Authenticated, AuthError> {
         if record.revoked.is_some() {
@@ -112,7 +122,8 @@ impl Authenticator for TokenAuthenticator {
         let kept = record.as_ref().map_or(NO_HASH, |record| record.hash.as_str());
         let same = hash.as_bytes().ct_eq(kept.as_bytes()) & Choice::from(u8::from(record.is_some()));
         let record: TokenRecord = match record {
-            Some(record) if bool::from(same) => record,
+            // What a key proves has no secret that anybody knows; none that was guessed would do.
+            Some(record) if bool::from(same) && record.key.is_none() => record,
             _ => return Err(AuthError::Unknown),
         };
         // Only who has the secret learns what became of the token.
@@ -136,15 +147,61 @@ impl Authenticator for TokenAuthenticator {
         }))
     }
 
+    async fn knows_key(&self, fingerprint: &str) -> Result<bool, AuthError> {
+        let known = self.store.key_tokens(fingerprint).await.map_err(unavailable)?;
+        Ok(!known.is_empty())
+    }
+
+    async fn key_holder(
+        &self,
+        fingerprint: &str,
+        certificate: Option<&str>,
+    ) -> Result<Authenticated, AuthError> {
+        let record = match certificate {
+            Some(id) if !Token::is_id(id) => return Err(AuthError::Form),
+            Some(id) => self.store.token(id).await.map_err(unavailable)?,
+            None => {
+                let known = self.store.key_tokens(fingerprint).await.map_err(unavailable)?;
+                let alone = |record: &&TokenRecord| record.key.as_ref().is_some_and(|key| !key.certified);
+                let live =
+                    |record: &&TokenRecord| record.revoked.is_none() && (self.clock)() < record.expires;
+                let mut holders = known.iter().filter(alone).filter(live);
+                match (holders.next(), holders.next()) {
+                    (Some(only), None) => Some(only.clone()),
+                    // Who it is must not depend on which comes first.
+                    (Some(_), Some(_)) => {
+                        return Err(AuthError::Rejected("its key is registered twice".to_owned()));
+                    }
+                    (None, _) => known.iter().find(alone).cloned(),
+                }
+            }
+        };
+        let shown = |record: &TokenRecord| {
+            let key = record.key.as_ref();
+            key.is_some_and(|key| key.fingerprint == fingerprint && key.certified == certificate.is_some())
+        };
+        let record = record.filter(shown).ok_or(AuthError::Unknown)?;
+        let parent = record.key.as_ref().and_then(|key| key.parent.clone());
+        let who = self.holder(record)?;
+        match self.parent_holds(parent.as_deref()).await? {
+            true => Ok(who),
+            false => Err(AuthError::Rejected(
+                "the one by which it was got has ended".to_owned(),
+            )),
+        }
+    }
+
     async fn still_valid(&self, credential_id: &str) -> Result<bool, AuthError> {
         let now = (self.clock)();
         let seen = match self.fresh(credential_id, now) {
             Some(seen) => seen,
             None => {
                 let record = self.store.token(credential_id).await.map_err(unavailable)?;
-                let expires = record
-                    .filter(|record| record.revoked.is_none())
-                    .map(|record| record.expires);
+                let mut expires = None;
+                if let Some(record) = record.filter(|record| record.revoked.is_none()) {
+                    let parent = record.key.as_ref().and_then(|key| key.parent.as_deref());
+                    expires = self.parent_holds(parent).await?.then_some(record.expires);
+                }
                 // As of when it was asked, not of when the answer came.
                 let seen = Seen { at: now, expires };
                 self.remember(credential_id, seen);
@@ -161,7 +218,7 @@ mod tests {
     use std::time::Duration;
 
     use gateway_core::principal::PrincipalKind;
-    use gateway_core::services::SessionFilter;
+    use gateway_core::services::{SessionFilter, TokenKey};
     use gateway_core::session::{SessionId, SessionRecord};
 
     use super::super::CreateToken;
@@ -187,6 +244,11 @@ mod tests {
                 return Err(StoreError::Database("down".into()));
             }
             Ok(self.tokens.lock().get(id).cloned())
+        }
+        async fn key_tokens(&self, fingerprint: &str) -> Result<Vec<TokenRecord>, StoreError> {
+            let all = self.tokens.lock();
+            let known = |t: &&TokenRecord| t.key.as_ref().is_some_and(|key| key.fingerprint == fingerprint);
+            Ok(all.values().filter(known).cloned().collect())
         }
         async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
             Ok(vec![])
@@ -354,6 +416,84 @@ mod tests {
                 Err(AuthError::Unknown)
             ));
         }
+    }
+
+    fn keyed(f: &Fixture, id: &str, certified: bool, parent: Option<&str>) -> TokenRecord {
+        TokenRecord {
+            id: id.to_owned(),
+            key: Some(TokenKey {
+                fingerprint: "SHA256:k".to_owned(),
+                certified,
+                parent: parent.map(str::to_owned),
+            }),
+            ..f.record.clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_is_whose_it_is_registered_to_and_nobodys_where_that_is_not_one() {
+        let f = fixture().await;
+        let holder = || f.authenticator.key_holder("SHA256:k", None);
+        assert!(!f.authenticator.knows_key("SHA256:k").await.unwrap());
+        assert!(matches!(holder().await, Err(AuthError::Unknown)));
+        f.store
+            .insert_token(&keyed(&f, "Keyed1aaaaaa", false, None))
+            .await
+            .unwrap();
+        assert!(f.authenticator.knows_key("SHA256:k").await.unwrap());
+        let who = holder().await.unwrap();
+        assert_eq!(who.credential_id, "Keyed1aaaaaa");
+        assert_eq!(who.expires, Some(f.record.expires));
+        // What it is registered as is no certificate's, and what a secret proves is no key's.
+        for id in ["Keyed1aaaaaa", f.record.id.as_str(), "Nothere1aaaa"] {
+            let shown = f.authenticator.key_holder("SHA256:k", Some(id)).await;
+            assert!(matches!(shown, Err(AuthError::Unknown)), "{id}");
+        }
+        f.store
+            .insert_token(&keyed(&f, "Keyed2aaaaaa", false, None))
+            .await
+            .unwrap();
+        assert!(matches!(holder().await, Err(AuthError::Rejected(_))));
+        for id in ["Keyed1aaaaaa", "Keyed2aaaaaa"] {
+            f.store.revoke_token(id, Timestamp::UNIX_EPOCH).await.unwrap();
+        }
+        assert!(matches!(holder().await, Err(AuthError::Revoked)));
+    }
+
+    #[tokio::test]
+    async fn a_certified_key_is_nobodys_without_its_certificate_and_ends_with_the_token_it_was_got_by() {
+        let f = fixture().await;
+        let record = keyed(&f, "Certif1aaaaa", true, Some(&f.record.id));
+        f.store.insert_token(&record).await.unwrap();
+        assert!(f.authenticator.knows_key("SHA256:k").await.unwrap());
+        let alone = f.authenticator.key_holder("SHA256:k", None).await;
+        assert!(matches!(alone, Err(AuthError::Unknown)));
+        let shown = |fingerprint: &'static str| f.authenticator.key_holder(fingerprint, Some("Certif1aaaaa"));
+        assert!(shown("SHA256:k").await.is_ok());
+        assert!(matches!(shown("SHA256:other").await, Err(AuthError::Unknown)));
+        assert!(f.authenticator.still_valid("Certif1aaaaa").await.unwrap());
+        f.store
+            .revoke_token(&f.record.id, Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap();
+        assert!(matches!(shown("SHA256:k").await, Err(AuthError::Rejected(_))));
+        f.millis.store(1500, Ordering::SeqCst);
+        assert!(!f.authenticator.still_valid("Certif1aaaaa").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_a_key_proves_no_secret_proves() {
+        let f = fixture().await;
+        // Even one that is known.
+        let record = TokenRecord {
+            id: f.record.id.clone(),
+            ..keyed(&f, "", false, None)
+        };
+        f.store.insert_token(&record).await.unwrap();
+        assert!(matches!(
+            f.authenticator.authenticate(&f.secret).await,
+            Err(AuthError::Unknown)
+        ));
     }
 
     #[tokio::test]

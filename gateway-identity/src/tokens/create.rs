@@ -6,7 +6,7 @@ use std::time::Duration;
 use gateway_core::principal::{Principal, PrincipalKind};
 use gateway_core::resource::Resource;
 use gateway_core::secret::Secret;
-use gateway_core::services::TokenRecord;
+use gateway_core::services::{TokenKey, TokenRecord};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Token, random, scram};
@@ -114,8 +114,18 @@ impl CreateToken {
             created: now,
             expires,
             revoked: None,
+            key: None,
         };
         Ok((record, secret))
+    }
+
+    /// The same for a token that a key proves. Its secret is known to nobody.
+    pub fn build_for_key(self, key: TokenKey, now: Timestamp) -> Result<TokenRecord, TokenError> {
+        let (record, _) = self.build(now)?;
+        Ok(TokenRecord {
+            key: Some(key),
+            ..record
+        })
     }
 }
 

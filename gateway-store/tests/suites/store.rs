@@ -8,7 +8,9 @@ use gateway_core::credentials::{LeaseRecord, LeaseState, LeaseStore, Slot};
 use gateway_core::outbox::{Outbox, OutboxMessage, OutboxState};
 use gateway_core::principal::{Principal, PrincipalKind};
 use gateway_core::sealing::{SealKey, Sealing};
-use gateway_core::services::{ApprovalRoom, ApprovalStore, Inserted, SessionFilter, Store, TokenRecord};
+use gateway_core::services::{
+    ApprovalRoom, ApprovalStore, Inserted, SessionFilter, Store, TokenKey, TokenRecord,
+};
 use gateway_core::session::{SessionId, SessionRecord};
 use jiff::Timestamp;
 
@@ -34,6 +36,7 @@ pub(crate) fn token(id: &str, created: i64) -> TokenRecord {
         created: at(created),
         expires: at(created + 3600),
         revoked: None,
+        key: None,
     }
 }
 
@@ -108,6 +111,7 @@ fn same<T: serde::Serialize>(a: &T, b: &T) {
 /// All of it, on an empty store.
 pub(crate) async fn all(store: &dyn Store) {
     tokens(store).await;
+    key_tokens(store).await;
     sessions(store).await;
     orphans(store).await;
 }
@@ -331,6 +335,35 @@ async fn tokens(store: &dyn Store) {
             ..first
         },
     );
+}
+
+async fn key_tokens(store: &dyn Store) {
+    let of = |id: &str, created: i64, certified: bool| TokenRecord {
+        key: Some(TokenKey {
+            fingerprint: "SHA256:abc+/=".to_owned(),
+            certified,
+            parent: certified.then(|| "first".to_owned()),
+        }),
+        ..token(id, created)
+    };
+    assert!(store.key_tokens("SHA256:abc+/=").await.unwrap().is_empty());
+    let (alone, gone) = (of("alone", 10, false), of("gone", 20, false));
+    let (certified, stale) = (of("certified", 30, true), of("stale", -100_000, true));
+    for token in [&certified, &gone, &stale, &alone] {
+        store.insert_token(token).await.unwrap();
+    }
+    assert!(store.revoke_token("gone", at(40)).await.unwrap());
+    let known: Vec<_> = store.key_tokens("SHA256:abc+/=").await.unwrap();
+    let ids: Vec<_> = known.iter().map(|token| token.id.as_str()).collect();
+    assert_eq!(ids, ["alone", "gone", "certified", "stale"]);
+    let mut known = known.into_iter();
+    same(&known.next().unwrap(), &alone);
+    same(&known.nth(1).unwrap(), &certified);
+    assert!(store.key_tokens("sha256:abc+/=").await.unwrap().is_empty());
+    // The next certificate takes along what is long over, and nothing else.
+    store.insert_token(&of("next", 50, true)).await.unwrap();
+    assert!(store.token("stale").await.unwrap().is_none());
+    assert!(store.token("certified").await.unwrap().is_some());
 }
 
 async fn sessions(store: &dyn Store) {

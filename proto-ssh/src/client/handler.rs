@@ -1,5 +1,6 @@
 //! russh's callbacks, one by one.
 
+use russh::keys::Certificate;
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, Response};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
 use tokio::task::JoinSet;
@@ -11,29 +12,52 @@ use super::{
 use crate::flow::STEP;
 use crate::forward::Destination;
 use crate::lane::{Display, Prepared, Program, Terminal};
+use crate::login::Offer;
 use crate::pipe::{Message, Pipe};
 
 impl server::Handler for Client {
     type Error = ClientError;
 
-    async fn auth_none(&mut self, _: &str) -> Result<Auth, ClientError> {
-        self.login.other_method();
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, ClientError> {
+        self.login.other_method(user);
         Ok(Auth::reject())
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, ClientError> {
         let welcome = self.login.secret(user, password).await;
-        Ok(self.welcomed(welcome).await)
+        self.welcomed(welcome)
     }
 
-    // A key that is offered, or that signs, proves nobody here (GHSA-3cjp, CVE-2024-45337).
+    // A key that is offered proves nobody: only the signature does (GHSA-3cjp, CVE-2024-45337). Of a certificate its key is offered.
     async fn auth_publickey_offered(
         &mut self,
-        _: &str,
-        _: server::PublicKeyOffer<'_>,
+        user: &str,
+        offer: server::PublicKeyOffer<'_>,
     ) -> Result<Auth, ClientError> {
-        self.login.other_method();
-        Ok(Auth::reject())
+        let key = offer.public_key.key_data();
+        match self.login.offered(user, key, offer.algorithm).await {
+            Offer::Known => Ok(Auth::Accept),
+            Offer::Unknown => Ok(Auth::reject()),
+            Offer::Enough => Err(ClientError::Tries),
+        }
+    }
+
+    async fn auth_publickey(
+        &mut self,
+        user: &str,
+        key: server::VerifiedPublicKey<'_>,
+    ) -> Result<Auth, ClientError> {
+        let welcome = self.login.key(user, key.public_key.key_data()).await;
+        self.welcomed(welcome)
+    }
+
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, ClientError> {
+        let welcome = self.login.certificate(user, certificate).await;
+        self.welcomed(welcome)
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -58,7 +82,7 @@ impl server::Handler for Client {
             },
             _ => self.login.malformed(user),
         };
-        Ok(self.welcomed(welcome).await)
+        self.welcomed(welcome)
     }
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, ClientError> {
@@ -141,8 +165,7 @@ impl server::Handler for Client {
         reply: ChannelOpenHandle,
         _: &mut server::Session,
     ) -> Handled {
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        Ok(())
+        refuse(reply).await
     }
 
     async fn channel_open_forwarded_tcpip(
@@ -155,8 +178,7 @@ impl server::Handler for Client {
         reply: ChannelOpenHandle,
         _: &mut server::Session,
     ) -> Handled {
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        Ok(())
+        refuse(reply).await
     }
 
     async fn channel_open_confirmation(
@@ -202,7 +224,13 @@ impl server::Handler for Client {
         session: &mut server::Session,
     ) -> Handled {
         // Asked with what uses it: `shell` has it in its context, and approvals of commands bind it.
-        let fine = term.len() <= VARIABLES.1 && !term.chars().any(char::is_control);
+        let mut fine = term.len() <= VARIABLES.1 && !term.chars().any(char::is_control);
+        if let Some(own) = &self.session
+            && let Some(missing) = own.permits.lacks_pty()
+        {
+            own.lacking("pty-req", missing).await;
+            fine = false;
+        }
         match self
             .prepared(id)
             .filter(|prepared| fine && prepared.terminal.is_none())
@@ -394,4 +422,10 @@ impl server::Handler for Client {
     ) -> Result<bool, ClientError> {
         Ok(self.remote.cancel_unix(path).await)
     }
+}
+
+/// Only a gateway opens such channels.
+async fn refuse(reply: ChannelOpenHandle) -> Handled {
+    reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+    Ok(())
 }

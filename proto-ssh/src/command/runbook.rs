@@ -10,6 +10,9 @@
 //! | `enum(info,warn)` | one of the words |
 //! | `path(/srv/app)` | an absolute path below the prefix, without `.`, `..`, empty parts or control characters; links in it are the target's |
 //!
+//! `{name}` stands for a parameter that is declared beside the template ([`Runbook::declared`]), also with types that a template
+//! can't write: `string`, and a `word` that matches a pattern.
+//!
 //! ```
 //! use proto_ssh::command::{Shell, runbook::Runbook};
 //!
@@ -27,7 +30,7 @@ mod kind;
 mod template;
 
 use super::{MAX_LINE, Shell, Simple, characters, quote};
-pub use kind::Kind;
+pub use kind::{Declared, Kind, Pattern};
 pub use template::TemplateError;
 use template::{Part, is_name};
 
@@ -68,6 +71,14 @@ pub enum InvocationError {
         /// The name and its parameters.
         usage: String,
     },
+    /// What is given is no `name=value` of a parameter, or comes twice.
+    #[error("`{given}` is not NAME=VALUE of a parameter that is given once; usage: {usage}")]
+    Unknown {
+        /// What was given.
+        given: String,
+        /// The name and its parameters.
+        usage: String,
+    },
     /// An argument is not of its type.
     #[error("`{parameter}` has to be {expected}")]
     Argument {
@@ -91,10 +102,46 @@ impl Runbook {
     ///
     /// Where the name is not `[A-Za-z0-9._-]+`, or the template is not of the form that the module describes.
     pub fn parse(name: &str, template: &str) -> Result<Self, TemplateError> {
+        Self::with(name, template, Vec::new())
+    }
+
+    /// Reads a template whose parameters are declared beside it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`], and where a declaration is wrong.
+    pub fn declared(
+        name: &str,
+        template: &str,
+        declared: &[(&str, Declared<'_>)],
+    ) -> Result<Self, TemplateError> {
+        let mut parameters: Vec<Parameter> = Vec::new();
+        for (name, declared) in declared {
+            let wrong = |why: String| TemplateError::Declaration {
+                name: (*name).to_owned(),
+                why,
+            };
+            if !is_name(name) {
+                return Err(wrong(
+                    "a name consists of letters, digits and `._-`, at most 64".to_owned(),
+                ));
+            }
+            if parameters.iter().any(|other| other.name == *name) {
+                return Err(TemplateError::Twice((*name).to_owned()));
+            }
+            parameters.push(Parameter {
+                name: (*name).to_owned(),
+                kind: Kind::declared(declared).map_err(wrong)?,
+            });
+        }
+        Self::with(name, template, parameters)
+    }
+
+    fn with(name: &str, template: &str, declared: Vec<Parameter>) -> Result<Self, TemplateError> {
         if !is_name(name) {
             return Err(TemplateError::Name);
         }
-        let (words, parameters) = template::parse(template)?;
+        let (words, parameters) = template::parse(template, declared)?;
         Ok(Self {
             name: name.to_owned(),
             parameters,
@@ -119,6 +166,52 @@ impl Runbook {
             usage.push_str(&format!(" <{}: {}>", parameter.name, parameter.kind));
         }
         usage
+    }
+
+    /// Fills in parameters that are given as `name=value`, in any order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::invoke`].
+    pub fn invoke_named(&self, given: &[String], shell: Shell) -> Result<Invocation, InvocationError> {
+        let mut arguments: Vec<Option<&str>> = vec![None; self.parameters.len()];
+        for pair in given {
+            let place = pair.split_once('=').and_then(|(name, value)| {
+                let place = self.parameters.iter().position(|one| one.name == name)?;
+                Some((arguments.get_mut(place)?, value))
+            });
+            match place {
+                Some((argument @ None, value)) => *argument = Some(value),
+                _ => {
+                    return Err(InvocationError::Unknown {
+                        given: pair.chars().take(64).collect(),
+                        usage: self.usage(),
+                    });
+                }
+            }
+        }
+        let arguments: Option<Vec<String>> =
+            arguments.into_iter().map(|one| one.map(str::to_owned)).collect();
+        let missing = || InvocationError::Count { usage: self.usage() };
+        self.invoke(&arguments.ok_or_else(missing)?, shell)
+    }
+
+    /// Arguments for which rules may decide otherwise: those of which no other is known, each with every choice of one parameter.
+    pub fn samples(&self, most: usize) -> Vec<Vec<String>> {
+        let each: Vec<Vec<String>> = self.parameters.iter().map(|one| one.kind.samples(most)).collect();
+        let first: Vec<String> = each.iter().filter_map(|values| values.first().cloned()).collect();
+        let mut all = vec![first.clone()];
+        for (place, values) in each.iter().enumerate() {
+            for value in values.iter().skip(1) {
+                let mut other = first.clone();
+                if let Some(argument) = other.get_mut(place) {
+                    argument.clone_from(value);
+                }
+                all.push(other);
+            }
+        }
+        all.truncate(most);
+        all
     }
 
     /// Fills in the parameters.

@@ -1,7 +1,7 @@
 //! The two machines of file transfers as one.
 
 use crate::scp::{self, Scp};
-use crate::sftp::{Action, Answer, AskId, Peer, Sftp};
+use crate::sftp::{Action, Answer, AskId, Event, Peer, Sftp, What};
 
 /// Either machine.
 pub(super) enum Machine {
@@ -33,6 +33,19 @@ impl From<scp::Error> for Broken {
             what: error.to_string(),
         }
     }
+}
+
+/// A file that went through ends as one of SFTP does.
+fn over(event: scp::Event) -> Event {
+    let (path, what, bytes) = match event {
+        scp::Event::Transferred { path, what, bytes } => (path, what, bytes),
+        scp::Event::Entered { path, what } => (path, what, 0),
+    };
+    let (read, written) = match what {
+        What::Read => (bytes, 0),
+        What::Write => (0, bytes),
+    };
+    Event::Closed { path, read, written }
 }
 
 impl Machine {
@@ -67,16 +80,12 @@ impl Machine {
     pub(super) fn poll(&mut self) -> Result<Option<Action>, Broken> {
         match self {
             Self::Sftp(machine) => Ok(machine.poll()?),
-            Self::Scp(machine) => loop {
-                return Ok(match machine.poll() {
-                    Some(scp::Action::ToClient(bytes)) => Some(Action::ToClient(bytes)),
-                    Some(scp::Action::ToTarget(bytes)) => Some(Action::ToTarget(bytes)),
-                    Some(scp::Action::Ask(ask)) => Some(Action::Ask(ask)),
-                    // Each file was asked for by itself, and its operation is in the trail.
-                    Some(scp::Action::Event(_)) => continue,
-                    None => None,
-                });
-            },
+            Self::Scp(machine) => Ok(machine.poll().map(|action| match action {
+                scp::Action::ToClient(bytes) => Action::ToClient(bytes),
+                scp::Action::ToTarget(bytes) => Action::ToTarget(bytes),
+                scp::Action::Ask(ask) => Action::Ask(ask),
+                scp::Action::Event(event) => Action::Event(over(event)),
+            })),
         }
     }
 

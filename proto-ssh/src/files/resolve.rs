@@ -105,7 +105,7 @@ async fn answer(target: Target, half: ChannelWriteHalf<Msg>, mut asked: mpsc::Re
                         return;
                     }
                 }
-                Item::Message(Message::Close | Message::Eof | Message::Failure) => return,
+                Item::Message(Message::Close | Message::Lost | Message::Eof | Message::Failure) => return,
                 _ => {}
             },
         }

@@ -20,6 +20,7 @@ pub(crate) async fn reach(
         &session.place.login,
         &proof,
         accepts,
+        session.doors(),
     )
     .await
 }

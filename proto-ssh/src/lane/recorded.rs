@@ -13,6 +13,8 @@ pub(super) async fn start(lane: &Lane, command: &Command, summary: &str) -> Resu
     let kind = match command {
         Command::Sftp | Command::Scp(_) => Kind::Files,
         Command::Shell => Kind::Shell,
+        // Nothing of it reaches a target.
+        Command::Runbooks { .. } => return Ok(Recording::off()),
         Command::Exec(_) | Command::Subsystem(_) if terminal.is_some() => Kind::Shell,
         Command::Exec(_) | Command::Subsystem(_) => Kind::Exec,
     };

@@ -5,8 +5,7 @@ use super::Event;
 /// What the machine has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Whether REALPATH, `expand-path` and `users-groups-by-id` (names of users, for listings) are answered: where any
-    /// SFTP may be permitted to the principal.
+    /// Whether REALPATH and `expand-path` are answered: where any SFTP may be permitted to the principal.
     pub realpath: bool,
 }
 

@@ -87,10 +87,6 @@ impl Sftp {
                 Some(Extended::Limits) => {
                     return self.forward(packet, id, Expect::ExtendedReply, After::Nothing);
                 }
-                // Names for the numbers in listings, which clients would show without: no path, nothing to decide.
-                Some(Extended::UsersGroupsById { .. }) if self.settings.realpath => {
-                    return self.forward(packet, id, Expect::ExtendedReply, After::Nothing);
-                }
                 Some(Extended::ExpandPath { path }) => return self.realpath(id, path.to_vec(), packet),
                 Some(Extended::CopyData(copy)) => {
                     return match self.copied(copy) {

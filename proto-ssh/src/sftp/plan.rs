@@ -19,6 +19,8 @@ pub(super) struct Asked {
     pub(super) what: Vec<What>,
     /// Empty until the target has resolved it.
     pub(super) resolved: Vec<u8>,
+    /// It is sent with a slash behind it, as it came: the target then takes a folder alone.
+    slash: bool,
 }
 
 /// What it is when the target has done it.
@@ -156,8 +158,19 @@ impl Plan {
             resolving,
             what: what.to_vec(),
             resolved: Vec::new(),
+            slash: false,
         });
         Ok(self)
+    }
+
+    /// The name of what is removed or gets another name: a link there stays one, also with a slash behind it, and what is no
+    /// folder is refused with one.
+    fn name(self, path: &[u8]) -> Result<Self, Unusable> {
+        let mut plan = self.path(path, STAYS, &[What::Write])?;
+        if let Some(asked) = plan.paths.last_mut() {
+            asked.slash = asked.resolving.last.is_some() && path.ends_with(b"/");
+        }
+        Ok(plan)
     }
 
     fn raw(mut self, bytes: Vec<u8>) -> Self {
@@ -198,15 +211,11 @@ impl Plan {
             RequestBody::Mkdir { path, attributes } => one("MKDIR", Expect::Status, Done::DirectoryMade)
                 .path(path, STAYS, &[Write])?
                 .raw(bytes_of(attributes)?),
-            RequestBody::Rmdir { path } => {
-                one("RMDIR", Expect::Status, Done::DirectoryRemoved).path(path, STAYS, &[Write])?
-            }
-            RequestBody::Remove { path } => {
-                one("REMOVE", Expect::Status, Done::Removed).path(path, STAYS, &[Write])?
-            }
+            RequestBody::Rmdir { path } => one("RMDIR", Expect::Status, Done::DirectoryRemoved).name(path)?,
+            RequestBody::Remove { path } => one("REMOVE", Expect::Status, Done::Removed).name(path)?,
             RequestBody::Rename { old, new } => one("RENAME", Expect::Status, Done::Renamed)
-                .path(old, STAYS, &[Write])?
-                .path(new, STAYS, &[Write])?,
+                .name(old)?
+                .name(new)?,
             RequestBody::Symlink { target, link } => {
                 super::path::check(target)?;
                 one(
@@ -271,8 +280,8 @@ impl Plan {
         Ok(match extended {
             Extended::PosixRename { old, new } => {
                 named("posix-rename@openssh.com", Expect::Status, Done::Renamed)?
-                    .path(old, STAYS, &[Write])?
-                    .path(new, STAYS, &[Write])?
+                    .name(old)?
+                    .name(new)?
             }
             Extended::Hardlink { old, new } => {
                 named("hardlink@openssh.com", Expect::Status, Done::Hardlinked)?
@@ -303,7 +312,10 @@ impl Plan {
         for piece in &self.pieces {
             packet = match piece {
                 Piece::Raw(bytes) => packet.raw(bytes),
-                Piece::Path(place) => packet.string(self.resolved(*place))?,
+                Piece::Path(place) => match self.paths.get(*place) {
+                    Some(path) if path.slash => packet.string(&[&path.resolved[..], b"/"].concat())?,
+                    _ => packet.string(self.resolved(*place))?,
+                },
             };
         }
         packet.finish()

@@ -6,7 +6,7 @@ use super::{Action, Event, Fault, Phase, Sftp, inside, with_id};
 use crate::wire::sftp::{Extension, Names, Response, ResponseBody, VERSION, Version, status};
 
 /// What is decided here and may be announced, with the version that is understood.
-const EXTENSIONS: [(&[u8], &[u8]); 10] = [
+const EXTENSIONS: [(&[u8], &[u8]); 9] = [
     (b"posix-rename@openssh.com", b"1"),
     (b"statvfs@openssh.com", b"2"),
     (b"fstatvfs@openssh.com", b"2"),
@@ -16,7 +16,6 @@ const EXTENSIONS: [(&[u8], &[u8]); 10] = [
     (b"limits@openssh.com", b"1"),
     (b"expand-path@openssh.com", b"1"),
     (b"copy-data", b"1"),
-    (b"users-groups-by-id@openssh.com", b"1"),
 ];
 
 impl Sftp {

@@ -192,12 +192,16 @@ fn version_is_cut_down_to_what_is_decided() {
             "statvfs@openssh.com",
             "hardlink@openssh.com",
             "fsync@openssh.com",
-            "copy-data",
-            "users-groups-by-id@openssh.com"
+            "copy-data"
         ]
     );
     for extended in [
         Extended::HomeDirectory { user: b"x" },
+        // Names of the target's users: no policy names them.
+        Extended::UsersGroupsById {
+            users: b"\0\0\0\0",
+            groups: b"",
+        },
         Extended::Unknown {
             name: b"evil@example.com",
             data: b"",

@@ -89,6 +89,11 @@ impl Callbacks {
         self.others.get(&id).unwrap_or(&self.down)
     }
 
+    fn pass(&self, id: ChannelId, message: Message) -> Result<(), russh::Error> {
+        self.pipe(id).message(message);
+        Ok(())
+    }
+
     async fn offer(
         &mut self,
         permitted: bool,
@@ -97,10 +102,7 @@ impl Callbacks {
         reply: ChannelOpenHandle,
     ) {
         if !permitted || self.others.len() >= crate::lane::BACK_CHANNELS {
-            reply
-                .reject(russh::ChannelOpenFailure::AdministrativelyProhibited)
-                .await;
-            return;
+            return refuse(reply).await;
         }
         let down = Pipe::new(self.flow.clone());
         self.others.insert(channel.id(), down.clone());
@@ -114,12 +116,18 @@ impl Callbacks {
     }
 }
 
+/// What no target may open.
+async fn refuse(reply: ChannelOpenHandle) {
+    let why = russh::ChannelOpenFailure::AdministrativelyProhibited;
+    reply.reject(why).await;
+}
+
 impl Drop for Callbacks {
     fn drop(&mut self) {
-        // Also where the connection broke.
-        self.down.message(Message::Close);
+        // Where the channels were not closed before, the connection broke.
+        self.down.message(Message::Lost);
         for pipe in self.others.values() {
-            pipe.message(Message::Close);
+            pipe.message(Message::Lost);
         }
     }
 }
@@ -156,8 +164,7 @@ impl client::Handler for Callbacks {
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _: &mut client::Session) -> Result<(), russh::Error> {
-        self.pipe(id).message(Message::Eof);
-        Ok(())
+        self.pass(id, Message::Eof)
     }
 
     async fn channel_close(&mut self, id: ChannelId, _: &mut client::Session) -> Result<(), russh::Error> {
@@ -169,8 +176,7 @@ impl client::Handler for Callbacks {
     }
 
     async fn channel_failure(&mut self, id: ChannelId, _: &mut client::Session) -> Result<(), russh::Error> {
-        self.pipe(id).message(Message::Failure);
-        Ok(())
+        self.pass(id, Message::Failure)
     }
 
     async fn exit_status(
@@ -179,8 +185,7 @@ impl client::Handler for Callbacks {
         status: u32,
         _: &mut client::Session,
     ) -> Result<(), russh::Error> {
-        self.pipe(id).message(Message::ExitStatus(status));
-        Ok(())
+        self.pass(id, Message::ExitStatus(status))
     }
 
     async fn exit_signal(
@@ -192,8 +197,7 @@ impl client::Handler for Callbacks {
         _: &str,
         _: &mut client::Session,
     ) -> Result<(), russh::Error> {
-        self.pipe(id).message(Message::ExitSignal { signal, core_dumped });
-        Ok(())
+        self.pass(id, Message::ExitSignal { signal, core_dumped })
     }
 
     async fn server_channel_open_forwarded_tcpip(
@@ -261,9 +265,7 @@ impl client::Handler for Callbacks {
         reply: ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Result<(), russh::Error> {
-        reply
-            .reject(russh::ChannelOpenFailure::AdministrativelyProhibited)
-            .await;
+        refuse(reply).await;
         Ok(())
     }
 
@@ -277,9 +279,7 @@ impl client::Handler for Callbacks {
         reply: ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Result<(), russh::Error> {
-        reply
-            .reject(russh::ChannelOpenFailure::AdministrativelyProhibited)
-            .await;
+        refuse(reply).await;
         Ok(())
     }
 
@@ -290,9 +290,7 @@ impl client::Handler for Callbacks {
         reply: ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Result<(), russh::Error> {
-        reply
-            .reject(russh::ChannelOpenFailure::AdministrativelyProhibited)
-            .await;
+        refuse(reply).await;
         Ok(())
     }
 }

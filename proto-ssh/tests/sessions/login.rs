@@ -1,11 +1,9 @@
 //! How a client gets in, and how it does not.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::audit::Event;
 use russh::client::KeyboardInteractiveAuthResponse;
-use russh::keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::world::{TOKEN, World, run};
@@ -74,18 +72,6 @@ async fn every_refused_login_looks_alike() {
         world.asked.connections.load(std::sync::atomic::Ordering::SeqCst),
         0
     );
-}
-
-#[tokio::test]
-async fn ghsa_3cjp_cve_2024_45337_a_key_that_is_offered_or_signs_proves_nobody() {
-    let world = world().await;
-    let mut client = world.dial().await;
-    let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap();
-    let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
-    let told = client.authenticate_publickey("deploy@web-1", key).await.unwrap();
-    assert!(!told.success());
-    assert!(client.channel_open_session().await.is_err());
-    assert!(!world.has_event(|event| matches!(event, Event::SessionStarted { .. })));
 }
 
 #[tokio::test]

@@ -13,9 +13,12 @@
 )]
 
 mod certificates;
+mod endings;
 mod journal;
+mod keys;
 mod login;
 mod pump;
 mod requests;
+mod sockets;
 mod sshd;
 mod world;

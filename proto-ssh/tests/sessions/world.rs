@@ -15,9 +15,10 @@ use gateway_core::gateway::{AuditOptions, Gateway, Parts};
 use gateway_core::limits::Limits;
 use gateway_core::mask::MaskKey;
 use gateway_core::operation::Operation;
-use gateway_core::principal::{Principal, PrincipalKind};
+use gateway_core::principal::{Authenticated, Principal, PrincipalKind};
 use gateway_core::resource::{CredentialConfig, Resource};
-use gateway_core::services::NobodyApproves;
+use gateway_core::secret::Secret;
+use gateway_core::services::{AuthError, Authenticator, NobodyApproves, Provable};
 use gateway_core::tls::{ServerTls, TlsConfig, TlsRequire};
 use gateway_core::transport::Transport;
 use gateway_core::verdict::{Denial, Verdict};
@@ -47,8 +48,10 @@ pub(crate) struct World {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) asked: Arc<Asked>,
     pub(crate) events: Arc<Mutex<Vec<Event>>>,
+    /// Fingerprints of keys that are ann's, with the id that their certificates must have.
+    pub(crate) keys: Arc<Mutex<BTreeMap<String, Option<String>>>>,
     tls: Arc<ServerTls>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 pub(crate) type Rule = fn(&Operation) -> bool;
@@ -62,13 +65,46 @@ pub(crate) struct Towards {
     pub(crate) now: fn() -> Timestamp,
 }
 
+/// Whose token it is, and whose keys.
+struct Known {
+    tokens: Everyone,
+    keys: Arc<Mutex<BTreeMap<String, Option<String>>>>,
+}
+
+#[async_trait::async_trait]
+impl Authenticator for Known {
+    async fn authenticate(&self, secret: &Secret) -> Result<Authenticated, AuthError> {
+        self.tokens.authenticate(secret).await
+    }
+    async fn provable(&self, name: &str) -> Result<Option<Provable>, AuthError> {
+        self.tokens.provable(name).await
+    }
+    async fn knows_key(&self, fingerprint: &str) -> Result<bool, AuthError> {
+        Ok(self.keys.lock().contains_key(fingerprint))
+    }
+    async fn key_holder(
+        &self,
+        fingerprint: &str,
+        certificate: Option<&str>,
+    ) -> Result<Authenticated, AuthError> {
+        match self.keys.lock().get(fingerprint) {
+            Some(id) if id.as_deref() == certificate => {}
+            _ => return Err(AuthError::Unknown),
+        }
+        self.tokens.authenticate(&Secret::new(TOKEN)).await
+    }
+    async fn still_valid(&self, credential: &str) -> Result<bool, AuthError> {
+        self.tokens.still_valid(credential).await
+    }
+}
+
 pub(crate) fn adapter_in(dir: &std::path::Path) -> SshAdapter {
     let adapter = SshAdapter::default();
     adapter.prepare(dir, &Arc::default()).unwrap();
     adapter
 }
 
-fn new_key() -> PrivateKey {
+pub(crate) fn new_key() -> PrivateKey {
     PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap()
 }
 
@@ -143,12 +179,17 @@ impl World {
             trail.lock().push(event.clone());
             Ok(())
         };
+        let keys = Arc::<Mutex<BTreeMap<String, Option<String>>>>::default();
         let parts = Parts {
             policy: Arc::new(policy),
             audit: Arc::new(Told(told)),
-            authenticator: Arc::new(Everyone::known_by(|secret| {
-                (secret.expose() == TOKEN).then(|| Principal::new("ann@example.test", PrincipalKind::Human))
-            })),
+            authenticator: Arc::new(Known {
+                tokens: Everyone::known_by(|secret| {
+                    (secret.expose() == TOKEN)
+                        .then(|| Principal::new("ann@example.test", PrincipalKind::Human))
+                }),
+                keys: keys.clone(),
+            }),
             credentials: Issuers::with(adapter.issuers()),
             leases: Arc::new(Journal),
             approvals: Arc::new(NobodyApproves),
@@ -172,8 +213,9 @@ impl World {
             gateway: Gateway::new(parts, resources),
             asked,
             events,
+            keys,
             tls: Arc::new(ServerTls::open(TlsConfig::default(), dir.path()).unwrap()),
-            _dir: dir,
+            dir,
         }
     }
 
@@ -184,11 +226,32 @@ impl World {
             .unwrap()
     }
 
+    /// A client over a real socket, that has logged in.
+    pub(crate) async fn client_by_socket(&self) -> client::Handle<Trusting> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = async {
+            let (accepted, _) = listener.accept().await.unwrap();
+            self.serve(Transport::Tcp(accepted));
+        };
+        let dialled = client::connect(Arc::default(), address, Trusting);
+        let (client, ()) = tokio::join!(dialled, accepted);
+        let mut client = client.unwrap();
+        let login = client.authenticate_password("deploy@web-1", TOKEN).await.unwrap();
+        assert!(login.success());
+        client
+    }
+
     /// The same, before a byte was sent.
     pub(crate) fn raw(&self) -> tokio::io::DuplexStream {
         let (ours, theirs) = tokio::io::duplex(256 << 10);
+        self.serve(Transport::Other(Box::new(theirs)));
+        ours
+    }
+
+    fn serve(&self, transport: Transport) {
         let connection = Connection {
-            transport: Transport::Other(Box::new(theirs)),
+            transport,
             peer: SocketAddr::from(([192, 0, 2, 1], 40000)),
             via: None,
             gateway: self.gateway.clone(),
@@ -197,7 +260,6 @@ impl World {
             half_open: None,
         };
         tokio::spawn(self.adapter.clone().serve(connection));
-        ours
     }
 
     /// A client that has logged in.
@@ -211,6 +273,11 @@ impl World {
         let login = client.authenticate_password(user, TOKEN).await.unwrap();
         assert!(login.success());
         client
+    }
+
+    /// The data directory.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     pub(crate) fn has_event(&self, is: impl Fn(&Event) -> bool) -> bool {

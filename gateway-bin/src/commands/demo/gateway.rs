@@ -235,9 +235,10 @@ impl Gateway {
             on_behalf_of,
             ttl: "8h".to_owned(),
             resources: resources.iter().map(|&name| name.to_owned()).collect(),
+            public_key: None,
         };
         let made: MadeToken = self.client.post("/api/v1/tokens", &new).await?;
-        person.token = made.token;
+        person.token = made.token.context("the gateway made no token")?;
         Ok(person)
     }
 

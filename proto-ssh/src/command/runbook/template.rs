@@ -1,7 +1,7 @@
 //! The text of a template.
 
 use super::Parameter;
-use super::kind::{Kind, is_below, is_word};
+use super::kind::{Kind, folder, is_word};
 
 /// The longest template, in bytes.
 const MAX_TEMPLATE: usize = 4096;
@@ -35,9 +35,21 @@ pub enum TemplateError {
     Character(char),
     /// What stands in braces.
     #[error(
-        "`{{{0}}}` is no parameter: write {{name:word}}, {{name:integer(1..9)}}, {{name:enum(a,b)}} or {{name:path(/prefix)}}"
+        "`{{{0}}}` is no parameter: declare it in `parameters`, or write {{name:word}}, {{name:integer(1..9)}}, {{name:enum(a,b)}} or \
+         {{name:path(/prefix)}}"
     )]
     Parameter(String),
+    /// It is declared, and the command has no place for it.
+    #[error("parameter `{0}` is declared, and is not in the command")]
+    Unused(String),
+    /// A declaration.
+    #[error("parameter `{name}`: {why}")]
+    Declaration {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// A part of a word.
@@ -67,8 +79,11 @@ pub(super) fn fill(parts: &[Part], arguments: &[String]) -> String {
         .collect()
 }
 
-/// The words of a template and its parameters.
-pub(super) fn parse(template: &str) -> Result<(Vec<Vec<Part>>, Vec<Parameter>), TemplateError> {
+/// The words of a template and its parameters: those that are declared first.
+pub(super) fn parse(
+    template: &str,
+    declared: Vec<Parameter>,
+) -> Result<(Vec<Vec<Part>>, Vec<Parameter>), TemplateError> {
     if template.len() > MAX_TEMPLATE {
         return Err(TemplateError::TooLong);
     }
@@ -79,7 +94,8 @@ pub(super) fn parse(template: &str) -> Result<(Vec<Vec<Part>>, Vec<Parameter>), 
         return Err(TemplateError::Character(c));
     }
     let mut words: Vec<Vec<Part>> = Vec::new();
-    let mut parameters: Vec<Parameter> = Vec::new();
+    let mut used = vec![false; declared.len()];
+    let mut parameters = declared;
     // Whether the next part begins a word.
     let mut between = true;
     let mut rest = template;
@@ -98,13 +114,25 @@ pub(super) fn parse(template: &str) -> Result<(Vec<Vec<Part>>, Vec<Parameter>), 
             }
             '{' => {
                 let (inside, after) = after.split_once('}').ok_or(TemplateError::Unbalanced('{'))?;
-                let parameter =
-                    parameter(inside).ok_or_else(|| TemplateError::Parameter(inside.to_owned()))?;
-                if parameters.iter().any(|other| other.name == parameter.name) {
-                    return Err(TemplateError::Twice(parameter.name));
-                }
-                parameters.push(parameter);
-                (Part::Parameter(parameters.len().saturating_sub(1)), after)
+                let place = match parameters.iter().position(|one| one.name == inside) {
+                    // What is declared may stand in several places.
+                    Some(place) if place < used.len() => {
+                        if let Some(used) = used.get_mut(place) {
+                            *used = true;
+                        }
+                        place
+                    }
+                    _ => {
+                        let parameter =
+                            parameter(inside).ok_or_else(|| TemplateError::Parameter(inside.to_owned()))?;
+                        if parameters.iter().any(|other| other.name == parameter.name) {
+                            return Err(TemplateError::Twice(parameter.name));
+                        }
+                        parameters.push(parameter);
+                        parameters.len().saturating_sub(1)
+                    }
+                };
+                (Part::Parameter(place), after)
             }
             '}' => return Err(TemplateError::Unbalanced('}')),
             // Whoever writes these expects a shell to read them.
@@ -131,6 +159,10 @@ pub(super) fn parse(template: &str) -> Result<(Vec<Vec<Part>>, Vec<Parameter>), 
     if parameters.len() > MAX_PARAMETERS {
         return Err(TemplateError::TooManyParameters);
     }
+    let unused = parameters.iter().zip(&used).find(|(_, used)| !**used);
+    if let Some((parameter, _)) = unused {
+        return Err(TemplateError::Unused(parameter.name.clone()));
+    }
     Ok((words, parameters))
 }
 
@@ -155,13 +187,9 @@ fn parameter(inside: &str) -> Option<Parameter> {
                         .all(|word| is_word(word))
                         .then_some(Kind::Enum(words))?
                 }
-                "path" => {
-                    let prefix = detail.strip_suffix('/').unwrap_or(detail);
-                    let absolute = prefix.is_empty() || prefix.strip_prefix('/').is_some_and(is_below);
-                    (absolute && detail.starts_with('/')).then(|| Kind::Path {
-                        prefix: prefix.to_owned(),
-                    })?
-                }
+                "path" => Kind::Path {
+                    folders: vec![folder(detail)?],
+                },
                 _ => return None,
             }
         }

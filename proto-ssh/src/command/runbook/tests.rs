@@ -164,3 +164,146 @@ fn a_shell_that_is_not_known_gets_only_what_needs_no_quotes() {
         Err(InvocationError::Shell)
     );
 }
+
+fn declare(template: &str, declared: &[(&str, Declared<'_>)]) -> Result<Runbook, TemplateError> {
+    Runbook::declared("book", template, declared)
+}
+
+#[test]
+fn declared_parameters_are_given_by_name_in_any_order() {
+    let unit = Declared {
+        kind: "word",
+        pattern: Some("web|db"),
+        ..Declared::default()
+    };
+    let text = Declared {
+        kind: "string",
+        max: Some(9),
+        ..Declared::default()
+    };
+    let book = declare(
+        "logger -t {unit} {text} '{unit}' {unit}",
+        &[("unit", unit), ("text", text)],
+    )
+    .expect("good");
+    let call = |given: &[&str]| {
+        let given: Vec<_> = given.iter().map(|one| (*one).to_owned()).collect();
+        book.invoke_named(&given, Shell::Bash)
+    };
+    let good = call(&["text=a=b; 'c'", "unit=web"]).expect("all are given");
+    assert_eq!(good.asked.arguments, ["web", "a=b; 'c'"]);
+    let text = quote("a=b; 'c'");
+    assert_eq!(
+        good.canonical,
+        format!("'logger' '-t' 'web' {text} '{{unit}}' 'web'")
+    );
+    for bad in [
+        &["unit=web"][..],
+        &["unit=web", "text=x", "text=y"],
+        &["unit=web", "txt=x"],
+        &["web", "x"],
+        &["unit=webx", "text=x"],
+        &["unit=web\nx", "text=x"],
+        &["unit=", "text=x"],
+        &["unit=web", "text="],
+        &["unit=web", "text=-rf"],
+        &["unit=web", "text=a\nb"],
+        &["unit=web", "text=a\u{202e}b"],
+        &["unit=web", "text=1234567890"],
+    ] {
+        assert!(call(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_declaration_that_is_not_understood_whole_is_refused() {
+    let values = ["a".to_owned()];
+    let of = |kind| Declared {
+        kind,
+        ..Declared::default()
+    };
+    let bad = [
+        of("text"),
+        of("enum"),
+        Declared {
+            values: Some(&[]),
+            ..of("enum")
+        },
+        Declared {
+            pattern: Some("a"),
+            values: Some(&values),
+            ..of("enum")
+        },
+        Declared {
+            pattern: Some("("),
+            ..of("string")
+        },
+        Declared {
+            pattern: Some("a)|(b"),
+            ..of("word")
+        },
+        Declared {
+            pattern: Some("a{1000}{1000}"),
+            ..of("string")
+        },
+        Declared {
+            min: Some(2),
+            max: Some(1),
+            ..of("int")
+        },
+        Declared {
+            min: Some(-1),
+            ..of("string")
+        },
+        Declared {
+            max: Some(2000),
+            ..of("string")
+        },
+        Declared {
+            values: Some(&values),
+            ..of("path")
+        },
+        Declared {
+            values: Some(&values),
+            ..of("int")
+        },
+    ];
+    for declared in bad {
+        let told = declare("run {p}", &[("p", declared.clone())]);
+        assert!(
+            matches!(told, Err(TemplateError::Declaration { .. })),
+            "{declared:?}: {told:?}"
+        );
+    }
+    assert_eq!(
+        declare("run", &[("p", of("word"))]),
+        Err(TemplateError::Unused("p".to_owned()))
+    );
+    assert!(matches!(
+        declare("run {q}", &[]),
+        Err(TemplateError::Parameter(_))
+    ));
+    assert!(matches!(
+        declare("run {p}", &[("p", of("word")), ("p", of("int"))]),
+        Err(TemplateError::Twice(_))
+    ));
+    assert!(matches!(
+        declare("run {p b}", &[("p b", of("word"))]),
+        Err(TemplateError::Declaration { .. })
+    ));
+    assert!(matches!(
+        declare("{p} x", &[("p", of("word"))]),
+        Err(TemplateError::Program)
+    ));
+}
+
+#[test]
+fn samples_have_every_choice() {
+    let book = Runbook::parse("book", "x {a:enum(p,q,r)} {b:integer(1..9)} {c:word}").expect("a template");
+    let all = book.samples(20);
+    for (place, value) in [(0, "p"), (0, "r"), (1, "9"), (2, "x")] {
+        assert!(all.iter().any(|one| one[place] == value), "{all:?}");
+    }
+    assert!(all.iter().all(|one| one.len() == 3));
+    assert_eq!(book.samples(2).len(), 2);
+}
