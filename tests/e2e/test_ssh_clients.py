@@ -107,14 +107,6 @@ def test_variables_are_passed_where_permitted_and_else_not(w):
     check((done.returncode, done.stdout) == (0, "C.UTF-8-\n"), done)
 
 
-def test_a_reader_that_leaves_ends_the_command(w):
-    place = shared(w)
-    mark = f"mark-{time.monotonic_ns()}"
-    with place.running("sh", "-c", f"ssh -F {place.config} gw \"sh -c 'while echo {mark}; do :; done'\" | head -n 1") as client:
-        check(client.wait(20) == 0 and client.stdout.read().decode() == mark + "\n")
-    eventually(lambda: subprocess.run(["pgrep", "-f", mark], capture_output=True).returncode == 1, "nothing of it is left", 10)
-
-
 def test_rsync_goes_both_ways_and_stays_out_where_refused(w):
     if not shutil.which("rsync"):
         raise Skipped("no rsync")

@@ -1,11 +1,14 @@
 """paramiko, asyncssh, ansible, and what VS Code's remote extension does, through the gateway."""
-import asyncio, concurrent.futures, contextlib, os, pathlib, socket, subprocess, sys, threading, time
+import asyncio, concurrent.futures, contextlib, logging, os, pathlib, socket, subprocess, sys, threading, time
 
 import paramiko
 
 from harness import Skipped, check, eventually
 from ssh_host import common, shared
 from test_ssh_forwards import GOOD, socks, talk
+
+
+logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)  # it tells of each refusal
 
 
 def programs():
