@@ -9,7 +9,7 @@ they follow each other in an order that rotates. A jump host carries what is enc
 and encrypts again; the jump host's own login is part of `ssh -J`. `cpu` is the processor time of what stands in the middle, with what
 it started.
 """
-import argparse, os, pathlib, pty, re, select, shutil, signal, statistics, subprocess, sys, tempfile, termios, time, tty
+import argparse, contextlib, os, pathlib, pty, re, select, shutil, signal, statistics, subprocess, sys, tempfile, time, tty
 import rig
 
 PARTS = ["copy", "sftp", "keys", "login", "idle"]
@@ -72,8 +72,9 @@ class Way:
             return []
         found = [self.process.pid]
         for pid in found:
-            for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-                found += map(int, task.read_text().split())
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+                    found += map(int, task.read_text().split())
         return found
 
     def cpu(self):
@@ -83,8 +84,8 @@ class Way:
                 fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 # With those of its children that have ended.
                 total += sum(int(fields[n]) for n in (11, 12, 13, 14))
-            except FileNotFoundError:
-                pass
+            except (FileNotFoundError, ProcessLookupError):
+                pass  # it has just ended
         return total / rig.TICKS
 
     def memory(self):
@@ -206,7 +207,7 @@ def wait_logged_in(way, count):
     sys.exit(f"bench: logins by way of {way.name} do not come to an end")
 
 
-def client_config(folder, host, port, user, **more):
+def client_config(host, port, user, **more):
     lines = {"HostName": "127.0.0.1", "Port": port, "User": user, "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null",
              "LogLevel": "ERROR", "Ciphers": CIPHER, "KexAlgorithms": KEX, "HostKeyAlgorithms": KEY, "Compression": "no", **more}
     return f"Host {host}\n" + "".join(f"  {key} {value}\n" for key, value in lines.items())
@@ -237,7 +238,8 @@ def show(title, unit, digits, more, results):
         ratio = lambda other: statistics.median(mine / of for mine, of in zip(values, base[other]))
         text = f"  {name:8} {spread(values, digits)} {unit}"
         if name != "direct":
-            text += f", of direct {ratio('direct'):.2f}" if more else f", beyond direct {statistics.median(values) - statistics.median(base['direct']):+.{digits}f} {unit}"
+            beyond = statistics.median(values) - statistics.median(base["direct"])
+            text += f", of direct {ratio('direct'):.2f}" if more else f", beyond direct {beyond:+.{digits}f} {unit}"
         if name == "gateway":
             text += f", of jump {ratio('jump'):.2f}"
         if pairs[0][1] is not None and name != "direct":
@@ -278,10 +280,10 @@ def run(args, folder, middle):
     ask.chmod(0o700)
     me = user.partition("@")[0]
     own = {"IdentityFile": target.dir / "user", "IdentitiesOnly": "yes"}
-    config.write_text(client_config(folder, "direct", target.port, me, **own)
-                      + client_config(folder, "hop", jump.port, me, IdentityFile=jump.dir / "user", IdentitiesOnly="yes")
-                      + client_config(folder, "jump", target.port, me, ProxyJump="hop", **own)
-                      + client_config(folder, "gateway", port, user, PubkeyAuthentication="no", PreferredAuthentications="password"))
+    config.write_text(client_config("direct", target.port, me, **own)
+                      + client_config("hop", jump.port, me, IdentityFile=jump.dir / "user", IdentitiesOnly="yes")
+                      + client_config("jump", target.port, me, ProxyJump="hop", **own)
+                      + client_config("gateway", port, user, PubkeyAuthentication="no", PreferredAuthentications="password"))
     env = {k: v for k, v in os.environ.items() if not k.startswith(("SSH_", "GATEWAY_", "LC_", "DISPLAY"))}
     env |= {"SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force", "BENCH_TOKEN": token}
     ways = [Way("direct", config, env), Way("jump", config, env, jump.process), Way("gateway", config, env, process)]
@@ -290,8 +292,8 @@ def run(args, folder, middle):
         for _ in range(args.mib):
             big.write(os.urandom(1 << 20))
     version = subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr.strip()
-    print(f"{os.cpu_count()} processors; {version}; {args.rounds} round(s); {CIPHER}, {KEX}, {KEY} towards every client and to the target\n"
-          f"(the gateway's own connection to the target: {negotiated(args, target, ways[2])})", flush=True)
+    print(f"{os.cpu_count()} processors; {version}; {args.rounds} round(s); {CIPHER} on every connection (the sshds speak no other; clients "
+          f"ask the gateway for it), clients ask for {KEX} and {KEY}", flush=True)
     for way in ways:  # the file is in memory, logins are proven
         finish(way, way.ssh("true"), stdin=subprocess.DEVNULL)
         copy(way, args)
@@ -310,16 +312,6 @@ def run(args, folder, middle):
         print(f"{args.idle} connections without a channel, memory for each")
         sshd = Way("direct", config, env, target.process)
         print(f"  sshd     {idle(sshd, args):,.1f} KB of its processes\n  gateway  {idle(ways[2], args):,.1f} KB", flush=True)
-
-
-def negotiated(args, target, way):
-    """What the target says of a connection that comes from the gateway."""
-    target_log = target.dir.parent / "target.log"
-    config = target.dir / "sshd_config"
-    port, log = rig.free_port(), target.dir / "debug.log"
-    config.with_name("debug_config").write_text(re.sub(r"Port \d+", f"Port {port}", config.read_text()))
-    del target_log, port, log
-    return f"{CIPHER}, the only one that the target speaks"
 
 
 if __name__ == "__main__":

@@ -93,7 +93,8 @@ def test_packets_of_odd_lengths_end_one_session_at_most(w):
         status, took, out, told = place.ask(f"odd_length_{name}")
         check(took < 10 and out in ("done\n", ""), name, status, took, told)
     for name in ssh_hostile.FILES:
-        with place.running("sftp", "-F", place.config, "-oBatchMode=no", "-b", "/dev/stdin", f"-oUser=root@{name}", "gw", stdin=subprocess.PIPE) as client:
+        argv = ["sftp", "-F", place.config, "-oBatchMode=no", "-b", "/dev/stdin", f"-oUser=root@{name}", "gw"]
+        with place.running(*argv, stdin=subprocess.PIPE) as client:
             client.stdin.write(b"ls /\n")
             client.stdin.close()
             client.stdin = None

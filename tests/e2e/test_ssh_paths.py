@@ -28,7 +28,8 @@ def test_keys_change_many_times_on_a_long_path(w):
                       f"{time.monotonic() - began:.1f} s")
             source, back = place.folder / "source", place.folder / "back"
             source.write_bytes(whole)
-            done = place.run("sftp", "-F", config, "-oBatchMode=no", "-b", "-", "gw", timeout=60, stdin=f"put {source} {place.tree}/up\nget {place.tree}/up {back}\n")
+            batch = f"put {source} {place.tree}/up\nget {place.tree}/up {back}\n"
+            done = place.run("sftp", "-F", config, "-oBatchMode=no", "-b", "-", "gw", timeout=60, stdin=batch)
             check(done.returncode == 0 and back.read_bytes() == whole, done)
             # Keystrokes go through while keys change.
             with place.running("ssh", "-F", config, "-tt", "gw", stdin=subprocess.PIPE) as client:
@@ -53,8 +54,9 @@ def test_a_killed_gateway_ends_its_clients_and_leaves_nothing_at_the_target(w):
                 ("ssh", "-F", place.config, "-tt", "gw", f"sh -c 'sleep 601; echo {mark}'"),
                 ("sftp", "-F", place.config, "-oBatchMode=no", "-b", "/dev/stdin", "gw")]
         sink = open(os.devnull, "wb")
-        with (place.running(*runs[0], stdout=sink) as a, place.running(*runs[1], stdin=subprocess.PIPE) as b, place.running(*runs[2], stdin=subprocess.PIPE) as c,
-              place.running(*runs[3], stdin=subprocess.PIPE) as d):
+        given = {"stdin": subprocess.PIPE}
+        with (place.running(*runs[0], stdout=sink) as a, place.running(*runs[1], **given) as b,
+              place.running(*runs[2], **given) as c, place.running(*runs[3], **given) as d):
             d.stdin.write(f"put {up} {place.tree}/up\n".encode())
             d.stdin.close()
             d.stdin = None
