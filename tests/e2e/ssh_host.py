@@ -11,6 +11,7 @@ sys.path.insert(0, str(HERE.parent / "cases"))
 import common  # noqa: E402
 
 SSHD_CONFIG = """
+{more}
 Port {port}
 ListenAddress 127.0.0.1
 HostKey {folder}/host
@@ -34,7 +35,6 @@ PrintLastLog no
 LogLevel VERBOSE
 PidFile none
 Subsystem sftp internal-sftp
-{more}
 """
 LOGINS = {"root": "/bin/bash", "root-dash": "/usr/bin/dash", "root-zsh": "/usr/bin/zsh"}
 # What `worker` may; `narrow` may say something, and nothing else.
@@ -62,7 +62,7 @@ def keygen(path):
 
 
 class Sshd:
-    """An sshd on a port of its own. What it starts ends with it."""
+    """An sshd on a port of its own; `more` goes before its other settings. What it starts ends with it."""
 
     def __init__(self, folder, more=""):
         self.folder, self.port, self.process = pathlib.Path(folder), common.free_port(), None

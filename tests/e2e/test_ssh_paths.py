@@ -9,7 +9,7 @@ SIZE = 12 << 20
 
 
 def test_keys_change_many_times_on_a_long_path(w):
-    with own(w, sshd="RekeyLimit 1M") as place:
+    with own(w, sshd="RekeyLimit 1M\nLogLevel DEBUG1") as place:
         far = Relay(place.host.port, DELAY)
         place.through(far.port)
         place.start()
@@ -23,7 +23,10 @@ def test_keys_change_many_times_on_a_long_path(w):
                     ("up", ["sha256sum"], whole, f"{hashlib.sha256(whole).hexdigest()}  -\n".encode()),
                     ("down", [f"head -c {SIZE} /dev/zero"], None, b"\0" * SIZE)):
                 began = time.monotonic()
-                done = place.run("ssh", "-F", config, "gw", *argv, stdin=given, text=False, timeout=60)
+                keys = place.host.log().count("SSH2_MSG_NEWKEYS received")
+                done = place.run("ssh", "-F", config, "-oLogLevel=DEBUG1", "gw", *argv, stdin=given, text=False, timeout=60)
+                changed = done.stderr.count(b"SSH2_MSG_NEWKEYS received"), place.host.log().count("SSH2_MSG_NEWKEYS received") - keys
+                check(min(changed) >= 6, name, "keys changed so often at the client and at the target:", changed)
                 check(done.returncode == 0 and done.stdout == wanted, name, done.returncode, len(done.stdout), done.stderr[-200:],
                       f"{time.monotonic() - began:.1f} s")
             source, back = place.folder / "source", place.folder / "back"
