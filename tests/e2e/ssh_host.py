@@ -10,7 +10,9 @@ from harness import HERE, Skipped, check
 sys.path.insert(0, str(HERE.parent / "cases"))
 import common  # noqa: E402
 
+# Of most settings sshd takes the first that it reads, of MaxStartups the last.
 SSHD_CONFIG = """
+MaxStartups 300
 {more}
 Port {port}
 ListenAddress 127.0.0.1
@@ -29,7 +31,6 @@ AllowStreamLocalForwarding yes
 StreamLocalBindUnlink yes
 AcceptEnv LANG LC_*
 MaxSessions 100
-MaxStartups 300
 PrintMotd no
 PrintLastLog no
 LogLevel VERBOSE
