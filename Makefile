@@ -22,7 +22,7 @@ help:
 	@echo 'make prove-cases           the cases on the bare server: the attacks are real, the rest works'
 	@echo 'make regression [ARGS=--regress DIR]  PostgreSQL'\''s own regression files, bare and through the gateway'
 	@echo 'make superset [ARGS=--regress DIR]  what the analysis says is read holds what the server'\''s plans read'
-	@echo 'make bench [ARGS=--quick]  direct, a plain forwarder, pgbouncer and the gateway, measured in one run'
+	@echo 'make bench [ARGS=--quick]  direct, a plain forwarder, pgbouncer (ssh -J) and the gateway, measured in one run'
 	@echo 'make docs                  the book: built where mdbook is installed, else its links are checked'
 	@echo 'make fuzz [ARGS=SECONDS]   each fuzz target for a while (needs a nightly toolchain and cargo-fuzz)'
 
@@ -66,6 +66,7 @@ bench:
 	$(CLEAN_ENV) python3 bench/run.py $(ARGS)
 	$(CLEAN_ENV) '$(VENV)/bin/python' bench/analysis.py --analyze '$(CARGO_TARGET_DIR)/release/analyze'
 	$(CLEAN_ENV) python3 bench/held.py --gateway '$(CARGO_TARGET_DIR)/release/gateway'
+	$(CLEAN_ENV) python3 bench/ssh.py --gateway '$(CARGO_TARGET_DIR)/release/gateway' $(filter --quick,$(ARGS))
 
 docs:
 	python3 scripts/check-docs.py

@@ -2,7 +2,7 @@
 # Installs what a build, the demo or the tests need and this machine lacks. Run again, it does nothing.
 #
 #   scripts/setup.sh demo      compiler tools, libclang, a PostgreSQL server and client, an SSH server
-#   scripts/setup.sh test      these, SSH clients, rsync and zsh, Redis (for the example adapter), faketime (for clocks that differ), Chromium (for the console), and Python with the clients
+#   scripts/setup.sh test      these, SSH clients, rsync, git, xauth and zsh, Redis (for the example adapter), faketime (for clocks that differ), Chromium (for the console), and Python with the clients
 #                              that the tests use, in a virtual environment
 #
 # Debian's own PostgreSQL cluster is neither used nor touched: everything runs on private clusters in
@@ -53,6 +53,8 @@ if [[ $mode == test ]]; then
     command -v openssl >/dev/null || missing+=(openssl)
     command -v ssh >/dev/null || missing+=(openssh-client)
     command -v rsync >/dev/null || missing+=(rsync)
+    command -v git >/dev/null || missing+=(git)
+    command -v xauth >/dev/null || missing+=(xauth)
     command -v zsh >/dev/null || missing+=(zsh)
     command -v redis-server >/dev/null || missing+=(redis-server)
     command -v valgrind >/dev/null || missing+=(valgrind)
@@ -89,9 +91,9 @@ command -v cargo >/dev/null || fail "Rust is missing: install it with rustup, th
 
 if [[ $mode == test ]]; then
     venv=${GATEWAY_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/gateway-venv}
-    complete() { "$venv/bin/python" -c 'import asyncpg, cryptography, django, paramiko, psycopg, schemathesis, sqlalchemy, standardwebhooks, yaml; psycopg.pq.__impl__' >/dev/null 2>&1; }
+    complete() { "$venv/bin/python" -c 'import ansible, asyncpg, asyncssh, cryptography, django, paramiko, psycopg, schemathesis, sqlalchemy, standardwebhooks, yaml; psycopg.pq.__impl__' >/dev/null 2>&1; }
     if ! complete; then
-        say "installing pyyaml, psycopg[binary], asyncpg, sqlalchemy, django, schemathesis, standardwebhooks, paramiko and cryptography into $venv"
+        say "installing pyyaml, psycopg[binary], asyncpg, sqlalchemy, django, schemathesis, standardwebhooks, paramiko, asyncssh, ansible-core and cryptography into $venv"
         [[ -x $venv/bin/python ]] || python3 -m venv "$venv"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$root/tests/cases/requirements.txt"
         complete || fail "the clients in $venv do not work; remove that directory and run this again"

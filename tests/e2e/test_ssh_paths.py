@@ -1,0 +1,109 @@
+"""Long paths, keys that change within a transfer, and what is left when somebody is killed."""
+import hashlib, json, os, pathlib, signal, subprocess, threading, time
+
+from harness import check, eventually
+from ssh_host import Relay, own, shared
+
+DELAY = 0.02
+SIZE = 12 << 20
+
+
+def test_keys_change_many_times_on_a_long_path(w):
+    with own(w, sshd="RekeyLimit 1M\nLogLevel DEBUG1") as place:
+        far = Relay(place.host.port, DELAY)
+        place.through(far.port)
+        place.start()
+        near = Relay(place.gateway.port, DELAY)
+        config = place.folder / "long"
+        place.write_config(config, near.port, "RekeyLimit 1M")
+        whole = os.urandom(SIZE)
+        try:
+            for name, argv, given, wanted in (
+                    ("both ways", ["cat"], whole, whole),
+                    ("up", ["sha256sum"], whole, f"{hashlib.sha256(whole).hexdigest()}  -\n".encode()),
+                    ("down", [f"head -c {SIZE} /dev/zero"], None, b"\0" * SIZE)):
+                began = time.monotonic()
+                keys = place.host.log().count("SSH2_MSG_NEWKEYS received")
+                done = place.run("ssh", "-F", config, "-oLogLevel=DEBUG1", "gw", *argv, stdin=given, text=False, timeout=60)
+                changed = done.stderr.count(b"SSH2_MSG_NEWKEYS received"), place.host.log().count("SSH2_MSG_NEWKEYS received") - keys
+                check(min(changed) >= 6, name, "keys changed so often at the client and at the target:", changed)
+                check(done.returncode == 0 and done.stdout == wanted, name, done.returncode, len(done.stdout), done.stderr[-200:],
+                      f"{time.monotonic() - began:.1f} s")
+            source, back = place.folder / "source", place.folder / "back"
+            source.write_bytes(whole)
+            batch = f"put {source} {place.tree}/up\nget {place.tree}/up {back}\n"
+            done = place.run("sftp", "-F", config, "-oBatchMode=no", "-b", "-", "gw", timeout=60, stdin=batch)
+            check(done.returncode == 0 and back.read_bytes() == whole, done)
+            # Keystrokes go through while keys change.
+            with place.running("ssh", "-F", config, "-tt", "gw", stdin=subprocess.PIPE) as client:
+                client.stdin.write(b"stty -echo; head -c 3000000 /dev/zero | tr '\\0' x | fold -w 100; echo last-line; exit 4\n")
+                client.stdin.flush()
+                out, _ = client.communicate(timeout=60)
+                check(client.returncode == 4 and b"last-line" in out and out.count(b"x") >= 3_000_000, client.returncode, out[-100:])
+        finally:
+            near.close()
+            far.close()
+
+
+def test_a_killed_gateway_ends_its_clients_and_leaves_nothing_at_the_target(w):
+    with own(w) as place:
+        place.start()
+        mark = f"mark-{time.monotonic_ns()}"
+        up = place.folder / "up"
+        with open(up, "wb") as big:
+            big.truncate(8 << 30)
+        runs = [("ssh", "-F", place.config, "gw", f"sh -c 'while echo {mark}; do :; done'"),
+                ("ssh", "-F", place.config, "gw", f"sh -c 'cat; : {mark}'"),
+                ("ssh", "-F", place.config, "-tt", "gw", f"sh -c 'sleep 601; echo {mark}'"),
+                ("sftp", "-F", place.config, "-oBatchMode=no", "-b", "/dev/stdin", "gw")]
+        sink = open(os.devnull, "wb")
+        given = {"stdin": subprocess.PIPE}
+        with (place.running(*runs[0], stdout=sink) as a, place.running(*runs[1], **given) as b,
+              place.running(*runs[2], **given) as c, place.running(*runs[3], **given) as d):
+            d.stdin.write(f"put {up} {place.tree}/up\n".encode())
+            d.stdin.close()
+            d.stdin = None
+            eventually(lambda: (place.tree / "up").exists() and (place.tree / "up").stat().st_size > 1 << 20, "the transfer runs", 20)
+            running = lambda: subprocess.run(["pgrep", "-f", mark], capture_output=True, text=True).stdout.split()
+            # Each command is on the target once and in its client's arguments once.
+            eventually(lambda: len(running()) >= 6, "the commands run", 20)
+            leases = lambda: json.loads(place.gateway.cli("leases", "list", "--output", "json").stdout or "[]")
+            check(len(leases()) == 4, "a lease each", leases())
+            os.killpg(place.gateway.process.pid, signal.SIGKILL)
+            place.gateway.process.wait(10)
+            for client in (a, b, c, d):
+                check(client.wait(15) not in (None, 0), client.args)
+        eventually(lambda: not running(), "nothing of it runs at the target", 15)
+        size = (place.tree / "up").stat().st_size
+        place.gateway.start()
+        eventually(lambda: not leases(), "leases are swept", 20)
+        check((place.tree / "up").stat().st_size == size, "nothing writes on")
+        check(place.ssh("echo again").stdout == "again\n")
+        check(place.gateway.cli("audit", "verify").returncode == 0)
+
+
+def test_a_killed_client_ends_the_input_of_what_it_ran(w):
+    place = shared(w)
+    far = place.tree / "killed-client"
+    with place.running("ssh", "-F", place.config, "gw", f"sh -c 'cat >{far}; echo the end >>{far}'", stdin=subprocess.PIPE) as client:
+        client.stdin.write(b"begun\n")
+        client.stdin.flush()
+        eventually(lambda: far.exists() and far.read_text() == "begun\n", "it runs", 15)
+        client.send_signal(signal.SIGKILL)
+        client.wait(10)
+        eventually(lambda: far.read_text() == "begun\nthe end\n", "its input ends", 10)
+
+
+def test_a_target_that_is_killed_is_an_end_and_no_silence(w):
+    with own(w) as place:
+        place.start()
+        with place.running("ssh", "-F", place.config, "gw", "sleep 600") as client:
+            eventually(lambda: "Accepted publickey" in place.host.log(), "it is there", 15)
+            time.sleep(1)
+            place.host.process.kill()
+            place.host.process.wait(10)
+            check(client.wait(15) not in (None, 0), "the client hears of it")
+        ended = place.ssh("echo x")
+        check(ended.returncode == 77 and "can't be reached" in ended.stderr, ended)
+        found = place.gateway.cli("audit", "search", "--output", "json").stdout
+        check("sleep 600" in found, found[-500:])
