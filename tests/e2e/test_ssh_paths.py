@@ -107,3 +107,17 @@ def test_a_target_that_is_killed_is_an_end_and_no_silence(w):
         check(ended.returncode == 77 and "can't be reached" in ended.stderr, ended)
         found = place.gateway.cli("audit", "search", "--output", "json").stdout
         check("sleep 600" in found, found[-500:])
+
+
+def test_a_connection_that_breaks_under_a_command_is_told_and_no_success(w):
+    with own(w) as place:
+        place.start()
+        with place.running("ssh", "-F", place.config, "gw", "sleep 601") as client:
+            eventually(lambda: "Accepted publickey" in place.host.log(), "it is there", 15)
+            time.sleep(1)
+            subprocess.run(["pkill", "-KILL", "-P", str(place.host.process.pid)], check=True)
+            check(client.wait(15) == 255, client.returncode)
+            told = client.stderr.read()
+            check("the connection to the target broke" in (told if isinstance(told, str) else told.decode()), told)
+        found = lambda: place.gateway.cli("audit", "search", "--output", "json").stdout
+        eventually(lambda: "the connection to the target broke" in found(), "the trail has how it ended", 10)
