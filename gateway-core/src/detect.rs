@@ -11,13 +11,15 @@ use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 
 use crate::mask::MaskKey;
-use crate::resource::Mask;
+use crate::resource::{DetectRule, Mask};
 
 mod numbers;
 mod secrets;
+mod stream;
 mod words;
 
 pub(crate) use numbers::luhn;
+pub use stream::Stream;
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -117,36 +119,54 @@ impl Detectors {
             .any(|detector| detector.kind.find(text, 0).is_some())
     }
 
+    /// Those of a resource's rules whose tags are hidden.
+    pub fn of(rules: &[DetectRule], is_hidden: impl Fn(&str) -> bool) -> Self {
+        let hidden = rules.iter().filter(|rule| is_hidden(&rule.tag));
+        let of = |rule: &DetectRule| {
+            let mask = rule.mask;
+            let kinds = rule.find.clone();
+            kinds.into_iter().map(move |kind| Detector { kind, mask })
+        };
+        Self::new(hidden.flat_map(of).collect())
+    }
+
     /// Appends the text with what is found masked. `false`: nothing is found, and nothing is appended.
     pub fn rewrite(&self, text: &[u8], key: &MaskKey, out: &mut BytesMut) -> bool {
-        let mut copied = 0;
-        let mut next: [Option<Range<usize>>; Kind::ALL.len()] = Default::default();
-        for (detector, next) in self.0.iter().zip(&mut next) {
-            *next = detector.kind.find(text, 0);
-        }
-        let mut any = false;
-        // The first of all; of several at one place the longest.
-        while let Some((mask, found)) = self
-            .0
-            .iter()
-            .zip(&next)
-            .filter_map(|(detector, next)| Some((detector.mask, next.clone()?)))
-            .min_by_key(|(_, found)| (found.start, usize::MAX.saturating_sub(found.end)))
-        {
+        let (mut copied, mut any) = (0, false);
+        self.each(text, |_, mask, found| {
             any = true;
             out.extend_from_slice(text.get(copied..found.start).unwrap_or_default());
             mask.text(text.get(found.clone()).unwrap_or_default(), key, out);
             copied = found.end;
+        });
+        if any {
+            out.extend_from_slice(text.get(copied..).unwrap_or_default());
+        }
+        any
+    }
+
+    /// Tells what is found, in the order of the text; none overlaps another.
+    fn each(&self, text: &[u8], mut tell: impl FnMut(Kind, Mask, Range<usize>)) {
+        let mut next: [Option<Range<usize>>; Kind::ALL.len()] = Default::default();
+        for (detector, next) in self.0.iter().zip(&mut next) {
+            *next = detector.kind.find(text, 0);
+        }
+        // The first of all; of several at one place the longest.
+        while let Some((detector, found)) = self
+            .0
+            .iter()
+            .zip(&next)
+            .filter_map(|(detector, next)| Some((*detector, next.clone()?)))
+            .min_by_key(|(_, found)| (found.start, usize::MAX.saturating_sub(found.end)))
+        {
+            let copied = found.end;
+            tell(detector.kind, detector.mask, found);
             for (detector, next) in self.0.iter().zip(&mut next) {
                 if next.as_ref().is_some_and(|next| next.start < copied) {
                     *next = detector.kind.find(text, copied);
                 }
             }
         }
-        if any {
-            out.extend_from_slice(text.get(copied..).unwrap_or_default());
-        }
-        any
     }
 }
 

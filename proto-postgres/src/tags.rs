@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gateway_core::adapter::ConfigProblem;
-use gateway_core::detect::{Detector, Detectors};
+use gateway_core::detect::Detectors;
 use gateway_core::mask::MaskKey;
 use gateway_core::mask::json::{Step, parse_path};
 use gateway_core::mask::token::Tokens;
@@ -261,15 +261,7 @@ impl TagIndex {
 
     /// What is looked for where these tags are hidden.
     pub fn detectors(&self, hidden: &BTreeSet<String>) -> Detectors {
-        let rules = self.detect.iter().filter(|rule| hidden.contains(&rule.tag));
-        let of = |rule: &DetectRule| {
-            let mask = rule.mask;
-            rule.find
-                .clone()
-                .into_iter()
-                .map(move |kind| Detector { kind, mask })
-        };
-        Detectors::new(rules.flat_map(of).collect())
+        Detectors::of(&self.detect, |tag| hidden.contains(tag))
     }
 
     /// Whether some tag becomes a token.
