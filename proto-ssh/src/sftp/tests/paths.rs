@@ -51,18 +51,6 @@ fn the_resolved_path_is_decided_and_sent() {
             },
             vec![(Write, last), (Write, b"/home/deploy/x")],
         ),
-        // It would lead through a link.
-        (
-            extended(Extended::Lsetstat {
-                path: slash,
-                attributes: attributes.clone(),
-            }),
-            extended(Extended::Lsetstat {
-                path: last,
-                attributes: attributes.clone(),
-            }),
-            vec![(Write, last)],
-        ),
         (
             open(path, open::READ),
             open(whole, open::READ),
