@@ -296,9 +296,12 @@ impl ProtocolAdapter for SshAdapter {
                 // What runs tells its client why it ends, and the trail.
                 session.stop(end.reason(), farewell(&end));
                 session.settled(GOODBYE).await;
-                let goodbye = connection.disconnect(Disconnect::ByApplication, farewell(&end), String::new());
-                let _ = tokio::time::timeout(GOODBYE, goodbye).await;
-                let _ = tokio::time::timeout(GOODBYE, &mut running).await;
+                // Most clients leave with their last channel, and keep its status.
+                if tokio::time::timeout(GOODBYE, &mut running).await.is_err() {
+                    let goodbye = connection.disconnect(Disconnect::ByApplication, farewell(&end), String::new());
+                    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+                    let _ = tokio::time::timeout(GOODBYE, &mut running).await;
+                }
                 end
             }
         };

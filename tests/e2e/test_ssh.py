@@ -80,7 +80,8 @@ def hosted(w, more="", rules="", sealed=True):
 
 def connect(gateway, token, *argv, timeout=40):
     env = dict(os.environ, GATEWAY_URL=f"http://127.0.0.1:{gateway.control}", GATEWAY_TOKEN=token, HOME=str(gateway.dir))
-    return subprocess.run([gateway.binary, "connect", "web-1", "--", *argv], env=env, text=True, capture_output=True, timeout=timeout,
+    known = f"-oUserKnownHostsFile={gateway.known}"  # not the one of who runs this: ports come again, with other keys
+    return subprocess.run([gateway.binary, "connect", "web-1", "--", known, *argv], env=env, text=True, capture_output=True, timeout=timeout,
                           stdin=subprocess.DEVNULL)
 
 

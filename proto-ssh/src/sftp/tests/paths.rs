@@ -22,6 +22,8 @@ fn the_resolved_path_is_decided_and_sent() {
     };
     let extended = RequestBody::Extended;
     let slash: &[u8] = b"/l/\xff/";
+    // It is sent as it came, and the target takes no file for a folder.
+    let slashed = [last, b"/"].concat();
     let cases = [
         (
             RequestBody::Lstat { path: slash },
@@ -30,8 +32,24 @@ fn the_resolved_path_is_decided_and_sent() {
         ),
         (
             RequestBody::Rmdir { path: slash },
-            RequestBody::Rmdir { path: last },
+            RequestBody::Rmdir { path: &slashed },
             vec![(Write, last)],
+        ),
+        (
+            RequestBody::Remove { path: slash },
+            RequestBody::Remove { path: &slashed },
+            vec![(Write, last)],
+        ),
+        (
+            RequestBody::Rename {
+                old: slash,
+                new: b"x/",
+            },
+            RequestBody::Rename {
+                old: &slashed,
+                new: b"/home/deploy/x/",
+            },
+            vec![(Write, last), (Write, b"/home/deploy/x")],
         ),
         (
             open(path, open::READ),
