@@ -402,7 +402,6 @@ fn main() -> Result<()> {
         withhold: false,
         detect: gateway_core::detect::Detectors::default(),
         mask_key: gateway_core::mask::MaskKey::new(&[0; 32]),
-        recorder: std::sync::Arc::new(gateway_core::recording::Unrecorded),
         nonce: "gateway".to_owned(),
         session: "session".to_owned(),
     };

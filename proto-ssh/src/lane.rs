@@ -247,31 +247,7 @@ impl Lane {
             x11: self.prepared.display.is_some(),
         };
         let mut command = command;
-        let reached = async {
-            // What is sent names the paths that were judged, not those that lead there.
-            let mut bases = Vec::new();
-            let mut paths = None;
-            if let inspect::Command::Scp(scp) = &mut command {
-                let asks = crate::files::Paths::open(&self.session).await?;
-                for path in &scp.paths {
-                    let resolved = asks.lead(path.as_bytes()).await?;
-                    bases.push(Base {
-                        path: resolved.path,
-                        directory: resolved.directory,
-                    });
-                }
-                paths = Some(Arc::new(asks));
-                let named = |base: &Base| String::from_utf8(base.path.clone());
-                scp.paths = bases
-                    .iter()
-                    .map(named)
-                    .collect::<Result<_, _>>()
-                    .map_err(|_| Unreachable::Path("it is no UTF-8".to_owned()))?;
-            }
-            let granted = self.granted(&command);
-            Ok((reach(&self.session, accepts, &granted).await?, bases, paths))
-        };
-        let (mut target, bases, paths) = match reached.await {
+        let (mut target, bases, paths) = match self.lead(&mut command, accepts).await {
             Ok(reached) => reached,
             Err(failure) => {
                 self.refuse(&unreached(&self.session, &failure, summary, permitted.ticket))
@@ -361,6 +337,36 @@ impl Lane {
         }
         record.finish(how.told(), how.status()).await;
         running.end(how.error()).await;
+    }
+
+    /// The way to the target, with the paths that the command names as the target has resolved them.
+    async fn lead(
+        &self,
+        command: &mut inspect::Command,
+        accepts: Accepts,
+    ) -> Result<(Target, Vec<Base>, Option<crate::files::SharedPaths>), Unreachable> {
+        // What is sent names the paths that were judged, not those that lead there.
+        let mut bases = Vec::new();
+        let mut paths = None;
+        if let inspect::Command::Scp(scp) = &mut *command {
+            let asks = crate::files::Paths::open(&self.session).await?;
+            for path in &scp.paths {
+                let resolved = asks.lead(path.as_bytes()).await?;
+                bases.push(Base {
+                    path: resolved.path,
+                    directory: resolved.directory,
+                });
+            }
+            paths = Some(Arc::new(asks));
+            let named = |base: &Base| String::from_utf8(base.path.clone());
+            scp.paths = bases
+                .iter()
+                .map(named)
+                .collect::<Result<_, _>>()
+                .map_err(|_| Unreachable::Path("it is no UTF-8".to_owned()))?;
+        }
+        let granted = self.granted(command);
+        Ok((reach(&self.session, accepts, &granted).await?, bases, paths))
     }
 
     /// What a certificate lets the connection do.

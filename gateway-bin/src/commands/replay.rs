@@ -121,7 +121,7 @@ impl Source {
                     bail!("the session has no recording {number}");
                 }
                 let end = loop {
-                    match reading.next() {
+                    match reading.next_chunk() {
                         Ok(Some((_, lines))) => text.extend(lines),
                         Ok(None) => break Ok(reading.verified()),
                         Err(fault) => break Err(fault),

@@ -193,7 +193,7 @@ pub(super) async fn frames(
 fn draw(reading: &mut Reading, tell: &mut impl FnMut(Value) -> bool) -> Value {
     let mut frames: Option<Frames> = None;
     loop {
-        let lines = match reading.next() {
+        let lines = match reading.next_chunk() {
             Ok(Some((_, lines))) => lines,
             end => {
                 if let Some(frames) = frames.as_mut().filter(|frames| frames.changed) {

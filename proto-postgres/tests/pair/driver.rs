@@ -79,7 +79,6 @@ impl Driver {
             withhold: false,
             detect: gateway_core::detect::Detectors::default(),
             mask_key: gateway_core::mask::MaskKey::new(&[0; 32]),
-            recorder: std::sync::Arc::new(gateway_core::recording::Unrecorded),
             nonce: "gateway-nonce".to_owned(),
             session: "session".to_owned(),
         };
