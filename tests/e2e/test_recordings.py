@@ -1,5 +1,5 @@
 """Recordings of SSH sessions: what was shown is played back, and nobody touches it unseen."""
-import contextlib, json, os, pathlib, pty, re, select, signal, subprocess, sys, threading, time
+import contextlib, json, os, pty, re, select, shutil, signal, subprocess, threading, time
 
 from harness import Skipped, check, eventually
 from test_ssh import client, connect, hosted
@@ -405,3 +405,44 @@ def test_what_is_not_recorded_says_so_in_the_configuration_alone(w):
             refused = gateway.cli("config", "check")
             check(refused.returncode == 1 and "recording" in refused.stdout + refused.stderr, told, refused)
         gateway.config.write_text(text)
+
+
+def test_a_browser_plays_a_recording_and_obeys_nothing_in_it(w):
+    from browser import browser
+    if not shutil.which("chromium") or not shutil.which("chromedriver"):
+        raise Skipped("there is no chromium here; scripts/setup.sh test installs it")
+    with hosted(w) as (gateway, _), browser(w.scratch) as b:
+        policies = next(gateway.dir.glob("**/ssh.cedar"))
+        policies.write_text(policies.read_text() + '\n@id("look-on") permit (principal in Group::"operators", action in '
+                            '[Action::"session-view", Action::"session-watch"], resource == Resource::"web-1");\n')
+        configured(gateway, "files = false")
+        script = gateway.tree / "shows"
+        script.write_bytes(b"printf '\\033]0;owned\\007<img src=x onerror=alert(1)> \\033[31mred\\033[m\\n'; sleep 1.2; echo later; sleep 0.5; clear; echo last\n")
+        shell = Shell(gateway, gateway.person, "sh", str(script))
+        try:
+            shell.end()
+        finally:
+            shell.drop()
+        session = last(gateway)
+        base = f"http://127.0.0.1:{gateway.control}"
+        b.go(base + "/")
+        b.write("#token", gateway.person)
+        b.click("main button")
+        b.until(lambda: b.has("form.who"), "signed in")
+        b.go(f"{base}/sessions/{session}")
+        b.click("a[href$='/recordings/1']")
+        b.until(lambda: "are those of the audit trail" in b.text("#stands"), "it is loaded, and proven")
+        b.until(lambda: b.has("#controls:not([hidden])"), "it can be played")
+        b.script("const bar = document.getElementById('seek'); bar.value = 1; bar.dispatchEvent(new Event('input'));")
+        b.until(lambda: "<img src=x onerror=alert(1)> red" in b.text("#screen"), "what was shown is text")
+        check("owned" not in b.text("#screen") and b.title() == "Recording · gateway", b.title())
+        colour = b.script("return [...document.querySelectorAll('#screen span')].find((one) => one.textContent === 'red').style.color")
+        check(colour == "rgb(205, 49, 49)", colour)
+        b.write("#find", "last")
+        b.click("#next")
+        b.until(lambda: b.text("#found").startswith("at ") and "last" in b.text("#screen"), "it is found")
+        check("later" not in b.text("#screen"), b.text("#screen"))
+        b.script("document.getElementById('seek').value = 0; document.getElementById('seek').dispatchEvent(new Event('input'));")
+        b.click("#play")
+        b.until(lambda: b.text("#play") == "Play" and "last" in b.text("#screen"), "it plays to its end", 15)
+        check(b.complaints() == [], b.complaints())
