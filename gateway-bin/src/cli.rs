@@ -311,7 +311,7 @@ pub(crate) struct Decide {
 
 /// How to play a recording.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Replay {
+pub(crate) struct Playing {
     /// Which one, where the session has several
     #[arg(long, value_name = "N")]
     pub(crate) recording: Option<u32>,
@@ -371,7 +371,7 @@ pub(crate) enum SessionsCommand {
         id: String,
         /// How
         #[command(flatten)]
-        how: Replay,
+        how: Playing,
     },
     /// Follow a session that runs, until it ends
     Watch {

@@ -216,7 +216,8 @@ impl Config {
         let secrets = checker.secrets(values.remove("secrets"), &outside);
         let issuers = adapters::issuers(&registry, &outside);
         let resource = values.remove("resource");
-        let resources = resources::check(&raw, resource, &registry, &issuers, &mut checker.problems);
+        let spills = recording.spills();
+        let resources = resources::check(&raw, resource, &registry, &issuers, spills, &mut checker.problems);
         let problems = checker.problems;
         match (problems.0.is_empty(), data_dir, policy_dir, audit) {
             (true, Some(data_dir), Some(policy_dir), Some(audit)) => Ok(Self {

@@ -15,6 +15,7 @@ mod gate;
 mod live;
 mod page;
 mod policy;
+mod recordings;
 mod seats;
 mod sessions;
 mod signing;
@@ -55,6 +56,24 @@ pub const ROUTES: &[Route] = &[
         Actions(&["session-view", "session-watch"]),
         || get(sessions::events),
     ),
+    route(
+        "GET",
+        "/sessions/{id}/recordings/{recording}",
+        Actions(&["session-view", "session-watch"]),
+        || get(recordings::show),
+    ),
+    route(
+        "GET",
+        "/sessions/{id}/recordings/{recording}/frames",
+        Actions(&["session-view", "session-watch"]),
+        || get(recordings::frames),
+    ),
+    route(
+        "GET",
+        "/sessions/{id}/recordings/{recording}/live",
+        Actions(&["session-view", "session-watch"]),
+        || get(recordings::live),
+    ),
     route("GET", "/sessions/{id}/kill", Actions(&["session-view"]), || {
         get(sessions::confirm)
     }),
@@ -73,6 +92,7 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/access/{id}/revoke", Group, || post(access::revoke)),
     route("GET", "/assets/console.css", Nothing, || get(assets::style)),
     route("GET", "/assets/console.js", Nothing, || get(assets::script)),
+    route("GET", "/assets/player.js", Nothing, || get(assets::player)),
     route("GET", "/assets/icon.svg", Nothing, || get(assets::icon)),
 ];
 

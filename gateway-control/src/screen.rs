@@ -380,18 +380,17 @@ mod tests {
 
     /// Nothing but text and SGR, and the erasing of a line's end.
     fn is_tame(drawn: &str) -> bool {
-        let mut rest = drawn;
-        while let Some(at) = rest.find('\u{1b}') {
-            let Some(sequence) = rest[at..].strip_prefix("\u{1b}[") else {
+        let mut parts = drawn.split('\u{1b}');
+        let text = parts.next().unwrap_or_default();
+        let sequences = parts.all(|part| {
+            let Some(sequence) = part.strip_prefix('[') else {
                 return false;
             };
-            let end = sequence.find(|c: char| !c.is_ascii_digit() && c != ';').unwrap();
-            if !matches!(&sequence[end..=end], "m" | "K") {
-                return false;
-            }
-            rest = &sequence[end + 1..];
-        }
-        !drawn.chars().any(|c| c != '\u{1b}' && is_odd(c))
+            let last = sequence.find(|c: char| !c.is_ascii_digit() && c != ';');
+            let (_, rest) = sequence.split_at(last.unwrap_or(sequence.len()));
+            (rest.starts_with('m') || rest.starts_with('K')) && !rest.chars().any(is_odd)
+        });
+        sequences && !text.chars().any(is_odd)
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod manners;
 #[cfg(feature = "console")]
 #[path = "console/pages.rs"]
 mod pages;
+#[path = "api/recordings.rs"]
+mod recordings;
 #[cfg(feature = "console")]
 #[path = "console/safety.rs"]
 mod safety;

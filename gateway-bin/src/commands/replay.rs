@@ -22,7 +22,7 @@ use super::sessions::seconds;
 use super::tables::{or_dash, plain, print};
 use super::token::own_trail;
 use super::way::Way;
-use crate::cli::{Output, Replay};
+use crate::cli::{Output, Playing};
 use crate::config::Config;
 use crate::control::client::Client;
 use crate::operator::{OPERATOR, note};
@@ -32,7 +32,7 @@ use crate::store::Place;
 const FRAME: f64 = 0.02;
 
 /// Plays a recording, or lists those of the session.
-pub(super) async fn run(way: Way, id: SessionId, how: Replay) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(way: Way, id: SessionId, how: Playing) -> anyhow::Result<ExitCode> {
     let source = Source::of(way).await?;
     let list = source.list(id).await?;
     let number = match (how.recording, list.as_slice()) {
@@ -122,7 +122,7 @@ impl Source {
                     bail!("the session has no recording {number}");
                 }
                 let end = loop {
-                    match reading.next() {
+                    match reading.next_chunk() {
                         Ok(Some((_, lines))) => text.extend(lines),
                         Ok(None) => break Ok(reading.verified()),
                         Err(fault) => break Err(fault),
@@ -224,7 +224,7 @@ fn export(file: &PathBuf, text: &[u8]) -> anyhow::Result<()> {
     Ok(to.sync_all()?)
 }
 
-async fn play(text: &[u8], how: &Replay) -> anyhow::Result<()> {
+async fn play(text: &[u8], how: &Playing) -> anyhow::Result<()> {
     let mut lines = text.split(|byte| *byte == b'\n');
     let header: Value = lines
         .next()

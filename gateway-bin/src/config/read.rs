@@ -145,12 +145,6 @@ impl Raw {
         })
     }
 
-    /// Whether recordings have a second place.
-    pub(crate) fn spills(&self) -> bool {
-        let recording = self.values.get("recording");
-        recording.is_some_and(|section| section.get("spill_dir").is_some())
-    }
-
     /// The environment variable that a key came from, if one did.
     pub(crate) fn variable(&self, path: &str) -> Option<String> {
         let metadata = self.figment.find_metadata(path)?;

@@ -54,6 +54,11 @@ impl Default for RecordingSection {
 }
 
 impl RecordingSection {
+    /// Whether there is a second place.
+    pub(crate) fn spills(&self) -> bool {
+        self.spill_dir.is_some()
+    }
+
     /// For the recorder.
     pub(crate) fn options(&self, data_dir: &Path) -> DirectoryOptions {
         DirectoryOptions {

@@ -36,6 +36,7 @@ pub(super) fn check(
     value: Option<Value>,
     registry: &Registry,
     issuers: &Issuers,
+    spills: bool,
     problems: &mut Problems,
 ) -> BTreeMap<String, Arc<Resource>> {
     let mut resources = BTreeMap::new();
@@ -65,6 +66,7 @@ pub(super) fn check(
             raw,
             registry,
             issuers,
+            spills,
             problems,
             path: path.clone(),
         };
@@ -85,6 +87,8 @@ struct One<'a> {
     raw: &'a Raw,
     registry: &'a Registry,
     issuers: &'a Issuers,
+    /// Whether recordings have a second place.
+    spills: bool,
     problems: &'a mut Problems,
     path: String,
 }
@@ -235,7 +239,7 @@ impl One<'_> {
         refuse_unknown(&join(&self.path, "recording"), &mut table, &known, self.problems);
         match serde_json::from_value::<Rules>(Value::Object(table)) {
             Ok(rules) => {
-                if rules.on_failure == OnFailure::Spill && !self.raw.spills() {
+                if rules.on_failure == OnFailure::Spill && !self.spills {
                     self.push(
                         "recording.on_failure",
                         "`spill` needs a second place: set `recording.spill_dir`",

@@ -133,7 +133,7 @@ pub(super) async fn show(
     let (sender, chunks) = mpsc::channel::<Bytes>(AHEAD);
     tokio::task::spawn_blocking(move || {
         let end = loop {
-            match reading.next() {
+            match reading.next_chunk() {
                 Ok(Some((_, lines))) => {
                     if sender.blocking_send(Bytes::from(lines)).is_err() {
                         return;
@@ -156,7 +156,7 @@ pub(super) async fn show(
 /// What is on the screen of a recording that runs, made from what is kept of it.
 pub(crate) fn present(reading: &mut Reading) -> Option<(Value, Screen)> {
     let mut screen = None;
-    while let Ok(Some((_, lines))) = reading.next() {
+    while let Ok(Some((_, lines))) = reading.next_chunk() {
         for line in lines.split(|byte| *byte == b'\n') {
             match &mut screen {
                 None => {

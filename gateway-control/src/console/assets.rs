@@ -13,6 +13,11 @@ pub(super) async fn script() -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], text)
 }
 
+pub(super) async fn player() -> impl IntoResponse {
+    let text = include_str!("../../assets/player.js");
+    ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], text)
+}
+
 pub(super) async fn icon() -> impl IntoResponse {
     let text = include_str!("../../assets/icon.svg");
     ([(CONTENT_TYPE, "image/svg+xml")], text)

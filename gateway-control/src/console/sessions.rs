@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::Console;
 use super::gate::{Sent, Signed};
 use super::page::{self, Frame, When};
+use super::recordings::{Item, listed};
 use super::text::{self, Text};
 use super::trail::EventRow;
 use crate::api::extract::{Args, Id};
@@ -126,6 +127,8 @@ struct One {
     older: Option<String>,
     /// The reader may see it as it happens.
     watched: bool,
+    /// What of it is recorded, for who may see that.
+    recordings: Vec<Item>,
 }
 
 /// Which part of a transcript.
@@ -152,6 +155,10 @@ pub(super) async fn show(
         events = Some(rows.into_iter().map(EventRow::of_session).collect());
     }
     let here = api.gateway().live().session(record.id).is_some();
+    let mut recordings = Vec::new();
+    if newest && api.may(caller, WATCH, &record.resource) {
+        recordings = listed(&api, record.id).await?;
+    }
     let page = One {
         frame: Frame::of(&signed, "/sessions", "Session"),
         watched: newest && here && api.may(caller, WATCH, &record.resource),
@@ -159,6 +166,7 @@ pub(super) async fn show(
         events,
         no_events: Vec::new(),
         older,
+        recordings,
     };
     Ok(page::show(StatusCode::OK, &page))
 }

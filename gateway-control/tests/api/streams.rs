@@ -11,13 +11,13 @@ use serde_json::Value;
 use crate::world::World;
 
 /// A stream that is read.
-struct Reader {
+pub(crate) struct Reader {
     body: Body,
     text: String,
 }
 
 impl Reader {
-    fn new(response: Response<Body>) -> Self {
+    pub(crate) fn new(response: Response<Body>) -> Self {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self {
@@ -27,7 +27,7 @@ impl Reader {
     }
 
     /// The next event, with its name; `None`: the stream is over.
-    async fn next(&mut self) -> Option<(String, Value)> {
+    pub(crate) async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let (mut name, mut data) = (String::new(), String::new());
@@ -54,7 +54,7 @@ impl Reader {
     }
 
     /// Reads to the end; the code that it gives.
-    async fn end(&mut self) -> String {
+    pub(crate) async fn end(&mut self) -> String {
         let mut last = None;
         while let Some((name, data)) = self.next().await {
             last = Some((name, data));

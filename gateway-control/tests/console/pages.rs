@@ -75,6 +75,45 @@ pub(crate) const CASES: &[Case] = &[
         ],
         404,
     ),
+    case(
+        "GET",
+        "/sessions/{id}/recordings/{recording}",
+        &[
+            ("watcher", 200),
+            ("root", 200),
+            ("viewer", 403),
+            ("killer", 403),
+            ("auditor", 403),
+            ("reasoner", 403),
+        ],
+        404,
+    ),
+    case(
+        "GET",
+        "/sessions/{id}/recordings/{recording}/frames",
+        &[
+            ("watcher", 200),
+            ("root", 200),
+            ("viewer", 403),
+            ("killer", 403),
+            ("auditor", 403),
+            ("reasoner", 403),
+        ],
+        404,
+    ),
+    case(
+        "GET",
+        "/sessions/{id}/recordings/{recording}/live",
+        &[
+            ("watcher", 200),
+            ("root", 200),
+            ("viewer", 403),
+            ("killer", 403),
+            ("auditor", 403),
+            ("reasoner", 403),
+        ],
+        404,
+    ),
     case("GET", "/sessions/{id}/kill", SEES, 404),
     case(
         "POST",
@@ -105,6 +144,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case("GET", "/assets/console.css", &[], 200),
     case("GET", "/assets/console.js", &[], 200),
+    case("GET", "/assets/player.js", &[], 200),
     case("GET", "/assets/icon.svg", &[], 200),
 ];
 

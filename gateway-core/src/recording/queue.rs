@@ -103,12 +103,11 @@ impl Sender {
         if let Some(why) = self.broken() {
             return Err(why);
         }
-        let gone = || NotRecorded("its writer is gone".to_owned());
         let wanted = item.cost();
         let room = match self.room.clone().try_acquire_many_owned(wanted) {
             Ok(room) => room,
             Err(_) => tokio::select! {
-                room = self.room.clone().acquire_many_owned(wanted) => room.map_err(|_| gone())?,
+                room = self.room.clone().acquire_many_owned(wanted) => room.map_err(|_| self.failure.why())?,
                 () = self.failure.told.cancelled() => return Err(self.failure.why()),
             },
         };
@@ -118,7 +117,8 @@ impl Sender {
             done,
             _room: room,
         };
-        self.items.send(taken).map_err(|_| gone())
+        // What it failed of, where it did: there may have been room for this by its end.
+        self.items.send(taken).map_err(|_| self.failure.why())
     }
 
     pub(super) async fn put(&self, item: Item) -> Result<(), NotRecorded> {

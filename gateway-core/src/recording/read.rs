@@ -105,7 +105,7 @@ impl Reading {
     /// # Errors
     ///
     /// What is wrong; nothing more is given out then.
-    pub fn next(&mut self) -> Result<Option<(u64, Vec<u8>)>, Fault> {
+    pub fn next_chunk(&mut self) -> Result<Option<(u64, Vec<u8>)>, Fault> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
@@ -186,7 +186,7 @@ impl Reading {
         Ok(None)
     }
 
-    /// How it stands, once [`Self::next`] has given all.
+    /// How it stands, once [`Self::next_chunk`] has given all.
     pub fn verified(&self) -> Verified {
         Verified {
             chunks: self.chain.next,
@@ -207,14 +207,14 @@ impl Reading {
             fault: None,
             unproven: 0,
         };
-        let (_, text) = first.next().ok()??;
+        let (_, text) = first.next_chunk().ok()??;
         let line = text.split(|b| *b == b'\n').next()?;
         serde_json::from_slice(line).ok()
     }
 
     /// Why it has no header.
     pub fn why(&mut self) -> String {
-        match self.next() {
+        match self.next_chunk() {
             Err(fault) => fault.to_string(),
             Ok(_) => "its first line is no header".to_owned(),
         }

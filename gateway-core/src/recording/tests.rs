@@ -107,7 +107,7 @@ impl World {
         let mut reading = self.recorder.reading(self.session, 1, Some(self.told()));
         let mut text = Vec::new();
         let end = loop {
-            match reading.next() {
+            match reading.next_chunk() {
                 Ok(Some((_, lines))) => text.extend(lines),
                 Ok(None) => break Ok(reading.verified()),
                 Err(fault) => break Err(fault),
@@ -194,11 +194,8 @@ async fn a_changed_chunk_is_named_whatever_else_is_changed_with_it() {
     let changed = good.replace("\"two\"", "\"2wo\"");
     let mut reader = std::io::BufReader::new(changed.as_bytes());
     let mut payloads = Vec::new();
-    loop {
-        match chunk::next(&mut reader).unwrap() {
-            chunk::Next::Chunk(index, payload) => payloads.push((index.at, payload)),
-            _ => break,
-        }
+    while let chunk::Next::Chunk(index, payload) = chunk::next(&mut reader).unwrap() {
+        payloads.push((index.at, payload));
     }
     for (at, payload) in &payloads {
         forged.extend_from_slice(payload);
@@ -207,9 +204,13 @@ async fn a_changed_chunk_is_named_whatever_else_is_changed_with_it() {
     put(&String::from_utf8(forged.clone()).unwrap());
     assert_eq!(world.read().1, Err(Fault::Differs(2)));
     // One that is gone, and one that was added.
-    let index_at = |n: usize| good.match_indices("#chunk ").nth(n).unwrap().0;
-    let after = |n: usize| index_at(n) + good[index_at(n)..].find('\n').unwrap() + 1;
-    put(&good[..after(2)]);
+    let ends = good.split_inclusive('\n').scan((0, 0), |(at, chunks), line| {
+        *at += line.len();
+        *chunks += usize::from(line.starts_with("#chunk "));
+        Some((*at, *chunks))
+    });
+    let (end, _) = ends.into_iter().find(|(_, chunks)| *chunks == 3).unwrap();
+    put(good.split_at(end).0);
     assert_eq!(world.read().1, Err(Fault::Missing(3)));
     let mut chain = chunk::Chain::new(world.session, 1);
     let mut longer = Vec::new();
@@ -229,7 +230,7 @@ async fn a_changed_chunk_is_named_whatever_else_is_changed_with_it() {
     put("");
     assert!(matches!(world.read().1, Err(Fault::Unreadable(_))));
     let mut unknown = world.recorder.reading(world.session, 1, Some(Told::default()));
-    assert_eq!(unknown.next(), Err(Fault::Unknown));
+    assert_eq!(unknown.next_chunk(), Err(Fault::Unknown));
 }
 
 #[tokio::test]
@@ -289,7 +290,7 @@ async fn what_a_crash_leaves_is_sealed_at_its_last_whole_chunk() {
         };
         let mut reading = again.reading(world.session, 1, Some(told));
         let mut text = Vec::new();
-        while let Some((_, lines)) = reading.next().unwrap() {
+        while let Some((_, lines)) = reading.next_chunk().unwrap() {
             text.extend(lines);
         }
         assert_eq!(shown(&String::from_utf8(text).unwrap()), "seen");
