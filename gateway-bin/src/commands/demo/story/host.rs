@@ -40,11 +40,20 @@ impl Story<'_> {
         self.title("the host's own log: who came, for whom, by a certificate that was good for minutes")?;
         let log = std::fs::read_to_string(self.gateway.config.with_file_name(host::LOG))?;
         let wanted = "ID scout@example.com for alice@example.com session=";
-        let Some(line) = log.lines().find(|line| line.contains(wanted)) else {
+        let Some(line) = log.lines().rfind(|line| line.contains(wanted)) else {
             bail!("step {}: expected `{wanted}` in sshd's log:\n{log}", self.steps);
         };
         self.shown([line].into_iter())?;
-        say("   ok")
+        say("   ok")?;
+
+        self.title("what scout was shown is recorded, chunk by chunk as the trail has it: the operator plays it back")?;
+        let session = line.split_once("session=").map_or("", |(_, rest)| rest);
+        let session: String = session
+            .chars()
+            .take_while(|c| c.is_ascii_hexdigit() || *c == '-')
+            .collect();
+        let outcome = self.own(&["sessions", "replay", &session]).await?;
+        self.check(&outcome, &[Has("web: restarted"), Lacks("changed"), Succeeds])
     }
 
     async fn held_restart(&mut self, host: &Host, scout: &Person) -> anyhow::Result<()> {
