@@ -80,6 +80,9 @@ pub(crate) struct Rotated {
     pub(crate) key: String,
     /// Place by place.
     pub(crate) places: Vec<Done>,
+    /// A gateway on the same store that goes on to seal with another key.
+    #[serde(default)]
+    pub(crate) other: Option<String>,
 }
 
 impl Rotated {
@@ -203,7 +206,8 @@ impl Vaulted {
             });
         }
         places.extend(self.store.reseal().await?.into_iter().map(Done::from));
-        Ok(Rotated { key, places })
+        let other = self.store.with_another_first(&self.sealing.names()).await?;
+        Ok(Rotated { key, places, other })
     }
 
     /// A key that Vault wraps is wrapped with the newest version of Vault's.

@@ -154,6 +154,14 @@ impl OpenStore {
         }
     }
 
+    /// A gateway of the same store that seals with another key than the first of these; `None`: there is none.
+    pub(crate) async fn with_another_first(&self, keys: &[&str]) -> Result<Option<String>, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Postgres(store) => store.with_another_first(keys).await,
+        }
+    }
+
     /// Forgets what is long over.
     pub(crate) async fn prune(&self, sessions: u32, approvals: u32) -> Result<(), StoreError> {
         match self {

@@ -259,8 +259,8 @@ pub(crate) fn session_end(found: &Found<'_>) -> Result<(SessionId, Kill), StoreE
     Ok((reader.parsed("id")?, kill))
 }
 
-/// A row of which something is sealed: its id, and what is kept.
-pub(crate) fn kept(found: &Found<'_>) -> Result<(String, String), StoreError> {
+/// A row of which something is sealed: its id, and what is kept; `None`: that is no text, and so nothing that was written here.
+pub(crate) fn kept(found: &Found<'_>) -> Result<(String, Option<String>), StoreError> {
     let row = Reader::new(found, "row");
-    Ok((row.owned("id")?, row.owned("kept")?))
+    Ok((row.owned("id")?, row.owned("kept").ok()))
 }

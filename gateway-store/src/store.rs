@@ -12,6 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::database::{Columns, Database, Topic, Value, values};
 use crate::row::{self, Found};
 
+/// How far behind what can't be read one looks for what can.
+const MOST: u32 = 10_000;
+
 mod approvals;
 mod leases;
 mod outbox;
@@ -62,16 +65,16 @@ impl<D: Database> SqlStore<D> {
             .collect()
     }
 
-    /// The rows of a query that can be read. One that can't, since its key is not there or somebody changed it, is named in the
-    /// log and left out: it must not hide the others, nor keep them from what is due.
-    pub(crate) async fn readable<T>(
+    /// The rows of a query that can be read, and the ids of those that can't, since a key is not there or somebody changed them.
+    /// These are named in the log: they must neither hide the others, nor keep them from what is due.
+    async fn apart<T>(
         &self,
         sql: &'static str,
         values: Vec<Value>,
         read: impl Fn(&Found<'_>) -> Result<T, StoreError>,
-    ) -> Result<Vec<T>, StoreError> {
+    ) -> Result<(Vec<T>, Vec<(String, StoreError)>), StoreError> {
         let found = self.database.rows(sql, values).await?;
-        let (mut records, mut first) = (Vec::with_capacity(found.len()), None);
+        let (mut records, mut faulty) = (Vec::with_capacity(found.len()), Vec::new());
         for row in &found {
             let sealing = &self.sealing;
             match read(&Found { row, sealing }) {
@@ -80,15 +83,61 @@ impl<D: Database> SqlStore<D> {
                     tracing::error!(
                         "left out what can't be read: {why}; `gateway secrets status` counts what does not open"
                     );
-                    first.get_or_insert(StoreError::Corrupt(why));
+                    let id = row.text("id").ok().flatten().unwrap_or_default();
+                    faulty.push((id.to_owned(), StoreError::Corrupt(why)));
                 }
                 Err(error) => return Err(error),
             }
         }
-        // Nothing at all opens: a key is missing, and an empty list would be a lie.
-        match first {
-            Some(error) if records.is_empty() => Err(error),
+        Ok((records, faulty))
+    }
+
+    /// What can be read of a query, for who acts on it: what can't is as if it were not there, and gives nobody anything.
+    pub(crate) async fn readable<T>(
+        &self,
+        sql: &'static str,
+        values: Vec<Value>,
+        read: impl Fn(&Found<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        Ok(self.apart(sql, values, read).await?.0)
+    }
+
+    /// The same for people who look at a list. Where nothing at all opens a key is missing, and an empty list would be a lie.
+    pub(crate) async fn listed<T>(
+        &self,
+        sql: &'static str,
+        values: Vec<Value>,
+        read: impl Fn(&Found<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let (records, faulty) = self.apart(sql, values, read).await?;
+        match faulty.into_iter().next() {
+            Some((_, error)) if records.is_empty() => Err(error),
             _ => Ok(records),
+        }
+    }
+
+    /// The first `limit` of what can be read, for queries whose last value is their limit: what can't be read and comes first
+    /// keeps nothing from its turn.
+    pub(crate) async fn first<T>(
+        &self,
+        sql: &'static str,
+        values: impl Fn(u32) -> Vec<Value>,
+        limit: u32,
+        read: impl Fn(&Found<'_>) -> Result<T, StoreError>,
+    ) -> Result<(Vec<T>, Vec<(String, StoreError)>), StoreError> {
+        let mut asked = limit;
+        loop {
+            let (mut records, faulty) = self.apart(sql, values(asked), &read).await?;
+            let (good, bad) = (records.len(), faulty.len());
+            let most = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+            if most(good) >= limit || most(good.saturating_add(bad)) < asked || asked >= MOST {
+                records.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+                return Ok((records, faulty));
+            }
+            asked = limit
+                .saturating_add(most(bad))
+                .max(asked.saturating_mul(2))
+                .min(MOST);
         }
     }
 
@@ -149,7 +198,7 @@ impl<D: Database> Store for SqlStore<D> {
     async fn key_tokens(&self, fingerprint: &str) -> Result<Vec<TokenRecord>, StoreError> {
         let sql = "SELECT * FROM tokens WHERE key_fingerprint = $1 \
                    ORDER BY key_certified, (revoked IS NOT NULL), expires DESC, id LIMIT 32";
-        self.all(sql, values![fingerprint], row::token).await
+        self.readable(sql, values![fingerprint], row::token).await
     }
 
     async fn token(&self, id: &str) -> Result<Option<TokenRecord>, StoreError> {
@@ -159,7 +208,7 @@ impl<D: Database> Store for SqlStore<D> {
 
     async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
         let sql = "SELECT * FROM tokens ORDER BY created DESC, id DESC";
-        self.readable(sql, Vec::new(), row::token).await
+        self.listed(sql, Vec::new(), row::token).await
     }
 
     async fn revoke_token(&self, id: &str, at: Timestamp) -> Result<bool, StoreError> {

@@ -78,6 +78,12 @@ impl Store for Unnamed {
     async fn token(&self, id: &str) -> Result<Option<gateway_core::services::TokenRecord>, StoreError> {
         self.0.token(id).await
     }
+    async fn key_tokens(
+        &self,
+        fingerprint: &str,
+    ) -> Result<Vec<gateway_core::services::TokenRecord>, StoreError> {
+        self.0.key_tokens(fingerprint).await
+    }
     async fn tokens(&self) -> Result<Vec<gateway_core::services::TokenRecord>, StoreError> {
         self.0.tokens().await
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use gateway_core::credentials::LeaseStore;
 use gateway_core::outbox::Outbox;
-use gateway_core::services::{ApprovalRoom, ApprovalStore, SessionFilter, Store, StoreError};
+use gateway_core::services::{ApprovalRoom, ApprovalStore, Inserted, SessionFilter, Store, StoreError};
 use gateway_core::session::SessionRecord;
 use gateway_store::SqliteStore;
 use suite::{at, at_once, session, token};
@@ -375,6 +375,85 @@ async fn one_row_that_does_not_open_hides_no_other_and_is_counted() {
         told.iter()
             .all(|column| column.error.as_deref().unwrap().contains("canary")),
         "{told:?}"
+    );
+}
+
+/// A grant that does not open gives nothing, also where it is the only one, and keeps no other from its turn.
+#[tokio::test]
+async fn what_does_not_open_neither_stays_in_force_nor_comes_before_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.db");
+    let store = SqliteStore::open(&path)
+        .await
+        .unwrap()
+        .sealed_with(suite::keys(&[1], true));
+    let room = ApprovalRoom {
+        principal: 99,
+        all: 99,
+    };
+    for number in 0..8 {
+        let (id, digest) = (format!("apr_{number}"), format!("digest {number}"));
+        let one = suite::approval(&id, &digest, "alice");
+        store.insert_approval(&one, room).await.unwrap();
+        let mut told = suite::message(&format!("m{number}"), number);
+        told.receiver = "hook".to_owned();
+        store.put_message(&told, 99).await.unwrap();
+    }
+    execute(
+        &path,
+        "UPDATE approvals SET record = substr(record, 1, 60) WHERE id < 'apr_7'",
+    )
+    .await;
+    execute(
+        &path,
+        "UPDATE outbox SET body = substr(body, 1, 60) WHERE id < 'm7'",
+    )
+    .await;
+    execute(&path, "UPDATE tokens SET scram = x'00ff'").await;
+    let late = suite::at(1000);
+    let due = store.due_messages("hook", late, 2).await.unwrap();
+    assert_eq!(
+        due.iter()
+            .map(|kept| kept.message.id.as_str())
+            .collect::<Vec<_>>(),
+        ["m7"]
+    );
+    let overdue = store.overdue_approvals(late, 2).await.unwrap();
+    assert_eq!(
+        overdue
+            .iter()
+            .map(|kept| kept.approval.id.as_str())
+            .collect::<Vec<_>>(),
+        ["apr_7"]
+    );
+    // Those that nobody can decide are over, and the same can be asked for again.
+    assert_eq!(store.open_approvals().await.unwrap(), ["apr_7"]);
+    let again = suite::approval("apr_again", "digest 0", "alice");
+    assert_eq!(store.insert_approval(&again, room).await.unwrap(), Inserted::New);
+    // The only grants that there are do not open: none is in force, and that is no failure.
+    execute(
+        &path,
+        "UPDATE approvals SET state = 'approved' WHERE id > 'apr_0' AND id < 'apr_7'",
+    )
+    .await;
+    assert_eq!(store.granted_approvals(suite::at(1), 9).await.unwrap().len(), 0);
+    // A value that is no text is counted like any other that does not open.
+    store.insert_token(&token("blob", 1)).await.unwrap();
+    execute(&path, "UPDATE tokens SET scram = x'00ff'").await;
+    let counts = store.sealed_counts().await.unwrap();
+    let blob = counts.iter().find(|count| count.place == "tokens.scram").unwrap();
+    assert_eq!((blob.values, blob.failed), (1, 1), "{counts:?}");
+    assert!(
+        store
+            .reseal()
+            .await
+            .unwrap()
+            .iter()
+            .any(|column| column.failed == 1)
+    );
+    assert!(
+        store.tokens().await.is_err(),
+        "a list of which nothing opens is no empty list"
     );
 }
 

@@ -197,7 +197,7 @@ fn permitted_work_looks_as_it_does_without_the_machine() {
         .collect();
     fs::write(here.join("big"), &big).unwrap();
     let batch = format!(
-        "pwd\ncd @/logs\nls -1\nls -la old\nls -l app.log\nget latest.log {here}/got\nget \"with blank.log\" {here}/blank\n\
+        "pwd\ncd @/logs\nls -1\nls -lan old\nls -ln app.log\nget latest.log {here}/got\nget \"with blank.log\" {here}/blank\n\
          cd ../upload\nmkdir d\nput {here}/big d/big\nrename d/big b\nget b {here}/back\nchmod 600 b\nln -s anywhere l\n\
          ln b hard\nls -1\ncp b copied\nrm copied\nrm l\nrm hard\nrm b\nrmdir d\nls -1 @/upload\ndf @/logs\n",
         here = here.display()

@@ -130,6 +130,14 @@ async fn rotate(global: &Global, output: Output) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::FAILURE);
     }
+    if let Some(other) = &rotated.other {
+        eprintln!(
+            "all is sealed with the key {}; the gateway `{other}` on the same store goes on with another: put the same key first \
+             there, restart it and run this again before a former key is taken out",
+            rotated.key
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
     eprintln!(
         "all is sealed with the key {}; former keys can be taken out of `secrets.keys`, but for those that recordings are sealed \
          with (`gateway secrets status`), which keep theirs",

@@ -86,6 +86,17 @@ impl SqlStore<PostgresServer> {
         self.one(sql, values![own!(self), *first, dead()], read).await
     }
 
+    /// A gateway that runs on this store and seals with another key than the first of these; `None`: there is none.
+    pub async fn with_another_first(&self, keys: &[&str]) -> Result<Option<String>, StoreError> {
+        let Some(first) = keys.first() else {
+            return Ok(None);
+        };
+        let sql = "SELECT id FROM nodes WHERE id <> $1 AND split_part(coalesce(sealing, ''), ' ', 1) <> $2 \
+             AND heartbeat > (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint - $3 LIMIT 1";
+        let read = |found: &Found<'_>| row::id(found, "node");
+        self.one(sql, values![own!(self), *first, dead()], read).await
+    }
+
     /// A sign of life. `false`: others have counted this gateway as gone; it must [`join`](Self::join) again.
     pub async fn beat(&self) -> Result<bool, StoreError> {
         let sql = "UPDATE nodes SET heartbeat = (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint WHERE id = $1";

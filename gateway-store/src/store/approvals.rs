@@ -106,7 +106,7 @@ impl<D: Database> ApprovalStore for SqlStore<D> {
         let sql = "SELECT * FROM approvals ORDER BY CASE state WHEN 'open' THEN 0 ELSE 1 END, created DESC, id DESC \
                    LIMIT $1";
         let read = |found: &Found<'_>| row::approval(found).map(|kept| kept.approval);
-        self.readable(sql, values![limit], read).await
+        self.listed(sql, values![limit], read).await
     }
 
     async fn open_approvals(&self) -> Result<Vec<String>, StoreError> {
@@ -119,9 +119,8 @@ impl<D: Database> ApprovalStore for SqlStore<D> {
         let sql =
             "SELECT * FROM approvals WHERE state = 'approved' AND expires > $1 ORDER BY created, id LIMIT $2";
         let read = |found: &Found<'_>| row::approval(found).map(|kept| kept.approval);
-        let mut found = self
-            .readable(sql, values![row::nanoseconds(now)?, limit], read)
-            .await?;
+        let now = row::nanoseconds(now)?;
+        let (mut found, _) = self.first(sql, |limit| values![now, limit], limit, read).await?;
         found.retain(|approval| approval.grant.is_some());
         Ok(found)
     }
@@ -129,8 +128,17 @@ impl<D: Database> ApprovalStore for SqlStore<D> {
     async fn overdue_approvals(&self, now: Timestamp, limit: u32) -> Result<Vec<KeptApproval>, StoreError> {
         let sql = "SELECT * FROM approvals WHERE state IN ('open', 'approved') AND expires <= $1 \
                    ORDER BY expires LIMIT $2";
-        let values = values![row::nanoseconds(now)?, limit];
-        self.readable(sql, values, row::approval).await
+        let now = row::nanoseconds(now)?;
+        let (found, faulty) = self
+            .first(sql, |limit| values![now, limit], limit, row::approval)
+            .await?;
+        // Nobody can decide those, and while they count as live nobody can ask for the same again.
+        for (id, _) in faulty {
+            let sql = "UPDATE approvals SET state = 'expired', revision = revision + 1 \
+                       WHERE id = $1 AND state IN ('open', 'approved') AND expires <= $2";
+            self.execute(sql, values![id, now]).await?;
+        }
+        Ok(found)
     }
 }
 

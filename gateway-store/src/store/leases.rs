@@ -123,7 +123,7 @@ impl<D: Database> LeaseStore for SqlStore<D> {
     async fn leases(&self, limit: u32) -> Result<Vec<LeaseRecord>, StoreError> {
         let sql = "SELECT * FROM leases ORDER BY CASE WHEN attempts > 0 THEN 0 ELSE 1 END, created DESC, id DESC \
                    LIMIT $1";
-        self.readable(sql, values![limit], row::lease).await
+        self.listed(sql, values![limit], row::lease).await
     }
 
     async fn take_returned(

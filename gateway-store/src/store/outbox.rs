@@ -47,8 +47,9 @@ impl<D: Database> Outbox for SqlStore<D> {
     ) -> Result<Vec<KeptMessage>, StoreError> {
         let sql = "SELECT * FROM outbox WHERE receiver = $1 AND state = 'waiting' AND due <= $2 \
                    ORDER BY created, id LIMIT $3";
-        let values = values![receiver, row::nanoseconds(now)?, limit];
-        self.readable(sql, values, row::message).await
+        let now = row::nanoseconds(now)?;
+        let values = |limit| values![receiver, now, limit];
+        Ok(self.first(sql, values, limit, row::message).await?.0)
     }
 
     async fn swap_message(&self, revision: i64, next: &OutboxMessage) -> Result<bool, StoreError> {
@@ -79,6 +80,6 @@ impl<D: Database> Outbox for SqlStore<D> {
         let sql = "SELECT * FROM outbox ORDER BY CASE state WHEN 'dead' THEN 0 ELSE 1 END, created DESC, id DESC \
                    LIMIT $1";
         let read = |found: &Found<'_>| row::message(found).map(|kept| kept.message);
-        self.readable(sql, values![limit], read).await
+        self.listed(sql, values![limit], read).await
     }
 }

@@ -1,9 +1,10 @@
 //! What is sealed in the database, and sealing it anew.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gateway_core::sealing::{Sealing, key_of};
+use gateway_core::sealing::{SealError, Sealing, key_of};
 use gateway_core::services::StoreError;
 
 use super::SqlStore;
@@ -115,6 +116,11 @@ impl<D: Database> SqlStore<D> {
             .map_err(|error| StoreError::Database(format!("{}: {error}", what.shown())))
     }
 
+    fn opened<'a>(&self, what: &Sealed, id: &str, kept: Option<&'a str>) -> Result<Cow<'a, str>, SealError> {
+        let kept = kept.ok_or(SealError::Broken)?;
+        self.sealing.open(&what.place(id), kept)
+    }
+
     /// Seals all that is not sealed with the key in force, and opens the rest to be sure; gateways may run meanwhile that have all
     /// keys. What can't be opened is counted, and stays as it is.
     ///
@@ -151,12 +157,15 @@ impl<D: Database> SqlStore<D> {
             last.clone_from(end);
             for (id, kept) in rows {
                 // A plain value where all must be sealed is somebody's who should not have written it.
-                match self.sealing.open(&what.place(&id), &kept) {
-                    Ok(_) if self.sealing.is_current(&kept) => {}
+                let kept = kept.as_deref();
+                match self.opened(what, &id, kept) {
+                    Ok(_) if kept.is_some_and(|kept| self.sealing.is_current(kept)) => {}
                     Ok(value) => {
                         let sealed = self.sealed(what, &id, &value)?;
                         // Who changed it meanwhile has sealed it with the key in force, too.
-                        told.done += self.execute(what.swap, values![sealed, &id, &kept]).await?;
+                        told.done += self
+                            .execute(what.swap, values![sealed, &id, kept.unwrap_or_default()])
+                            .await?;
                     }
                     Err(error) => {
                         told.failed += 1;
@@ -182,7 +191,8 @@ impl<D: Database> SqlStore<D> {
                 let Some((end, _)) = rows.last() else { break };
                 last.clone_from(end);
                 for (id, kept) in &rows {
-                    let key = key_of(kept).map(str::to_owned);
+                    let kept = kept.as_deref();
+                    let key = kept.and_then(key_of).map(str::to_owned);
                     let count = counts.entry(key).or_insert_with_key(|key| SealedCount {
                         place: what.shown(),
                         key: key.clone(),
@@ -191,7 +201,7 @@ impl<D: Database> SqlStore<D> {
                         error: None,
                     });
                     count.values += 1;
-                    if let Err(error) = self.sealing.open(&what.place(id), kept) {
+                    if let Err(error) = self.opened(what, id, kept) {
                         count.failed += 1;
                         count.error.get_or_insert_with(|| format!("`{id}`: {error}"));
                     }
