@@ -29,10 +29,11 @@ CONFIG = """
 include-path = "/api/v1/policy/explain"
 checks.positive_data_acceptance.enabled = false
 
-# A public key that is none is refused.
+# A public key that is none is refused, and a body of more than 64 KiB is so with 413 (RFC 9110, section 15.5.14).
 [[operations]]
 include-path = "/api/v1/certificates"
 checks.positive_data_acceptance.enabled = false
+checks.negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 428, 429]
 
 # Nobody but Slack can say what it takes.
 [[operations]]
