@@ -1,5 +1,5 @@
 """Access for a time: asked for, decided by others, in force in sessions that run, and over when its time is."""
-import json, time
+import json, sqlite3, time
 
 import rig
 from harness import check, eventually
@@ -226,3 +226,34 @@ def test_who_sees_a_grant_and_what_can_not_be_asked_for(w):
         done = o.access("request", "gateway", "--for", "5m", "--reason", "x", "--action", "administer", who="wanda", ok=False)
         check(done.returncode != 0, done.stdout)
         check([r for r in own.rows("access", "list") if r["resource"] == "gateway"] == [])
+
+
+def test_a_grant_that_does_not_open_gives_nothing_and_keeps_no_other_in_force(w):
+    key = w.scratch / "grants.key"
+    key.write_text(w.cli("secrets", "key").stdout)
+    key.chmod(0o600)
+    with w.own(policies=POLICIES, sections=f'[secrets]\nkeys = [{{ file = "{key}" }}]\nrequire = true\n') as own:
+        o = Desk(own)
+        ids = {}
+        for who in ("wanda", "gus"):
+            more = ["--action", "read"] if who == "wanda" else []
+            ids[who] = o.ask(who, *more)
+            o.decide("approve", ids[who], "dana")
+        wire = o.wire("wanda")
+        eventually(lambda: codes(wire, READ) == [], "it is in force")
+        with sqlite3.connect(own.gateway.dir / "data" / "gateway.db") as store:
+            kept = store.execute("SELECT record FROM approvals WHERE id = ?", [ids["gus"]]).fetchone()
+            store.execute("UPDATE approvals SET record = substr(record, 1, 60) WHERE id = ?", [ids["gus"]])
+        o.access("revoke", ids["wanda"])
+        eventually(lambda: codes(wire, READ) == ["42501"], "taken back beside one that does not open")
+
+        def is_refused():
+            try:
+                o.wire("gus").close()
+            except rig.Refused:
+                return True
+            return False
+        eventually(is_refused, "one that does not open lets nobody in")
+        with sqlite3.connect(own.gateway.dir / "data" / "gateway.db") as store:
+            store.execute("UPDATE approvals SET record = ? WHERE id = ?", [kept[0], ids["gus"]])
+        eventually(lambda: not is_refused(), "and where it is put back it is in force again", 20)
