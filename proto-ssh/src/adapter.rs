@@ -239,10 +239,7 @@ impl ProtocolAdapter for SshAdapter {
         let settings = ResourceSettings::of(resource)?;
         let own = own_login(&resource.credential);
         let login = place.or(own).unwrap_or_default().to_owned();
-        let place = Place {
-            resource: resource.name.clone(),
-            login: login.clone(),
-        };
+        let place = Place::new(resource, &login);
         match inspect::line_of(&place, &settings, statement.as_bytes()) {
             Look::Ask { question, .. } => {
                 let mut meaning = Meaning::from(question.operations);

@@ -123,6 +123,7 @@ pub(crate) async fn carry(offer: Offer, backs: Arc<Backs>, connection: server::H
         target: &target,
         flow: &flow,
         record: &record,
+        shown: None,
     };
     pump(&ends, &Arc::<Counts>::default()).await;
     up.shut();

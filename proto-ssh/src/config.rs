@@ -80,6 +80,17 @@ impl From<ShellName> for Shell {
     }
 }
 
+/// What becomes of a file that is read and holds what is looked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DetectFiles {
+    /// It is not read further.
+    #[default]
+    Refuse,
+    /// Files are not looked through.
+    Pass,
+}
+
 /// One key or several.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
@@ -96,6 +107,8 @@ struct Raw {
     shell: ShellName,
     #[serde(default)]
     runbook: Vec<Written>,
+    #[serde(default)]
+    detect_files: DetectFiles,
 }
 
 /// What a resource of this protocol says beside what all resources do.
@@ -107,6 +120,8 @@ pub(crate) struct ResourceSettings {
     pub(crate) shell: Shell,
     /// What operators wrote to be run there.
     pub(crate) runbooks: Runbooks,
+    /// Whether files that are read are looked through.
+    pub(crate) looks_at_files: bool,
 }
 
 impl ResourceSettings {
@@ -130,6 +145,7 @@ impl ResourceSettings {
         Ok(Self {
             trust,
             shell,
+            looks_at_files: raw.detect_files == DetectFiles::Refuse,
             runbooks: Runbooks::read(&raw.runbook, shell).map_err(problem)?,
         })
     }
@@ -228,6 +244,7 @@ pub(crate) mod tests {
             json!({ "host_key": "ssh-ed25519 xx" }),
             json!({ "host_key": KEY, "shell": "fish" }),
             json!({ "host_key": KEY, "port": 22 }),
+            json!({ "host_key": KEY, "detect_files": "mask" }),
         ] {
             assert!(ResourceSettings::of(&resource(bad.clone())).is_err(), "{bad}");
         }

@@ -1,6 +1,6 @@
 //! Files: SFTP and the old scp between their two ends, every file decided on the path that the target has resolved.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use gateway_core::operation::Operations;
 use gateway_core::recording::Stream;
-use gateway_core::verdict::{Decision, Verdict};
+use gateway_core::verdict::{Decision, Denial, Verdict};
 
 use crate::lane::Running;
 use crate::operations::question;
@@ -19,7 +19,7 @@ use crate::pipe::{Item, Message};
 use crate::pump::{Counts, Ends, How};
 use crate::scp::{Base, Scp};
 use crate::session::Session;
-use crate::sftp::{Action, Answer, Ask, AskId, Event, Peer, Settings, Sftp, What};
+use crate::sftp::{Action, Answer, Ask, AskId, Event, Looked, Peer, Settings, Sftp, What};
 use crate::tell;
 use crate::wire::scp::Direction;
 
@@ -100,6 +100,8 @@ struct Transfer<'a> {
     /// How the target ended.
     how: Option<How>,
     target_ended: bool,
+    /// Why a transfer can't go on whose protocol has no word for it.
+    withheld: Option<Arc<Decision>>,
 }
 
 /// Carries an SFTP channel to its end.
@@ -157,6 +159,7 @@ async fn carry(
         target_told: false,
         how: None,
         target_ended: false,
+        withheld: None,
     };
     let how = transfer.run().await;
     transfer.machine.finish();
@@ -178,6 +181,9 @@ impl<'a> Transfer<'a> {
         loop {
             if let Err(error) = self.drain().await {
                 return self.broken(error).await;
+            }
+            if let Some(decision) = self.withheld.take() {
+                return self.refuse(&decision).await;
             }
             if self.target_ended && self.to_client.is_done() {
                 return self.ended().await;
@@ -291,7 +297,7 @@ impl<'a> Transfer<'a> {
                 Some(paths) => decide_where_it_leads(session, ends, ask, &paths).await,
             };
             let word = match decided.1 {
-                Answer::Allow => "permitted",
+                Answer::Allow | Answer::AllowLooked(_) => "permitted",
                 Answer::Deny { .. } => "refused",
             };
             mark(ends, format!("{what}: {word}")).await;
@@ -308,6 +314,14 @@ impl<'a> Transfer<'a> {
     }
 
     async fn event(&mut self, event: Event) {
+        if let Event::Withheld { path } = &event {
+            let path = String::from_utf8_lossy(path);
+            mark(self.ends, format!("withheld {path}: it holds what is masked")).await;
+            let denial = withheld(&path, &BTreeSet::new());
+            let decision = self.session.refuse(&denial, None).await;
+            // SFTP has a status for it.
+            self.withheld = self.machine.is_mute().then_some(decision);
+        }
         if let Event::Closed { path, read, written } = event {
             let name = String::from_utf8_lossy(&path);
             mark(
@@ -337,12 +351,19 @@ impl<'a> Transfer<'a> {
         tracing::info!(session = %self.session.id, error = error.what, "a transfer ends");
         if error.by == Peer::Client {
             let decision = self.session.malformed("file transfer", &error.what).await;
-            let _ = self
-                .ends
-                .client
-                .extended_data_bytes(1, tell::lines(&decision, false))
-                .await;
+            return self.refuse(&decision).await;
         }
+        self.end_refused().await
+    }
+
+    /// Tells the client a refusal that ends the channel.
+    async fn refuse(&self, decision: &Decision) -> How {
+        let lines = tell::lines(decision, false);
+        let _ = self.ends.client.extended_data_bytes(1, lines).await;
+        self.end_refused().await
+    }
+
+    async fn end_refused(&self) -> How {
         let _ = self.ends.client.exit_status(tell::REFUSED).await;
         let _ = self.ends.client.eof().await;
         How::Status(tell::REFUSED)
@@ -410,8 +431,13 @@ async fn decide(session: &Arc<Session>, ends: &Ends<'_>, ask: Ask) -> Decided {
     };
     let path = String::from_utf8_lossy(&ask.path);
     let statement = format!("{} {path}", ask.operation);
+    let opens = ask.what == What::Read && matches!(ask.operation, "OPEN" | "scp");
+    let operations = match opens && session.settings.looks_at_files {
+        true => session.place.seen(vec![operation]),
+        false => vec![operation],
+    };
     let question = question(
-        vec![operation],
+        operations,
         format!("{action} {path}"),
         &statement,
         ask.what == What::Write,
@@ -430,6 +456,15 @@ async fn decide(session: &Arc<Session>, ends: &Ends<'_>, ask: Ask) -> Decided {
             None,
         ),
         Ok(permitted) => {
+            let answer = match session.looked(&permitted.obligations.mask) {
+                Some(detectors) => {
+                    let denial = withheld(&path, &permitted.obligations.mask);
+                    let decision = denial.decision(format!("{}/{}", session.id, permitted.ticket));
+                    let text = text(&decision);
+                    Answer::AllowLooked(Looked { detectors, text })
+                }
+                None => Answer::Allow,
+            };
             let running = Running::new(session, permitted.ticket);
             let opened = match ask.operation {
                 "OPEN" | "OPENDIR" | "scp" => Some((ask.path, running)),
@@ -438,9 +473,20 @@ async fn decide(session: &Arc<Session>, ends: &Ends<'_>, ask: Ask) -> Decided {
                     None
                 }
             };
-            (ask.id, Answer::Allow, opened)
+            (ask.id, answer, opened)
         }
     }
+}
+
+/// Why a file is not read further; `masked`: the tags that are looked for, where they are known.
+fn withheld(path: &str, masked: &BTreeSet<String>) -> Denial {
+    let named: Vec<String> = masked.iter().map(|tag| format!("`{tag}`")).collect();
+    let of = match named.is_empty() {
+        true => "that".to_owned(),
+        false => named.join(", "),
+    };
+    let hint = format!("the file holds data that is masked here, and `unmask` of {of} is not permitted");
+    Denial::new(format!("sftp-read {path}"), hint)
 }
 
 /// A refusal as SFTP tells it: a sentence and the decision object, or the object alone where that is long.

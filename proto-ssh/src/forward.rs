@@ -142,6 +142,7 @@ pub(crate) async fn open(
         target: &half,
         flow: &target.flow,
         record: &record,
+        shown: None,
     };
     let counts = running.counts().clone();
     let limited = async {

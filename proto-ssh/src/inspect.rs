@@ -60,7 +60,7 @@ pub(crate) fn look(session: &Session, program: &Program, pty: bool) -> Look {
     let place = &session.place;
     match program {
         Program::Shell => Look::Ask {
-            question: question(vec![place.shell(pty)], "shell".to_owned(), "shell", true),
+            question: place.program(vec![place.shell(pty)], "shell".to_owned(), "shell"),
             command: Command::Shell,
         },
         Program::Exec(line) => line_of(place, &session.settings, line),
@@ -97,11 +97,10 @@ fn subsystem(place: &Place, name: &str) -> Look {
     }
     let text = format!("{SUBSYSTEM_WORD}{name}");
     Look::Ask {
-        question: question(
+        question: place.program(
             vec![place.opaque(&text)],
             format!("exec-opaque {text}"),
             &text,
-            true,
         ),
         command: Command::Subsystem(name.to_owned()),
     }
@@ -126,7 +125,7 @@ fn exec(place: &Place, shell: Shell, line: &[u8]) -> Look {
                 .collect();
             let summary = commands.iter().map(words).collect::<Vec<_>>().join("; ");
             Look::Ask {
-                question: question(operations, format!("exec {summary}"), &canonical, true),
+                question: place.program(operations, format!("exec {summary}"), &canonical),
                 command: Command::Exec(canonical.into_bytes()),
             }
         }
@@ -136,11 +135,10 @@ fn exec(place: &Place, shell: Shell, line: &[u8]) -> Look {
                 malformed("exec", "a command line can't begin like the name of a subsystem")
             }
             Ok(text) => Look::Ask {
-                question: question(
+                question: place.program(
                     vec![place.opaque(text)],
                     format!("exec-opaque {text}"),
                     text,
-                    true,
                 ),
                 command: Command::Exec(line.to_vec()),
             },
@@ -164,6 +162,7 @@ mod tests {
         Place {
             resource: "web-1".to_owned(),
             login: "deploy".to_owned(),
+            detected: std::sync::Arc::default(),
         }
     }
 

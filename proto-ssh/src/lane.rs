@@ -337,6 +337,7 @@ impl Lane {
             bases,
             paths,
         } = begun;
+        let shown = self.session.shown(&permitted.obligations.mask, self.pty());
         let ends = Ends {
             up: &self.up,
             client: &self.client,
@@ -345,6 +346,7 @@ impl Lane {
             target: &half,
             flow: &target.flow,
             record: &record,
+            shown: shown.as_ref(),
         };
         let counts = running.counts().clone();
         let carried = async {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use gateway_core::machine::{Question, Stage, Statement};
 use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations, Value};
+use gateway_core::resource::Resource;
 
 /// Longest host name of a forward, in bytes (RFC 1035, section 2.3.4, and room for a zone).
 const HOST: usize = 300;
@@ -20,6 +21,8 @@ pub(crate) struct Place {
     pub(crate) resource: String,
     /// The target login.
     pub(crate) login: String,
+    /// Tags of what is looked for in output.
+    pub(crate) detected: Arc<[String]>,
 }
 
 fn long(number: u32) -> Value {
@@ -27,6 +30,31 @@ fn long(number: u32) -> Value {
 }
 
 impl Place {
+    /// The place of a login at a resource.
+    pub(crate) fn new(resource: &Resource, login: &str) -> Self {
+        let mut tags: Vec<String> = resource.detect.iter().map(|rule| rule.tag.clone()).collect();
+        tags.sort();
+        tags.dedup();
+        Self {
+            resource: resource.name.clone(),
+            login: login.to_owned(),
+            detected: tags.into(),
+        }
+    }
+
+    /// What a program asks whose output goes to the client: what it does, and `unmask` of what is looked for there. Without
+    /// the latter it runs, and what is found is masked.
+    pub(crate) fn program(&self, operations: Vec<Operation>, summary: String, text: &str) -> Question {
+        question(self.seen(operations), summary, text, true)
+    }
+
+    /// The same operations of what shows something to the client, with `unmask` of what is looked for there.
+    pub(crate) fn seen(&self, mut operations: Vec<Operation>) -> Vec<Operation> {
+        let shown = |tag: &String| Operation::unmask_or_mask(tag, &self.resource);
+        operations.extend(self.detected.iter().map(shown));
+        operations
+    }
+
     fn on_resource(&self, action: &'static str) -> Operation {
         let object = Object::new(EntityRef::resource(&self.resource));
         Operation::new(Action::new(action), object).with("login", self.login.as_str())
@@ -214,6 +242,7 @@ mod tests {
         Place {
             resource: "web-1".to_owned(),
             login: "deploy".to_owned(),
+            detected: Arc::default(),
         }
     }
 

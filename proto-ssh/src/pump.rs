@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use gateway_core::recording::{Recording, Stream};
 use russh::{ChannelWriteHalf, client, server};
 use tokio::time::Instant;
 
 use crate::flow::{Flow, PACE};
 use crate::pipe::{Item, Message, Pipe};
+use crate::shown::Shown;
 use crate::target::MARGIN;
 
 /// How long an end of output waits for the exit status while the client may still send.
@@ -31,6 +33,34 @@ pub(crate) struct Ends<'a> {
     pub(crate) flow: &'a Flow,
     /// Takes what goes through, before it does.
     pub(crate) record: &'a Recording,
+    /// Looks through what comes down, where policy masks what is found.
+    pub(crate) shown: Option<&'a Shown>,
+}
+
+impl Ends<'_> {
+    /// Sends output to the client, once it is recorded.
+    async fn show(&self, stream: u32, data: Bytes) -> Result<(), How> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let shown = if stream == 0 { Stream::Output } else { Stream::Error };
+        if self.record.write(shown, &data).await.is_err() {
+            return Err(How::Unrecorded);
+        }
+        let sent = match stream {
+            0 => self.client.data_bytes(data).await,
+            stream => self.client.extended_data_bytes(stream, data).await,
+        };
+        sent.map_err(|_| How::ClientGone)
+    }
+
+    /// Sends what has been held until `now`; `None`: all of it.
+    async fn show_held(&self, now: Option<Instant>) -> Result<(), How> {
+        for (stream, data) in self.shown.map(|shown| shown.rest(now)).unwrap_or_default() {
+            self.show(stream, data).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Bytes that went through.
@@ -117,6 +147,9 @@ pub(crate) async fn upward(ends: &Ends<'_>, counts: &Counts, done: &AtomicBool) 
                 if ends.record.write(Stream::Input, &data).await.is_err() {
                     return How::Unrecorded;
                 }
+                if let Some(shown) = ends.shown {
+                    shown.typed(&data);
+                }
                 (patiently(ends.flow, ends.target.data_bytes(data)).await, bytes)
             }
             Item::Data(..) => (Ok(()), 0),
@@ -172,33 +205,41 @@ pub(crate) async fn downward(ends: &Ends<'_>, counts: &Counts, up_done: &AtomicB
     // Until when the end of output waits, while it does.
     let mut ending: Option<Option<Instant>> = None;
     loop {
-        let next = match ending {
-            Some(Some(until)) => tokio::time::timeout_at(until, ends.down.pop()).await.ok(),
-            _ => Some(ends.down.pop().await),
+        let until = ending.flatten().or_else(|| ends.shown.and_then(Shown::due));
+        let next = match until {
+            Some(until) => tokio::time::timeout_at(until, ends.down.pop()).await.ok(),
+            None => Some(ends.down.pop().await),
         };
         let Some((item, _held)) = next else {
-            ending = None;
-            if ends.client.eof().await.is_err() {
+            if ending.take().is_none() {
+                if let Err(how) = ends.show_held(Some(Instant::now())).await {
+                    return how;
+                }
+            } else if ends.client.eof().await.is_err() {
                 return How::ClientGone;
             }
             continue;
         };
+        // No more output follows these.
+        if matches!(item, Item::Message(Message::Eof | Message::Close | Message::Lost))
+            && let Err(how) = ends.show_held(None).await
+        {
+            return how;
+        }
         let sent = match item {
             Item::Data(stream, data) => {
                 Counts::add(&counts.down, data.len());
-                let data = data.freeze();
-                let shown = if stream == 0 {
-                    Stream::Output
-                } else {
-                    Stream::Error
+                let shown = match ends.shown {
+                    Some(shown) => {
+                        let stream = Shown::stream(stream);
+                        ends.show(stream, shown.take(stream, &data)).await
+                    }
+                    None => ends.show(stream, data.freeze()).await,
                 };
-                if ends.record.write(shown, &data).await.is_err() {
-                    return How::Unrecorded;
+                if let Err(how) = shown {
+                    return how;
                 }
-                match stream {
-                    0 => ends.client.data_bytes(data).await,
-                    stream => ends.client.extended_data_bytes(stream, data).await,
-                }
+                Ok(())
             }
             Item::Message(Message::Eof) => {
                 let may_send = !up_done.load(Ordering::SeqCst);

@@ -162,7 +162,7 @@ impl Runbooks {
                     invocation.canonical
                 );
                 Look::Ask {
-                    question: question(vec![operation], summary, &text, true),
+                    question: place.program(vec![operation], summary, &text),
                     command: Command::Exec(invocation.canonical.into_bytes()),
                 }
             }
@@ -260,6 +260,7 @@ mod tests {
         Place {
             resource: "web-1".to_owned(),
             login: "deploy".to_owned(),
+            detected: std::sync::Arc::default(),
         }
     }
 

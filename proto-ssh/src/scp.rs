@@ -18,7 +18,8 @@ mod source;
 
 use std::collections::VecDeque;
 
-pub use crate::sftp::{Answer, Ask, AskId, Peer, What};
+pub use crate::sftp::{Answer, Ask, AskId, Looked, Peer, What};
+use crate::contents::Contents;
 use crate::wire::scp::{Direction, ScpCommand};
 pub use error::{Error, Fault};
 use source::{Awaited, Source};
@@ -68,6 +69,12 @@ pub enum Event {
         /// Read or written on the target.
         what: What,
     },
+    /// Something was found in a file that must not be read. Nothing more goes on: the protocol has no way to end a file before
+    /// its length.
+    Withheld {
+        /// The path on the target.
+        path: Vec<u8>,
+    },
 }
 
 /// The line that waits for its answers.
@@ -76,6 +83,7 @@ struct Held {
     line: Vec<u8>,
     then: Awaited,
     asks: Vec<AskId>,
+    contents: Option<Contents>,
 }
 
 /// The machine of one command.
@@ -91,6 +99,8 @@ pub struct Scp {
     /// What the sink has to answer.
     awaited: Awaited,
     held: Option<Held>,
+    /// What must not be in the file that is read.
+    contents: Option<Contents>,
     /// A side said that this is the end.
     over: bool,
     actions: VecDeque<Action>,
@@ -128,6 +138,7 @@ impl Scp {
             source: Source::new(direction, bases),
             awaited: Awaited::Start,
             held: None,
+            contents: None,
             over: false,
             actions: VecDeque::new(),
             next_ask: 0,
@@ -180,12 +191,19 @@ impl Scp {
             };
         }
         match answer {
-            Answer::Allow if held.asks.is_empty() => {
-                self.send(self.sink(), held.line);
-                self.awaited = held.then;
+            Answer::Deny { text } => {
+                self.refuse(&text);
+                return self.advance();
             }
-            Answer::Allow => self.held = Some(held),
-            Answer::Deny { text } => self.refuse(&text),
+            Answer::AllowLooked(looked) => held.contents = Some(Contents::new(looked)),
+            Answer::Allow => {}
+        }
+        if held.asks.is_empty() {
+            self.send(self.sink(), held.line);
+            self.awaited = held.then;
+            self.contents = held.contents;
+        } else {
+            self.held = Some(held);
         }
         self.advance()
     }
@@ -217,7 +235,7 @@ impl Scp {
         } else {
             !self.from_sink.is_empty()
         };
-        if inside && !self.over {
+        if inside && !self.over && !self.is_withheld() {
             Err(self.fail(peer, Fault::Truncated))
         } else {
             Ok(())
@@ -239,8 +257,13 @@ impl Scp {
         }
     }
 
+    fn is_withheld(&self) -> bool {
+        self.contents.as_ref().is_some_and(Contents::is_withheld)
+    }
+
     fn wants(&self, peer: Peer) -> bool {
         self.failed.is_none()
+            && !self.is_withheld()
             && (peer != self.from() || (self.held.is_none() && self.from_source.len() < PIECE))
     }
 

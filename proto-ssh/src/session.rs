@@ -1,10 +1,12 @@
 //! One session: who it belongs to, and the one way in which anything of it is decided.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gateway_core::credentials::{CredentialError, Lease};
+use gateway_core::detect::Detectors;
 use gateway_core::gateway::{Before, Gateway, Judged, Opening, SessionScope, Woken};
 use gateway_core::machine::{Bound, End, Outcome, Question, Statement};
 use gateway_core::principal::Principal;
@@ -21,6 +23,7 @@ use crate::config::ResourceSettings;
 use crate::login::Authorities;
 use crate::login_ca::Permits;
 use crate::operations::Place;
+use crate::shown::Shown;
 use crate::target::{Asked, Doors, Proof, Unreachable};
 
 /// A session that has logged in, shared by its channels.
@@ -113,10 +116,7 @@ impl Session {
             principal: scope.who().principal.clone(),
             recorder: scope.recorder(),
             settings,
-            place: Place {
-                resource: resource.name.clone(),
-                login: login.to_owned(),
-            },
+            place: Place::new(&resource, login),
             resource,
             id: scope.id(),
             expired: CancellationToken::new(),
@@ -154,6 +154,19 @@ impl Session {
     /// What it does can't be recorded any more: it ends.
     pub(crate) async fn unrecorded(&self) {
         self.scope.lock().await.control().end(End::Unrecorded);
+    }
+
+    /// What looks through the output of what may run with these tags masked; `None`: nothing of it is masked.
+    pub(crate) fn shown(&self, masked: &BTreeSet<String>, terminal: bool) -> Option<Shown> {
+        let key = self.gateway.mask_key();
+        self.looked(masked)
+            .map(|detectors| Shown::new(detectors, key.clone(), terminal))
+    }
+
+    /// What is looked for where these tags are masked; `None`: nothing is.
+    pub(crate) fn looked(&self, masked: &BTreeSet<String>) -> Option<Detectors> {
+        let detectors = Detectors::of(&self.resource.detect, |tag| masked.contains(tag));
+        (!detectors.is_empty()).then_some(detectors)
     }
 
     /// Notes that something runs.

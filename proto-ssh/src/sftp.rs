@@ -39,7 +39,7 @@ mod target;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::wire::sftp::{Response, ResponseBody, kind, status};
-pub use action::{Action, Answer, Ask, AskId, Settings, What};
+pub use action::{Action, Answer, Ask, AskId, Looked, Settings, What};
 use buffer::Buffer;
 pub use error::{Error, Fault, Peer};
 pub use event::Event;
@@ -163,6 +163,12 @@ impl Sftp {
         };
         match answer {
             Answer::Allow => self.allowed(number),
+            Answer::AllowLooked(looked) => {
+                if let Some(pending) = self.pending.get_mut(&number) {
+                    pending.looked = Some(looked);
+                }
+                self.allowed(number);
+            }
             Answer::Deny { text } => self.give_up(number, status::PERMISSION_DENIED, &text),
         }
         self.advance()

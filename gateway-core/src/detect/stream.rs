@@ -16,6 +16,10 @@ const LONGEST: usize = 64 << 10;
 const BLOCK: usize = 32 << 10;
 /// What stands for a value whose beginning has been shown already.
 const REST: &[u8] = b"[redacted]";
+/// How much before what is new is looked at together with it, in bytes that people read.
+const BEFORE: usize = 2 << 10;
+/// Memory that a stream keeps between lines, in bytes.
+const KEPT: usize = 4 << 10;
 
 /// Where in an escape sequence (ECMA-48) the stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,8 +45,11 @@ pub struct Stream {
     /// What people read of it, and where in it each byte of that is.
     read: Vec<u8>,
     at: Vec<usize>,
-    /// How much of the line has gone on.
+    /// How much of the line has gone on, and how much of what people read of it.
     shown: usize,
+    seen: usize,
+    /// Where in the line the last value that was masked ends: what makes it longer is masked with it.
+    masked: usize,
     escape: Escape,
     /// Inside of a PEM block, of which so many bytes were taken out.
     block: Option<usize>,
@@ -52,6 +59,40 @@ impl Stream {
     /// Whether something waits for the rest of its line.
     pub fn is_holding(&self) -> bool {
         self.block.is_none() && self.shown < self.raw.len()
+    }
+
+    /// Whether what is held ends as a value might begin, or go on: the rest of it may be on its way.
+    pub fn may_go_on(&self) -> bool {
+        let new = self.read.get(self.seen..).unwrap_or_default();
+        self.is_holding()
+            && match new {
+                [.., before, b' ' | b'-' | b'(' | b')'] => before.is_ascii_digit() || *before == b'-',
+                [.., last] => last.is_ascii_alphanumeric() || b"-._+@%/=(".contains(last) || !last.is_ascii(),
+                // Nothing that people read: perhaps the first half of a sequence.
+                [] => false,
+            }
+    }
+
+    /// How much of what is held people read, in bytes.
+    pub fn held(&self) -> usize {
+        self.read.len().saturating_sub(self.seen)
+    }
+
+    /// Appends what is held as [`Self::flush`] does, and then what its reader knows already, as it is: the echo of what was
+    /// typed, without control characters. What comes behind it is looked at together with it.
+    pub fn pass(&mut self, detectors: &Detectors, key: &MaskKey, known: &[u8], out: &mut BytesMut) {
+        if self.block.is_some() || self.escape != Escape::None {
+            return self.push(detectors, key, known, out);
+        }
+        self.flush(detectors, key, out);
+        out.extend_from_slice(known);
+        self.at.extend(self.raw.len()..self.raw.len().saturating_add(known.len()));
+        self.raw.extend_from_slice(known);
+        self.read.extend_from_slice(known);
+        (self.shown, self.seen) = (self.raw.len(), self.read.len());
+        if self.raw.len() >= LONGEST {
+            self.end(detectors, key, out);
+        }
     }
 
     /// Takes what came, and appends to `out` what may go on.
@@ -75,6 +116,7 @@ impl Stream {
         if self.is_holding() {
             self.show(detectors, key, out);
             self.shown = self.raw.len();
+            self.seen = self.read.len();
         }
     }
 
@@ -120,16 +162,26 @@ impl Stream {
         self.raw.clear();
         self.read.clear();
         self.at.clear();
-        self.shown = 0;
+        // Most streams are idle most of the time.
+        self.raw.shrink_to(KEPT);
+        self.read.shrink_to(KEPT);
+        self.at.shrink_to(KEPT);
+        (self.shown, self.seen, self.masked) = (0, 0, 0);
     }
 
     /// Appends what was not shown yet, with what is found masked; whether a PEM block begins there and does not end.
-    fn show(&self, detectors: &Detectors, key: &MaskKey, out: &mut BytesMut) -> bool {
-        let (mut next, mut open) = (self.shown, false);
-        detectors.each(&self.read, |kind, mask, found| {
-            let text = self.read.get(found.clone()).unwrap_or_default();
+    fn show(&mut self, detectors: &Detectors, key: &MaskKey, out: &mut BytesMut) -> bool {
+        let (mut next, mut masked, mut open) = (self.shown, self.masked, false);
+        // What comes in many pieces is not looked at from its beginning each time.
+        let from = self.seen.saturating_sub(BEFORE);
+        let (read, at) = (
+            self.read.get(from..).unwrap_or_default(),
+            self.at.get(from..).unwrap_or_default(),
+        );
+        detectors.each(read, |kind, mask, found| {
+            let text = read.get(found.clone()).unwrap_or_default();
             open |= kind == Kind::Pem && !text.windows(9).any(|window| window == b"-----END ");
-            let places = self.at.get(found).unwrap_or_default();
+            let places = at.get(found).unwrap_or_default();
             let (Some(&start), Some(&last)) = (places.first(), places.last()) else {
                 return;
             };
@@ -137,10 +189,10 @@ impl Stream {
                 return;
             }
             out.extend_from_slice(self.raw.get(next..start).unwrap_or_default());
-            if start < self.shown {
-                out.extend_from_slice(REST);
-            } else {
+            if start >= self.shown {
                 mask.text(text, key, out);
+            } else if start >= masked {
+                out.extend_from_slice(REST);
             }
             // Colours and the like that stand inside of it stay.
             for pair in places.windows(2) {
@@ -152,8 +204,10 @@ impl Stream {
                 }
             }
             next = last.saturating_add(1);
+            masked = next;
         });
         out.extend_from_slice(self.raw.get(next..).unwrap_or_default());
+        self.masked = masked;
         open
     }
 }
@@ -238,6 +292,75 @@ mod tests {
             );
         }
         assert_eq!(through("prompt$ ", 3, Some(1)), "prompt$ ");
+    }
+
+    #[test]
+    fn what_was_typed_is_shown_and_no_more_of_what_it_begins() {
+        let (detectors, key) = (detectors(), MaskKey::new(&[7; 32]));
+        let seen = |known: &str, rest: &str| {
+            let (mut stream, mut out) = (Stream::default(), BytesMut::new());
+            stream.push(&detectors, &key, b"$ ", &mut out);
+            stream.pass(&detectors, &key, known.as_bytes(), &mut out);
+            assert!(!stream.is_holding());
+            stream.push(&detectors, &key, rest.as_bytes(), &mut out);
+            stream.flush(&detectors, &key, &mut out);
+            String::from_utf8(out.to_vec()).unwrap()
+        };
+        assert_eq!(
+            seen("mail heron@mail.test", "\r\nok\r\n"),
+            "$ mail heron@mail.test\r\nok\r\n"
+        );
+        // Whoever guesses the first digit gets no more than that digit.
+        assert_eq!(seen("4", &CARD[1..]), "$ 4[redacted]");
+        assert_eq!(seen("4", &format!("{}\n", &CARD[1..])), "$ 4[redacted]\n");
+    }
+
+    #[test]
+    fn a_value_that_grows_is_masked_once() {
+        let (detectors, key) = (detectors(), MaskKey::new(&[7; 32]));
+        let (mut stream, mut out) = (Stream::default(), BytesMut::new());
+        for piece in ["to heron@mail.de", "v", "el", " now ", "owl@mail.de", "\n"] {
+            stream.push(&detectors, &key, piece.as_bytes(), &mut out);
+            stream.flush(&detectors, &key, &mut out);
+        }
+        assert_eq!(
+            String::from_utf8(out.to_vec()).unwrap(),
+            "to [redacted] now [redacted]\n"
+        );
+    }
+
+    #[test]
+    fn what_might_go_on_is_told_from_a_prompt() {
+        let (detectors, key) = (detectors(), MaskKey::new(&[7; 32]));
+        for (text, expected) in [
+            ("heron@web:~$ ", false),
+            ("Password: ", false),
+            (">>> ", false),
+            ("4111 ", true),
+            ("4111 1", true),
+            ("heron@", true),
+            ("-----", true),
+            ("\u{1b}[K", false),
+            ("done\n", false),
+        ] {
+            let mut stream = Stream::default();
+            stream.push(&detectors, &key, text.as_bytes(), &mut BytesMut::new());
+            assert_eq!(stream.may_go_on(), expected, "{text}");
+        }
+    }
+
+    /// A line that comes byte by byte is not read anew from its beginning with each.
+    #[test]
+    fn a_long_line_in_small_pieces_takes_time_that_grows_with_it() {
+        let (detectors, key) = (detectors(), MaskKey::new(&[7; 32]));
+        let (mut stream, mut out) = (Stream::default(), BytesMut::new());
+        let began = std::time::Instant::now();
+        for _ in 0..40_000 {
+            stream.push(&detectors, &key, b"1", &mut out);
+            stream.flush(&detectors, &key, &mut out);
+        }
+        assert_eq!(out.len(), 40_000);
+        assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
     }
 
     #[test]

@@ -38,6 +38,7 @@ impl From<scp::Error> for Broken {
 /// A file that went through ends as one of SFTP does.
 fn over(event: scp::Event) -> Event {
     let (path, what, bytes) = match event {
+        scp::Event::Withheld { path } => return Event::Withheld { path },
         scp::Event::Transferred { path, what, bytes } => (path, what, bytes),
         scp::Event::Entered { path, what } => (path, what, 0),
     };
@@ -87,6 +88,11 @@ impl Machine {
                 scp::Action::Event(event) => Action::Event(over(event)),
             })),
         }
+    }
+
+    /// Whether its protocol can't refuse in the middle of a file.
+    pub(super) fn is_mute(&self) -> bool {
+        matches!(self, Self::Scp(_))
     }
 
     pub(super) fn wants_client(&self) -> bool {

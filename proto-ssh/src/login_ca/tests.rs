@@ -185,6 +185,7 @@ fn what_extensions_do_not_permit_is_lacking() {
     let place = crate::operations::Place {
         resource: "web-1".to_owned(),
         login: "deploy".to_owned(),
+        detected: std::sync::Arc::default(),
     };
     for (operation, missing) in [
         (place.forward("h", 1), FORWARDING),

@@ -187,6 +187,9 @@ impl Scp {
 
     /// One line or piece of the source; whether there was one.
     pub(super) fn step_source(&mut self) -> Result<bool, Fault> {
+        if self.is_withheld() {
+            self.from_source.clear();
+        }
         if self.held.is_some() || self.awaited != Awaited::Nothing || self.from_source.is_empty() {
             return Ok(false);
         }
@@ -205,6 +208,15 @@ impl Scp {
                     .min(PIECE)
                     .min(self.from_source.len());
                 let piece: Vec<u8> = self.from_source.drain(..most).collect();
+                let offset = size.saturating_sub(left);
+                let passes = self
+                    .contents
+                    .as_mut()
+                    .is_none_or(|contents| contents.passes(offset, &piece));
+                if !passes {
+                    self.actions.push_back(Action::Event(Event::Withheld { path }));
+                    return Ok(true);
+                }
                 let left = left.saturating_sub(u64::try_from(most).unwrap_or(u64::MAX));
                 self.source.state = State::Data { path, size, left };
                 self.send(self.sink(), piece);
@@ -289,6 +301,11 @@ impl Scp {
             }));
         }
         let then = then(paths.last().cloned().unwrap_or_default());
-        self.held = Some(Held { line, then, asks });
+        self.held = Some(Held {
+            line,
+            then,
+            asks,
+            contents: None,
+        });
     }
 }

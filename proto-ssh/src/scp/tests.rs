@@ -379,3 +379,33 @@ fn a_link_keeps_the_name_that_the_client_asked_for() {
     machine.handle_target(b"C0644 0 latest.log\n").unwrap();
     assert!(matches!(&actions(&mut machine)[1], Action::Ask(ask) if ask.path == b"/srv/logs/app.log"));
 }
+
+#[test]
+fn nothing_goes_on_behind_a_file_that_holds_what_is_looked_for() {
+    for size in [1, 5, 100] {
+        let mut machine = source(&["/r"]);
+        machine.handle_target(b"C0644 40 r\n").unwrap();
+        let (id, ..) = asked(&mut machine).remove(0);
+        let looked = crate::contents::tests::looked();
+        machine.handle_answer(id, Answer::AllowLooked(looked)).unwrap();
+        assert_eq!(actions(&mut machine), [to_client(b"C0644 40 r\n")]);
+        machine.handle_client(b"\0").unwrap();
+        let mut got = actions(&mut machine);
+        for piece in b"card 4111 1111 1111 1111 and something..\0".chunks(size) {
+            machine.handle_target(piece).unwrap();
+            got.extend(actions(&mut machine));
+        }
+        let sent: Vec<u8> = got
+            .iter()
+            .filter_map(|action| match action {
+                Action::ToClient(bytes) => Some(bytes.clone()),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+            .concat();
+        assert!(sent.len() < 24, "{size}: {sent:?}");
+        let withheld = Action::Event(Event::Withheld { path: b"/r".to_vec() });
+        assert_eq!(got.iter().filter(|action| **action == withheld).count(), 1);
+        assert!(!machine.wants_target() && machine.handle_end(Peer::Target).is_ok());
+    }
+}

@@ -1,6 +1,7 @@
 //! What goes in and out beside bytes.
 
 use super::Event;
+pub use crate::contents::Looked;
 
 /// What the machine has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Ask {
 pub enum Answer {
     /// The request goes on once all its questions are answered so.
     Allow,
+    /// The same, and of a file that is read no piece goes on in which this is found.
+    AllowLooked(Looked),
     /// The client gets `SSH_FX_PERMISSION_DENIED`.
     Deny {
         /// What the client is told, cut at 1024 bytes.

@@ -59,9 +59,16 @@ impl Sftp {
                     Err((code, text)) => self.answer_status(id, code, text),
                 };
             }
-            RequestBody::Read { handle, length, .. } => {
+            &RequestBody::Read {
+                handle,
+                offset,
+                length,
+            } => {
                 return match self.granted(handle, Needs::Read) {
-                    Ok(handle) => self.forward(packet, id, Expect::Data(*length), After::Read { handle }),
+                    Ok(handle) => {
+                        let after = After::Read { handle, offset };
+                        self.forward(packet, id, Expect::Data(length), after)
+                    }
                     Err((code, text)) => self.answer_status(id, code, text),
                 };
             }
@@ -249,6 +256,7 @@ impl Sftp {
                 plan,
                 unresolved,
                 unanswered: 0,
+                looked: None,
             },
         );
         Ok(())
@@ -294,12 +302,18 @@ impl Sftp {
             return self.give_up(number, status::FAILURE, "too many handles are open");
         }
         let id = self.id();
-        let Some(Pending { client_id, plan, .. }) = self.pending.remove(&number) else {
+        let Some(pending) = self.pending.remove(&number) else {
             return;
         };
+        let Pending {
+            client_id,
+            plan,
+            looked,
+            ..
+        } = pending;
         match plan.encode(id) {
             Ok(packet) => {
-                let (expect, after) = (plan.expect, plan.after());
+                let (expect, after) = (plan.expect, plan.after(looked));
                 self.outstanding.insert(
                     id,
                     Outstanding::Client {

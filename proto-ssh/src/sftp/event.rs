@@ -17,6 +17,10 @@ pub enum Event {
         read: u64,
         written: u64,
     },
+    /// Something was found in it that must not be read, and what was read is withheld from there.
+    Withheld {
+        path: Vec<u8>,
+    },
     Removed {
         path: Vec<u8>,
     },

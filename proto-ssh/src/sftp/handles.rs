@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Event;
+use super::{Event, Looked};
+use crate::contents::Contents;
 
 /// What a handle was granted for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,7 @@ struct Tally {
     path: Vec<u8>,
     read: u64,
     written: u64,
+    contents: Option<Contents>,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +41,7 @@ impl Handles {
     }
 
     /// Whether it was not open.
-    pub(super) fn insert(&mut self, name: &[u8], handle: Handle) -> bool {
+    pub(super) fn insert(&mut self, name: &[u8], handle: Handle, looked: Option<Looked>) -> bool {
         if self.open.contains_key(name) {
             return false;
         }
@@ -47,6 +49,7 @@ impl Handles {
             handle.number,
             Tally {
                 path: handle.path.clone(),
+                contents: looked.map(Contents::new),
                 ..Tally::default()
             },
         );
@@ -64,6 +67,24 @@ impl Handles {
         }
     }
 
+    /// Whether data that was read is withheld: what the client is told in its place, and what is reported the first time.
+    pub(super) fn withheld(
+        &mut self,
+        number: u64,
+        offset: u64,
+        data: &[u8],
+    ) -> Option<(String, Option<Event>)> {
+        let tally = self.tallies.get_mut(&number)?;
+        let contents = tally.contents.as_mut()?;
+        let before = contents.is_withheld();
+        if contents.passes(offset, data) {
+            return None;
+        }
+        let path = tally.path.clone();
+        let event = (!before).then_some(Event::Withheld { path });
+        Some((contents.text().to_owned(), event))
+    }
+
     pub(super) fn written(&mut self, number: u64, bytes: u64) {
         if let Some(tally) = self.tallies.get_mut(&number) {
             tally.written = tally.written.saturating_add(bytes);
@@ -73,7 +94,11 @@ impl Handles {
     pub(super) fn closed(&mut self, number: u64) -> Option<Event> {
         self.tallies
             .remove(&number)
-            .map(|Tally { path, read, written }| Event::Closed { path, read, written })
+            .map(
+            |Tally {
+                 path, read, written, ..
+             }| Event::Closed { path, read, written },
+        )
     }
 
     pub(super) fn close_all(&mut self) -> Vec<Event> {

@@ -1,7 +1,7 @@
 //! What a request of the client becomes: paths to resolve, questions to ask, a packet to send.
 
 use super::path::{Resolving, Unusable};
-use super::{Event, What};
+use super::{Event, Looked, What};
 use crate::wire::sftp::{Attributes, Encoder, Extended, RequestBody, TooLong, kind, open, status};
 
 /// A part of the packet that is sent in the end.
@@ -77,6 +77,8 @@ pub(super) struct Pending {
     /// Paths that the target has not resolved.
     pub(super) unresolved: usize,
     pub(super) unanswered: usize,
+    /// What must not be in what it reads.
+    pub(super) looked: Option<Looked>,
 }
 
 /// What follows from an answer of the target.
@@ -88,9 +90,11 @@ pub(super) enum After {
         read: bool,
         write: bool,
         directory: bool,
+        looked: Option<Looked>,
     },
     Read {
         handle: u64,
+        offset: u64,
     },
     Written {
         handle: u64,
@@ -326,7 +330,7 @@ impl Plan {
     }
 
     /// What is to be done when the target has done it.
-    pub(super) fn after(&self) -> After {
+    pub(super) fn after(&self, looked: Option<Looked>) -> After {
         let path = self.resolved(0).to_vec();
         match &self.done {
             Done::Nothing => After::Nothing,
@@ -339,6 +343,7 @@ impl Plan {
                 read,
                 write,
                 directory,
+                looked,
             },
             Done::Removed => After::Event(Event::Removed { path }),
             Done::DirectoryMade => After::Event(Event::DirectoryMade { path }),

@@ -64,6 +64,13 @@ impl Sftp {
                 after,
             } => {
                 check(expect, &body)?;
+                if let (&After::Read { handle, offset }, ResponseBody::Data { data }) = (&after, &body)
+                    && let Some((text, event)) = self.handles.withheld(handle, offset, data)
+                {
+                    self.answer_status(client_id, status::PERMISSION_DENIED, &text)?;
+                    self.actions.extend(event.map(Action::Event));
+                    return Ok(());
+                }
                 let events = self.after(after, &body)?;
                 self.answer(with_id(packet, client_id));
                 self.actions.extend(events.map(Action::Event));
@@ -121,6 +128,7 @@ impl Sftp {
                     read,
                     write,
                     directory,
+                    looked,
                 },
                 ResponseBody::Handle { handle },
             ) => {
@@ -134,6 +142,7 @@ impl Sftp {
                         write,
                         directory,
                     },
+                    looked,
                 ) {
                     return Err(Fault::HandleTwice);
                 }
@@ -144,7 +153,7 @@ impl Sftp {
                     directory,
                 })
             }
-            (After::Read { handle }, ResponseBody::Data { data }) => {
+            (After::Read { handle, .. }, ResponseBody::Data { data }) => {
                 self.handles
                     .read(handle, u64::try_from(data.len()).map_err(|_| Fault::Data)?);
                 None

@@ -203,3 +203,68 @@ fn when_rights_end_open_handles_are_of_no_more_use() {
         request(0, RequestBody::Close { handle: b"H" })
     );
 }
+
+#[test]
+fn a_file_that_holds_what_is_looked_for_is_not_read_further() {
+    let mut machine = begun();
+    let body = RequestBody::Open {
+        path: b"/r",
+        flags: open::READ,
+        attributes: Attributes::default(),
+    };
+    machine.handle_client(&request(1, body)).unwrap();
+    let (id, _) = sent(&mut machine);
+    machine.handle_target(&one_name(id, b"/r")).unwrap();
+    let [Action::Ask(ask)] = &actions(&mut machine)[..] else {
+        panic!("a question")
+    };
+    let looked = crate::contents::tests::looked();
+    machine
+        .handle_answer(ask.id, Answer::AllowLooked(looked))
+        .unwrap();
+    let (id, _) = sent(&mut machine);
+    machine
+        .handle_target(&response(id, ResponseBody::Handle { handle: b"R" }))
+        .unwrap();
+    actions(&mut machine);
+    let mut read = |offset, data: &[u8]| {
+        let body = RequestBody::Read {
+            handle: b"R",
+            offset,
+            length: 100,
+        };
+        machine.handle_client(&request(7, body)).unwrap();
+        let (id, _) = sent(&mut machine);
+        machine
+            .handle_target(&response(id, ResponseBody::Data { data }))
+            .unwrap();
+        actions(&mut machine)
+    };
+    let told = |action: &Action| {
+        let Action::ToClient(packet) = action else {
+            panic!("{action:?}")
+        };
+        match Response::parse(&packet[4..]).unwrap().body {
+            ResponseBody::Data { data } => (status::OK, data.to_vec()),
+            ResponseBody::Status { code, message, .. } => (code, message.to_vec()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = read(0, b"card 4111 1111 ");
+    assert_eq!(told(&first[0]), (status::OK, b"card 4111 1111 ".to_vec()));
+    let second = read(15, b"1111 1111 and");
+    let no = (status::PERMISSION_DENIED, b"it holds cards".to_vec());
+    assert_eq!(told(&second[0]), no);
+    let withheld = Event::Withheld { path: b"/r".to_vec() };
+    assert_eq!(second[1..], [Action::Event(withheld)]);
+    // Nothing else of it, and it is told once.
+    let third = read(500, b"nothing");
+    assert_eq!((told(&third[0]), third.len()), (no, 1));
+    machine.finish();
+    let closed = Event::Closed {
+        path: b"/r".to_vec(),
+        read: 15,
+        written: 0,
+    };
+    assert_eq!(actions(&mut machine), [Action::Event(closed)]);
+}

@@ -1,0 +1,149 @@
+"""What detectors find in the output of commands and shells is masked, for whoever may not `unmask` its tag, and in recordings."""
+import json, os, time
+
+from harness import check, eventually
+from test_recordings import Shell, last, replay
+from test_ssh import client, hosted
+
+CARD, MAIL, IBAN = "4111 1111 1111 1111", "heron@mail.test", "DE89 3704 0044 0532 0130 00"
+DETECT = """
+[[resource.detect]]
+tag = "pii.found"
+find = ["email", "card"]
+[[resource.detect]]
+tag = "bank"
+find = ["iban"]
+mask = "partial"
+[[resource.runbook]]
+name = "people"
+command = "cat {file}"
+[[resource.runbook.parameters]]
+name = "file"
+type = "path"
+"""
+RULES = """
+@id("read") permit (principal in Group::"agents", action == Action::"exec", resource == Resource::"web-1")
+when { ["cat", "tail", "runbook:people"].contains(context.program) };
+@id("all-opaque") permit (principal in Group::"operators", action == Action::"exec-opaque", resource == Resource::"web-1");
+@id("see") permit (principal in Group::"auditors", action == Action::"unmask", resource in Tag::"pii") when { context.resource == Resource::"web-1" };
+"""
+
+
+def masked(w, runbook=True):
+    text = DETECT if runbook else DETECT.split("[[resource.runbook]]")[0]
+    return hosted(w, text, RULES)
+
+
+def ran(gateway, token, *argv, **more):
+    process = client(gateway, token, "ssh", "127.0.0.1", *argv, **more)
+    out, err = process.communicate(timeout=40)
+    return process.returncode, out, err
+
+
+def test_what_is_found_in_the_output_of_a_command_is_masked_for_who_may_not_see_it(w):
+    with masked(w) as (gateway, host):
+        people = gateway.tree / "people"
+        people.write_text(f"name,mail,card\nheron,{MAIL},{CARD}\nbank {IBAN}\nno end {MAIL}")
+        hidden = "name,mail,card\nheron,[redacted],[redacted]\nbank ****0 00\nno end [redacted]"
+        code, out, err = ran(gateway, gateway.agent, "cat", str(people))
+        check((code, out) == (0, hidden), code, out, err)
+        session = last(gateway)
+        # The trail says so, and the recording has what was shown.
+        trail = [json.loads(line) for line in
+                 gateway.cli("audit", "search", "--session", session, "--output", "jsonl").stdout.splitlines()]
+        decided = [event for event in trail if "cat" in json.dumps(event) and "masked" in json.dumps(event)]
+        check(decided and '"pii.found"' in json.dumps(decided) and '"bank"' in json.dumps(decided), trail)
+        played = replay(gateway, session)
+        check("heron,[redacted],[redacted]" in played.stdout and MAIL not in played.stdout, played.stdout)
+        for folder in gateway.dir.rglob("*.cast"):
+            check(MAIL.encode() not in folder.read_bytes())
+        # One tag may be seen without the other.
+        auditor = gateway.token("ada", "human", ["agents", "auditors"])
+        code, out, err = ran(gateway, auditor, "cat", str(people))
+        check((code, out) == (0, people.read_text().replace(IBAN, "****0 00")), out, err)
+        # A named command is no way round, nor is stderr.
+        code, out, err = ran(gateway, gateway.agent, "runbook:people", f"file={people}")
+        check((code, out) == (0, hidden), out, err)
+        script = gateway.tree / "errors"
+        script.write_text(f"echo to {MAIL} >&2; echo out; exit 3\n")
+        code, out, err = ran(gateway, gateway.agent, "sh", str(script))
+        check((code, out, err) == (3, "out\n", "to [redacted]\n"), code, out, err)
+
+
+def test_pieces_prompts_and_ends_of_output_keep_their_order(w):
+    with masked(w) as (gateway, host):
+        script = gateway.tree / "pieces"
+        # Slower than a packet, faster than what is held; and a prompt whose end does not come until it is answered.
+        script.write_text('for piece in "to he" "ron@ma" "il.t" "est ok"; do printf "%s" "$piece"; sleep 0.03; done; echo\n'
+                          'printf "name: "; read name; echo "hello $name"; head -c 300000 /dev/zero | tr "\\0" z; printf "last "\n'
+                          f'printf "{MAIL}"; exit 4\n')
+        code, out, err = ran(gateway, gateway.agent, "sh", str(script), stdin=open_pipe(b"owl\n", 1.0))
+        check((code, out) == (4, "to [redacted] ok\nname: hello owl\n" + "z" * 300000 + "last [redacted]"), code, out[:80], out[-40:], err)
+        # The prompt itself comes while it waits.
+        process = client(gateway, gateway.agent, "ssh", "127.0.0.1", "sh", str(script), stdin=-1)
+        seen = ""
+        while not seen.endswith("name: "):
+            more = os.read(process.stdout.fileno(), 100).decode()
+            check(more, seen)
+            seen += more
+        process.stdin.write("owl\n")
+        process.stdin.close()
+        process.wait(20)
+        # What is no text goes through as it is.
+        blob = bytes(range(256)) * 4096
+        (gateway.tree / "blob").write_bytes(blob)
+        process = client(gateway, gateway.agent, "ssh", "127.0.0.1", "cat", str(gateway.tree / "blob"))
+        got = process.stdout.buffer.read()
+        check(process.wait(20) == 0 and got == blob, len(got))
+
+
+def open_pipe(data, after):
+    import threading
+    reader, writer = os.pipe()
+
+    def feed():
+        time.sleep(after)
+        os.write(writer, data)
+        os.close(writer)
+    threading.Thread(target=feed, daemon=True).start()
+    return os.fdopen(reader)
+
+
+def test_a_shell_shows_what_is_typed_and_masks_what_it_prints(w):
+    with masked(w, runbook=False) as (gateway, host):
+        people = gateway.tree / "people"
+        people.write_text(f"\x1b[31mheron\x1b[0m,{MAIL[:7]}\x1b[1m{MAIL[7:]}\x1b[0m,{CARD}\n")
+        shell = Shell(gateway, gateway.person)
+        try:
+            shell.until(b"# ")
+            shell.type(f"echo {MAIL} | rev")
+            # Each key was shown as it was typed.
+            check(f"echo {MAIL} | rev".encode() in plain(shell.out), shell.out)
+            shell.type("\r")
+            shell.until(MAIL[::-1].encode())
+            shell.out = b""
+            shell.type(f"cat {people}\r")
+            shell.until(b"[redacted]")
+            shell.read(0.5)
+            check(MAIL.encode() not in plain(shell.out) and CARD.encode() not in shell.out, shell.out)
+            check(b"heron,[redacted],[redacted]" in plain(shell.out), shell.out)
+            # Who types the beginning of a value where it is not echoed learns no more of it.
+            shell.out = b""
+            shell.type(f"stty -echo; sleep 1; printf '%s ' {CARD.replace(' ', '')[::-1]} | rev; sleep 0.3; stty echo\r")
+            time.sleep(0.4)
+            shell.type("41")
+            shell.read(1.5)
+            check(CARD.replace(" ", "")[4:].encode() not in shell.out, shell.out)
+            shell.type("\r")
+            shell.type("exit\r")
+            shell.end()
+        finally:
+            shell.drop()
+        session = last(gateway)
+        played = eventually(lambda: (p := replay(gateway, session)).returncode == 0 and p, "it is there", 10)
+        check(MAIL not in played.stdout.replace("echo " + MAIL, "") and "[redacted]" in played.stdout, played.stdout)
+
+
+def plain(text):
+    import re
+    return re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07", b"", text)
