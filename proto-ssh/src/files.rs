@@ -183,7 +183,7 @@ impl<'a> Transfer<'a> {
                 return self.broken(error).await;
             }
             if let Some(decision) = self.withheld.take() {
-                return self.refuse(&decision).await;
+                return refuse(self.ends, &decision).await;
             }
             if self.target_ended && self.to_client.is_done() {
                 return self.ended().await;
@@ -351,23 +351,23 @@ impl<'a> Transfer<'a> {
         tracing::info!(session = %self.session.id, error = error.what, "a transfer ends");
         if error.by == Peer::Client {
             let decision = self.session.malformed("file transfer", &error.what).await;
-            return self.refuse(&decision).await;
+            return refuse(self.ends, &decision).await;
         }
-        self.end_refused().await
+        end_refused(self.ends).await
     }
+}
 
-    /// Tells the client a refusal that ends the channel.
-    async fn refuse(&self, decision: &Decision) -> How {
-        let lines = tell::lines(decision, false);
-        let _ = self.ends.client.extended_data_bytes(1, lines).await;
-        self.end_refused().await
-    }
+/// Tells the client a refusal that ends the channel.
+async fn refuse(ends: &Ends<'_>, decision: &Decision) -> How {
+    let lines = tell::lines(decision, false);
+    let _ = ends.client.extended_data_bytes(1, lines).await;
+    end_refused(ends).await
+}
 
-    async fn end_refused(&self) -> How {
-        let _ = self.ends.client.exit_status(tell::REFUSED).await;
-        let _ = self.ends.client.eof().await;
-        How::Status(tell::REFUSED)
-    }
+async fn end_refused(ends: &Ends<'_>) -> How {
+    let _ = ends.client.exit_status(tell::REFUSED).await;
+    let _ = ends.client.eof().await;
+    How::Status(tell::REFUSED)
 }
 
 /// Has a packet recorded before it goes on. What can't be recorded goes nowhere: the channel ends by that.

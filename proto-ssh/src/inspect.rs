@@ -97,11 +97,7 @@ fn subsystem(place: &Place, name: &str) -> Look {
     }
     let text = format!("{SUBSYSTEM_WORD}{name}");
     Look::Ask {
-        question: place.program(
-            vec![place.opaque(&text)],
-            format!("exec-opaque {text}"),
-            &text,
-        ),
+        question: place.program(vec![place.opaque(&text)], format!("exec-opaque {text}"), &text),
         command: Command::Subsystem(name.to_owned()),
     }
 }
@@ -135,11 +131,7 @@ fn exec(place: &Place, shell: Shell, line: &[u8]) -> Look {
                 malformed("exec", "a command line can't begin like the name of a subsystem")
             }
             Ok(text) => Look::Ask {
-                question: place.program(
-                    vec![place.opaque(text)],
-                    format!("exec-opaque {text}"),
-                    text,
-                ),
+                question: place.program(vec![place.opaque(text)], format!("exec-opaque {text}"), text),
                 command: Command::Exec(line.to_vec()),
             },
             Err(_) => malformed("exec", "the command line is no UTF-8"),

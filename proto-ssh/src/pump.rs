@@ -43,7 +43,11 @@ impl Ends<'_> {
         if data.is_empty() {
             return Ok(());
         }
-        let shown = if stream == 0 { Stream::Output } else { Stream::Error };
+        let shown = if stream == 0 {
+            Stream::Output
+        } else {
+            Stream::Error
+        };
         if self.record.write(shown, &data).await.is_err() {
             return Err(How::Unrecorded);
         }

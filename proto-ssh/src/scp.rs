@@ -18,8 +18,8 @@ mod source;
 
 use std::collections::VecDeque;
 
-pub use crate::sftp::{Answer, Ask, AskId, Looked, Peer, What};
 use crate::contents::Contents;
+pub use crate::sftp::{Answer, Ask, AskId, Looked, Peer, What};
 use crate::wire::scp::{Direction, ScpCommand};
 pub use error::{Error, Fault};
 use source::{Awaited, Source};

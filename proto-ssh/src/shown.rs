@@ -185,12 +185,12 @@ mod tests {
         assert_eq!(seen, b"echo heron@mail.test");
         shown.typed(b"\r");
         assert_eq!(shown.take(0, b"\r\n"), "\r\n");
-        assert_eq!(
-            shown.take(0, b"heron@mail.test\r\n$ "),
-            "[redacted]\r\n"
-        );
+        assert_eq!(shown.take(0, b"heron@mail.test\r\n$ "), "[redacted]\r\n");
         // Typed where it is not echoed, it makes nothing known.
         shown.typed(b"secret");
-        assert_eq!(shown.take(0, b"\r\nsecret heron@mail.test\r\n"), "$ \r\nsecret [redacted]\r\n");
+        assert_eq!(
+            shown.take(0, b"\r\nsecret heron@mail.test\r\n"),
+            "$ \r\nsecret [redacted]\r\n"
+        );
     }
 }

@@ -147,3 +147,38 @@ def test_a_shell_shows_what_is_typed_and_masks_what_it_prints(w):
 def plain(text):
     import re
     return re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07", b"", text)
+
+
+def test_a_file_that_holds_what_is_masked_is_not_read_unless_the_resource_says_so(w):
+    with masked(w, runbook=False) as (gateway, host):
+        clean, people, got = gateway.tree / "clean", gateway.tree / "people", gateway.dir / "got"
+        clean.write_bytes(os.urandom(300_000).replace(b"@", b"#").translate(None, bytes(range(0x30, 0x3a))))
+        people.write_text("x" * 100_000 + f"\n{MAIL}\n" + "secret tail " * 10_000)
+
+        def copied(token, path, *how):
+            got.unlink(missing_ok=True)
+            process = client(gateway, token, "scp", *how, f"127.0.0.1:{path}", str(got))
+            _, err = process.communicate(timeout=40)
+            return process.returncode, got.read_bytes() if got.exists() else b"", err
+        auditor = gateway.token("ada", "human", ["agents", "auditors"])
+        for how in ([], ["-O"]):
+            check(copied(gateway.agent, clean, *how)[:2] == (0, clean.read_bytes()), how)
+            code, data, err = copied(gateway.agent, people, *how)
+            check(code != 0 and MAIL.encode() not in data and b"secret tail" not in data, how, code, err, data[-100:])
+            check("not permitted" in err if how else "ermission denied" in err, how, err)
+            # One tag may be seen; the other one is not in it.
+            check(copied(auditor, people, *how)[:2] == (0, people.read_bytes()), how)
+        trail = gateway.cli("audit", "search", "--verdict", "deny", "--output", "json").stdout
+        check("`unmask` of that is not permitted" in trail, trail[-2000:])
+        # The connection lives on where one file of several is refused.
+        batch = gateway.dir / "batch"
+        batch.write_text(f"-get {people} {got}.1\nget {clean} {got}.2\n")
+        process = client(gateway, gateway.agent, "sftp", "-oBatchMode=no", "-b", str(batch), "127.0.0.1")
+        _, err = process.communicate(timeout=40)
+        check(process.returncode == 0 and (gateway.dir / "got.2").read_bytes() == clean.read_bytes(), err)
+        check(MAIL.encode() not in (gateway.dir / "got.1").read_bytes() if (gateway.dir / "got.1").exists() else True)
+        # Operators may leave files alone.
+        gateway.stop_only()
+        gateway.config.write_text(gateway.config.read_text().replace('protocol = "ssh"\n', 'protocol = "ssh"\ndetect_files = "pass"\n', 1))
+        gateway.start()
+        check(copied(gateway.agent, people)[:2] == (0, people.read_bytes()))

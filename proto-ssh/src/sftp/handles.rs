@@ -92,9 +92,7 @@ impl Handles {
     }
 
     pub(super) fn closed(&mut self, number: u64) -> Option<Event> {
-        self.tallies
-            .remove(&number)
-            .map(
+        self.tallies.remove(&number).map(
             |Tally {
                  path, read, written, ..
              }| Event::Closed { path, read, written },
