@@ -13,6 +13,7 @@ use gateway_control::notify::{Notifier, Slack};
 use gateway_core::audit::Event;
 use gateway_core::audit::log::{AuditOpenError, Exported};
 use gateway_core::gateway::{Gateway, Parts};
+use gateway_core::half_open::HalfOpen;
 use gateway_core::listener::Listener;
 use gateway_core::machine::End;
 use gateway_core::policy::{PolicyEngine, Watcher};
@@ -25,7 +26,6 @@ use gateway_identity::{Authenticators, TokenAuthenticator};
 use jiff::Timestamp;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -445,7 +445,7 @@ impl Listeners {
         let path = Config::socket(&config.data_dir);
         let (socket, unix) = Socket::bind(path.clone()).await?;
         tracing::info!(path = %path.display(), "control socket");
-        let half_open = Arc::new(Semaphore::new(config.limits.half_open));
+        let half_open = HalfOpen::new(config.limits.half_open);
         let mut clients = Vec::new();
         let mut addresses = BTreeMap::new();
         for (protocol, address) in &config.listen.adapters {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::credentials::CredentialIssuer;
 use crate::gateway::Gateway;
+use crate::half_open::Place;
 use crate::meaning::Meaning;
 use crate::operation::Operation;
 use crate::policy::SchemaPart;
@@ -107,6 +107,12 @@ pub trait ProtocolAdapter: Send + Sync {
         )))
     }
 
+    /// The public keys by which the protocol's clients know the gateway, as its tools write them; none: clients know it otherwise
+    /// (TLS).
+    fn server_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The fingerprint of a client's public key, both as the protocol's tools write them; an error says why it can't prove
     /// anybody. An adapter that says nothing here has clients without keys.
     fn fingerprint(&self, _public_key: &str) -> Result<String, ConfigProblem> {
@@ -174,6 +180,10 @@ pub struct Reach<'a> {
     pub secret: &'a Secret,
     /// The file of a private key that proves it, too, with its certificate beside it as the protocol's tools name it.
     pub identity: Option<&'a Path>,
+    /// The keys by which the gateway is known, as [`ProtocolAdapter::server_keys`] told them; none: it is not known which.
+    pub server_keys: &'a [String],
+    /// A folder for files that the client is to read: its owner's alone, and gone with the client.
+    pub folder: Option<&'a Path>,
     /// The certificates that the gateway's own is signed by; `None`: it is not known which.
     pub roots: Option<&'a Path>,
     /// Why, as the person said.
@@ -244,7 +254,7 @@ pub struct Connection {
     /// Until when the login must be done.
     pub deadline: tokio::time::Instant,
     /// Its place among the half-open connections; dropped once it has logged in.
-    pub half_open: Option<OwnedSemaphorePermit>,
+    pub half_open: Option<Place>,
 }
 
 impl Connection {

@@ -108,6 +108,7 @@ pub mod credentials;
 pub mod detect;
 pub mod embed;
 pub mod gateway;
+pub mod half_open;
 pub mod limits;
 pub mod listener;
 pub mod machine;

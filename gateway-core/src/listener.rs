@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapter::{ACCEPT_PAUSE, Connection, ProtocolAdapter, ServeError};
 use crate::gateway::Gateway;
+use crate::half_open::HalfOpen;
 use crate::proxy::{self, Header, ProxyError, TrustedProxies};
 use crate::tls::ServerTls;
 use crate::transport::Transport;
@@ -22,7 +22,7 @@ pub struct Listener {
     adapter: Arc<dyn ProtocolAdapter>,
     gateway: Arc<Gateway>,
     tls: Arc<ServerTls>,
-    half_open: Arc<Semaphore>,
+    half_open: HalfOpen,
     proxies: TrustedProxies,
 }
 
@@ -41,7 +41,7 @@ impl Listener {
         adapter: Arc<dyn ProtocolAdapter>,
         gateway: Arc<Gateway>,
         tls: Arc<ServerTls>,
-        half_open: Arc<Semaphore>,
+        half_open: HalfOpen,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         Ok(Self {
@@ -88,7 +88,9 @@ impl Listener {
     fn start(&self, tcp: TcpStream, peer: SocketAddr) {
         let protocol = self.adapter.protocol();
         metrics::counter!("gateway_connections_total", "protocol" => protocol).increment(1);
-        let Ok(permit) = self.half_open.clone().try_acquire_owned() else {
+        // Whom a proxy passes on is known once its header is read.
+        let via = self.proxies.contains(peer.ip());
+        let Some(place) = self.half_open.take((!via).then(|| peer.ip())) else {
             metrics::counter!("gateway_half_open_refused_total", "protocol" => protocol).increment(1);
             return;
         };
@@ -96,11 +98,11 @@ impl Listener {
         let connection = Connection {
             transport: Transport::Tcp(tcp),
             peer,
-            via: self.proxies.contains(peer.ip()).then_some(peer),
+            via: via.then_some(peer),
             gateway: self.gateway.clone(),
             tls: self.tls.clone(),
             deadline: tokio::time::Instant::now() + self.gateway.limits().login,
-            half_open: Some(permit),
+            half_open: Some(place),
         };
         let adapter = self.adapter.clone();
         tokio::spawn(async move {
@@ -126,7 +128,15 @@ async fn serve(adapter: Arc<dyn ProtocolAdapter>, mut connection: Connection) ->
             header.map_err(|error: ProxyError| ServeError::Client(error.to_string()))
         };
         match Connection::in_time(deadline, header).await? {
-            Some(Header::Proxied(peer)) => connection.peer = peer,
+            Some(Header::Proxied(peer)) => {
+                connection.peer = peer;
+                let place = connection.half_open.as_mut();
+                if place.is_some_and(|place| !place.name(peer.ip())) {
+                    let protocol = adapter.protocol();
+                    metrics::counter!("gateway_half_open_refused_total", "protocol" => protocol).increment(1);
+                    return Ok(());
+                }
+            }
             Some(Header::Local) => {}
             // A load balancer that looks whether somebody listens.
             None => return Ok(()),

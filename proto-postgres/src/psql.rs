@@ -113,6 +113,8 @@ mod tests {
             port: 6432,
             secret,
             identity: None,
+            server_keys: &[],
+            folder: None,
             roots: None,
             reason: Some("INC 7"),
             command,

@@ -203,6 +203,10 @@ impl ProtocolAdapter for SshAdapter {
         Ok(vec![host, format!("login `{login}`")])
     }
 
+    fn server_keys(&self) -> Vec<String> {
+        self.host_key().into_iter().collect()
+    }
+
     fn native_client(&self, reach: &Reach<'_>) -> Result<NativeClient, ConfigProblem> {
         native::client(reach)
     }

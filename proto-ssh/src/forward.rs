@@ -22,6 +22,8 @@ use crate::target::{Accepts, Target};
 /// Places at which a target may listen for one client.
 const LISTENERS: usize = 16;
 
+/// How long a target may take to stop listening.
+const CANCEL: Duration = Duration::from_secs(5);
 /// How long a target may take to connect: its own system gives up later than that where nobody answers.
 const OPENING: Duration = Duration::from_secs(60);
 
@@ -304,13 +306,12 @@ impl Remote {
         let Some(all) = listening.as_mut() else {
             return false;
         };
-        all.places.remove(&(address.to_owned(), port))
-            && all
-                .target
-                .handle
-                .cancel_tcpip_forward(address, port)
-                .await
-                .is_ok()
+        if !all.places.remove(&(address.to_owned(), port)) {
+            return false;
+        }
+        let handle = &all.target.handle;
+        let cancelled = tokio::time::timeout(CANCEL, handle.cancel_tcpip_forward(address, port));
+        cancelled.await.is_ok_and(|done| done.is_ok())
     }
 
     /// The same on a socket.
@@ -319,7 +320,10 @@ impl Remote {
         let Some(all) = listening.as_mut() else {
             return false;
         };
-        all.places.remove(&(format!("unix:{path}"), 0))
-            && all.target.handle.cancel_streamlocal_forward(path).await.is_ok()
+        if !all.places.remove(&(format!("unix:{path}"), 0)) {
+            return false;
+        }
+        let cancelled = tokio::time::timeout(CANCEL, all.target.handle.cancel_streamlocal_forward(path));
+        cancelled.await.is_ok_and(|done| done.is_ok())
     }
 }

@@ -8,12 +8,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gateway_core::gateway::{Attempt, Gateway};
+use gateway_core::half_open::Place;
 use gateway_core::principal::Authenticated;
 use gateway_core::resource::Resource;
 use gateway_core::secret::Secret;
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, Certificate};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::adapter::PROTOCOL;
 use crate::authority::Authority;
@@ -68,7 +69,7 @@ pub(crate) struct Login {
     banner: Option<String>,
     authorities: Arc<Authorities>,
     /// Its place among the half-open connections.
-    half_open: Option<OwnedSemaphorePermit>,
+    half_open: Option<Place>,
     /// Who is told of the session.
     tell: Option<oneshot::Sender<Arc<Session>>>,
     /// Of whom the token was asked.
@@ -89,7 +90,7 @@ impl Login {
         peer: SocketAddr,
         banner: Option<String>,
         authorities: Arc<Authorities>,
-        half_open: Option<OwnedSemaphorePermit>,
+        half_open: Option<Place>,
         tell: oneshot::Sender<Arc<Session>>,
     ) -> Self {
         Self {

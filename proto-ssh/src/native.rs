@@ -6,8 +6,10 @@ use std::path::Path;
 use gateway_core::adapter::{ClientKey, ConfigProblem, NativeClient, Reach};
 use gateway_core::secret::Secret;
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, PrivateKey};
+use russh::keys::{Algorithm, PrivateKey, PublicKey};
 
+/// What the client calls the gateway, whatever its address is.
+const ALIAS: &str = "gateway";
 /// What would lead a client elsewhere, or lend it what the caller has.
 const WITHOUT: &[&str] = &["SSH_AUTH_SOCK", "SSH_ASKPASS", "SSH_ASKPASS_REQUIRE"];
 
@@ -23,9 +25,9 @@ pub(crate) fn client(reach: &Reach<'_>) -> Result<NativeClient, ConfigProblem> {
         format!("Port={}", reach.port),
         format!("User={user}"),
         "NumberOfPasswordPrompts=1".to_owned(),
-        "StrictHostKeyChecking=accept-new".to_owned(),
     ]
     .into_iter()
+    .chain(known(reach)?)
     .chain(proofs(reach.identity))
     .flat_map(|option| ["-o".to_owned(), option])
     .collect();
@@ -61,6 +63,35 @@ pub(crate) fn client(reach: &Reach<'_>) -> Result<NativeClient, ConfigProblem> {
     })
 }
 
+/// By what the client knows the gateway: the keys that the control address told, and no others. Where it told none, what is
+/// seen first is believed.
+fn known(reach: &Reach<'_>) -> Result<Vec<String>, ConfigProblem> {
+    let (Some(folder), [_, ..]) = (reach.folder, reach.server_keys) else {
+        return Ok(vec!["StrictHostKeyChecking=accept-new".to_owned()]);
+    };
+    let mut lines = String::new();
+    for key in reach.server_keys {
+        let key = PublicKey::from_openssh(key).and_then(|key| key.to_openssh());
+        let key =
+            key.map_err(|e| ConfigProblem(format!("the gateway tells a host key that is none: {e}")))?;
+        lines.push_str(&format!("{ALIAS} {key}\n"));
+    }
+    let file = folder.join("known_hosts");
+    std::fs::write(&file, lines).map_err(|e| ConfigProblem(format!("{}: {e}", file.display())))?;
+    Ok(vec![
+        "StrictHostKeyChecking=yes".to_owned(),
+        format!("HostKeyAlias={ALIAS}"),
+        format!("UserKnownHostsFile={}", quoted(&file)),
+        "GlobalKnownHostsFile=/dev/null".to_owned(),
+        "UpdateHostKeys=no".to_owned(),
+    ])
+}
+
+/// A file as an option has it: in quotes, because ssh parts words at blanks and expands `%`.
+fn quoted(file: &Path) -> String {
+    format!("\"{}\"", file.to_string_lossy().replace('%', "%%"))
+}
+
 /// By what the client shows who it is: the key that is given, and no other that its user has, then the token.
 fn proofs(identity: Option<&Path>) -> Vec<String> {
     let Some(identity) = identity else {
@@ -69,15 +100,15 @@ fn proofs(identity: Option<&Path>) -> Vec<String> {
             "PreferredAuthentications=password".to_owned(),
         ];
     };
-    // In quotes, because ssh parts words at blanks and expands `%`.
-    let file = identity.to_string_lossy().replace('%', "%%");
+    let mut certificate = identity.as_os_str().to_owned();
+    certificate.push("-cert.pub");
     vec![
         "PubkeyAuthentication=yes".to_owned(),
         "PreferredAuthentications=publickey,password".to_owned(),
         "IdentitiesOnly=yes".to_owned(),
         "IdentityAgent=none".to_owned(),
-        format!("IdentityFile=\"{file}\""),
-        format!("CertificateFile=\"{file}-cert.pub\""),
+        format!("IdentityFile={}", quoted(identity)),
+        format!("CertificateFile={}", quoted(Path::new(&certificate))),
     ]
 }
 
@@ -122,6 +153,8 @@ mod tests {
             port: 6022,
             secret: &secret,
             identity: None,
+            server_keys: &[],
+            folder: None,
             roots: None,
             reason: Some("INC 7"),
             command: &command,
@@ -130,5 +163,37 @@ mod tests {
         assert!(client.arguments.contains(&"User=deploy@web-1".to_owned()));
         assert_eq!(client.arguments.last().map(String::as_str), Some("uptime"));
         assert!(!format!("{client:?}").contains("zeppelin"));
+        // What it knows of the gateway is what it was told.
+        assert!(
+            client
+                .arguments
+                .contains(&"StrictHostKeyChecking=accept-new".to_owned())
+        );
+    }
+
+    #[test]
+    fn the_gateway_is_known_by_the_keys_that_are_told_and_by_no_others() {
+        let (secret, folder) = (Secret::new("x"), tempfile::tempdir().unwrap());
+        let keys = [new_key().unwrap().public];
+        let mut reach = Reach {
+            resource: "web-1",
+            place: None,
+            host: "gw.example",
+            port: 6022,
+            secret: &secret,
+            identity: None,
+            server_keys: &keys,
+            folder: Some(folder.path()),
+            roots: None,
+            reason: None,
+            command: &[],
+        };
+        let told = known(&reach).unwrap();
+        assert!(told.contains(&"StrictHostKeyChecking=yes".to_owned()), "{told:?}");
+        let file = std::fs::read_to_string(folder.path().join("known_hosts")).unwrap();
+        assert_eq!(file.trim_end(), format!("gateway {}", keys[0].trim_end()));
+        let bad = ["ssh-ed25519 AAAA\n* ssh-ed25519 BBBB".to_owned()];
+        reach.server_keys = &bad;
+        assert!(known(&reach).is_err());
     }
 }

@@ -116,6 +116,27 @@ def test_a_command_goes_with_a_certificate_that_names_who_asked(w):
         check(gateway.cli("audit", "verify").returncode == 0)
 
 
+def test_connect_knows_the_gateway_by_what_the_control_address_tells(w):
+    with hosted(w) as (gateway, host):
+        env = dict(os.environ, GATEWAY_URL=f"http://127.0.0.1:{gateway.control}", GATEWAY_TOKEN=gateway.agent, HOME=str(gateway.dir))
+        run = lambda *more: subprocess.run([gateway.binary, "connect", "web-1", "--", "-oLogLevel=INFO", *more, "echo", "hello"], env=env,
+                                           text=True, capture_output=True, timeout=40, stdin=subprocess.DEVNULL)
+        done = run()
+        # It is not asked about, nor kept: nothing is believed at first sight.
+        check(done.returncode == 0 and done.stdout == "hello\n" and "Permanently added" not in done.stderr, done)
+        check(not list(pathlib.Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")).glob("gateway-*/known_hosts")))
+        told = json.loads(subprocess.run([gateway.binary, "resources", "--output", "json"], env=env, text=True, capture_output=True).stdout)
+        check(told[0]["server_keys"][0].split()[:2] == gateway.known.read_text().split()[1:3], told)
+        # Somebody else on the way there, with another key, is not the gateway.
+        relay = gateway.dir / "relay.py"
+        relay.write_text("import os, select, socket, sys\ns = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n"
+                         "while True:\n    for fd in select.select([0, s], [], [])[0]:\n        data = os.read(0, 65536) if fd == 0 else s.recv(65536)\n"
+                         "        if not data:\n            sys.exit()\n        s.sendall(data) if fd == 0 else os.write(1, data)\n")
+        check(run(f"-oProxyCommand={sys.executable} {relay} {gateway.port}").stdout == "hello\n")
+        done = run(f"-oProxyCommand={sys.executable} {relay} {host.port}")
+        check(done.returncode == 255 and "verification failed" in done.stderr and not done.stdout, done)
+
+
 def test_a_held_command_runs_once_another_person_has_decided(w):
     with hosted(w) as (gateway, _):
         mark = gateway.tree / "mark"

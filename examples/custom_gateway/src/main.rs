@@ -23,6 +23,7 @@ use gateway_core::adapter::{ProtocolAdapter, Registry};
 use gateway_core::audit::log::{AuditLog, AuditLogOptions};
 use gateway_core::credentials::{Issuers, NoJournal};
 use gateway_core::gateway::{AuditOptions, Gateway, Parts};
+use gateway_core::half_open::HalfOpen;
 use gateway_core::limits::Limits;
 use gateway_core::listener::Listener;
 use gateway_core::machine::End;
@@ -37,7 +38,6 @@ use gateway_store::SqliteStore;
 use jiff::Timestamp;
 use serde::Deserialize;
 use sink::Telling;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// The configuration, as this gateway likes it.
@@ -128,7 +128,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     gateway.answer(&database);
 
     let tls = Arc::new(ServerTls::open(TlsConfig::default(), &config.data_dir)?);
-    let half_open = Arc::new(Semaphore::new(gateway.limits().half_open));
+    let half_open = HalfOpen::new(gateway.limits().half_open);
     let stop = CancellationToken::new();
     let mut listeners = tokio::task::JoinSet::new();
     for (protocol, address) in &config.listen {

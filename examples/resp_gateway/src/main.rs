@@ -13,6 +13,7 @@ use gateway_core::audit::log::{AuditLog, AuditLogOptions};
 use gateway_core::credentials::{Issuers, NoJournal};
 use gateway_core::embed::{Everyone, Forgets};
 use gateway_core::gateway::{AuditOptions, Gateway, Parts};
+use gateway_core::half_open::HalfOpen;
 use gateway_core::limits::Limits;
 use gateway_core::listener::Listener;
 use gateway_core::policy::{PolicyEngine, Vocabulary};
@@ -24,7 +25,6 @@ use gateway_core::tls::{ServerTls, TlsConfig, TlsRequire, install_provider};
 use jiff::Timestamp;
 use resp_gateway::RespAdapter;
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
@@ -86,7 +86,7 @@ async fn main() -> anyhow::Result<()> {
         BTreeMap::from([("cache".to_owned(), Arc::new(resource))]),
     );
     let tls = Arc::new(ServerTls::open(TlsConfig::default(), Path::new(data))?);
-    let half_open = Arc::new(Semaphore::new(gateway.limits().half_open));
+    let half_open = HalfOpen::new(gateway.limits().half_open);
     let listener = Listener::bind(listen.parse()?, adapter, gateway, tls, half_open).await?;
     println!("listening on {}", listener.address()?);
     listener.run(CancellationToken::new()).await;

@@ -14,9 +14,9 @@ use crate::adapters;
 use crate::cli::{self, Global};
 use crate::control::client::is_loopback;
 
-mod identity;
+mod folder;
 
-use identity::Identity;
+use folder::Folder;
 
 /// More resources than anybody has.
 const MOST: usize = 100_000;
@@ -65,14 +65,24 @@ pub(super) async fn run(global: &Global, what: cli::Connect) -> anyhow::Result<E
         );
     }
     let roots = roots(global, client.host());
-    let identity = identity::fetch(&client, adapter.as_ref(), &found.name).await;
+    let key = adapter.new_client_key().ok();
+    let folder = match key.is_some() || !found.server_keys.is_empty() {
+        true => Some(Folder::new().context("there is no folder for the files of this run")?),
+        false => None,
+    };
+    let identity = match (&folder, &key) {
+        (Some(folder), Some(key)) => folder.identity(&client, key, found).await,
+        _ => None,
+    };
     let native = adapter.native_client(&Reach {
         resource: &found.name,
         place: found.place.as_deref().or(what.database.as_deref()),
         host: &host,
         port,
         secret: &token,
-        identity: identity.as_ref().map(Identity::file),
+        identity: identity.as_deref(),
+        server_keys: &found.server_keys,
+        folder: folder.as_ref().map(Folder::path),
         roots: roots.as_deref(),
         reason: what.reason.as_deref(),
         command: &what.command,
@@ -85,11 +95,11 @@ pub(super) async fn run(global: &Global, what: cli::Connect) -> anyhow::Result<E
     for (name, value) in &native.environment {
         command.env(name, value.expose());
     }
-    let error = match identity {
+    let error = match folder {
         // It returns only where it failed.
         None => command.exec(),
-        // The key goes with the client.
-        Some(identity) => match identity.run(command).await {
+        // Its files go with the client.
+        Some(folder) => match folder.run(command).await {
             Ok(status) => return Ok(status),
             Err(error) => error,
         },

@@ -88,6 +88,9 @@ pub struct ResourceView {
     /// The address of the gateway that they must use, where it listens for them on one alone.
     #[serde(default)]
     pub host: Option<IpAddr>,
+    /// The public keys by which clients know the gateway, where the protocol's clients know servers by their keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_keys: Vec<String>,
     /// The target's address; for those who may `administer` it.
     #[serde(default)]
     pub address: Option<String>,
@@ -139,6 +142,10 @@ pub(super) async fn resources(
             port: listening.map(SocketAddr::port),
             host: listening.map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()),
             place: adapter.and_then(|adapter| adapter.place(&resource)),
+            server_keys: match (listening, adapter) {
+                (Some(_), Some(adapter)) => adapter.server_keys(),
+                _ => Vec::new(),
+            },
             address: (administered && !resource.address.is_empty()).then(|| resource.address.clone()),
             protocol: resource.protocol.clone(),
             labels: resource.labels.clone(),

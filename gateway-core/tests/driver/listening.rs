@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway_core::audit::Event;
+use gateway_core::half_open::HalfOpen;
 use gateway_core::limits::Limits;
 use gateway_core::listener::Listener;
 use gateway_core::proxy::TrustedProxies;
 use gateway_core::tls::{ServerTls, TlsConfig};
 use tokio::io::AsyncBufReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::lines::LinesAdapter;
@@ -20,7 +20,7 @@ use super::world::{World, line, rest, send};
 struct Port {
     world: World,
     address: std::net::SocketAddr,
-    half_open: Arc<Semaphore>,
+    half_open: HalfOpen,
     stop: CancellationToken,
     _dir: tempfile::TempDir,
 }
@@ -55,7 +55,7 @@ async fn port(change: impl FnOnce(&mut Limits)) -> Port {
 async fn port_behind(change: impl FnOnce(&mut Limits), proxies: TrustedProxies) -> Port {
     let mut limits = Limits::default();
     change(&mut limits);
-    let half_open = Arc::new(Semaphore::new(limits.half_open));
+    let half_open = HalfOpen::new(limits.half_open);
     let world = World::with(limits, &echo().await);
     let dir = tempfile::tempdir().unwrap();
     let tls = Arc::new(ServerTls::open(TlsConfig::default(), dir.path()).unwrap());
@@ -148,7 +148,7 @@ async fn a_connection_beyond_the_half_open_cap_is_closed_at_once() {
     .await;
     let mut first = port.connect().await;
     let mut second = port.connect().await;
-    while port.half_open.available_permits() > 0 {
+    while port.half_open.taken() < 2 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let since = Instant::now();
@@ -164,7 +164,7 @@ async fn a_connection_beyond_the_half_open_cap_is_closed_at_once() {
     assert_eq!(rest(&mut second).await, "");
     let waited = since.elapsed();
     assert!(waited > Duration::from_millis(400), "{waited:?}");
-    assert_eq!(port.half_open.available_permits(), 2);
+    assert_eq!(port.half_open.taken(), 0);
     port.works(&mut first).await;
 }
 

@@ -1,5 +1,5 @@
-//! A key for one run of a client, with a certificate of the gateway's: in a folder that is its owner's alone, and gone with the
-//! client.
+//! The files of one run of a client, such as a key with a certificate of the gateway's: in a folder that is its owner's alone,
+//! and gone with the client.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -8,8 +8,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use gateway_control::api::{CertificateRequest, CertificateView};
-use gateway_core::adapter::{ClientKey, ProtocolAdapter};
+use gateway_control::api::{CertificateRequest, CertificateView, ResourceView};
+use gateway_core::adapter::ClientKey;
 use gateway_identity::Token;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,50 +18,18 @@ use crate::control::client::Client;
 /// For how long one may log in with it: the client does so at once, and again where it is told to reconnect.
 const SECONDS: u32 = 600;
 
-/// The folder with the key.
-pub(super) struct Identity {
-    folder: PathBuf,
-    file: PathBuf,
-}
+/// The folder.
+pub(super) struct Folder(PathBuf);
 
-impl Drop for Identity {
+impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// A key and its certificate; `None` where the protocol's clients have none, or the gateway gives none: the token does, too.
-pub(super) async fn fetch(
-    client: &Client,
-    adapter: &dyn ProtocolAdapter,
-    resource: &str,
-) -> Option<Identity> {
-    let key = adapter.new_client_key().ok()?;
-    let request = CertificateRequest {
-        protocol: adapter.protocol().to_owned(),
-        public_key: key.public.clone(),
-        seconds: Some(SECONDS),
-        resources: vec![resource.to_owned()],
-    };
-    let made: CertificateView = match client.post("/api/v1/certificates", &request).await {
-        Ok(made) => made,
-        Err(error) => {
-            tracing::debug!(%error, "no certificate; the token is shown instead");
-            return None;
-        }
-    };
-    match Identity::write(&key, &made.certificate) {
-        Ok(identity) => Some(identity),
-        Err(error) => {
-            tracing::warn!(%error, "a key could not be kept for this run; the token is shown instead");
-            None
-        }
-    }
-}
-
-impl Identity {
-    fn write(key: &ClientKey, certificate: &str) -> io::Result<Self> {
-        // In memory where the system has such a folder.
+impl Folder {
+    /// A fresh one; in memory where the system has a place for such.
+    pub(super) fn new() -> io::Result<Self> {
         let parent = std::env::var_os("XDG_RUNTIME_DIR")
             .map(PathBuf::from)
             .filter(|path| path.is_absolute() && path.is_dir())
@@ -70,13 +38,45 @@ impl Identity {
         let folder = parent.join(format!("gateway-{name}"));
         // That nobody else has made it is what `create` sees to.
         std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
-        let identity = Self {
-            file: folder.join("key"),
-            folder,
+        Ok(Self(folder))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The file of a key that the gateway has certified for a resource; `None` where it does not: the token proves who asks, too.
+    pub(super) async fn identity(
+        &self,
+        client: &Client,
+        key: &ClientKey,
+        resource: &ResourceView,
+    ) -> Option<PathBuf> {
+        let request = CertificateRequest {
+            protocol: resource.protocol.clone(),
+            public_key: key.public.clone(),
+            seconds: Some(SECONDS),
+            resources: vec![resource.name.clone()],
         };
-        identity.put("key", key.private.expose())?;
-        identity.put("key-cert.pub", &format!("{certificate}\n"))?;
-        Ok(identity)
+        let made: CertificateView = match client.post("/api/v1/certificates", &request).await {
+            Ok(made) => made,
+            Err(error) => {
+                tracing::debug!(%error, "no certificate; the token is shown instead");
+                return None;
+            }
+        };
+        let certificate = format!("{}\n", made.certificate);
+        let put = self
+            .put("key", key.private.expose())
+            .and_then(|()| self.put("key-cert.pub", &certificate));
+        match put {
+            Ok(()) => Some(self.0.join("key")),
+            Err(error) => {
+                tracing::warn!(%error, "a key could not be kept for this run; the token is shown instead");
+                None
+            }
+        }
     }
 
     fn put(&self, name: &str, text: &str) -> io::Result<()> {
@@ -84,13 +84,8 @@ impl Identity {
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(self.folder.join(name))?;
+            .open(self.0.join(name))?;
         file.write_all(text.as_bytes())
-    }
-
-    /// The private key; its certificate lies beside it.
-    pub(super) fn file(&self) -> &Path {
-        &self.file
     }
 
     /// Runs the client to its end, and tells its status as a shell does. What a terminal sends goes to it; what is sent to this
