@@ -353,6 +353,8 @@ impl<'a> Transfer<'a> {
             let decision = self.session.malformed("file transfer", &error.what).await;
             return refuse(self.ends, &decision).await;
         }
+        let text = tell::note(&format!("the transfer ends: {}", error.what), false);
+        let _ = self.ends.client.extended_data_bytes(1, text).await;
         end_refused(self.ends).await
     }
 }
