@@ -2,7 +2,7 @@
 //! names, and of the tests that replay their corpora.
 
 use bytes::BytesMut;
-use gateway_core::detect::{Detector, Detectors, Kind};
+use gateway_core::detect::{Detector, Detectors, Kind, Stream};
 use gateway_core::mask::MaskKey;
 use gateway_core::mask::json::{Part, Step, parse_path, rewrite};
 use gateway_core::mask::token::Tokens;
@@ -109,6 +109,39 @@ pub fn detect(data: &[u8]) {
         assert_ne!(out, data, "what is found stays");
     } else {
         assert!(out.is_empty(), "nothing is found, and something is written");
+    }
+    output(data);
+}
+
+/// The same as the output of a program, in pieces.
+fn output(data: &[u8]) {
+    let Some((&size, text)) = data.split_first() else {
+        return;
+    };
+    let (detectors, key) = (all(), key());
+    let shown = |size: usize, flushes: bool| {
+        let (mut stream, mut out) = (Stream::default(), BytesMut::new());
+        for piece in text.chunks(size) {
+            stream.push(&detectors, &key, piece, &mut out);
+            if flushes {
+                stream.flush(&detectors, &key, &mut out);
+            }
+        }
+        stream.flush(&detectors, &key, &mut out);
+        assert!(!stream.is_holding(), "something is held behind a flush");
+        out
+    };
+    let size = usize::from(size) + 1;
+    let whole = shown(usize::MAX, false);
+    assert_eq!(whole, shown(size, false), "pieces make a difference");
+    // What comes slowly may be masked where the whole line holds nothing: it looked like a value as far as it had come.
+    drop(shown(size, true));
+    let is_plain = text
+        .iter()
+        .all(|&byte| byte >= 0x20 && byte != 0x7f || byte == b'\n');
+    let mut lines = text.split(|&byte| byte == b'\n');
+    if is_plain && !lines.any(|line| detectors.finds(line)) {
+        assert_eq!(whole, text, "what is nothing is changed");
     }
 }
 
