@@ -41,7 +41,7 @@ pub(crate) struct RecordingSection {
     retain: Option<String>,
     /// Where recordings go for good.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
-    pub(crate) archive: Option<ArchiveSection>,
+    pub(crate) archive: Option<Box<ArchiveSection>>,
 }
 
 impl Default for RecordingSection {
@@ -116,7 +116,9 @@ impl Checker<'_> {
                 Err(error) => self.push("recording.retain", error),
             }
         }
-        section.archive = archive.and_then(|archive| self.archive(archive, outside));
+        section.archive = archive
+            .and_then(|archive| self.archive(archive, outside))
+            .map(Box::new);
         section
     }
 }

@@ -91,6 +91,27 @@ impl std::fmt::Debug for Reading {
 }
 
 impl Reading {
+    /// A recording whose file is read from anywhere; `told` is what the trail says of it.
+    pub fn of(
+        file: impl BufRead + Send + 'static,
+        session: SessionId,
+        number: u32,
+        sealing: Arc<Sealing>,
+        told: Option<Told>,
+    ) -> Self {
+        Self {
+            sources: vec![Source::File(PathBuf::new())],
+            archive: None,
+            reader: Some(Box::new(file)),
+            at: 0,
+            chain: Chain::new(session, number),
+            sealing,
+            told,
+            fault: None,
+            unproven: 0,
+        }
+    }
+
     /// Whether there is anything to read.
     pub fn exists(&self) -> bool {
         match (self.sources.as_slice(), &self.archive) {
