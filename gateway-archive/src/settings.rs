@@ -76,6 +76,10 @@ pub struct Settings {
 }
 
 /// What kind of archive.
+#[cfg_attr(
+    not(feature = "object-storage"),
+    allow(dead_code, reason = "only object storage reads all of it")
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
     S3(String),
@@ -85,6 +89,10 @@ pub(crate) enum Kind {
 }
 
 /// Settings that were checked.
+#[cfg_attr(
+    not(feature = "object-storage"),
+    allow(dead_code, reason = "only object storage reads all of it")
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) kind: Kind,

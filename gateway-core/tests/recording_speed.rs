@@ -1,4 +1,5 @@
 //! How fast recordings are written: `cargo test --release -p gateway-core --test recording_speed -- --ignored --nocapture`.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a measurement")]
 
 use std::sync::Arc;
 use std::time::Duration;
