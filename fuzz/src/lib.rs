@@ -9,6 +9,8 @@ pub mod masks;
 pub mod memory;
 #[path = "../../proto-postgres/tests/pair/mod.rs"]
 mod pair;
+#[path = "../../gateway-core/tests/recordings/mod.rs"]
+pub mod recordings;
 #[path = "../../gateway-sql/tests/shape/mod.rs"]
 pub mod shape;
 #[path = "../../proto-ssh/tests/bodies/mod.rs"]

@@ -402,7 +402,7 @@ pub(crate) enum SessionsCommand {
 pub(crate) enum AuditCommand {
     /// Find operations and what became of them; newest last
     Search(Box<AuditSearch>),
-    /// Check every record and signature of the trail; exit status 1 where anything was touched
+    /// Check every record and signature of the trail, and the recordings that it knows; exit status 1 where anything was touched
     Verify {
         /// A record that was kept elsewhere: the JSON of an earlier `verify`, or a record's line
         #[arg(long, value_name = "FILE")]
@@ -410,6 +410,9 @@ pub(crate) enum AuditCommand {
         /// The public key that was kept elsewhere (`gateway audit key`)
         #[arg(long, value_name = "FILE")]
         public_key: Option<PathBuf>,
+        /// Only the trail: recordings are not read, here or in the archive
+        #[arg(long)]
+        no_recordings: bool,
         /// How
         #[arg(long, value_enum, default_value = "table")]
         output: Output,

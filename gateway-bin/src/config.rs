@@ -1,5 +1,6 @@
 //! The configuration: read ([`read`]), checked section by section, all faults at once, and shown ([`show`]).
 
+mod archive;
 mod audit;
 mod identity;
 mod keys;
@@ -208,11 +209,11 @@ impl Config {
         let oidc = checker.identity(values.remove("identity"));
         let policy_dir = checker.policy(values.remove("policy"));
         let audit = checker.audit(values.remove("audit"));
-        let recording = values.remove("recording");
-        let recording = checker.recording(recording, data_dir.as_deref().unwrap_or(Path::new("")));
         let notify = checker.notify(values.remove("notify"));
         let limits = checker.flat::<Limits>("limits", values.remove("limits"), Limits::default(), &[]);
         let outside = checker.outside(values.remove("vault"));
+        let below = data_dir.as_deref().unwrap_or(Path::new(""));
+        let recording = checker.recording(values.remove("recording"), below, &outside);
         let secrets = checker.secrets(values.remove("secrets"), &outside);
         let issuers = adapters::issuers(&registry, &outside);
         let resource = values.remove("resource");

@@ -120,7 +120,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     // What happens in sessions and to approvals is also told to those who watch.
     let live = Arc::new(Live::default());
     let tapped = Arc::new(Tapped::new(audit.clone(), live.clone()));
-    let recorder = recorder(&config, &sealing, tapped.clone())?;
+    let recorder = recorder(&config, &sealing, tapped.clone()).await?;
     let approvals = desk(&config, &store, tapped.clone(), authenticator.clone(), &policy);
     let notifier = assemble::notifier(&config, &store)?;
     let gateway = Gateway::new(
@@ -283,10 +283,15 @@ async fn finish(gateway: &Arc<Gateway>, running: Running, node: Option<&Node>, r
 }
 
 /// Keeps what sessions show.
-fn recorder(config: &Config, sealing: &Arc<Sealing>, audit: Arc<Tapped>) -> anyhow::Result<Arc<Directory>> {
+async fn recorder(
+    config: &Config,
+    sealing: &Arc<Sealing>,
+    audit: Arc<Tapped>,
+) -> anyhow::Result<Arc<Directory>> {
     let options = config.recording.options(&config.data_dir);
     let dir = options.dir.display().to_string();
-    Directory::open(options, sealing.clone(), audit, Timestamp::now)
+    let archiving = config.place().archiving().await?;
+    Directory::open(options, sealing.clone(), audit, archiving, Timestamp::now)
         .with_context(|| format!("`recording.dir`: recordings can't be kept in `{dir}`"))
 }
 
@@ -542,6 +547,7 @@ impl Running {
         self.helpers.spawn(approvals.clone().watch());
         self.helpers.spawn(gateway.clone().keep_leases());
         self.helpers.spawn(retain(recorder.clone()));
+        self.helpers.spawn(recorder.clone().archive());
     }
 
     /// Ends what is left: nothing reloads any more, and the control plane answers nothing new.

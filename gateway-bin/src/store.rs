@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use gateway_core::credentials::LeaseStore;
 use gateway_core::outbox::Outbox;
+use gateway_core::recording::Directory;
+use gateway_core::recording::archive::Archiving;
 use gateway_core::sealing::Sealing;
 use gateway_core::services::{ApprovalStore, Store, StoreError};
 use gateway_store::{PostgresStore, ResealedColumn, SealedCount, SqliteStore, StoreUrl};
@@ -67,6 +69,21 @@ impl Place {
     pub(crate) async fn sealing(&self) -> anyhow::Result<Arc<Sealing>> {
         let sealing = self.secrets.load(&self.outside, &self.data_dir).await?;
         Ok(Arc::new(sealing))
+    }
+
+    /// Where recordings go for good.
+    pub(crate) async fn archiving(&self) -> anyhow::Result<Option<Archiving>> {
+        match &self.recording.archive {
+            Some(archive) => Ok(Some(archive.open(&self.outside.keepers()).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Its recordings, to look at them.
+    pub(crate) async fn recordings(&self, sealing: Arc<Sealing>) -> anyhow::Result<Arc<Directory>> {
+        let options = self.recording.options(&self.data_dir);
+        let archiving = self.archiving().await?;
+        Ok(Directory::look(options, sealing, archiving, jiff::Timestamp::now))
     }
 }
 

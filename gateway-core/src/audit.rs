@@ -243,6 +243,19 @@ pub enum Event {
         /// How it stands.
         seal: Seal,
     },
+    /// A file of a recording is in the archive, and was read back from there.
+    RecordingArchived {
+        /// The session.
+        session: SessionId,
+        /// The recording's number in the session.
+        recording: u32,
+        /// The object's name.
+        object: String,
+        /// Its size.
+        bytes: u64,
+        /// Its SHA-256, in hex.
+        sha256: String,
+    },
     /// The recordings of a session are removed.
     RecordingsRemoved {
         /// The session.

@@ -21,18 +21,24 @@ use crate::gateway::Gateway;
 use crate::resource::Resource;
 use crate::session::SessionId;
 
+pub mod archive;
 pub mod cast;
+mod check;
 pub mod chunk;
 mod directory;
+mod disk;
 mod echo;
 pub mod plain;
 mod queue;
 mod read;
+mod watch;
 mod writer;
 
-pub use directory::{Directory, DirectoryOptions, Listed, Live, Watching, keys};
+pub use check::{Checked, Faulty};
+pub use directory::{Directory, DirectoryOptions, Listed, Live, keys};
 pub use queue::{Item, Queue, Taken};
 pub use read::{Fault, Reading, Verified};
+pub use watch::Watching;
 
 /// Recordings of one session at the most; what would need another one does not run.
 const MOST: u32 = 100_000;

@@ -26,6 +26,8 @@ pub use file::{KEY_FILE, KeptFile, Resealed};
 pub const PREFIX: &str = "gwe1:";
 /// Characters of a key's name.
 const NAME: usize = 16;
+/// Bytes of a tag.
+const TAG: usize = 16;
 /// The most keys of one configuration.
 pub const MOST_KEYS: usize = 16;
 
@@ -183,7 +185,30 @@ impl Sealing {
         let Some(key) = self.keys.first() else {
             return Ok(bytes.to_vec());
         };
-        let mut line = self.seal_bytes(key, place, bytes)?.into_bytes();
+        let mut nonce = [0_u8; NONCE_LEN];
+        aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SealError::Failed)?;
+        // It is long: sealed where it is copied to, and that copy is no secret afterwards.
+        let mut sealed = Vec::with_capacity(NONCE_LEN.saturating_add(bytes.len()).saturating_add(TAG));
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(bytes);
+        let text = sealed.get_mut(NONCE_LEN..).unwrap_or_default();
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = key
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::from(place), text)
+            .map_err(|_| SealError::Failed)?;
+        sealed.extend_from_slice(tag.as_ref());
+        let room = base64::encoded_len(sealed.len(), false).ok_or(SealError::Failed)?;
+        let mut line = Vec::with_capacity(PREFIX.len() + NAME + 2 + room);
+        line.extend_from_slice(PREFIX.as_bytes());
+        line.extend_from_slice(key.name.as_bytes());
+        line.push(b':');
+        let start = line.len();
+        line.resize(start.saturating_add(room), 0);
+        let to = line.get_mut(start..).unwrap_or_default();
+        URL_SAFE_NO_PAD
+            .encode_slice(&sealed, to)
+            .map_err(|_| SealError::Failed)?;
         line.push(b'\n');
         Ok(line)
     }

@@ -1,4 +1,4 @@
-//! The corpora of the fuzz targets on masks, replayed with any toolchain, and a little fuzzing without a fuzzer.
+//! The corpora of the fuzz targets on masks and recordings, replayed with any toolchain, and a little fuzzing without a fuzzer.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +10,7 @@
 )]
 
 mod masks;
+mod recordings;
 
 use std::path::PathBuf;
 
@@ -30,7 +31,7 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
 
 #[test]
 fn the_committed_corpora_hold() {
-    for (target, body) in masks::TARGETS {
+    for (target, body) in masks::TARGETS.into_iter().chain(recordings::TARGETS) {
         let inputs = corpus(target);
         assert!(!inputs.is_empty(), "{target}");
         for (file, data) in inputs {
@@ -54,7 +55,7 @@ fn changed_inputs_hold() {
             .wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(state >> 33).unwrap() % below.max(1)
     };
-    for (target, body) in masks::TARGETS {
+    for (target, body) in masks::TARGETS.into_iter().chain(recordings::TARGETS) {
         let inputs: Vec<_> = corpus(target).into_iter().map(|(_, data)| data).collect();
         for _ in 0..rounds {
             let mut data = inputs[roll(inputs.len())].clone();

@@ -1,5 +1,5 @@
 """Recordings of SSH sessions: what was shown is played back, and nobody touches it unseen."""
-import contextlib, json, os, pty, re, select, shutil, signal, subprocess, threading, time
+import contextlib, hashlib, json, os, pty, re, select, shutil, signal, subprocess, threading, time
 
 from harness import Skipped, check, eventually
 from test_ssh import client, connect, hosted
@@ -227,12 +227,48 @@ def test_a_recording_that_was_touched_is_named_and_what_is_before_is_shown(w):
         played = replay(gateway, session)
         check(played.returncode == 1 and "chunk 2 is not what was recorded" in played.stderr, played)
         check("step 1" in played.stdout and "step 4" not in played.stdout, played.stdout)
+        verified = gateway.cli("audit", "verify")
+        check(verified.returncode == 1 and f"recording 1 of session {session}: chunk 2 is not what was recorded" in verified.stderr, verified)
+        check(gateway.cli("audit", "verify", "--no-recordings").returncode == 0)
+        # With hashes that fit the change.
+        forged, prev, at = [], bytes(32), 0
+        for line in changed:
+            if line.startswith(b"#chunk "):
+                index = json.loads(line[7:])
+                text = b"\n".join(forged[at:]) + b"\n"
+                prev = hashlib.sha256(prev + f"{session}/1/{index['n']}/{index['at']}\n".encode() + text).digest()
+                line = b"#chunk " + json.dumps(index | {"hash": prev.hex()}, separators=(",", ":")).encode()
+                at = len(forged) + 1
+            forged.append(line)
+        file.write_bytes(b"\n".join(forged))
+        verified = gateway.cli("audit", "verify")
+        check(verified.returncode == 1 and "chunk 2 is not what was recorded: the audit trail has another hash" in verified.stderr, verified)
         # The last chunk is gone, with its seal.
         file.write_bytes(b"\n".join(lines[:chunks[-1] - 1]) + b"\n")
         played = replay(gateway, session)
         check(played.returncode == 1 and "is missing" in played.stderr, played)
+        verified = gateway.cli("audit", "verify")
+        check(verified.returncode == 1 and "is missing: the audit trail knows it" in verified.stderr, verified)
+        file.unlink()
+        verified = gateway.cli("audit", "verify", "--output", "json")
+        check(verified.returncode == 1 and json.loads(verified.stdout)["recordings"]["faults"] == 1 and "nothing is there of the recording" in verified.stderr, verified)
         file.write_bytes(good)
-        check(replay(gateway, session).returncode == 0)
+        check(replay(gateway, session).returncode == 0 and gateway.cli("audit", "verify").returncode == 0)
+
+
+def test_what_retention_removed_is_no_fault(w):
+    with hosted(w) as (gateway, _):
+        check(connect(gateway, gateway.agent, "echo", "old").returncode == 0)
+        session = last(gateway)
+        there = folder(gateway, session)
+        old = there.parent.parent / "2020-01-01"
+        old.mkdir()
+        there.rename(old / session)
+        configured(gateway, 'retain = "1d"')
+        eventually(lambda: not old.exists(), "it is removed", 10)
+        verified = gateway.cli("audit", "verify")
+        check(verified.returncode == 0 and "removed by retention: 1" in verified.stdout, verified)
+        check("recordings_removed" in gateway.cli("audit", "search", "--session", session, "--output", "json").stdout)
 
 
 def slow(gateway):

@@ -31,8 +31,15 @@ pub(super) async fn run(global: &Global, command: AuditCommand) -> anyhow::Resul
         AuditCommand::Verify {
             anchor,
             public_key,
+            no_recordings,
             output,
-        } => prove::run(global, anchor.as_deref(), public_key.as_deref(), output),
+        } => {
+            let known = prove::Given {
+                anchor: anchor.as_deref(),
+                public_key: public_key.as_deref(),
+            };
+            prove::run(global, known, !no_recordings, output).await
+        }
         AuditCommand::Export(what) => export::run(global, what).await,
         AuditCommand::Key { replace, output } => key::run(global, replace, output).await,
     }

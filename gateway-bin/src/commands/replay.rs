@@ -14,7 +14,7 @@ use gateway_core::audit::log::AuditLogOptions;
 use gateway_core::audit::read::told;
 use gateway_core::recording::cast::{Line, parse};
 use gateway_core::recording::plain::Plain;
-use gateway_core::recording::{Directory, Kind, Listed};
+use gateway_core::recording::{Directory, Fault, Kind, Listed, Reading, Verified};
 use gateway_core::session::SessionId;
 use serde_json::Value;
 
@@ -77,22 +77,17 @@ impl Source {
             Way::Running(client) => return Ok(Self::Running(client)),
             Way::Data(place) => place,
         };
-        let options = place.recording.options(&place.data_dir);
-        let nobody = gateway_core::embed::Told(|_, _: &_| Ok(()));
-        let directory = Directory::open(
-            options,
-            place.sealing().await?,
-            std::sync::Arc::new(nobody),
-            jiff::Timestamp::now,
-        );
-        let directory = directory.context("`recording.dir`: recordings can't be read")?;
+        let directory = place.recordings(place.sealing().await?).await?;
         Ok(Self::Data(Box::new(place), directory))
     }
 
     async fn list(&self, id: SessionId) -> anyhow::Result<Vec<Listed>> {
         match self {
             Self::Running(client) => client.get(&format!("/api/v1/sessions/{id}/recordings")).await,
-            Self::Data(_, directory) => Ok(directory.list(id)),
+            Self::Data(_, directory) => {
+                let directory = directory.clone();
+                Ok(tokio::task::spawn_blocking(move || directory.list(id)).await?)
+            }
         }
     }
 
@@ -117,21 +112,31 @@ impl Source {
                 .await?;
                 drop(trail);
                 let told = told(&Config::audit_dir(&place.data_dir), id, number)?;
-                let mut reading = directory.reading(id, number, Some(told));
-                if !reading.exists() {
+                let reading = directory.reading(id, number, Some(told));
+                let read = tokio::task::spawn_blocking(move || whole(reading)).await?;
+                let Some((lines, end)) = read else {
                     bail!("the session has no recording {number}");
-                }
-                let end = loop {
-                    match reading.next_chunk() {
-                        Ok(Some((_, lines))) => text.extend(lines),
-                        Ok(None) => break Ok(reading.verified()),
-                        Err(fault) => break Err(fault),
-                    }
                 };
+                text = lines;
                 text.extend_from_slice(gateway_control::api::recording_end(&end).as_bytes());
             }
         }
         Ok(text)
+    }
+}
+
+/// All of it, up to a fault; `None`: there is no such recording.
+fn whole(mut reading: Reading) -> Option<(Vec<u8>, Result<Verified, Fault>)> {
+    if !reading.exists() {
+        return None;
+    }
+    let mut text = Vec::new();
+    loop {
+        match reading.next_chunk() {
+            Ok(Some((_, lines))) => text.extend(lines),
+            Ok(None) => return Some((text, Ok(reading.verified()))),
+            Err(fault) => return Some((text, Err(fault))),
+        }
     }
 }
 

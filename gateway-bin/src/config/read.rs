@@ -123,11 +123,14 @@ impl Raw {
             protocols: Vec::new(),
         };
         let data_dir = self.data_dir()?;
-        let recording = checker.recording(self.values.get("recording").cloned(), &data_dir);
+        let recording = self.values.get("recording").cloned();
         let section = self.values.get("secrets").cloned();
         // Whoever keeps logins is of interest here only where a key comes from there.
-        let vault = section.as_ref().and_then(|_| self.values.get("vault").cloned());
+        let archive = recording.as_ref().and_then(|recording| recording.get("archive"));
+        let vault = section.as_ref().or(archive);
+        let vault = vault.and_then(|_| self.values.get("vault").cloned());
         let outside = checker.outside(vault);
+        let recording = checker.recording(recording, &data_dir, &outside);
         let secrets = checker.secrets(section, &outside);
         if !checker.problems.0.is_empty() {
             bail!(

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Checker;
+use super::archive::ArchiveSection;
+use crate::adapters::Outside;
 
 /// Below the data directory, where nothing is said.
 const DIR: &str = "recordings";
@@ -37,6 +39,9 @@ pub(crate) struct RecordingSection {
     /// How long recordings are kept; absent: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retain: Option<String>,
+    /// Where recordings go for good.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub(crate) archive: Option<Box<ArchiveSection>>,
 }
 
 impl Default for RecordingSection {
@@ -49,6 +54,7 @@ impl Default for RecordingSection {
             input: true,
             files: false,
             retain: None,
+            archive: None,
         }
     }
 }
@@ -75,8 +81,15 @@ impl RecordingSection {
 
 impl Checker<'_> {
     /// Checks the section; what is wrong is among the problems.
-    pub(super) fn recording(&mut self, value: Option<Value>, data_dir: &Path) -> RecordingSection {
-        let more = ["dir", "spill_dir", "retain"];
+    pub(super) fn recording(
+        &mut self,
+        mut value: Option<Value>,
+        data_dir: &Path,
+        outside: &Outside,
+    ) -> RecordingSection {
+        let table = value.as_mut().and_then(Value::as_object_mut);
+        let archive = table.and_then(|table| table.remove("archive"));
+        let more = ["dir", "spill_dir", "retain", "archive"];
         let mut section = self.flat("recording", value, RecordingSection::default(), &more);
         for (key, dir) in [("dir", &mut section.dir), ("spill_dir", &mut section.spill_dir)] {
             if let Some(path) = dir {
@@ -103,6 +116,9 @@ impl Checker<'_> {
                 Err(error) => self.push("recording.retain", error),
             }
         }
+        section.archive = archive
+            .and_then(|archive| self.archive(archive, outside))
+            .map(Box::new);
         section
     }
 }

@@ -205,7 +205,8 @@ impl World {
             files: false,
             retain: None,
         };
-        let recordings = Directory::open(options, Arc::default(), trail.clone(), Timestamp::now).unwrap();
+        let recordings =
+            Directory::open(options, Arc::default(), trail.clone(), None, Timestamp::now).unwrap();
         let desk = ApprovalDesk::new(approvals::Parts {
             store: store.clone(),
             audit: trail.clone(),

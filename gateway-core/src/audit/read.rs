@@ -14,7 +14,7 @@ use std::path::Path;
 use super::segments::{self, Line, Lines};
 pub use follow::{Follow, FollowError, TrailRecord};
 pub use search::{AuditRow, Found, Query, search, search_with};
-pub use told::{Told, told};
+pub use told::{Told, all_told, told};
 pub use verify::{
     Anchor, AnchorReport, DroppedReport, Known, Place, Point, SignedReport, VerifyFailure, VerifyReport,
     verify, verify_anchored, verify_known,

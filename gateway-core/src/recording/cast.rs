@@ -2,8 +2,11 @@
 //!
 //! A header line, then a line an event: `[interval, code, data]`, the interval in seconds since the event before. `o` is output, `i`
 //! what was typed as far as it was shown, `r` another size, `m` a mark, `x` the exit status. Codes that are not the format's, and that
-//! its players skip: `e` is the second output, `O` and `E` are bytes of the two that are no UTF-8, in base64, `d` and `u` packets of a file
-//! transfer to the client and to the target, in base64.
+//! its players skip: `e` is the second output, `O` and `E` are bytes of the two that are no text, in base64, `d` and `u` packets of a file
+//! transfer to the client and to the target, in base64. No text is what is no UTF-8, and what is full of NULs, each of which JSON writes
+//! with six characters.
+
+use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,6 +21,10 @@ use super::{Begin, Stream};
 const SIZE: (u32, u32) = (80, 24);
 /// Largest size that a recording says.
 const LARGEST: u32 = 10_000;
+/// From this length on NULs are counted.
+const COUNTED: usize = 64;
+/// One byte of so many is a NUL: it is no text.
+const NULS: usize = 8;
 
 /// The header line.
 pub(super) fn header(begin: &Begin, timestamp: i64) -> Vec<u8> {
@@ -100,18 +107,20 @@ pub(super) struct Encoder {
     output: Utf8,
     error: Utf8,
     input: Utf8,
-    echo: Echo,
+    /// Absent where nothing of what is typed is kept.
+    echo: Option<Echo>,
 }
 
 impl Encoder {
-    pub(super) fn new(begun: Instant) -> Self {
+    /// `typed`: whether what is typed will be given to it.
+    pub(super) fn new(begun: Instant, typed: bool) -> Self {
         Self {
             begun,
             last: 0,
             output: Utf8::default(),
             error: Utf8::default(),
             input: Utf8::default(),
-            echo: Echo::default(),
+            echo: typed.then(Echo::default),
         }
     }
 
@@ -120,16 +129,25 @@ impl Encoder {
         u64::try_from(at.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn line(&mut self, out: &mut Vec<u8>, at: Instant, code: char, data: &str) {
+    fn open(&mut self, out: &mut Vec<u8>, at: Instant, code: char) {
         let now = self.micros(at).max(self.last);
         let interval = now.saturating_sub(self.last);
         self.last = now;
         let (seconds, rest) = (interval / 1_000_000, interval % 1_000_000);
-        out.extend_from_slice(format!("[{seconds}.{rest:06}, \"{code}\", ").as_bytes());
-        // A string always has a form in JSON.
-        let data = serde_json::to_string(data).unwrap_or_else(|_| "\"\"".to_owned());
-        out.extend_from_slice(data.as_bytes());
-        out.extend_from_slice(b"]\n");
+        // A vector takes all.
+        let _ = write!(out, "[{seconds}.{rest:06}, \"{code}\", \"");
+    }
+
+    fn line(&mut self, out: &mut Vec<u8>, at: Instant, code: char, data: &str) {
+        self.open(out, at, code);
+        escape(out, data);
+        out.extend_from_slice(CLOSE);
+    }
+
+    fn bytes(&mut self, out: &mut Vec<u8>, at: Instant, code: char, data: &[u8]) {
+        self.open(out, at, code);
+        base64(out, data);
+        out.extend_from_slice(CLOSE);
     }
 
     /// A mark.
@@ -166,10 +184,10 @@ impl Encoder {
             ('E', std::mem::take(&mut self.error.begun)),
         ] {
             if !begun.is_empty() {
-                self.line(out, at, code, &STANDARD.encode(begun));
+                self.bytes(out, at, code, &begun);
             }
         }
-        let told = self.echo.end();
+        let told = self.echo.as_mut().map(Echo::end).unwrap_or_default();
         self.typed(out, at, &told);
     }
 
@@ -182,8 +200,8 @@ impl Encoder {
     fn data(&mut self, out: &mut Vec<u8>, at: Instant, stream: Stream, bytes: &[u8]) {
         let (text, raw) = match stream {
             Stream::Input => return self.input(out, at, bytes),
-            Stream::ToClient => return self.line(out, at, 'd', &STANDARD.encode(bytes)),
-            Stream::ToTarget => return self.line(out, at, 'u', &STANDARD.encode(bytes)),
+            Stream::ToClient => return self.bytes(out, at, 'd', bytes),
+            Stream::ToTarget => return self.bytes(out, at, 'u', bytes),
             Stream::Output => ('o', 'O'),
             Stream::Error => ('e', 'E'),
         };
@@ -194,14 +212,17 @@ impl Encoder {
         let mut utf8 = own(self);
         utf8.each(bytes, |part| match part {
             Part::Text(part) => {
-                self.line(out, at, text, part);
-                let told = self.echo.shown(part);
-                self.typed(out, at, &told);
+                match is_binary(part.as_bytes()) {
+                    true => self.bytes(out, at, raw, part.as_bytes()),
+                    false => self.line(out, at, text, part),
+                }
+                self.shown(out, at, part);
             }
             Part::Bytes(part) => {
-                self.line(out, at, raw, &STANDARD.encode(part));
-                let told = self.echo.shown(&String::from_utf8_lossy(part));
-                self.typed(out, at, &told);
+                self.bytes(out, at, raw, part);
+                if self.echo.is_some() {
+                    self.shown(out, at, &String::from_utf8_lossy(part));
+                }
             }
         });
         match stream {
@@ -210,19 +231,106 @@ impl Encoder {
         }
     }
 
+    fn shown(&mut self, out: &mut Vec<u8>, at: Instant, part: &str) {
+        if let Some(echo) = &mut self.echo {
+            let told = echo.shown(part);
+            self.typed(out, at, &told);
+        }
+    }
+
     fn input(&mut self, out: &mut Vec<u8>, at: Instant, bytes: &[u8]) {
         let mut utf8 = std::mem::take(&mut self.input);
         utf8.each(bytes, |part| {
+            let Some(echo) = &mut self.echo else { return };
             let told = match part {
-                Part::Text(part) => self.echo.typed(part),
+                Part::Text(part) => echo.typed(part),
                 // Whatever it is, the target will not show it as that.
-                Part::Bytes(part) => self.echo.typed(&String::from_utf8_lossy(part)),
+                Part::Bytes(part) => echo.typed(&String::from_utf8_lossy(part)),
             };
             self.typed(out, at, &told);
         });
         self.input = utf8;
     }
 }
+
+/// The end of a line.
+const CLOSE: &[u8] = b"\"]\n";
+
+/// A mark that takes no time, behind lines that were made before others.
+pub(super) fn aside(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(b"[0.000000, \"m\", \"");
+    escape(out, text);
+    out.extend_from_slice(CLOSE);
+}
+
+/// Whether it is full of NULs.
+fn is_binary(bytes: &[u8]) -> bool {
+    bytes.len() >= COUNTED
+        && memchr::memchr(0, bytes).is_some()
+        && memchr::memchr_iter(0, bytes).count() > bytes.len() / NULS
+}
+
+fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    let start = out.len();
+    let room = bytes.len().div_ceil(3).saturating_mul(4);
+    out.resize(start.saturating_add(room), 0);
+    if let Some(room) = out.get_mut(start..) {
+        // There is as much room as it takes.
+        let _ = STANDARD.encode_slice(bytes, room);
+    }
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// Whether one of eight bytes can't stand in a string of JSON as it is: `"`, `\`, and all below 0x20.
+fn needs_escape(word: u64) -> bool {
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+    (control | zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c))) != 0
+}
+
+/// How many bytes at the beginning can stand as they are.
+fn plain_run(bytes: &[u8]) -> usize {
+    let words = bytes.chunks_exact(8).take_while(|word| {
+        let word = <[u8; 8]>::try_from(*word).map_or(0, u64::from_le_bytes);
+        !needs_escape(word)
+    });
+    let start = words.count().saturating_mul(8);
+    let rest = bytes.get(start..).unwrap_or_default();
+    let more = rest.iter().position(|b| matches!(b, 0..=0x1f | b'"' | b'\\'));
+    start.saturating_add(more.unwrap_or(rest.len()))
+}
+
+/// Writes a text as the inside of a string of JSON (RFC 8259, section 7).
+fn escape(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text.as_bytes();
+    loop {
+        let (run, more) = rest.split_at_checked(plain_run(rest)).unwrap_or((rest, &[]));
+        out.extend_from_slice(run);
+        let Some((byte, more)) = more.split_first() else {
+            return;
+        };
+        let short = match byte {
+            b'"' | b'\\' => *byte,
+            0x08 => b'b',
+            b'\t' => b't',
+            b'\n' => b'n',
+            0x0c => b'f',
+            b'\r' => b'r',
+            _ => {
+                let digit = |four: u8| HEX.get(usize::from(four)).copied().unwrap_or(b'0');
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+                rest = more;
+                continue;
+            }
+        };
+        out.extend_from_slice(&[b'\\', short]);
+        rest = more;
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// A line of a recording as it is read.
 #[derive(Debug, Clone, PartialEq)]
@@ -262,7 +370,7 @@ mod tests {
 
     fn lines(items: &[(u64, Item)]) -> Vec<Line> {
         let begun = Instant::now();
-        let mut encoder = Encoder::new(begun);
+        let mut encoder = Encoder::new(begun, true);
         let mut out = Vec::new();
         for (millis, item) in items {
             encoder.item(&mut out, begun + Duration::from_millis(*millis), item);
@@ -296,6 +404,45 @@ mod tests {
         // A character that is split is text all the same.
         let read = lines(&[(0, output(b"\xe2")), (0, output(b"\x9c\x93"))]);
         assert!(read.iter().all(|line| line.code == 'o'), "{read:?}");
+    }
+
+    #[test]
+    fn a_text_is_written_as_serde_json_writes_it() {
+        let every: String = (0..=0x24f_u32).filter_map(char::from_u32).collect();
+        for text in [
+            every.as_str(),
+            "",
+            "\"",
+            "\u{7f}\u{80}",
+            "plain text, and much of it, to its end",
+            "ünï\u{10ffff}",
+        ] {
+            for at in text.char_indices().map(|(at, _)| at).chain([text.len()]) {
+                let (left, right) = text.split_at(at);
+                for part in [left, right] {
+                    let mut out = Vec::new();
+                    escape(&mut out, part);
+                    let expected = serde_json::to_string(part).unwrap();
+                    assert_eq!(format!("\"{}\"", String::from_utf8(out).unwrap()), expected);
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_full_of_nuls_is_no_text_and_is_whole() {
+        let mut mixed = vec![b'x'; 80];
+        mixed.extend([0; 20]);
+        for (bytes, code) in [
+            (vec![0; 5000], 'O'),
+            (mixed, 'O'),
+            (vec![0; 10], 'o'),
+            (vec![b'x'; 5000], 'o'),
+        ] {
+            let read = lines(&[(0, Item::Data(Stream::Output, Bytes::from(bytes.clone())))]);
+            assert_eq!(read.len(), 1);
+            assert_eq!((read[0].code, &read[0].data), (code, &bytes));
+        }
     }
 
     #[tokio::test]

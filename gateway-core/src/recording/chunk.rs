@@ -14,7 +14,9 @@
 //! seek. The hash is SHA-256 over the hash of the chunk before (32 zero bytes before the first), `<session>/<number>/<n>/<at>` and a
 //! line end, and the bytes of the chunk as they stand in the file. So it covers all chunks before; the audit trail has each.
 
-use std::io::{self, BufRead};
+use std::fs::File;
+use std::io::{self, BufRead, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,9 @@ pub(super) const CHUNK: &[u8] = b"#chunk ";
 pub(super) const SEALED: &[u8] = b"#sealed ";
 /// The largest chunk that is read, in bytes.
 const LARGEST: usize = 32 << 20;
+
+/// The end of a file in which its seal is looked for.
+const TAIL: i64 = 64 * 1024;
 
 /// A chunk, as the line that closes it says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +140,19 @@ pub(super) fn comment(word: &[u8], value: &impl Serialize) -> Vec<u8> {
     line.extend(serde_json::to_vec(value).unwrap_or_default());
     line.push(b'\n');
     line
+}
+
+/// The last line of a file, without its end, as far as it is no longer than a seal may be; `None`: it is torn.
+pub(super) fn last_line(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let mut file = File::open(path)?;
+    let length = i64::try_from(file.metadata()?.len()).unwrap_or(i64::MAX);
+    file.seek(SeekFrom::End(-TAIL.min(length)))?;
+    let mut tail = Vec::new();
+    file.take(TAIL.unsigned_abs()).read_to_end(&mut tail)?;
+    let line = tail
+        .strip_suffix(b"\n")
+        .and_then(|text| text.rsplit(|b| *b == b'\n').next());
+    Ok(line.map(<[u8]>::to_vec))
 }
 
 /// What comes next in a file.

@@ -142,7 +142,13 @@ impl Echo {
 
     /// Takes what is shown, and gives what of the typed can be told by now.
     pub(super) fn shown(&mut self, text: &str) -> String {
-        let mut told = String::new();
+        let mut told = self.told();
+        let waits = matches!(self.pieces.front(), Some(Piece::Run { hidden: false, .. }));
+        if !waits {
+            // Nothing was typed that this could be the echo of.
+            self.plain.pass(text);
+            return told;
+        }
         for c in text.chars() {
             if !self.plain.is_text(c) {
                 continue;

@@ -52,6 +52,24 @@ impl Plain {
         text
     }
 
+    /// Takes a part of the stream of which nobody wants the text.
+    pub(super) fn pass(&mut self, part: &str) {
+        let mut rest = part;
+        loop {
+            if self.state == State::Text {
+                // Only these begin anything: ESC, and the C1 controls, which all begin with this byte.
+                let Some(at) = memchr::memchr2(0x1b, 0xc2, rest.as_bytes()) else {
+                    return;
+                };
+                rest = rest.get(at..).unwrap_or_default();
+            }
+            let mut chars = rest.chars();
+            let Some(c) = chars.next() else { return };
+            self.is_text(c);
+            rest = chars.as_str();
+        }
+    }
+
     /// The text of a part of the stream.
     pub fn text(&mut self, part: &str) -> String {
         part.chars().filter(|c| self.is_text(*c)).collect()
@@ -80,6 +98,11 @@ mod tests {
             let mut plain = Plain::default();
             let joined = plain.text(left) + &plain.text(right);
             assert_eq!(joined, "abcdefgh\r\ni", "{at}");
+            // What was passed over counts as much.
+            let (mut passed, mut read) = (Plain::default(), Plain::default());
+            passed.pass(left);
+            read.text(left);
+            assert_eq!(passed.state, read.state, "{at}");
         }
     }
 

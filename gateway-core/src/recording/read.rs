@@ -1,20 +1,20 @@
 //! Reading a recording back, chunk by chunk, each held against the trail before it is given out.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
+use tokio::runtime::Handle;
 
+use super::archive::{self, Archive, Marker};
 use super::chunk::{self, Chain, Index, Next, Seal};
-use super::directory::{Directory, file};
+use super::directory::place::ARCHIVED;
+use super::directory::{Directory, place};
 use crate::audit::read::Told;
 use crate::sealing::Sealing;
 use crate::session::SessionId;
-
-/// The end of a file in which its seal is looked for.
-const TAIL: i64 = 64 * 1024;
 
 /// What is wrong with a recording. Chunks before it are what was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +37,10 @@ pub enum Fault {
     /// A chunk does not open.
     #[error("chunk {0}: {1}")]
     Sealed(u64, String),
-    /// There is no such file, or it can't be read.
+    /// There is nothing of it.
+    #[error("nothing is there of the recording")]
+    Absent,
+    /// There is no such file or object, or it can't be read.
     #[error("the recording can't be read: {0}")]
     Unreadable(String),
 }
@@ -53,12 +56,23 @@ pub struct Verified {
     pub unproven: u64,
 }
 
-/// A recording that is read. Blocking.
-#[derive(Debug)]
+/// Where one part of a recording is.
+#[derive(Debug, Clone)]
+enum Source {
+    /// In a file here.
+    File(PathBuf),
+    /// In the archive, and what is kept of it here.
+    Object(String, PathBuf),
+    /// In the archive, if anywhere.
+    Perhaps(String),
+}
+
+/// A recording that is read. Blocking, and where the archive has it, not to be called where a runtime's tasks run.
 pub struct Reading {
-    files: Vec<PathBuf>,
-    reader: Option<BufReader<File>>,
-    /// How many of the files are read or being read.
+    sources: Vec<Source>,
+    archive: Option<(Arc<dyn Archive>, Handle)>,
+    reader: Option<Box<dyn BufRead + Send>>,
+    /// How many of the sources are read or being read.
     at: usize,
     chain: Chain,
     sealing: Arc<Sealing>,
@@ -68,19 +82,27 @@ pub struct Reading {
     unproven: u64,
 }
 
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reading")
+            .field("sources", &self.sources)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Reading {
-    /// A recording in these places, the first one first; `told` is what the trail says of it.
-    pub fn new(
-        places: &[&Path],
+    /// A recording whose file is read from anywhere; `told` is what the trail says of it.
+    pub fn of(
+        file: impl BufRead + Send + 'static,
         session: SessionId,
         number: u32,
         sealing: Arc<Sealing>,
         told: Option<Told>,
     ) -> Self {
-        let files = places.iter().map(|place| file(place, session, number));
         Self {
-            files: files.filter(|file| file.exists()).collect(),
-            reader: None,
+            sources: vec![Source::File(PathBuf::new())],
+            archive: None,
+            reader: Some(Box::new(file)),
             at: 0,
             chain: Chain::new(session, number),
             sealing,
@@ -92,7 +114,40 @@ impl Reading {
 
     /// Whether there is anything to read.
     pub fn exists(&self) -> bool {
-        !self.files.is_empty()
+        match (self.sources.as_slice(), &self.archive) {
+            ([], _) => false,
+            ([Source::Perhaps(object)], Some((archive, runtime))) => {
+                archive::exists(runtime, archive.clone(), object.clone())
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether any of it is read out of the archive.
+    pub fn is_archived(&self) -> bool {
+        self.sources
+            .iter()
+            .any(|source| !matches!(source, Source::File(_)))
+    }
+
+    fn open(&self, source: &Source) -> Result<Box<dyn BufRead + Send>, Fault> {
+        let object = match source {
+            Source::File(path) => match File::open(path) {
+                Ok(file) => return Ok(Box::new(BufReader::with_capacity(64 * 1024, file))),
+                // It may have gone since it was looked for.
+                Err(error) => match Marker::read(&path.with_extension(ARCHIVED)) {
+                    Ok(Some(marker)) if error.kind() == ErrorKind::NotFound => marker.object,
+                    _ => return Err(Fault::Unreadable(error.to_string())),
+                },
+            },
+            Source::Object(object, _) | Source::Perhaps(object) => object.clone(),
+        };
+        match &self.archive {
+            Some((archive, runtime)) => Ok(archive::fetch(runtime, archive.clone(), object)),
+            None => Err(Fault::Unreadable(format!(
+                "it is in the archive, as `{object}`, and `recording.archive` is not set"
+            ))),
+        }
     }
 
     fn stop<T>(&mut self, fault: Fault) -> Result<T, Fault> {
@@ -106,6 +161,28 @@ impl Reading {
     ///
     /// What is wrong; nothing more is given out then.
     pub fn next_chunk(&mut self) -> Result<Option<(u64, Vec<u8>)>, Fault> {
+        let place = self.chain.place();
+        let Some((n, at, payload)) = self.next_payload()? else {
+            return Ok(None);
+        };
+        match self.sealing.open_line(&place, &payload) {
+            Ok(text) => Ok(Some((at, text))),
+            Err(error) => self.stop(Fault::Sealed(n, error.to_string())),
+        }
+    }
+
+    /// Holds all that is left against the trail, without opening any of it: no key is needed.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    pub fn verify(&mut self) -> Result<Verified, Fault> {
+        while self.next_payload()?.is_some() {}
+        Ok(self.verified())
+    }
+
+    /// Number, time and bytes of the next chunk.
+    fn next_payload(&mut self) -> Result<Option<(u64, u64, Vec<u8>)>, Fault> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
@@ -114,19 +191,22 @@ impl Reading {
         }
         loop {
             if self.reader.is_none() {
-                let Some(path) = self.files.get(self.at) else {
+                let Some(source) = self.sources.get(self.at) else {
                     return self.end();
                 };
-                match File::open(path) {
-                    Ok(file) => self.reader = Some(BufReader::with_capacity(64 * 1024, file)),
-                    Err(error) => return self.stop(Fault::Unreadable(error.to_string())),
+                match self.open(source) {
+                    Ok(reader) => self.reader = Some(reader),
+                    Err(fault) => return self.stop(fault),
                 }
             }
             let Some(reader) = &mut self.reader else {
                 return self.end();
             };
             match chunk::next(reader) {
-                Ok(Next::Chunk(index, payload)) => return self.chunk(&index, &payload).map(Some),
+                Ok(Next::Chunk(index, payload)) => {
+                    let n = self.hold(&index, &payload)?;
+                    return Ok(Some((n, index.at, payload)));
+                }
                 // What is torn at the end belongs to no chunk.
                 Ok(Next::End | Next::Sealed(_)) => {
                     self.reader = None;
@@ -138,9 +218,9 @@ impl Reading {
         }
     }
 
-    fn chunk(&mut self, index: &Index, payload: &[u8]) -> Result<(u64, Vec<u8>), Fault> {
+    /// Holds a chunk against its hash, and that against the trail.
+    fn hold(&mut self, index: &Index, payload: &[u8]) -> Result<u64, Fault> {
         let n = self.chain.next;
-        let place = self.chain.place();
         let computed = self.chain.push(index.at, payload);
         if computed != *index {
             return self.stop(Fault::Changed(n));
@@ -154,14 +234,14 @@ impl Reading {
                 None => self.unproven = self.unproven.saturating_add(1),
             }
         }
-        match self.sealing.open_line(&place, payload) {
-            Ok(text) => Ok((index.at, text)),
-            Err(error) => self.stop(Fault::Sealed(n, error.to_string())),
-        }
+        Ok(n)
     }
 
-    fn end(&mut self) -> Result<Option<(u64, Vec<u8>)>, Fault> {
+    fn end(&mut self) -> Result<Option<(u64, u64, Vec<u8>)>, Fault> {
         let found = self.chain.next;
+        if self.sources.is_empty() {
+            return self.stop(Fault::Absent);
+        }
         if found == 0 {
             return self.stop(Fault::Unreadable("there is nothing in it".to_owned()));
         }
@@ -197,8 +277,16 @@ impl Reading {
 
     /// Its header, unproven; for lists.
     pub fn header(&self) -> Option<Value> {
+        let mut sources = self.sources.clone();
+        if let Some(first) = sources.first_mut()
+            && let Source::Object(_, beside) = first
+        {
+            // What is kept here of it has its first chunk.
+            *first = Source::File(std::mem::take(beside));
+        }
         let mut first = Self {
-            files: self.files.clone(),
+            sources,
+            archive: self.archive.clone(),
             reader: None,
             at: 0,
             chain: self.chain.clone(),
@@ -222,15 +310,11 @@ impl Reading {
 
     /// The seal at the end of its last file, unproven; for lists.
     pub fn seal(&self) -> Option<Seal> {
-        let mut file = File::open(self.files.last()?).ok()?;
-        let length = i64::try_from(file.metadata().ok()?.len()).ok()?;
-        file.seek(SeekFrom::End(-TAIL.min(length))).ok()?;
-        let mut tail = Vec::new();
-        io::Read::by_ref(&mut file)
-            .take(TAIL.unsigned_abs())
-            .read_to_end(&mut tail)
-            .ok()?;
-        let line = tail.strip_suffix(b"\n")?.rsplit(|b| *b == b'\n').next()?;
+        let path = match self.sources.last()? {
+            Source::File(path) | Source::Object(_, path) => path,
+            Source::Perhaps(_) => return None,
+        };
+        let line = chunk::last_line(path).ok()??;
         serde_json::from_slice(line.strip_prefix(chunk::SEALED)?).ok()
     }
 }
@@ -238,8 +322,32 @@ impl Reading {
 impl Directory {
     /// A recording, to be held against what the trail says of it.
     pub fn reading(&self, session: SessionId, number: u32, told: Option<Told>) -> Reading {
-        let mut places = vec![self.options.dir.as_path()];
-        places.extend(self.options.spill_dir.as_deref());
-        Reading::new(&places, session, number, self.sealing.clone(), told)
+        let archive = self.archiving.as_ref().zip(Handle::try_current().ok());
+        let mut sources = Vec::new();
+        for dir in self.places() {
+            let (file, beside) = (
+                place::file(dir, session, number),
+                place::archived(dir, session, number),
+            );
+            if file.exists() {
+                sources.push(Source::File(file));
+            } else if let Ok(Some(marker)) = Marker::read(&beside) {
+                sources.push(Source::Object(marker.object, beside));
+            }
+        }
+        if sources.is_empty() && archive.is_some() {
+            sources.push(Source::Perhaps(self.object(&self.options.dir, session, number)));
+        }
+        Reading {
+            sources,
+            archive: archive.map(|(archiving, runtime)| (archiving.archive.clone(), runtime)),
+            reader: None,
+            at: 0,
+            chain: Chain::new(session, number),
+            sealing: self.sealing.clone(),
+            told,
+            fault: None,
+            unproven: 0,
+        }
     }
 }

@@ -51,7 +51,7 @@ impl World {
         let events = Events::default();
         let mut options = options(dir.path());
         change(&mut options);
-        let recorder = Directory::open(options, sealing, trail(&events), Timestamp::now).unwrap();
+        let recorder = Directory::open(options, sealing, trail(&events), None, Timestamp::now).unwrap();
         Self {
             dir,
             events,
@@ -274,7 +274,7 @@ async fn what_a_crash_leaves_is_sealed_at_its_last_whole_chunk() {
         torn.extend_from_slice(b"[0.1, \"o\", \"half of a li");
         std::fs::write(&path, torn).unwrap();
         let events = Events::default();
-        let again = Directory::open(killed, sealing, trail(&events), Timestamp::now).unwrap();
+        let again = Directory::open(killed, sealing, trail(&events), None, Timestamp::now).unwrap();
         assert_eq!(again.recover().await.unwrap(), 1);
         let Some(Event::RecordingSealed { seal, resource, .. }) = events.lock().last().cloned() else {
             panic!("no seal");
@@ -360,17 +360,13 @@ async fn where_it_can_not_begin_nothing_begins_unless_there_is_a_second_place() 
 }
 
 /// A disk that is full.
-fn full() -> writer::Disk {
-    writer::Disk {
-        file: std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap(),
-        good: 0,
-        chain: chunk::Chain::new(SessionId::generate(), 1),
-        sealing: Arc::default(),
-        spilled: None,
-    }
+fn full() -> disk::Disk {
+    let file = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let chain = chunk::Chain::new(SessionId::generate(), 1);
+    disk::Disk::new(file, chain, Arc::default(), None)
 }
 
-async fn on_a_full_disk(spill: Option<writer::Spill>) -> (Result<(), NotRecorded>, Vec<Event>) {
+async fn on_a_full_disk(spill: Option<disk::Spill>) -> (Result<(), NotRecorded>, Vec<Event>) {
     let events = Events::default();
     let (recording, queue) = Recording::queued(true, false);
     let (_watch, watched) = tokio::sync::mpsc::channel(1);
@@ -390,12 +386,12 @@ async fn on_a_full_disk(spill: Option<writer::Spill>) -> (Result<(), NotRecorded
         begin,
         queue,
         watch: watched,
-        disk: Some(full()),
+        place: writer::Place::Here(full()),
         spill,
         limit: 1 << 30,
         audit: trail(&events),
         now: Timestamp::now,
-        encoder: cast::Encoder::new(tokio::time::Instant::now()),
+        encoder: cast::Encoder::new(tokio::time::Instant::now(), true),
         state: writer::State::default(),
     };
     let running = tokio::spawn(writer.run());
@@ -434,14 +430,10 @@ async fn a_full_disk_spills_where_that_is_said_up_to_its_bound() {
     for (most, good) in [(64 << 20, true), (10_000, false)] {
         let path = dir.path().join(most.to_string());
         let to = path.clone();
-        let spill: writer::Spill = Box::new(move |first: &writer::Disk| {
-            Ok(writer::Disk {
-                file: std::fs::File::create_new(to)?,
-                good: 0,
-                chain: first.chain.clone(),
-                sealing: Arc::default(),
-                spilled: Some((Arc::default(), most)),
-            })
+        let spill: disk::Spill = Box::new(move |chain: &chunk::Chain| {
+            let file = std::fs::File::create_new(to)?;
+            let room = Some((Arc::default(), most));
+            Ok(disk::Disk::new(file, chain.clone(), Arc::default(), room))
         });
         let (result, events) = on_a_full_disk(Some(spill)).await;
         assert_eq!(result.is_ok(), good);

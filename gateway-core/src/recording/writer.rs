@@ -1,131 +1,64 @@
 //! Writes a recording: takes items out of its queue, makes chunks of them, has each on disk, and tells the trail their hashes.
+//!
+//! While one chunk is sealed, hashed and written on a thread of its own, the next one is made. Chunks are synced together: within
+//! [`AGE`] of what is in them, and before the trail has their hashes.
 
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::cast::Encoder;
-use super::chunk::{self, CHUNK, Chain, Cut, Index, SEALED, Seal, hex};
-use super::queue::{Item, Queue};
+use super::cast::{self, Encoder};
+use super::chunk::{Cut, Index, Seal, hex};
+use super::disk::{Disk, Spill};
+use super::queue::{Item, Queue, Taken};
+use super::watch::{Watchers, Watching};
 use super::{Begin, NotRecorded, OnFailure, Stream};
 use crate::audit::{AuditSink, Event};
-use crate::sealing::Sealing;
 
 /// A chunk is closed when it has so many bytes.
 const BYTES: usize = 1 << 20;
-/// And when it is so old.
+/// And when it is so old; what is in it is on disk then.
 const AGE: Duration = Duration::from_secs(1);
-/// Hashes are told to the trail in batches of so many.
+/// Hashes are told to the trail in batches of so many; and so many chunks are synced together at the most.
 const HASHES: usize = 16;
 /// Or of so much time.
 const TOLD: Duration = Duration::from_secs(5);
-/// Lines that wait for one watcher.
-const WATCHER_LINES: usize = 1024;
-/// Bytes that wait for one watcher.
-const WATCHER_BYTES: usize = 1 << 20;
-/// Watchers of one recording.
-const WATCHERS: usize = 16;
-
-/// Where chunks go: one file at a time.
-pub(super) struct Disk {
-    pub(super) file: File,
-    /// Bytes of the file that are whole chunks.
-    pub(super) good: u64,
-    pub(super) chain: Chain,
-    pub(super) sealing: Arc<Sealing>,
-    /// Bytes in the second place, of all recordings, and the most of them; `None`: this is the first place.
-    pub(super) spilled: Option<(Arc<AtomicU64>, u64)>,
-}
-
-impl Disk {
-    /// Writes a chunk; it is on disk when this answers. Where it is not, the file is as it was, as far as it can be.
-    pub(super) fn append(&mut self, at: u64, text: &[u8]) -> io::Result<Index> {
-        let sealed;
-        let payload = if self.sealing.is_on() {
-            sealed = self
-                .sealing
-                .seal_line(&self.chain.place(), text)
-                .map_err(|error| io::Error::other(error.to_string()))?;
-            sealed.as_slice()
-        } else {
-            text
-        };
-        let mut chain = self.chain.clone();
-        let index = chain.push(at, payload);
-        let line = chunk::comment(CHUNK, &index);
-        self.put(&[payload, &line])?;
-        self.chain = chain;
-        Ok(index)
-    }
-
-    fn put(&mut self, parts: &[&[u8]]) -> io::Result<()> {
-        let bytes = parts.iter().map(|part| part.len()).sum::<usize>();
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        if let Some((spilled, most)) = &self.spilled {
-            let before = spilled.fetch_add(bytes, Ordering::AcqRel);
-            if before.saturating_add(bytes) > *most {
-                spilled.fetch_sub(bytes, Ordering::AcqRel);
-                return Err(io::Error::other("the second place is full"));
-            }
-        }
-        let written = parts
-            .iter()
-            .try_for_each(|part| self.file.write_all(part))
-            .and_then(|()| self.file.sync_data());
-        match written {
-            Ok(()) => {
-                self.good = self.good.saturating_add(bytes);
-                Ok(())
-            }
-            Err(error) => {
-                if let Some((spilled, _)) = &self.spilled {
-                    spilled.fetch_sub(bytes, Ordering::AcqRel);
-                }
-                let _ = self.file.set_len(self.good);
-                Err(error)
-            }
-        }
-    }
-
-    /// Writes the last line.
-    pub(super) fn seal(&mut self, seal: &Seal) -> io::Result<()> {
-        let line = chunk::comment(SEALED, seal);
-        self.put(&[&line])
-    }
-}
-
-/// Opens the second place for a recording whose first one failed.
-pub(super) type Spill = Box<dyn FnOnce(&Disk) -> io::Result<Disk> + Send>;
-
-/// What somebody who begins to watch gets.
-pub(super) struct Watch {
-    pub(super) lines: mpsc::Receiver<Arc<[u8]>>,
-    pub(super) waiting: Arc<AtomicUsize>,
-}
-
-struct Watcher {
-    lines: mpsc::Sender<Arc<[u8]>>,
-    waiting: Arc<AtomicUsize>,
-}
 
 /// The writer of one recording.
 pub(super) struct Writer {
     pub(super) begin: Begin,
     pub(super) queue: Queue,
-    pub(super) watch: mpsc::Receiver<oneshot::Sender<Watch>>,
-    pub(super) disk: Option<Disk>,
+    pub(super) watch: mpsc::Receiver<oneshot::Sender<Watching>>,
+    pub(super) place: Place,
     pub(super) spill: Option<Spill>,
     pub(super) limit: u64,
     pub(super) audit: Arc<dyn AuditSink>,
     pub(super) now: fn() -> jiff::Timestamp,
     pub(super) encoder: Encoder,
     pub(super) state: State,
+}
+
+/// The file, or who has it.
+pub(super) enum Place {
+    Here(Disk),
+    /// A chunk is being written.
+    Busy(JoinHandle<Written>),
+    /// Its thread broke.
+    Gone,
+}
+
+/// What became of a chunk.
+pub(super) struct Written {
+    disk: Disk,
+    at: u64,
+    text: Vec<u8>,
+    sync: bool,
+    index: io::Result<Option<Index>>,
 }
 
 /// What changes while it writes.
@@ -135,45 +68,61 @@ pub(super) struct State {
     buffer: Vec<u8>,
     /// The time of its first line, and when it is closed.
     opened: Option<(u64, Instant)>,
+    /// When chunks that are written have to be synced.
+    unsynced: Option<Instant>,
     /// Bytes of lines so far.
     written: u64,
-    /// Hashes that the trail does not have yet, from this chunk on.
+    /// Hashes that the trail does not have yet, from this chunk on; as many of them as are synced.
     hashes: Vec<String>,
+    synced: usize,
     first: u64,
     told: Option<Instant>,
-    watchers: Vec<Watcher>,
+    watchers: Watchers,
     cut: Option<(Context, u64)>,
     failed: Option<String>,
 }
 
 /// What comes next.
 enum Step {
-    Item(super::queue::Taken),
+    Item(Taken),
     Gone,
-    Watch(oneshot::Sender<Watch>),
+    Watch(oneshot::Sender<Watching>),
     Due,
+    Written(Result<Written, tokio::task::JoinError>),
 }
 
 impl Writer {
-    /// Its first chunk is there: the trail has to have it, too.
+    /// Its first chunk is there, and synced: the trail has to have it, too.
     pub(super) fn began(&mut self, index: Index) {
         self.state.written = index.bytes;
         self.state.hashes.push(index.hash);
+        self.state.synced = 1;
     }
 
     /// Writes to the end.
     pub(super) async fn run(mut self) {
         let (end, done) = loop {
-            let due = self.state.opened.map(|(_, due)| due);
+            let opened = self.state.opened.map(|(_, due)| due);
+            // What is being written may be synced with it.
+            let idle = !matches!(self.place, Place::Busy(_));
+            let unsynced = self.state.unsynced.filter(|_| idle);
+            let due = opened.into_iter().chain(unsynced).min();
             let step = tokio::select! {
                 biased;
+                written = self.place.written() => Step::Written(written),
                 () = until(due) => Step::Due,
                 Some(who) = self.watch.recv() => Step::Watch(who),
                 taken = self.queue.next() => taken.map_or(Step::Gone, Step::Item),
             };
             match step {
-                Step::Due => self.flush().await,
-                Step::Watch(who) => self.begin_watch(who).await,
+                Step::Written(written) => self.written(written).await,
+                Step::Due => self.flush(true).await,
+                Step::Watch(who) => {
+                    // All that is there is in the file, for whoever begins to watch to read; the rest comes as it happens.
+                    self.flush(true).await;
+                    self.settle().await;
+                    self.state.watchers.admit(who);
+                }
                 Step::Gone => break ("it was cut off: its session ended".to_owned(), None),
                 Step::Item(mut taken) => {
                     let end = match &taken.item {
@@ -194,11 +143,8 @@ impl Writer {
         }
     }
 
-    async fn take(&mut self, taken: super::queue::Taken) {
-        if self.state.failed.is_some() {
-            return;
-        }
-        if self.is_full(&taken.item) {
+    async fn take(&mut self, taken: Taken) {
+        if self.state.failed.is_some() || self.is_full(&taken.item) {
             return;
         }
         let start = self.state.buffer.len();
@@ -207,7 +153,7 @@ impl Writer {
         drop(taken);
         self.offer(start);
         if self.state.buffer.len() >= BYTES {
-            self.flush().await;
+            self.flush(false).await;
         }
     }
 
@@ -254,71 +200,127 @@ impl Writer {
         self.offer(start);
     }
 
-    /// Gives lines to those who watch; who does not keep up loses the place.
+    /// Gives lines to those who watch.
     fn offer(&mut self, start: usize) {
-        if self.state.watchers.is_empty() {
-            return;
-        }
-        let lines: Arc<[u8]> = self.state.buffer.get(start..).unwrap_or_default().into();
-        if lines.is_empty() {
-            return;
-        }
-        self.state.watchers.retain(|watcher| {
-            let waiting = watcher.waiting.fetch_add(lines.len(), Ordering::AcqRel);
-            waiting.saturating_add(lines.len()) <= WATCHER_BYTES
-                && watcher.lines.try_send(lines.clone()).is_ok()
-        });
-    }
-
-    /// All that is there is on disk, for whoever begins to watch to read; the rest comes as it happens.
-    async fn begin_watch(&mut self, who: oneshot::Sender<Watch>) {
-        self.flush().await;
-        if self.state.watchers.len() >= WATCHERS {
-            return;
-        }
-        let (sender, lines) = mpsc::channel(WATCHER_LINES);
-        let waiting = Arc::<AtomicUsize>::default();
-        let watch = Watch {
-            lines,
-            waiting: waiting.clone(),
-        };
-        if who.send(watch).is_ok() {
-            self.state.watchers.push(Watcher {
-                lines: sender,
-                waiting,
-            });
+        if !self.state.watchers.is_empty() {
+            let lines = self.state.buffer.get(start..).unwrap_or_default();
+            self.state.watchers.offer(lines);
         }
     }
 
-    /// Closes the chunk that is open.
-    async fn flush(&mut self) {
-        let Some((at, _)) = self.state.opened.take() else {
-            return;
-        };
+    /// Closes the chunk that is open, once the one before it is written; with `sync`, all up to its end gets on disk.
+    async fn flush(&mut self, sync: bool) {
+        self.settle().await;
+        let opened = self.state.opened.take();
         let text = std::mem::take(&mut self.state.buffer);
-        if text.is_empty() || self.state.failed.is_some() {
+        if self.state.failed.is_some() {
+            self.state.unsynced = None;
             return;
         }
+        let many = self.state.hashes.len().saturating_add(1) >= HASHES;
+        let sync = sync || many;
+        if text.is_empty() && !(sync && self.state.unsynced.is_some()) {
+            return;
+        }
+        let now = Instant::now();
+        let due = opened.map_or(now + AGE, |(_, due)| due);
+        self.state.unsynced.get_or_insert(due);
         let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        match self.append(at, text).await {
-            Ok(index) => {
-                self.state.written = self.state.written.saturating_add(bytes);
-                self.state.hashes.push(index.hash);
-                let due = self.state.told.get_or_insert_with(Instant::now).elapsed() >= TOLD;
-                if due || self.state.hashes.len() >= HASHES {
-                    self.tell();
-                }
+        self.state.written = self.state.written.saturating_add(bytes);
+        let at = opened.map_or_else(|| self.encoder.micros(now), |(at, _)| at);
+        let Place::Here(mut disk) = std::mem::replace(&mut self.place, Place::Gone) else {
+            self.fail("its file is gone".to_owned());
+            return;
+        };
+        self.place = Place::Busy(tokio::task::spawn_blocking(move || {
+            let index = match text.is_empty() {
+                true => disk.sync().map(|()| None),
+                false => disk.append(at, &text, sync).map(Some),
+            };
+            Written {
+                disk,
+                at,
+                text,
+                sync,
+                index,
             }
-            Err(why) => self.fail(why),
+        }));
+    }
+
+    /// Waits until no chunk is being written.
+    async fn settle(&mut self) {
+        if let Place::Busy(work) = &mut self.place {
+            let written = work.await;
+            self.written(written).await;
         }
     }
 
-    /// Tells the trail the hashes of chunks.
+    /// A chunk is written, or goes to the second place where the first one failed and the resource says so.
+    async fn written(&mut self, written: Result<Written, tokio::task::JoinError>) {
+        self.place = Place::Gone;
+        let Written {
+            disk,
+            at,
+            text,
+            sync,
+            index,
+        } = match written {
+            Ok(written) => written,
+            Err(error) => return self.fail(error.to_string()),
+        };
+        let why = match index {
+            Ok(index) => {
+                self.place = Place::Here(disk);
+                return self.wrote(index, sync);
+            }
+            Err(error) => error.to_string(),
+        };
+        let Some(spill) = self.spill.take() else {
+            self.place = Place::Here(disk);
+            return self.fail(why);
+        };
+        self.failing(&why, OnFailure::Spill);
+        let work = tokio::task::spawn_blocking(move || {
+            let mut text = text;
+            let told =
+                format!("the first place of this recording failed ({why}); it goes on in the second one");
+            cast::aside(&mut text, &told);
+            let spilled = spill(&disk.chain);
+            let spilled = spilled.and_then(|mut second| Ok((second.append(at, &text, true)?, second)));
+            (disk, why, spilled)
+        });
+        match work.await {
+            Ok((_, _, Ok((index, second)))) => {
+                self.place = Place::Here(second);
+                self.wrote(Some(index), true);
+            }
+            Ok((disk, why, Err(error))) => {
+                self.place = Place::Here(disk);
+                self.fail(format!("{why}; and in the second place: {error}"));
+            }
+            Err(error) => self.fail(error.to_string()),
+        }
+    }
+
+    fn wrote(&mut self, index: Option<Index>, synced: bool) {
+        self.state.hashes.extend(index.map(|index| index.hash));
+        if synced {
+            self.state.synced = self.state.hashes.len();
+            self.state.unsynced = None;
+        }
+        let due = self.state.told.get_or_insert_with(Instant::now).elapsed() >= TOLD;
+        if due || self.state.synced >= HASHES {
+            self.tell();
+        }
+    }
+
+    /// Tells the trail the hashes of chunks that are on disk.
     fn tell(&mut self) {
-        if self.state.hashes.is_empty() {
+        let synced = std::mem::take(&mut self.state.synced).min(self.state.hashes.len());
+        if synced == 0 {
             return;
         }
-        let hashes = std::mem::take(&mut self.state.hashes);
+        let hashes: Vec<String> = self.state.hashes.drain(..synced).collect();
         let count = u64::try_from(hashes.len()).unwrap_or(u64::MAX);
         let event = Event::RecordingChunks {
             session: self.begin.session,
@@ -330,49 +332,6 @@ impl Writer {
         self.state.told = Some(Instant::now());
         if let Err(error) = self.audit.append((self.now)(), &event, false) {
             self.fail(error.to_string());
-        }
-    }
-
-    /// Has a chunk on disk: in the second place where the first one fails and the resource says so.
-    async fn append(&mut self, at: u64, text: Vec<u8>) -> Result<Index, String> {
-        let Some(mut disk) = self.disk.take() else {
-            return Err("its file is gone".to_owned());
-        };
-        let broke = |error: tokio::task::JoinError| error.to_string();
-        let work = tokio::task::spawn_blocking(move || {
-            let index = disk.append(at, &text);
-            (disk, text, index)
-        });
-        let (disk, mut text, index) = work.await.map_err(broke)?;
-        let why = match index {
-            Ok(index) => {
-                self.disk = Some(disk);
-                return Ok(index);
-            }
-            Err(error) => error.to_string(),
-        };
-        let Some(spill) = self.spill.take() else {
-            self.disk = Some(disk);
-            return Err(why);
-        };
-        self.failing(&why, OnFailure::Spill);
-        let now = Instant::now();
-        let told = format!("the first place of this recording failed ({why}); it goes on in the second one");
-        self.encoder.mark(&mut text, now, &told);
-        let work = tokio::task::spawn_blocking(move || {
-            let spilled = spill(&disk).and_then(|mut second| Ok((second.append(at, &text)?, second)));
-            (disk, spilled)
-        });
-        let (disk, spilled) = work.await.map_err(broke)?;
-        match spilled {
-            Ok((index, second)) => {
-                self.disk = Some(second);
-                Ok(index)
-            }
-            Err(error) => {
-                self.disk = Some(disk);
-                Err(format!("{why}; and in the second place: {error}"))
-            }
         }
     }
 
@@ -402,6 +361,8 @@ impl Writer {
         self.failing(&why, OnFailure::Stop);
         self.queue.fail(NotRecorded(why.clone()));
         self.state.failed = Some(why);
+        self.state.opened = None;
+        self.state.unsynced = None;
     }
 
     async fn end(&mut self, end: String) {
@@ -415,14 +376,15 @@ impl Writer {
                 let text = format!("cut: {count} bytes more went through");
                 self.mark(&text);
             }
-            self.flush().await;
+            self.flush(true).await;
         }
+        self.settle().await;
         self.tell();
         let cut = self.state.cut.take().map(|(hash, bytes)| Cut {
             bytes,
             sha256: hex(hash.finish().as_ref()),
         });
-        let Some(mut disk) = self.disk.take() else {
+        let Place::Here(mut disk) = std::mem::replace(&mut self.place, Place::Gone) else {
             return;
         };
         let seal = Seal {
@@ -452,6 +414,16 @@ impl Writer {
         };
         if let Err(error) = written {
             tracing::error!(session = %self.begin.session, %error, "the seal of a recording is not in the trail");
+        }
+    }
+}
+
+impl Place {
+    /// Answers once the chunk that is being written is; never, where none is. May be dropped and called again.
+    async fn written(&mut self) -> Result<Written, tokio::task::JoinError> {
+        match self {
+            Self::Busy(work) => work.await,
+            Self::Here(_) | Self::Gone => std::future::pending().await,
         }
     }
 }

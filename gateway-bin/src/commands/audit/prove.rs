@@ -2,13 +2,16 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use gateway_core::audit::AuditPublicKey;
 use gateway_core::audit::read::{Anchor, AnchorReport, Known, VerifyReport, verify_known};
+use gateway_core::recording::Checked;
 use serde_json::Value;
 
 use super::super::must_exist;
+use super::super::tables::plain;
 use crate::cli::{Global, Output};
 use crate::config::{Config, Raw};
 use crate::export::cursor::Cursor;
@@ -18,13 +21,21 @@ use crate::trail;
 /// The largest file that an anchor is read from.
 const ANCHOR_BYTES: u64 = 64 * 1024 * 1024;
 
-pub(super) fn run(
+/// What was kept elsewhere.
+pub(super) struct Given<'a> {
+    pub(super) anchor: Option<&'a Path>,
+    pub(super) public_key: Option<&'a Path>,
+}
+
+pub(super) async fn run(
     global: &Global,
-    anchor: Option<&Path>,
-    public_key: Option<&Path>,
+    given: Given<'_>,
+    recordings: bool,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let data_dir = Raw::read(global)?.data_dir()?;
+    let Given { anchor, public_key } = given;
+    let raw = Raw::read(global)?;
+    let data_dir = raw.data_dir()?;
     must_exist(&data_dir)?;
     let dir = Config::audit_dir(&data_dir);
     // Who can write the trail can write this key, too; but not by accident.
@@ -43,8 +54,18 @@ pub(super) fn run(
         Ok(report) => report,
         Err(failure) => bail!("{failure}"),
     };
+    let checked = match recordings {
+        true => Some(check(&raw, dir).await?),
+        false => None,
+    };
     match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Output::Json => {
+            let mut report = serde_json::to_value(&report)?;
+            if let (Some(checked), Some(report)) = (&checked, report.as_object_mut()) {
+                report.insert("recordings".to_owned(), serde_json::to_value(checked)?);
+            }
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        }
         Output::Table => {
             print(&report, from_outside);
             exports(&data_dir, report.last.map_or(0, |last| last.seq));
@@ -53,7 +74,58 @@ pub(super) fn run(
     if report.in_progress {
         eprintln!("note: the last record is still being written, or a crash tore it");
     }
-    Ok(ExitCode::SUCCESS)
+    match checked {
+        Some(checked) => Ok(told(&checked, output)),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Holds the recordings against the trail.
+async fn check(raw: &Raw, trail: std::path::PathBuf) -> anyhow::Result<Checked> {
+    let without = "to check the trail without its recordings: `--no-recordings`";
+    let place = raw.place().context(without)?;
+    // Hashes are over what is on disk: no key is asked for.
+    let directory = place.recordings(Arc::default()).await.context(without)?;
+    let checked = tokio::task::spawn_blocking(move || directory.check(&trail)).await?;
+    checked.context("the audit trail can't be read")
+}
+
+/// Says how recordings stand.
+fn told(checked: &Checked, output: Output) -> ExitCode {
+    if output == Output::Table {
+        println!("recordings: {} are those of the trail", checked.whole);
+        for (count, what) in [
+            (checked.archived, "were read from the archive"),
+            (checked.open, "have no end yet"),
+            (
+                checked.incomplete,
+                "are not complete, as the trail says (`audit search --kind recording_sealed`)",
+            ),
+        ] {
+            if count > 0 {
+                println!("  of these, {count} {what}");
+            }
+        }
+        if checked.removed > 0 {
+            println!("  removed by retention: {}", checked.removed);
+        }
+    }
+    if checked.faults == 0 {
+        return ExitCode::SUCCESS;
+    }
+    for one in &checked.faulty {
+        eprintln!(
+            "gateway: recording {} of session {}: {}",
+            one.recording,
+            one.session,
+            plain(&one.fault)
+        );
+    }
+    eprintln!(
+        "gateway: {} RECORDINGS ARE NOT AS THEY WERE RECORDED",
+        checked.faults
+    );
+    ExitCode::FAILURE
 }
 
 fn is_empty(dir: &Path) -> bool {

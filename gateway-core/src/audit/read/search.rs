@@ -478,6 +478,7 @@ fn row(event: Event) -> AuditRow {
         | Event::RecordingChunks { .. }
         | Event::RecordingFailed { .. }
         | Event::RecordingSealed { .. }
+        | Event::RecordingArchived { .. }
         | Event::RecordingsRemoved { .. } => recording(event),
         Event::Approval {
             id,
@@ -609,6 +610,19 @@ fn recording(event: Event) -> AuditRow {
                 }
                 detail
             }),
+            ..base
+        },
+        Event::RecordingArchived {
+            session,
+            recording,
+            object,
+            bytes,
+            sha256,
+        } => AuditRow {
+            kind: "recording_archived",
+            session: Some(session),
+            bytes: Some(bytes),
+            detail: Some(format!("recording {recording}: `{object}`, SHA-256 {sha256}")),
             ..base
         },
         Event::RecordingsRemoved { session, why } => AuditRow {

@@ -19,6 +19,8 @@ pub struct Told {
     pub hashes: BTreeMap<u64, String>,
     /// Its end.
     pub seal: Option<Seal>,
+    /// Retention has taken it away, or was about to.
+    pub removed: bool,
 }
 
 impl Told {
@@ -37,6 +39,45 @@ impl Told {
 pub fn told(dir: &Path, session: SessionId, recording: u32) -> io::Result<Told> {
     let mut found = Told::default();
     let needle = session.to_string();
+    each(dir, needle.as_bytes(), |event| match event {
+        Event::RecordingsRemoved { session: of, .. } if of == session => found.removed = true,
+        event => {
+            if let Some((of, number)) = whose(&event)
+                && (of, number) == (session, recording)
+            {
+                take(&mut found, event);
+            }
+        }
+    })?;
+    Ok(found)
+}
+
+/// What the trail says of all recordings; of their hashes the last one alone, which covers those before. Reads the whole trail once.
+///
+/// # Errors
+///
+/// The trail can't be read.
+pub fn all_told(dir: &Path) -> io::Result<BTreeMap<(SessionId, u32), Told>> {
+    let mut found = BTreeMap::<(SessionId, u32), Told>::new();
+    each(dir, b"\"recording", |event| {
+        if let Event::RecordingsRemoved { session, .. } = event {
+            for (_, told) in found.range_mut((session, 0)..=(session, u32::MAX)) {
+                told.removed = true;
+            }
+        } else if let Some(key) = whose(&event) {
+            let told = found.entry(key).or_default();
+            take(told, event);
+            while told.hashes.len() > 1 {
+                told.hashes.pop_first();
+            }
+        }
+    })?;
+    Ok(found)
+}
+
+/// Each event of recordings in whose record the needle is.
+fn each(dir: &Path, needle: &[u8], mut take: impl FnMut(Event)) -> io::Result<()> {
+    let needle = memchr::memmem::Finder::new(needle);
     for segment in segments::list(dir)? {
         let mut lines = match Lines::open(&segment.path) {
             // Dropped by retention meanwhile.
@@ -47,11 +88,11 @@ pub fn told(dir: &Path, session: SessionId, recording: u32) -> io::Result<Told> 
             match lines.next()? {
                 Line::Whole => {
                     let line = lines.line();
-                    if memchr::memmem::find(line, needle.as_bytes()).is_some()
+                    if needle.find(line).is_some()
                         && memchr::memmem::find(line, b"\"recording").is_some()
                         && let Some(event) = sound(line)
                     {
-                        take(&mut found, event, session, recording);
+                        take(event);
                     }
                 }
                 Line::TooLong { .. } | Line::Torn => {}
@@ -59,7 +100,22 @@ pub fn told(dir: &Path, session: SessionId, recording: u32) -> io::Result<Told> 
             }
         }
     }
-    Ok(found)
+    Ok(())
+}
+
+fn whose(event: &Event) -> Option<(SessionId, u32)> {
+    match event {
+        Event::RecordingStarted {
+            session, recording, ..
+        }
+        | Event::RecordingChunks {
+            session, recording, ..
+        }
+        | Event::RecordingSealed {
+            session, recording, ..
+        } => Some((*session, *recording)),
+        _ => None,
+    }
 }
 
 fn sound(line: &[u8]) -> Option<Event> {
@@ -67,28 +123,16 @@ fn sound(line: &[u8]) -> Option<Event> {
     serde_json::from_str(parsed.record.event.get()).ok()
 }
 
-fn take(found: &mut Told, event: Event, of: SessionId, number: u32) {
+fn take(found: &mut Told, event: Event) {
     match event {
-        Event::RecordingStarted {
-            session, recording, ..
-        } if session == of && recording == number => found.started = true,
-        Event::RecordingChunks {
-            session,
-            recording,
-            first,
-            hashes,
-        } if session == of && recording == number => {
+        Event::RecordingStarted { .. } => found.started = true,
+        Event::RecordingChunks { first, hashes, .. } => {
             for (n, hash) in (first..).zip(hashes) {
                 // The first word counts: what comes later can't make another one good.
                 found.hashes.entry(n).or_insert(hash);
             }
         }
-        Event::RecordingSealed {
-            session,
-            recording,
-            seal,
-            ..
-        } if session == of && recording == number => found.seal = Some(seal),
+        Event::RecordingSealed { seal, .. } => found.seal = Some(seal),
         _ => {}
     }
 }
