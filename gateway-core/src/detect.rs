@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::mask::MaskKey;
 use crate::resource::{DetectRule, Mask};
 
+mod block;
 mod numbers;
 mod secrets;
 mod stream;
@@ -168,6 +169,24 @@ impl Detectors {
             }
         }
     }
+}
+
+/// A text without what is no UTF-8 in it, in whose place NULs stand; `None`: it is no text, since it has NULs, or more than one in
+/// eight of its bytes is no UTF-8.
+pub fn legible(bytes: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
+    if bytes.contains(&0) {
+        return None;
+    }
+    if std::str::from_utf8(bytes).is_ok() {
+        return Some(bytes.into());
+    }
+    let (mut text, mut invalid) = (Vec::with_capacity(bytes.len()), 0_usize);
+    for chunk in bytes.utf8_chunks() {
+        text.extend_from_slice(chunk.valid().as_bytes());
+        invalid = invalid.saturating_add(chunk.invalid().len());
+        text.extend(chunk.invalid().iter().map(|_| 0));
+    }
+    (invalid.saturating_mul(8) <= bytes.len()).then_some(text.into())
 }
 
 /// Whether a text is one e-mail address and nothing else.

@@ -1,6 +1,6 @@
 //! The contents of a file that is read, looked through piece by piece.
 
-use gateway_core::detect::Detectors;
+use gateway_core::detect::{Detectors, legible};
 
 /// How much before a piece is looked at together with it, in bytes: no value that is found is longer, but for keys, which are
 /// found by how they begin.
@@ -53,7 +53,8 @@ impl Contents {
         }
         self.run.extend_from_slice(data);
         self.next = offset.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
-        self.found = self.found || self.looked.detectors.finds(&self.run);
+        // What is no text holds no values that are found by how they are written.
+        self.found = self.found || legible(&self.run).is_some_and(|text| self.looked.detectors.finds(&text));
         let known = self.run.len().saturating_sub(BEFORE);
         self.run.drain(..known);
         self.run.shrink_to(BEFORE);
@@ -91,6 +92,13 @@ pub(crate) mod tests {
             assert!(contents.is_withheld() && passed < 9020, "{size}: {passed}");
             assert!(!contents.passes(0, b"x"));
         }
+    }
+
+    #[test]
+    fn what_is_no_text_passes() {
+        let mut contents = Contents::new(looked());
+        assert!(contents.passes(0, b"\x1f\x8b\x08\0\0 4111 1111 1111 1111"));
+        assert!(!Contents::new(looked()).passes(0, b"caf\xe9 and something: 4111 1111 1111 1111"));
     }
 
     #[test]

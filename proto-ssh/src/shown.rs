@@ -1,7 +1,7 @@
 //! What a program writes is looked through before the client gets it, where policy masks what detectors find.
 //!
-//! A line goes on once it is complete, or once it has waited for a moment: a prompt has no end. What a terminal echoes goes on
-//! at once.
+//! A line goes on once it is complete, or once it has waited for a moment: a prompt has no end. What answers a key goes on at
+//! once.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,8 +16,13 @@ use tokio::time::Instant;
 const SHORT: Duration = Duration::from_millis(20);
 /// The same for one that ends as a value might go on.
 const LONG: Duration = Duration::from_millis(200);
-/// Longest piece that a terminal gets at once, in bytes, and how much of it people read: a key's echo.
+/// For how long behind a key what comes is an answer to it, and how long a line without an end waits then.
+const ANSWER: Duration = Duration::from_millis(300);
+const SOON: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
+/// Longest piece that goes on at once as the answer to a key, in bytes, and how much of it people read.
 const ECHO: (usize, usize) = (16, 4);
+/// How much of what goes on at once is one key's, in bytes that people read, and that of all keys.
+const KEY: (usize, usize) = (8, 64);
 /// Most that is typed ahead of its echo, in bytes; of more, none is known again.
 const TYPED: usize = 1024;
 
@@ -29,9 +34,34 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn due(&self) -> Option<Instant> {
-        let wait = if self.stream.may_go_on() { LONG } else { SHORT };
+    fn new(terminal: bool) -> Self {
+        Self {
+            stream: Stream::new(terminal),
+            since: None,
+        }
+    }
+
+    fn due(&self, answers: bool) -> Option<Instant> {
+        let (short, long) = if answers { SOON } else { (SHORT, LONG) };
+        let wait = if self.stream.may_go_on() { long } else { short };
         self.since.map(|since| since + wait)
+    }
+}
+
+/// What the client typed.
+#[derive(Debug, Default)]
+struct Keys {
+    /// What was not echoed yet.
+    typed: VecDeque<u8>,
+    last: Option<Instant>,
+    /// How much may still go on at once.
+    room: usize,
+}
+
+impl Keys {
+    /// Whether what comes now answers a key.
+    fn answers(&self) -> bool {
+        self.last.is_some_and(|last| last.elapsed() < ANSWER)
     }
 }
 
@@ -43,8 +73,7 @@ pub(crate) struct Shown {
     terminal: bool,
     /// Output and stderr.
     streams: Mutex<[Waiting; 2]>,
-    /// What was typed and not echoed yet.
-    typed: Mutex<VecDeque<u8>>,
+    keys: Mutex<Keys>,
 }
 
 impl Shown {
@@ -54,8 +83,8 @@ impl Shown {
             detectors,
             key,
             terminal,
-            streams: Mutex::default(),
-            typed: Mutex::default(),
+            streams: Mutex::new([terminal, terminal].map(Waiting::new)),
+            keys: Mutex::default(),
         }
     }
 
@@ -67,17 +96,20 @@ impl Shown {
     /// Takes what the client types.
     pub(crate) fn typed(&self, data: &[u8]) {
         if self.terminal {
-            let mut typed = self.typed.lock();
-            typed.extend(data);
-            if typed.len() > TYPED {
-                typed.clear();
+            let mut keys = self.keys.lock();
+            let (one, all) = KEY;
+            keys.room = keys.room.saturating_add(data.len().saturating_mul(one)).min(all);
+            keys.last = Some(Instant::now());
+            keys.typed.extend(data);
+            if keys.typed.len() > TYPED {
+                keys.typed.clear();
             }
         }
     }
 
     /// How much at the beginning of this is the echo of what was typed.
     fn echoed(&self, data: &[u8]) -> usize {
-        let mut typed = self.typed.lock();
+        let typed = &mut self.keys.lock().typed;
         let same = data
             .iter()
             .zip(typed.iter())
@@ -103,7 +135,7 @@ impl Shown {
         }
         stream.push(&self.detectors, &self.key, new, &mut out);
         let (piece, read) = ECHO;
-        if self.terminal && data.len() <= piece && stream.held() <= read {
+        if self.terminal && data.len() <= piece && stream.held() <= read && self.at_once(stream.held()) {
             stream.flush(&self.detectors, &self.key, &mut out);
         }
         *since = match (stream.is_holding(), out.is_empty()) {
@@ -115,16 +147,29 @@ impl Shown {
         out.freeze()
     }
 
+    /// Whether so much may go on at once: keys are few, and what a program prints by itself is not their answer.
+    fn at_once(&self, held: usize) -> bool {
+        let mut keys = self.keys.lock();
+        let may = keys.answers() && held <= keys.room;
+        if may {
+            keys.room = keys.room.saturating_sub(held);
+        }
+        may
+    }
+
     /// Until when something waits.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.streams.lock().iter().filter_map(Waiting::due).min()
+        let answers = self.keys.lock().answers();
+        let streams = self.streams.lock();
+        streams.iter().filter_map(|one| one.due(answers)).min()
     }
 
     /// What has waited until `now`, by stream; `None`: all that waits.
     pub(crate) fn rest(&self, now: Option<Instant>) -> Vec<(u32, Bytes)> {
+        let answers = self.keys.lock().answers();
         let mut streams = self.streams.lock();
         let waits = |one: &Waiting| match now {
-            Some(now) => one.due().is_some_and(|due| due <= now),
+            Some(now) => one.due(answers).is_some_and(|due| due <= now),
             None => one.stream.is_holding(),
         };
         (0..)
@@ -186,11 +231,34 @@ mod tests {
         shown.typed(b"\r");
         assert_eq!(shown.take(0, b"\r\n"), "\r\n");
         assert_eq!(shown.take(0, b"heron@mail.test\r\n$ "), "[redacted]\r\n");
+        assert_eq!(shown.rest(None), [(0, Bytes::from_static(b"$ "))]);
         // Typed where it is not echoed, it makes nothing known.
         shown.typed(b"secret");
         assert_eq!(
             shown.take(0, b"\r\nsecret heron@mail.test\r\n"),
-            "$ \r\nsecret [redacted]\r\n"
+            "\r\nsecret [redacted]\r\n"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_program_prints_by_itself_waits_on_a_terminal_too() {
+        let shown = shown(true);
+        let mut seen = Vec::new();
+        for byte in b"to heron@mail.test \r\n" {
+            seen.extend_from_slice(&shown.take(0, &[*byte]));
+            tokio::time::advance(Duration::from_millis(5)).await;
+            for (_, bytes) in shown.rest(Some(Instant::now())) {
+                seen.extend_from_slice(&bytes);
+            }
+        }
+        assert_eq!(String::from_utf8_lossy(&seen), "to [redacted] \r\n");
+        // What keys do not echo as they are, such as a cursor that moves, is shown soon all the same; more of it is no answer.
+        shown.typed(b"x");
+        assert_eq!(shown.take(0, b"\x1b[C*"), "\x1b[C*");
+        assert_eq!(shown.take(0, b"abcd"), "abcd");
+        assert_eq!(shown.take(0, b"abcd"), "");
+        assert_eq!(shown.due(), Some(Instant::now() + SOON.1));
+        tokio::time::advance(ANSWER).await;
+        assert_eq!(shown.take(0, b" "), "");
     }
 }

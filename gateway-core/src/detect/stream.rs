@@ -1,25 +1,34 @@
 //! Detectors on a stream of output, as a terminal or a pipe gets it: in pieces of any size, with escape sequences in between.
 //!
-//! A line is looked at as people would read it, without its escape sequences, and goes on once it is complete. What has been
-//! held for too long goes on before that, looked at as far as it has come; the rest of that line is still looked at together
-//! with it. So a value is found however it is split over packets, but not over lines (a PEM block is), and what comes slower
-//! than the stream is held may show its beginning.
+//! A line is looked at as people would read it, without its colours, and goes on once it is complete. What has been held for
+//! too long goes on before that, looked at as far as it has come; the rest of that line is still looked at together with it.
+//! So a value is found however it is split over packets, but not over lines (a PEM block is), and what comes slower than the
+//! stream is held may show its beginning.
+//!
+//! What moves the cursor parts what is before it from what is behind it: a program that draws a screen puts things side by side
+//! that have nothing to do with each other. What stands in a control string (a title, a link) is looked at apart. Bytes that are
+//! no UTF-8 part, too, and where they are many in what goes to no terminal it is no text, and goes on as it is.
 
 use bytes::BytesMut;
 
-use super::{Detectors, Kind};
+use super::block::Block;
+use super::{Detectors, Kind, Mask};
 use crate::mask::MaskKey;
 
-/// The longest line that is looked at as a whole, in bytes; what is longer is looked at piece by piece.
+/// The longest line that is kept whole, in bytes; of a longer one the last part is.
 const LONGEST: usize = 64 << 10;
-/// Most of what follows the beginning of a PEM block without its end, in bytes.
-const BLOCK: usize = 32 << 10;
 /// What stands for a value whose beginning has been shown already.
 const REST: &[u8] = b"[redacted]";
 /// How much before what is new is looked at together with it, in bytes that people read.
 const BEFORE: usize = 2 << 10;
 /// Memory that a stream keeps between lines, in bytes.
 const KEPT: usize = 4 << 10;
+/// Shorter than any value, in bytes.
+const SHORT: usize = 6;
+/// Parts a text where it is read: no value goes over it.
+const PART: u8 = 0;
+/// What is no UTF-8 in more than one of so many bytes is no text.
+const BINARY: usize = 8;
 
 /// Where in an escape sequence (ECMA-48) the stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,39 +42,169 @@ enum Escape {
     One,
     /// In a control sequence.
     Control,
-    /// In a control string, to its terminator; behind an ESC in it.
-    Text(bool),
+    /// In a control string, to its terminator.
+    Text,
+}
+
+/// What a byte is to who reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// A part of the text.
+    Text,
+    /// A part of a control string.
+    Aside,
+    /// It parts the text.
+    Parts,
+    /// It parts control strings.
+    PartsAside,
+    /// Nothing.
+    Nothing,
+}
+
+/// What people read of a line, and where in it each byte of that is.
+#[derive(Debug, Default)]
+struct Text {
+    read: Vec<u8>,
+    at: Vec<usize>,
+    /// How much of it has gone on.
+    seen: usize,
+    /// Where in the line the last value that was masked ends: what makes it longer is masked with it.
+    masked: usize,
+}
+
+/// A value that was found, by the places of its bytes in the line.
+#[derive(Debug)]
+struct Found {
+    places: Vec<usize>,
+    first: usize,
+    last: usize,
+    /// What stands in its place.
+    masked: BytesMut,
+}
+
+impl Text {
+    fn push(&mut self, byte: u8, at: usize) {
+        self.read.push(byte);
+        self.at.push(at);
+    }
+
+    fn unseen(&self) -> &[u8] {
+        self.read.get(self.seen..).unwrap_or_default()
+    }
+
+    /// What is in it of what has not gone on, in order; whether a PEM block begins there and does not end.
+    fn finds(&self, detectors: &Detectors, key: &MaskKey, shown: usize) -> (Vec<Found>, bool) {
+        // What comes in many pieces is not looked at from its beginning each time.
+        let from = self.seen.saturating_sub(BEFORE);
+        let (read, at) = (
+            self.read.get(from..).unwrap_or_default(),
+            self.at.get(from..).unwrap_or_default(),
+        );
+        let (mut all, mut open) = (Vec::new(), false);
+        if read.len() < SHORT || self.seen == self.read.len() {
+            return (all, open);
+        }
+        let mut masked_to = self.masked;
+        detectors.each(read, |kind, mask: Mask, found| {
+            let text = read.get(found.clone()).unwrap_or_default();
+            open |= kind == Kind::Pem && !text.windows(9).any(|window| window == b"-----END ");
+            let places = at.get(found).unwrap_or_default();
+            let (Some(&first), Some(&last)) = (places.first(), places.last()) else {
+                return;
+            };
+            if last < shown {
+                return;
+            }
+            let mut masked = BytesMut::new();
+            if first >= shown {
+                mask.text(text, key, &mut masked);
+            } else if first >= masked_to {
+                masked.extend_from_slice(REST);
+            }
+            masked_to = last.saturating_add(1);
+            // What parts stays, and so do colours in between.
+            let read = places
+                .iter()
+                .zip(text)
+                .filter(|(place, byte)| **place >= shown && **byte != PART);
+            all.push(Found {
+                places: read.map(|(place, _)| *place).collect(),
+                first,
+                last,
+                masked,
+            });
+        });
+        (all, open)
+    }
+
+    fn has_shown(&mut self, limit: usize) {
+        self.seen = self.at.partition_point(|place| *place < limit);
+    }
+
+    fn clear(&mut self) {
+        self.read.clear();
+        self.at.clear();
+        // Most streams are idle most of the time.
+        self.read.shrink_to(KEPT);
+        self.at.shrink_to(KEPT);
+        (self.seen, self.masked) = (0, 0);
+    }
+
+    /// Forgets what is before that place of the line, which is its beginning from here on.
+    fn forget(&mut self, before: usize) {
+        let gone = self.at.partition_point(|place| *place < before);
+        self.read.drain(..gone);
+        self.at.drain(..gone);
+        for place in &mut self.at {
+            *place = place.saturating_sub(before);
+        }
+        self.seen = self.seen.saturating_sub(gone);
+        self.masked = self.masked.saturating_sub(before);
+    }
 }
 
 /// One stream that is looked through.
 #[derive(Debug, Default)]
 pub struct Stream {
-    /// The line so far.
+    terminal: bool,
+    /// The line so far, or its last part.
     raw: Vec<u8>,
-    /// What people read of it, and where in it each byte of that is.
-    read: Vec<u8>,
-    at: Vec<usize>,
-    /// How much of the line has gone on, and how much of what people read of it.
+    text: Text,
+    aside: Text,
+    /// How much of the line has gone on.
     shown: usize,
-    seen: usize,
-    /// Where in the line the last value that was masked ends: what makes it longer is masked with it.
-    masked: usize,
     escape: Escape,
-    /// Inside of a PEM block, of which so many bytes were taken out.
-    block: Option<usize>,
+    /// Bytes that the character that has begun still lacks, and those that it has.
+    lacks: usize,
+    has: usize,
+    /// Bytes of the line that are no UTF-8.
+    invalid: usize,
+    /// Inside of a PEM block.
+    block: Option<Block>,
 }
 
 impl Stream {
+    /// A stream that begins; `terminal`: it goes to one.
+    pub fn new(terminal: bool) -> Self {
+        Self {
+            terminal,
+            ..Self::default()
+        }
+    }
+
     /// Whether something waits for the rest of its line.
     pub fn is_holding(&self) -> bool {
-        self.block.is_none() && self.shown < self.raw.len()
+        let is_block = self
+            .block
+            .as_ref()
+            .is_some_and(|block| block.may_take(&self.text.read));
+        !is_block && self.shown < self.raw.len()
     }
 
     /// Whether what is held ends as a value might begin, or go on: the rest of it may be on its way.
     pub fn may_go_on(&self) -> bool {
-        let new = self.read.get(self.seen..).unwrap_or_default();
         self.is_holding()
-            && match new {
+            && match self.text.unseen() {
                 [.., before, b' ' | b'-' | b'(' | b')'] => before.is_ascii_digit() || *before == b'-',
                 [.., last] => last.is_ascii_alphanumeric() || b"-._+@%/=(".contains(last) || !last.is_ascii(),
                 // Nothing that people read: perhaps the first half of a sequence.
@@ -75,7 +214,7 @@ impl Stream {
 
     /// How much of what is held people read, in bytes.
     pub fn held(&self) -> usize {
-        self.read.len().saturating_sub(self.seen)
+        self.text.unseen().len()
     }
 
     /// Appends what is held as [`Self::flush`] does, and then what its reader knows already, as it is: the echo of what was
@@ -85,29 +224,39 @@ impl Stream {
             return self.push(detectors, key, known, out);
         }
         self.flush(detectors, key, out);
+        self.character_ends();
         out.extend_from_slice(known);
-        self.at
-            .extend(self.raw.len()..self.raw.len().saturating_add(known.len()));
-        self.raw.extend_from_slice(known);
-        self.read.extend_from_slice(known);
-        (self.shown, self.seen) = (self.raw.len(), self.read.len());
+        for &byte in known {
+            self.text.push(byte, self.raw.len());
+            self.raw.push(byte);
+        }
+        self.shown = self.raw.len();
+        self.text.has_shown(self.shown);
         if self.raw.len() >= LONGEST {
-            self.end(detectors, key, out);
+            self.slide(detectors, key, out);
         }
     }
 
     /// Takes what came, and appends to `out` what may go on.
     pub fn push(&mut self, detectors: &Detectors, key: &MaskKey, bytes: &[u8], out: &mut BytesMut) {
         for &byte in bytes {
-            let is_read = self.reads(byte);
-            if is_read {
-                self.read.push(byte);
-                self.at.push(self.raw.len());
+            let at = self.raw.len();
+            match self.reads(byte) {
+                Reads::Text => self.character(byte, at),
+                Reads::Aside => self.aside.push(byte, at),
+                Reads::Parts => {
+                    self.character_ends();
+                    self.text.push(PART, at);
+                }
+                Reads::PartsAside => self.aside.push(PART, at),
+                Reads::Nothing => {}
             }
             self.raw.push(byte);
             let ends = matches!(byte, b'\n' | b'\r') && self.escape == Escape::None;
-            if ends || self.raw.len() >= LONGEST {
+            if ends {
                 self.end(detectors, key, out);
+            } else if self.raw.len() >= LONGEST {
+                self.slide(detectors, key, out);
             }
         }
     }
@@ -115,100 +264,174 @@ impl Stream {
     /// Appends what is held, looked at as far as it has come.
     pub fn flush(&mut self, detectors: &Detectors, key: &MaskKey, out: &mut BytesMut) {
         if self.is_holding() {
-            self.show(detectors, key, out);
-            self.shown = self.raw.len();
-            self.seen = self.read.len();
+            // What this line begins with is in no block.
+            self.block = None;
+            self.show(detectors, key, self.raw.len(), out);
         }
     }
 
-    /// Whether people read that byte; line ends and what belongs to an escape sequence they do not.
-    fn reads(&mut self, byte: u8) -> bool {
-        let (next, is_read) = match (self.escape, byte) {
+    /// What a byte is. Line ends are nothing by themselves.
+    fn reads(&mut self, byte: u8) -> Reads {
+        let (next, reads) = match (self.escape, byte) {
             // A line's end ends whatever was begun, or a sequence without an end would hide all that follows.
-            (_, b'\n' | b'\r' | 0x18 | 0x1a) => (Escape::None, false),
-            (Escape::None, 0x1b) => (Escape::Begun, false),
-            (Escape::None, 0..0x20 | 0x7f) if byte != b'\t' => (Escape::None, false),
-            (Escape::None, _) => (Escape::None, true),
-            (Escape::Begun, b'[') => (Escape::Control, false),
-            (Escape::Begun, b']' | b'P' | b'X' | b'^' | b'_') => (Escape::Text(false), false),
-            (Escape::Begun, 0x20..0x30) => (Escape::One, false),
-            (Escape::Begun | Escape::One, _) => (Escape::None, false),
-            (Escape::Control, 0x40..0x7f) => (Escape::None, false),
-            (Escape::Control, _) => (Escape::Control, false),
-            (Escape::Text(_), 0x07) | (Escape::Text(true), b'\\') => (Escape::None, false),
-            (Escape::Text(_), 0x1b) => (Escape::Text(true), false),
-            (Escape::Text(_), _) => (Escape::Text(false), false),
+            (_, b'\n' | b'\r' | 0x18 | 0x1a) => (Escape::None, Reads::Nothing),
+            // It ends a string, whatever follows.
+            (Escape::Text, 0x1b) => (Escape::Begun, Reads::PartsAside),
+            (_, 0x1b) => (Escape::Begun, Reads::Nothing),
+            // A terminal takes no notice of it; elsewhere it parts records.
+            (Escape::None, 0) if !self.terminal => (Escape::None, Reads::Parts),
+            (Escape::None, 0..0x20 | 0x7f) if byte != b'\t' => (Escape::None, Reads::Nothing),
+            (Escape::None, _) => (Escape::None, Reads::Text),
+            (Escape::Begun, b'[') => (Escape::Control, Reads::Nothing),
+            (Escape::Begun, b']' | b'P' | b'X' | b'^' | b'_') => (Escape::Text, Reads::PartsAside),
+            (Escape::Begun, 0x20..0x30) => (Escape::One, Reads::Nothing),
+            // Saved and restored places, other lines, a reset.
+            (Escape::Begun, b'7' | b'8' | b'D' | b'E' | b'M' | b'c') => (Escape::None, Reads::Parts),
+            (Escape::Begun | Escape::One, _) => (Escape::None, Reads::Nothing),
+            // Cursor movements, scrolling, repetition, saved and restored places.
+            (
+                Escape::Control,
+                b'A'..=b'H' | b'L' | b'M' | b'S' | b'T' | b'`'..=b'f' | b'j' | b'k' | b'r'..=b'u',
+            ) => (Escape::None, Reads::Parts),
+            (Escape::Control, 0x40..0x7f) => (Escape::None, Reads::Nothing),
+            (Escape::Control, _) => (Escape::Control, Reads::Nothing),
+            (Escape::Text, 0x07) => (Escape::None, Reads::PartsAside),
+            (Escape::Text, 0..0x20 | 0x7f) => (Escape::Text, Reads::Nothing),
+            (Escape::Text, _) => (Escape::Text, Reads::Aside),
         };
         self.escape = next;
-        is_read
+        reads
+    }
+
+    /// A byte of the text: what is no UTF-8 parts it.
+    fn character(&mut self, byte: u8, at: usize) {
+        if self.lacks > 0 && (0x80..0xc0).contains(&byte) {
+            self.text.push(byte, at);
+            (self.lacks, self.has) = (self.lacks.saturating_sub(1), self.has.saturating_add(1));
+            return;
+        }
+        self.character_ends();
+        self.lacks = match byte {
+            0..0x80 => 0,
+            0xc2..0xe0 => 1,
+            0xe0..0xf0 => 2,
+            0xf0..0xf5 => 3,
+            _ => {
+                self.invalid = self.invalid.saturating_add(1);
+                return self.text.push(PART, at);
+            }
+        };
+        self.has = 1;
+        self.text.push(byte, at);
+    }
+
+    /// Where a character is not whole, it is none.
+    fn character_ends(&mut self) {
+        if self.lacks > 0 {
+            for byte in self.text.read.iter_mut().rev().take(self.has) {
+                *byte = PART;
+            }
+            self.invalid = self.invalid.saturating_add(self.has);
+            self.lacks = 0;
+        }
     }
 
     /// The line is complete.
     fn end(&mut self, detectors: &Detectors, key: &MaskKey, out: &mut BytesMut) {
-        let has = |text: &[u8], words: &[u8]| text.windows(words.len()).any(|window| window == words);
-        match self.block {
-            Some(taken) => {
-                let taken = taken.saturating_add(self.raw.len());
-                let ends = has(&self.read, b"-----END ");
-                self.block = (!ends && taken < BLOCK).then_some(taken);
-                if ends {
-                    out.extend_from_slice(self.raw.last().map_or(&[][..], std::slice::from_ref));
-                }
-            }
-            None => {
-                let open = self.show(detectors, key, out);
-                self.block = open.then_some(0);
-            }
+        self.character_ends();
+        let is_end = |text: &[u8]| text.windows(9).any(|window| window == b"-----END ");
+        let block = self.block.take();
+        if block.as_ref().is_some_and(Block::is_new) && self.raw == b"\n" {
+            // The end of the line with which it begins.
+            out.extend_from_slice(&self.raw);
+            self.block = block;
+        } else if block.is_some() && is_end(&self.text.read) {
+            out.extend_from_slice(self.raw.last().map_or(&[][..], std::slice::from_ref));
+        } else if let Some(block) = block.and_then(|block| block.takes(&self.text.read)) {
+            self.block = Some(block);
+        } else if self.show(detectors, key, self.raw.len(), out) {
+            self.block = Some(Block::default());
         }
-        self.raw.clear();
-        self.read.clear();
-        self.at.clear();
-        // Most streams are idle most of the time.
-        self.raw.shrink_to(KEPT);
-        self.read.shrink_to(KEPT);
-        self.at.shrink_to(KEPT);
-        (self.shown, self.seen, self.masked) = (0, 0, 0);
+        self.clear();
     }
 
-    /// Appends what was not shown yet, with what is found masked; whether a PEM block begins there and does not end.
-    fn show(&mut self, detectors: &Detectors, key: &MaskKey, out: &mut BytesMut) -> bool {
-        let (mut next, mut masked, mut open) = (self.shown, self.masked, false);
-        // What comes in many pieces is not looked at from its beginning each time.
-        let from = self.seen.saturating_sub(BEFORE);
-        let (read, at) = (
-            self.read.get(from..).unwrap_or_default(),
-            self.at.get(from..).unwrap_or_default(),
-        );
-        detectors.each(read, |kind, mask, found| {
-            let text = read.get(found.clone()).unwrap_or_default();
-            open |= kind == Kind::Pem && !text.windows(9).any(|window| window == b"-----END ");
-            let places = at.get(found).unwrap_or_default();
-            let (Some(&start), Some(&last)) = (places.first(), places.last()) else {
-                return;
-            };
-            if last < self.shown {
-                return;
-            }
-            out.extend_from_slice(self.raw.get(next..start).unwrap_or_default());
-            if start >= self.shown {
-                mask.text(text, key, out);
-            } else if start >= masked {
-                out.extend_from_slice(REST);
-            }
-            // Colours and the like that stand inside of it stay.
-            for pair in places.windows(2) {
-                if let [before, behind] = pair
-                    && *before >= self.shown
-                {
-                    let between = before.saturating_add(1)..*behind;
-                    out.extend_from_slice(self.raw.get(between).unwrap_or_default());
+    fn clear(&mut self) {
+        self.raw.clear();
+        self.raw.shrink_to(KEPT);
+        self.text.clear();
+        self.aside.clear();
+        (self.shown, self.invalid) = (0, 0);
+    }
+
+    /// The line is too long to be kept: all but its last part goes on.
+    fn slide(&mut self, detectors: &Detectors, key: &MaskKey, out: &mut BytesMut) {
+        let last = self.text.read.len().saturating_sub(BEFORE);
+        let cut = self.text.at.get(last).copied().unwrap_or_default();
+        // Where there is little to read, it is sequences that are long.
+        let cut = cut.max(self.raw.len().saturating_sub(LONGEST / 2));
+        // No block has such a line.
+        self.block = None;
+        if self.show(detectors, key, cut, out) {
+            // The line is shown to its end.
+            self.block = Some(Block::default());
+            return self.clear();
+        }
+        let known = self.text.seen.saturating_sub(BEFORE);
+        let before = self.text.at.get(known).copied().unwrap_or(self.shown);
+        let before = before.min(self.shown).max(self.shown.saturating_sub(LONGEST / 4));
+        self.raw.drain(..before);
+        self.text.forget(before);
+        self.aside.forget(before);
+        self.shown = self.shown.saturating_sub(before);
+        self.invalid = 0;
+    }
+
+    /// Appends what was not shown yet up to `limit`, with what is found masked, and values that begin before it whole; whether
+    /// a PEM block begins there and does not end.
+    fn show(&mut self, detectors: &Detectors, key: &MaskKey, limit: usize, out: &mut BytesMut) -> bool {
+        let mut limit = limit.max(self.shown);
+        let is_binary = !self.terminal && self.invalid.saturating_mul(BINARY) > self.text.read.len();
+        let (mut found, mut open) = (Vec::new(), false);
+        if !is_binary {
+            let (text, in_text) = self.text.finds(detectors, key, self.shown);
+            let (aside, _) = self.aside.finds(detectors, key, self.shown);
+            open = in_text;
+            // One may reach into another, so it is asked until nothing changes.
+            let all = || text.iter().chain(&aside);
+            loop {
+                let reach = all()
+                    .filter(|found| found.first < limit)
+                    .map(|found| found.last.saturating_add(1));
+                match reach.max() {
+                    Some(further) if further > limit => limit = further,
+                    _ => break,
                 }
             }
-            next = last.saturating_add(1);
-            masked = next;
-        });
-        out.extend_from_slice(self.raw.get(next..).unwrap_or_default());
-        self.masked = masked;
+            for (of, list) in [(&mut self.text, text), (&mut self.aside, aside)] {
+                for one in list.into_iter().filter(|one| one.first < limit) {
+                    of.masked = one.last.saturating_add(1);
+                    found.push(one);
+                }
+            }
+        }
+        // By the places of what is taken out, the first of them with what stands there instead.
+        let mut edits: Vec<(usize, BytesMut)> = Vec::new();
+        for mut one in found {
+            for place in one.places {
+                edits.push((place, std::mem::take(&mut one.masked)));
+            }
+        }
+        edits.sort_by_key(|(place, _)| *place);
+        let mut next = self.shown;
+        for (place, instead) in edits {
+            out.extend_from_slice(self.raw.get(next..place).unwrap_or_default());
+            out.extend_from_slice(&instead);
+            next = place.saturating_add(1);
+        }
+        out.extend_from_slice(self.raw.get(next..limit).unwrap_or_default());
+        self.shown = limit;
+        self.text.has_shown(limit);
+        self.aside.has_shown(limit);
         open
     }
 }
@@ -246,7 +469,8 @@ mod tests {
 
     #[test]
     fn however_a_text_is_split_what_is_in_it_is_found() {
-        let pem = "-----BEGIN PRIVATE KEY-----\nMIIBzeppelin\nzeppelin==\n-----END PRIVATE KEY-----\n";
+        let body = "zeppelin".repeat(8);
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\nzeppelin==\n-----END PRIVATE KEY-----\n");
         for (text, wanted) in [
             (format!("pay {CARD} now\nok\n"), "pay [redacted] now\nok\n"),
             (format!("pay {CARD}"), "pay [redacted]"),
@@ -261,7 +485,7 @@ mod tests {
             ),
             (format!("key:\n{pem}after\n"), "key:\n[redacted]\n\nafter\n"),
             (
-                "-----BEGIN RSA PRIVATE KEY-----\ncut zeppelin\n".to_owned(),
+                format!("-----BEGIN RSA PRIVATE KEY-----\n{body}\n"),
                 "[redacted]\n",
             ),
             (
@@ -293,6 +517,105 @@ mod tests {
             );
         }
         assert_eq!(through("prompt$ ", 3, Some(1)), "prompt$ ");
+    }
+
+    #[test]
+    fn what_moves_the_cursor_parts_and_what_stands_in_a_string_is_looked_at_apart() {
+        for (text, wanted) in [
+            (
+                "12\u{1b}[10G4111111111111111\u{1b}[30Gok\n",
+                "12\u{1b}[10G[redacted]\u{1b}[30Gok\n",
+            ),
+            (
+                "\u{1b}[3;1HTitle.\u{1b}[4;1Hann@corp.test\u{1b}[5;1Hhello",
+                "\u{1b}[3;1HTitle.\u{1b}[4;1H[redacted]\u{1b}[5;1Hhello",
+            ),
+            (
+                "\u{1b}]0;\u{1b}[mbob@corp.test\n",
+                "\u{1b}]0;\u{1b}[m[redacted]\n",
+            ),
+            ("\u{1b}P\u{1b}\\bob@corp.test\n", "\u{1b}P\u{1b}\\[redacted]\n"),
+            (
+                "\u{1b}]8;;mailto:bob@corp.test\u{7}Bob\n",
+                "\u{1b}]8;;mailto:[redacted]\u{7}Bob\n",
+            ),
+            (
+                "4111 \u{1b}]0;bob@corp.test\u{1b}\\1111 1111 1111\n",
+                "[redacted]\u{1b}]0;[redacted]\u{1b}\\\n",
+            ),
+            (
+                "A=1\0B=4111111111111111\0C: x@y.test\0",
+                "A=1\0B=[redacted]\0C: [redacted]\0",
+            ),
+        ] {
+            for size in [1, 2, 5, text.len()] {
+                assert_eq!(through(text, size, None), wanted, "{text:?} in pieces of {size}");
+            }
+        }
+        // A terminal takes no notice of a NUL.
+        let (mut stream, mut out) = (Stream::new(true), BytesMut::new());
+        stream.push(
+            &detectors(),
+            &MaskKey::new(&[7; 32]),
+            b"4111\x001111 1111 1111\n",
+            &mut out,
+        );
+        assert_eq!(&out[..], b"[redacted]\0\n");
+    }
+
+    #[test]
+    fn a_long_line_is_looked_at_all_along_it() {
+        for before in 65_400..65_600 {
+            let text = format!("{} bob@corp.test yy {}", "x".repeat(before), "z".repeat(70_000));
+            let seen = through(&text, 40_000, None);
+            assert_eq!(seen, text.replace("bob@corp.test", "[redacted]"), "{before}");
+        }
+        let text = "\"bob.smith@corp.test\",".repeat(20_000);
+        assert_eq!(
+            through(&text, 32_768, None),
+            text.replace("bob.smith@corp.test", "[redacted]")
+        );
+        // Sequences without a text do not fill the memory.
+        let text = "\u{1b}[1m".repeat(100_000);
+        assert_eq!(through(&text, 30_000, None), text);
+    }
+
+    #[test]
+    fn what_is_no_text_goes_on_as_it_is_but_to_a_terminal() {
+        let (detectors, key) = (detectors(), MaskKey::new(&[7; 32]));
+        let shown = |terminal: bool, data: &[u8]| {
+            let (mut stream, mut out) = (Stream::new(terminal), BytesMut::new());
+            stream.push(&detectors, &key, data, &mut out);
+            stream.flush(&detectors, &key, &mut out);
+            out.to_vec()
+        };
+        let mut state = 9_u32;
+        let noise: Vec<u8> = (0..2_000_000)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state.to_be_bytes()[0]
+            })
+            .collect();
+        assert_eq!(shown(false, &noise), noise);
+        // A few bytes of another encoding are no reason to look away, and no part of a value.
+        let latin = b"M\xfcller wrote from bob@corp.test, he\xffron@mail.test\n";
+        let wanted: &[u8] = b"M\xfcller wrote from [redacted], he\xff[redacted]\n";
+        assert_eq!(shown(false, latin), wanted);
+        assert_eq!(
+            shown(true, b"\xff\xff\xff bob@corp.test\n"),
+            b"\xff\xff\xff [redacted]\n"
+        );
+        let umlaut = "m\u{fc}ller@corp.test\n".as_bytes();
+        assert_eq!(shown(false, umlaut), b"[redacted]\n");
+    }
+
+    #[test]
+    fn what_follows_the_beginning_of_a_block_is_shown_where_it_is_none() {
+        let text = "grep: -----BEGIN PRIVATE KEY-----\r\n1\r\nheron@web$ ";
+        for size in 1..text.len() {
+            let seen = through(text, size, None);
+            assert_eq!(seen, "grep: [redacted]\r\n1\r\nheron@web$ ", "{size}");
+        }
     }
 
     #[test]
