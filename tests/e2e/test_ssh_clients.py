@@ -126,6 +126,9 @@ def test_rsync_goes_both_ways_and_stays_out_where_refused(w):
     # A second run sends the change alone, into a file that is there.
     with open(local / "big", "r+b") as big:
         big.write(b"changed")
+    # rsync takes a file of the same size and the same second for unchanged.
+    later = time.time() + 5
+    os.utime(local / "big", (later, later))
     done = place.run("rsync", "-e", shell, "-a", "--inplace", "--stats", f"{local}/", f"gw:{far}/")
     check(done.returncode == 0 and (far / "big").read_bytes()[:7] == b"changed", done)
     refused = place.run("rsync", "-e", shell, "-a", f"{local}/", f"gw:{place.folder}/rsync-refused/", who="narrow")
