@@ -26,13 +26,14 @@ use crate::client::{Client, LIMIT, WINDOW};
 use crate::config::{ResourceSettings, Section};
 use crate::credentials::{CERTIFICATE, CertificateLogin, StaticLogin, logins, own_login};
 use crate::flow::{EndOnDrop, Flow, Gated};
+use crate::greeting::{Greeting, IDENTIFICATION};
 use crate::inspect::{self, Look};
 use crate::login::{Authorities, Login, OFFERS};
 use crate::login_ca::{self, LOGIN_CA};
 use crate::operations::Place;
 use crate::session::Session;
 use crate::target::{Accepts, Asked, Proof, Target};
-use crate::{key_file, native};
+use crate::{ciphers, key_file, native};
 
 /// The adapter's name.
 pub(crate) const PROTOCOL: &str = "ssh";
@@ -93,10 +94,10 @@ impl SshAdapter {
         line(&self.authorities.targets.public_key()?)
     }
 
-    fn server(&self) -> Option<server::Config> {
+    fn server(&self, greeting: &Greeting) -> Option<server::Config> {
         let key = self.key.get()?.clone();
         Some(server::Config {
-            server_id: SshId::Standard("SSH-2.0-gateway".into()),
+            server_id: SshId::Standard(IDENTIFICATION.into()),
             methods: MethodSet::from(
                 &[
                     MethodKind::PublicKey,
@@ -111,6 +112,7 @@ impl SshAdapter {
             preferred: Preferred {
                 // What is compressed can be a thousand times as long once it is read.
                 compression: std::borrow::Cow::Borrowed(&[russh::compression::NONE]),
+                cipher: ciphers::to_client(greeting.kexinit().as_ref()),
                 ..Preferred::DEFAULT
             },
             max_auth_attempts: TRIES,
@@ -255,10 +257,16 @@ impl ProtocolAdapter for SshAdapter {
     }
 
     async fn serve(self: Arc<Self>, mut connection: Connection) -> Result<(), ServeError> {
-        let Some(config) = self.server() else {
+        let (deadline, gateway) = (connection.deadline, connection.gateway.clone());
+        let greeting = async {
+            Greeting::exchange(&mut connection.transport)
+                .await
+                .map_err(|e| ServeError::Client(e.to_string()))
+        };
+        let (greeting, greeted) = Connection::in_time(deadline, greeting).await?;
+        let Some(config) = self.server(&greeting) else {
             return Err(ServeError::Client("the adapter has no host key yet".to_owned()));
         };
-        let (deadline, gateway) = (connection.deadline, connection.gateway.clone());
         let flow = Flow::new(LIMIT);
         // However this ends, the connection does.
         let _end = EndOnDrop(flow.clone());
@@ -273,7 +281,7 @@ impl ProtocolAdapter for SshAdapter {
             tell,
         );
         let client = Client::new(login, flow.clone(), self.section.channels);
-        let gated = Gated::new(connection.transport, flow);
+        let gated = Gated::resumed(connection.transport, flow, greeting.into_read(), greeted);
         let wrong = |e: crate::client::ClientError| ServeError::Client(e.to_string());
         let running = async {
             server::run_stream(Arc::new(config), gated, client)

@@ -136,6 +136,8 @@ pub(crate) struct Gated<S> {
     /// What russh has not taken; no memory where there is nothing, since most connections are idle.
     buffer: BytesMut,
     rest: Option<Pin<Box<Sleep>>>,
+    /// So many bytes of what is written next have been written before.
+    written: usize,
 }
 
 impl<S> Gated<S> {
@@ -146,6 +148,16 @@ impl<S> Gated<S> {
             flow,
             buffer: BytesMut::new(),
             rest: None,
+            written: 0,
+        }
+    }
+
+    /// Wraps a stream of which `read` has been read already; the first `written` bytes that are written to it are there already.
+    pub(crate) fn resumed(inner: S, flow: Arc<Flow>, read: BytesMut, written: usize) -> Self {
+        Self {
+            buffer: read,
+            written,
+            ..Self::new(inner, flow)
         }
     }
 }
@@ -185,6 +197,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gated<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         self.flow.check(cx)?;
+        let known = self.written.min(data.len());
+        if known > 0 {
+            self.written = self.written.saturating_sub(known);
+            return Poll::Ready(Ok(known));
+        }
         Pin::new(&mut self.inner).poll_write(cx, data)
     }
 
@@ -215,6 +232,18 @@ mod tests {
         assert!(tokio::time::timeout(moment, gated.read(&mut byte)).await.is_err());
         drop(held);
         assert_eq!(gated.read(&mut byte).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_read_and_written_before_is_not_read_and_written_again() {
+        let (mut peer, ours) = tokio::io::duplex(64);
+        let mut gated = Gated::resumed(ours, Flow::new(STEP), BytesMut::from(&b"ab"[..]), 3);
+        peer.write_all(b"c").await.unwrap();
+        gated.write_all(b"id\nnext").await.unwrap();
+        let (mut read, mut told) = ([0; 3], [0; 4]);
+        gated.read_exact(&mut read).await.unwrap();
+        peer.read_exact(&mut told).await.unwrap();
+        assert_eq!((&read, &told), (b"abc", b"next"));
     }
 
     #[tokio::test]

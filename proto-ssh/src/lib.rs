@@ -26,6 +26,7 @@
 mod adapter;
 mod authority;
 mod back;
+mod ciphers;
 mod client;
 pub mod command;
 mod config;
@@ -34,6 +35,7 @@ mod credentials;
 mod files;
 mod flow;
 mod forward;
+mod greeting;
 mod host_trust;
 mod inspect;
 mod key_file;

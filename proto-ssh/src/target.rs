@@ -277,6 +277,7 @@ fn config(trust: &HostTrust) -> client::Config {
             key: Cow::Owned(trust.kinds()),
             host_key_certificates: Cow::Owned(trust.certified_kinds()),
             compression: Cow::Borrowed(&[russh::compression::NONE]),
+            cipher: crate::ciphers::to_targets(),
             ..Preferred::DEFAULT
         },
         keepalive_interval: Some(Duration::from_secs(60)),
