@@ -2,18 +2,19 @@
 """SSH directly, through a stock OpenSSH jump host (`ssh -J`), and through the gateway, measured in one run.
 
     ssh.py --gateway PATH [--rounds 3] [--mib 1024] [--keys 500] [--idle 200] [--logins 20] [--quick]
-           [--only copy,sftp,keys,login,idle]
+           [--only copy,sftp,keys,login,idle] [--cipher NAME]
 
 Client, jump host, gateway and target share the machine. All ways lead to the same private sshd by the same client; within a round
 they follow each other in an order that rotates. A jump host carries what is encrypted from end to end, the gateway decrypts, decides
 and encrypts again; the jump host's own login is part of `ssh -J`. `cpu` is the processor time of what stands in the middle, with what
-it started.
+it started. Each pair
+of peers agrees upon a cipher as they do by themselves, unless one is named for all: the sshds then speak no other.
 """
 import argparse, contextlib, os, pathlib, pty, re, select, shutil, signal, statistics, subprocess, sys, tempfile, time, tty
 import rig
 
 PARTS = ["copy", "sftp", "keys", "login", "idle"]
-CIPHER, KEX, KEY = "chacha20-poly1305@openssh.com", "curve25519-sha256", "ssh-ed25519"
+KEX, KEY = "curve25519-sha256", "ssh-ed25519"
 POLICY = """
 @id("bench") permit (principal, action in [Action::"connect", Action::"exec", Action::"shell"], resource == Resource::"bench");
 @id("files") permit (principal, action in [Action::"sftp-read", Action::"sftp-write"], resource in Path::"bench/");
@@ -24,7 +25,7 @@ SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin") or "/usr/sbin/sshd"
 class Sshd:
     """A private sshd, run as whoever measures."""
 
-    def __init__(self, folder, middle, name):
+    def __init__(self, folder, middle, name, cipher):
         self.dir, self.port = folder / name, rig.free_port()
         self.dir.mkdir()
         for key in ("host", "user"):
@@ -33,7 +34,7 @@ class Sshd:
         config = self.dir / "sshd_config"
         config.write_text(f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.dir}/host\nAuthorizedKeysFile {self.dir}/user.pub\n"
                           f"StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
-                          f"Ciphers {CIPHER}\nMaxSessions 1000\nMaxStartups 1000\nPidFile none\nPrintMotd no\nPrintLastLog no\nLogLevel ERROR\n"
+                          f"{f'Ciphers {cipher}' if cipher else ''}\nMaxSessions 1000\nMaxStartups 1000\nPidFile none\nPrintMotd no\nPrintLastLog no\nLogLevel ERROR\n"
                           f"Subsystem sftp internal-sftp\n")
         if rig.root():
             os.makedirs("/run/sshd", exist_ok=True)
@@ -110,6 +111,13 @@ def timed(way, argv, **more):
     before, start = way.cpu(), time.monotonic()
     finish(way, argv, **more)
     return time.monotonic() - start, way.cpu() - before
+
+
+def spoken(way):
+    """The cipher that a client by itself agrees upon with whom it logs in to last."""
+    done = subprocess.run(way.ssh("-oLogLevel=DEBUG1", "true"), env=way.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    found = re.findall(r"kex: server->client cipher: (\S+)", done.stderr)
+    return found[-1] if found else sys.exit(f"bench: no cipher by way of {way.name}: {done.stderr[-500:]}")
 
 
 def copy(way, args):
@@ -209,7 +217,7 @@ def wait_logged_in(way, count):
 
 def client_config(host, port, user, **more):
     lines = {"HostName": "127.0.0.1", "Port": port, "User": user, "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null",
-             "LogLevel": "ERROR", "Ciphers": CIPHER, "KexAlgorithms": KEX, "HostKeyAlgorithms": KEY, "Compression": "no", **more}
+             "LogLevel": "ERROR", "KexAlgorithms": KEX, "HostKeyAlgorithms": KEY, "Compression": "no", **more}
     return f"Host {host}\n" + "".join(f"  {key} {value}\n" for key, value in lines.items())
 
 
@@ -256,6 +264,7 @@ def main():
     ask.add_argument("--idle", type=int, default=200)
     ask.add_argument("--logins", type=int, default=20)
     ask.add_argument("--only", type=lambda text: text.split(","), default=PARTS, help=f"of {','.join(PARTS)}")
+    ask.add_argument("--cipher", help="the only one on every connection (chacha20-poly1305@openssh.com)")
     ask.add_argument("--quick", action="store_true", help="one round of little, to see that it works")
     args = ask.parse_args()
     if set(args.only) - set(PARTS):
@@ -273,17 +282,18 @@ def main():
 
 
 def run(args, folder, middle):
-    target, jump = Sshd(folder, middle, "target"), Sshd(folder, middle, "jump-host")
+    target, jump = (Sshd(folder, middle, name, args.cipher) for name in ("target", "jump-host"))
     port, process, user, token = gateway(folder, middle, args.gateway, target)
     config, ask = folder / "ssh_config", folder / "askpass"
     ask.write_text('#!/bin/sh\nprintf "%s\\n" "$BENCH_TOKEN"\n')
     ask.chmod(0o700)
     me = user.partition("@")[0]
     own = {"IdentityFile": target.dir / "user", "IdentitiesOnly": "yes"}
-    config.write_text(client_config("direct", target.port, me, **own)
-                      + client_config("hop", jump.port, me, IdentityFile=jump.dir / "user", IdentitiesOnly="yes")
-                      + client_config("jump", target.port, me, ProxyJump="hop", **own)
-                      + client_config("gateway", port, user, PubkeyAuthentication="no", PreferredAuthentications="password"))
+    one = {"Ciphers": args.cipher} if args.cipher else {}
+    config.write_text(client_config("direct", target.port, me, **own, **one)
+                      + client_config("hop", jump.port, me, IdentityFile=jump.dir / "user", IdentitiesOnly="yes", **one)
+                      + client_config("jump", target.port, me, ProxyJump="hop", **own, **one)
+                      + client_config("gateway", port, user, PubkeyAuthentication="no", PreferredAuthentications="password", **one))
     env = {k: v for k, v in os.environ.items() if not k.startswith(("SSH_", "GATEWAY_", "LC_", "DISPLAY"))}
     env |= {"SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force", "BENCH_TOKEN": token}
     ways = [Way("direct", config, env), Way("jump", config, env, jump.process), Way("gateway", config, env, process)]
@@ -292,8 +302,8 @@ def run(args, folder, middle):
         for _ in range(args.mib):
             big.write(os.urandom(1 << 20))
     version = subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr.strip()
-    print(f"{os.cpu_count()} processors; {version}; {args.rounds} round(s); {CIPHER} on every connection (the sshds speak no other; clients "
-          f"ask the gateway for it), clients ask for {KEX} and {KEY}", flush=True)
+    ciphers = f"{args.cipher} on every connection" if args.cipher else "ciphers: " + ", ".join(f"{way.name} {spoken(way)}" for way in ways)
+    print(f"{os.cpu_count()} processors; {version}; {args.rounds} round(s); {ciphers}; clients ask for {KEX} and {KEY}", flush=True)
     for way in ways:  # the file is in memory, logins are proven
         finish(way, way.ssh("true"), stdin=subprocess.DEVNULL)
         copy(way, args)

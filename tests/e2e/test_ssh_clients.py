@@ -101,6 +101,19 @@ def test_a_shell_has_a_terminal_and_takes_what_is_typed(w):
     check(refused.returncode == 77 and "shell" in refused.stdout + refused.stderr, refused)
 
 
+def test_aes_gcm_is_spoken_where_the_processor_has_it_and_chacha_with_who_has_nothing_else(w):
+    place = shared(w)
+    flags = pathlib.Path("/proc/cpuinfo").read_text()
+    # Clients name ChaCha20 first.
+    expected = "aes128-gcm@openssh.com" if re.search(r"\baes\b", flags) else "chacha20-poly1305@openssh.com"
+    for asked, spoken in ((None, expected), ("chacha20-poly1305@openssh.com", "chacha20-poly1305@openssh.com"),
+                          ("chacha20-poly1305@openssh.com,aes256-ctr", "chacha20-poly1305@openssh.com"), ("aes256-gcm@openssh.com", "aes256-gcm@openssh.com")):
+        options = [f"-oCiphers={asked}"] if asked else []
+        done = place.ssh("-v", *options, "true")
+        found = set(re.findall(r"cipher: (\S+)", done.stderr))
+        check(done.returncode == 0 and found == {spoken}, asked, found, done)
+
+
 def test_variables_are_passed_where_permitted_and_else_not(w):
     place = shared(w)
     done = place.ssh("-oSendEnv=LC_ALL LC_TIME", "sh -c 'echo $LC_ALL-$LC_TIME'", env={"LC_ALL": "C.UTF-8", "LC_TIME": "C"})
