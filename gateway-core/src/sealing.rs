@@ -198,17 +198,12 @@ impl Sealing {
             .seal_in_place_separate_tag(nonce, Aad::from(place), text)
             .map_err(|_| SealError::Failed)?;
         sealed.extend_from_slice(tag.as_ref());
-        let room = base64::encoded_len(sealed.len(), false).ok_or(SealError::Failed)?;
-        let mut line = Vec::with_capacity(PREFIX.len() + NAME + 2 + room);
+        let room = base64_simd::URL_SAFE_NO_PAD.encoded_length(sealed.len());
+        let mut line = Vec::with_capacity(room.saturating_add(PREFIX.len() + NAME + 2));
         line.extend_from_slice(PREFIX.as_bytes());
         line.extend_from_slice(key.name.as_bytes());
         line.push(b':');
-        let start = line.len();
-        line.resize(start.saturating_add(room), 0);
-        let to = line.get_mut(start..).unwrap_or_default();
-        URL_SAFE_NO_PAD
-            .encode_slice(&sealed, to)
-            .map_err(|_| SealError::Failed)?;
+        base64_simd::URL_SAFE_NO_PAD.encode_append(&sealed, &mut line);
         line.push(b'\n');
         Ok(line)
     }

@@ -8,8 +8,6 @@
 
 use std::io::Write as _;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -271,35 +269,35 @@ fn is_binary(bytes: &[u8]) -> bool {
 }
 
 fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    let start = out.len();
-    let room = bytes.len().div_ceil(3).saturating_mul(4);
-    out.resize(start.saturating_add(room), 0);
-    if let Some(room) = out.get_mut(start..) {
-        // There is as much room as it takes.
-        let _ = STANDARD.encode_slice(bytes, room);
-    }
+    base64_simd::STANDARD.encode_append(bytes, out);
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
-/// Whether one of eight bytes can't stand in a string of JSON as it is: `"`, `\`, and all below 0x20.
-fn needs_escape(word: u64) -> bool {
+/// Marks the first of eight bytes, the lowest first, that can't stand in a string of JSON as it is: `"`, `\`, and all below 0x20. Bytes
+/// behind it may be marked too.
+fn needs_escape(word: u64) -> u64 {
     let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
     let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-    (control | zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c))) != 0
+    control | zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c))
 }
 
 /// How many bytes at the beginning can stand as they are.
 fn plain_run(bytes: &[u8]) -> usize {
-    let words = bytes.chunks_exact(8).take_while(|word| {
-        let word = <[u8; 8]>::try_from(*word).map_or(0, u64::from_le_bytes);
-        !needs_escape(word)
-    });
-    let start = words.count().saturating_mul(8);
-    let rest = bytes.get(start..).unwrap_or_default();
+    let (mut words, mut run) = (bytes.chunks_exact(8), 0_usize);
+    for word in &mut words {
+        let word = <[u8; 8]>::try_from(word).map_or(0, u64::from_le_bytes);
+        // Of none of them: all eight.
+        let plain = usize::try_from(needs_escape(word).trailing_zeros() / 8).unwrap_or(0);
+        run = run.saturating_add(plain);
+        if plain < 8 {
+            return run;
+        }
+    }
+    let rest = words.remainder();
     let more = rest.iter().position(|b| matches!(b, 0..=0x1f | b'"' | b'\\'));
-    start.saturating_add(more.unwrap_or(rest.len()))
+    run.saturating_add(more.unwrap_or(rest.len()))
 }
 
 /// Writes a text as the inside of a string of JSON (RFC 8259, section 7).
@@ -351,7 +349,7 @@ pub fn parse(line: &[u8]) -> Option<Line> {
         return None;
     };
     let data = match code {
-        'O' | 'E' | 'd' | 'u' => STANDARD.decode(data).ok()?,
+        'O' | 'E' | 'd' | 'u' => base64_simd::STANDARD.decode_to_vec(data).ok()?,
         _ => data.into_bytes(),
     };
     let interval = if interval.is_finite() {
