@@ -16,6 +16,8 @@ use tokio::time::Instant;
 const SHORT: Duration = Duration::from_millis(20);
 /// The same for one that ends as a value might go on.
 const LONG: Duration = Duration::from_millis(200);
+/// The same for one that ends with most of a value, whatever was typed.
+const BEGUN: Duration = Duration::from_millis(100);
 /// For how long behind a key what comes is an answer to it, and how long a line without an end waits then.
 const ANSWER: Duration = Duration::from_millis(300);
 const SOON: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
@@ -43,7 +45,11 @@ impl Waiting {
 
     fn due(&self, answers: bool) -> Option<Instant> {
         let (short, long) = if answers { SOON } else { (SHORT, LONG) };
-        let wait = if self.stream.may_go_on() { long } else { short };
+        let wait = match (self.stream.may_go_on(), self.stream.has_begun()) {
+            (true, true) => long.max(BEGUN),
+            (true, false) => long,
+            (false, _) => short,
+        };
         self.since.map(|since| since + wait)
     }
 }

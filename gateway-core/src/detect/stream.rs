@@ -5,13 +5,17 @@
 //! So a value is found however it is split over packets, but not over lines (a PEM block is), and what comes slower than the
 //! stream is held may show its beginning.
 //!
+//! A terminal's backspace takes away the character before it, so that what is struck over is read once.
+//!
 //! What moves the cursor parts what is before it from what is behind it: a program that draws a screen puts things side by side
 //! that have nothing to do with each other. What stands in a control string (a title, a link) is looked at apart. Bytes that are
 //! no UTF-8 part, too, and where they are many in what goes to no terminal it is no text, and goes on as it is.
 
+use std::ops::Range;
+
 use bytes::BytesMut;
 
-use super::block::Block;
+use super::block::{self, Block};
 use super::{Detectors, Kind, Mask};
 use crate::mask::MaskKey;
 
@@ -53,6 +57,8 @@ enum Reads {
     Text,
     /// A part of a control string.
     Aside,
+    /// It takes away the character before it.
+    Back,
     /// It parts the text.
     Parts,
     /// It parts control strings.
@@ -70,6 +76,8 @@ struct Text {
     seen: usize,
     /// Where in the line the last value that was masked ends: what makes it longer is masked with it.
     masked: usize,
+    /// The places of what was struck over, and of what did that.
+    over: Vec<usize>,
 }
 
 /// A value that was found, by the places of its bytes in the line.
@@ -92,8 +100,29 @@ impl Text {
         self.read.get(self.seen..).unwrap_or_default()
     }
 
+    /// Takes the last character away, by what stands at `at`.
+    fn back(&mut self, at: usize) {
+        if self.read.last().is_none_or(|byte| *byte == PART) {
+            return;
+        }
+        self.over.push(at);
+        while let (Some(byte), Some(at)) = (self.read.pop(), self.at.pop()) {
+            self.over.push(at);
+            if !(0x80..0xc0).contains(&byte) {
+                break;
+            }
+        }
+        self.seen = self.seen.min(self.read.len());
+    }
+
     /// What is in it of what has not gone on, in order; whether a PEM block begins there and does not end.
-    fn finds(&self, detectors: &Detectors, key: &MaskKey, shown: usize) -> (Vec<Found>, bool) {
+    fn finds(
+        &self,
+        detectors: &Detectors,
+        key: &MaskKey,
+        shown: usize,
+        screen: &mut Screen,
+    ) -> (Vec<Found>, bool) {
         // What comes in many pieces is not looked at from its beginning each time.
         let from = self.seen.saturating_sub(BEFORE);
         let (read, at) = (
@@ -104,36 +133,78 @@ impl Text {
         if read.len() < SHORT || self.seen == self.read.len() {
             return (all, open);
         }
-        let mut masked_to = self.masked;
+        let mut ranges = Vec::new();
+        let is_in = |text: &[u8], what: &[u8]| text.windows(what.len()).any(|window| window == what);
         detectors.each(read, |kind, mask: Mask, found| {
             let text = read.get(found.clone()).unwrap_or_default();
-            open |= kind == Kind::Pem && !text.windows(9).any(|window| window == b"-----END ");
+            if kind == Kind::Pem {
+                open |= !is_in(text, b"-----END ");
+                screen.key |= is_in(text, b"PRIVATE KEY");
+            }
+            ranges.push((found, mask));
+        });
+        if screen.key {
+            let known = |run: &Range<usize>| {
+                ranges
+                    .iter()
+                    .any(|(found, _)| run.start < found.end && found.start < run.end)
+            };
+            let runs: Vec<_> = block::runs(read).into_iter().filter(|run| !known(run)).collect();
+            ranges.extend(runs.into_iter().map(|run| (run, Mask::Redact)));
+            ranges.sort_by_key(|(found, _)| found.start);
+        }
+        let mut over = self.over.clone();
+        over.sort_unstable();
+        // A screen is drawn by places: what is behind a value stays where it was.
+        let drawn = screen.is_one && read.contains(&PART);
+        let mut masked_to = self.masked;
+        for (found, mask) in ranges {
+            let text = read.get(found.clone()).unwrap_or_default();
+            let before = found
+                .start
+                .checked_sub(1)
+                .and_then(|before| at.get(before))
+                .map(|at| at.saturating_add(1));
             let places = at.get(found).unwrap_or_default();
             let (Some(&first), Some(&last)) = (places.first(), places.last()) else {
-                return;
+                continue;
             };
             if last < shown {
-                return;
+                continue;
             }
+            // What parts stays, and so do colours in between.
+            let unseen = || {
+                places
+                    .iter()
+                    .zip(text)
+                    .filter(|(place, byte)| **place >= shown && **byte != PART)
+            };
             let mut masked = BytesMut::new();
             if first >= shown {
                 mask.text(text, key, &mut masked);
             } else if first >= masked_to {
                 masked.extend_from_slice(REST);
             }
+            if drawn && masked.is_ascii() {
+                let wide = unseen().filter(|(_, byte)| !(0x80..0xc0).contains(*byte)).count();
+                masked.resize(wide, b'*');
+            }
             masked_to = last.saturating_add(1);
-            // What parts stays, and so do colours in between.
-            let read = places
-                .iter()
-                .zip(text)
-                .filter(|(place, byte)| **place >= shown && **byte != PART);
+            let from = over.partition_point(|place| *place < before.unwrap_or(shown).max(shown));
+            let to = over.partition_point(|place| *place < last);
+            let over = over.get(from..to).unwrap_or_default();
+            let mut out: Vec<usize> = unseen()
+                .map(|(place, _)| *place)
+                .chain(over.iter().copied())
+                .collect();
+            out.sort_unstable();
             all.push(Found {
-                places: read.map(|(place, _)| *place).collect(),
+                places: out,
                 first,
                 last,
                 masked,
             });
-        });
+        }
         (all, open)
     }
 
@@ -147,6 +218,8 @@ impl Text {
         // Most streams are idle most of the time.
         self.read.shrink_to(KEPT);
         self.at.shrink_to(KEPT);
+        self.over.clear();
+        self.over.shrink_to(KEPT);
         (self.seen, self.masked) = (0, 0);
     }
 
@@ -160,13 +233,26 @@ impl Text {
         }
         self.seen = self.seen.saturating_sub(gone);
         self.masked = self.masked.saturating_sub(before);
+        self.over.retain(|place| *place >= before);
+        for place in &mut self.over {
+            *place = place.saturating_sub(before);
+        }
     }
+}
+
+/// What is known of where a stream goes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Screen {
+    /// It is a terminal.
+    is_one: bool,
+    /// The beginning of a private key was on it: its lines may come again, in any order.
+    key: bool,
 }
 
 /// One stream that is looked through.
 #[derive(Debug, Default)]
 pub struct Stream {
-    terminal: bool,
+    screen: Screen,
     /// The line so far, or its last part.
     raw: Vec<u8>,
     text: Text,
@@ -186,19 +272,21 @@ pub struct Stream {
 impl Stream {
     /// A stream that begins; `terminal`: it goes to one.
     pub fn new(terminal: bool) -> Self {
+        let screen = Screen {
+            is_one: terminal,
+            key: false,
+        };
         Self {
-            terminal,
+            screen,
             ..Self::default()
         }
     }
 
     /// Whether something waits for the rest of its line.
     pub fn is_holding(&self) -> bool {
-        let is_block = self
-            .block
-            .as_ref()
-            .is_some_and(|block| block.may_take(&self.text.read));
-        !is_block && self.shown < self.raw.len()
+        let block = self.block.as_ref();
+        let is_kept = block.is_some_and(|block| block.keeps(&self.text.read));
+        !is_kept && self.shown < self.raw.len()
     }
 
     /// Whether what is held ends as a value might begin, or go on: the rest of it may be on its way.
@@ -210,6 +298,21 @@ impl Stream {
                 // Nothing that people read: perhaps the first half of a sequence.
                 [] => false,
             }
+    }
+
+    /// Whether most of a value may be what is held at its end: the rest of it is worth waiting for.
+    pub fn has_begun(&self) -> bool {
+        let unseen = self.text.unseen();
+        let word = unseen
+            .rsplit(|byte| !byte.is_ascii_digit() && !b" -".contains(byte))
+            .next();
+        let digits = word
+            .unwrap_or_default()
+            .iter()
+            .filter(|byte| byte.is_ascii_digit())
+            .count();
+        let last = unseen.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
+        digits >= SHORT || (last.len() >= SHORT && last.contains(&b'@'))
     }
 
     /// How much of what is held people read, in bytes.
@@ -249,6 +352,10 @@ impl Stream {
                     self.text.push(PART, at);
                 }
                 Reads::PartsAside => self.aside.push(PART, at),
+                Reads::Back => {
+                    self.character_ends();
+                    self.text.back(at);
+                }
                 Reads::Nothing => {}
             }
             self.raw.push(byte);
@@ -264,8 +371,8 @@ impl Stream {
     /// Appends what is held, looked at as far as it has come.
     pub fn flush(&mut self, detectors: &Detectors, key: &MaskKey, out: &mut BytesMut) {
         if self.is_holding() {
-            // What this line begins with is in no block.
-            self.block = None;
+            // What this line begins with is in no block, or it may yet be.
+            self.block = self.block.take().filter(|block| block.may_take(&self.text.read));
             self.show(detectors, key, self.raw.len(), out);
         }
     }
@@ -279,7 +386,8 @@ impl Stream {
             (Escape::Text, 0x1b) => (Escape::Begun, Reads::PartsAside),
             (_, 0x1b) => (Escape::Begun, Reads::Nothing),
             // A terminal takes no notice of it; elsewhere it parts records.
-            (Escape::None, 0) if !self.terminal => (Escape::None, Reads::Parts),
+            (Escape::None, 0) if !self.screen.is_one => (Escape::None, Reads::Parts),
+            (Escape::None, 0x08) => (Escape::None, Reads::Back),
             (Escape::None, 0..0x20 | 0x7f) if byte != b'\t' => (Escape::None, Reads::Nothing),
             (Escape::None, _) => (Escape::None, Reads::Text),
             (Escape::Begun, b'[') => (Escape::Control, Reads::Nothing),
@@ -348,6 +456,10 @@ impl Stream {
         } else if block.is_some() && is_end(&self.text.read) {
             out.extend_from_slice(self.raw.last().map_or(&[][..], std::slice::from_ref));
         } else if let Some(block) = block.and_then(|block| block.takes(&self.text.read)) {
+            if self.shown > 0 {
+                // A line that has begun on the screen ends there.
+                out.extend_from_slice(self.raw.last().map_or(&[][..], std::slice::from_ref));
+            }
             self.block = Some(block);
         } else if self.show(detectors, key, self.raw.len(), out) {
             self.block = Some(Block::default());
@@ -390,11 +502,11 @@ impl Stream {
     /// a PEM block begins there and does not end.
     fn show(&mut self, detectors: &Detectors, key: &MaskKey, limit: usize, out: &mut BytesMut) -> bool {
         let mut limit = limit.max(self.shown);
-        let is_binary = !self.terminal && self.invalid.saturating_mul(BINARY) > self.text.read.len();
+        let is_binary = !self.screen.is_one && self.invalid.saturating_mul(BINARY) > self.text.read.len();
         let (mut found, mut open) = (Vec::new(), false);
         if !is_binary {
-            let (text, in_text) = self.text.finds(detectors, key, self.shown);
-            let (aside, _) = self.aside.finds(detectors, key, self.shown);
+            let (text, in_text) = self.text.finds(detectors, key, self.shown, &mut self.screen);
+            let (aside, _) = self.aside.finds(detectors, key, self.shown, &mut self.screen);
             open = in_text;
             // One may reach into another, so it is asked until nothing changes.
             let all = || text.iter().chain(&aside);
@@ -561,6 +673,134 @@ mod tests {
             &mut out,
         );
         assert_eq!(&out[..], b"[redacted]\0\n");
+    }
+
+    /// As a terminal gets it, in pieces of that size.
+    fn on_screen(text: &str, size: usize) -> String {
+        let (detectors, key) = (detectors(), MaskKey::new(&[7; 32]));
+        let (mut stream, mut out) = (Stream::new(true), BytesMut::new());
+        for piece in text.as_bytes().chunks(size) {
+            stream.push(&detectors, &key, piece, &mut out);
+        }
+        stream.flush(&detectors, &key, &mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn what_is_struck_over_is_read_once() {
+        for (text, wanted) in [
+            (
+                "a h\u{8}he\u{8}er\u{8}ro\u{8}on\u{8}n@\u{8}@m\u{8}m.\u{8}.d\u{8}de\u{8}e b\n",
+                "a [redacted] b\n",
+            ),
+            ("_\u{8}x@_\u{8}m.test\n", "[redacted]\n"),
+            // Where less goes on in the next line of the screen.
+            ("heron@mai \u{8}l.test\n", "[redacted]\n"),
+            ("\u{fc}\u{8}\u{fc}x@m.test\n", "[redacted]\n"),
+            (
+                "ab\u{8} \u{8}c\u{8}\u{8}\u{8}\u{8}d\n",
+                "ab\u{8} \u{8}c\u{8}\u{8}\u{8}\u{8}d\n",
+            ),
+        ] {
+            for size in [1, 2, 5, text.len()] {
+                assert_eq!(on_screen(text, size), wanted, "{text:?} in pieces of {size}");
+            }
+        }
+        let long = format!("{}{}", "x".repeat(200_000), "\u{8}".repeat(200_000));
+        assert_eq!(on_screen(&long, 30_000), long);
+    }
+
+    #[test]
+    fn what_is_drawn_keeps_its_width() {
+        for (text, wanted) in [
+            (
+                "\u{1b}[2;1Hto heron@mail.test now",
+                "\u{1b}[2;1Hto [redacted]***** now",
+            ),
+            ("\u{1b}[2;1Ha@b.de now", "\u{1b}[2;1H[redac now"),
+            ("to heron@mail.test now", "to [redacted] now"),
+        ] {
+            assert_eq!(on_screen(text, 3), wanted);
+        }
+    }
+
+    /// Base64 that looks as that of a key does.
+    fn body(number: usize) -> String {
+        format!("MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9U{number:05}")
+    }
+
+    #[test]
+    fn lines_of_a_key_are_found_on_a_screen_in_any_order_once_it_has_begun() {
+        let lines: Vec<_> = (0..8).map(body).collect();
+        let drawn: String = lines
+            .iter()
+            .zip(2..)
+            .map(|(line, row)| format!("\u{1b}[{row};1H{line}\u{1b}[K"))
+            .collect();
+        let seen = on_screen(
+            &format!("\u{1b}[1;1H-----BEGIN PRIVATE KEY-----\u{1b}[K{drawn}"),
+            50,
+        );
+        assert!(
+            !seen.contains("MIIE") && seen.matches("[redacted]").count() == 9,
+            "{seen}"
+        );
+        // A pager goes back, line by line.
+        let back: String = lines
+            .iter()
+            .rev()
+            .map(|line| format!("\u{1b}[H\u{1b}M{line}\r\n"))
+            .collect();
+        let seen = on_screen(
+            &format!("-----BEGIN RSA PRIVATE KEY-----\r\n:\r\u{1b}[K{back}"),
+            50,
+        );
+        assert!(!seen.contains("MIIE"), "{seen}");
+        let logged: String = lines.iter().map(|line| format!("12:00 key\n{line}\n")).collect();
+        assert!(!through(&format!("-----BEGIN PRIVATE KEY-----\n{logged}"), 50, None).contains("MIIE"));
+        // A certificate is no secret, and what is no key stays as it is.
+        let text = format!("\u{1b}[2;1H{}\n", body(1));
+        assert_eq!(on_screen(&text, 50), text);
+    }
+
+    #[test]
+    fn what_a_program_asks_behind_a_key_that_was_cut_is_shown() {
+        let (detectors, key) = (detectors(), MaskKey::new(&[7; 32]));
+        for asked in ["Password: ", "> ", "web1:", "Continue", "mysql> ", "login: "] {
+            let (mut stream, mut out) = (Stream::new(true), BytesMut::new());
+            let head = format!("-----BEGIN PRIVATE KEY-----\r\n{}\r\n{}\r\n", body(1), body(2));
+            stream.push(&detectors, &key, head.as_bytes(), &mut out);
+            for (piece, wanted) in [(asked, asked), ("ab", "ab"), ("\r\ngot it\r\n", "\r\ngot it\r\n")] {
+                out.clear();
+                stream.push(&detectors, &key, piece.as_bytes(), &mut out);
+                stream.flush(&detectors, &key, &mut out);
+                assert_eq!(std::str::from_utf8(&out), Ok(wanted), "{asked:?}");
+            }
+        }
+        let text = format!(
+            "-----BEGIN PRIVATE KEY-----\n{}\nDone\nPassword: x\n> quoted\nlast\n",
+            body(1)
+        );
+        assert_eq!(
+            through(&text, 7, None),
+            "[redacted]\nDone\nPassword: x\n> quoted\nlast\n"
+        );
+    }
+
+    #[test]
+    fn most_of_a_value_is_told_from_what_has_hardly_begun() {
+        let (detectors, key) = (detectors(), MaskKey::new(&[7; 32]));
+        for (text, expected) in [
+            ("4111 11", true),
+            ("4111", false),
+            ("heron@", true),
+            ("$ ", false),
+            ("a@", false),
+        ] {
+            let mut stream = Stream::new(true);
+            stream.push(&detectors, &key, text.as_bytes(), &mut BytesMut::new());
+            assert_eq!(stream.has_begun(), expected, "{text}");
+        }
     }
 
     #[test]

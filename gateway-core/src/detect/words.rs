@@ -48,5 +48,10 @@ fn around(text: &[u8], from: usize, at: usize) -> Option<Range<usize>> {
     let top = labels.get(dot.checked_add(1)?..)?;
     let is_name = top.len() >= 2 && !top.iter().all(u8::is_ascii_digit);
     let empty = labels.first() == Some(&b'.') || labels.windows(2).any(|pair| pair == b"..");
-    (start < at && is_name && !empty).then_some(start..end)
+    // `git@host:repository` is nobody's address, and `image@2x.png` no address at all.
+    let is_place = text.get(start..at) == Some(b"git") && text.get(end) == Some(&b':');
+    let is_scale = labels.len() >= 3
+        && labels.get(1..3) == Some(b"x.")
+        && is_at(labels, Some(0), |byte| byte.is_ascii_digit());
+    (start < at && is_name && !empty && !is_place && !is_scale).then_some(start..end)
 }
