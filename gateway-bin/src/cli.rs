@@ -171,19 +171,37 @@ pub(crate) struct Login {
 
 /// `gateway connect`.
 #[derive(Debug, Args)]
+#[command(after_help = CONNECT_HELP)]
 pub(crate) struct Connect {
     /// On what
     pub(crate) resource: String,
     /// Why; policies may ask for it, approvers see it
     #[arg(long, value_name = "R")]
     pub(crate) reason: Option<String>,
-    /// In which database, where the resource pins none
-    #[arg(long, value_name = "NAME")]
+    /// In which database, or under which login of an SSH target, where the resource pins none
+    #[arg(long, visible_alias = "login", value_name = "NAME")]
     pub(crate) database: Option<String>,
-    /// Options of the usual client, or another command that takes the same settings
+    /// Print a section for the client's own settings (SSH: for ~/.ssh/config), and run nothing
+    #[arg(long, conflicts_with = "command")]
+    pub(crate) print_config: bool,
+    /// PostgreSQL: options of psql, or another command, run here with the same settings. SSH: options of ssh, then the command that
+    /// the target runs
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
 }
+
+/// What is behind `--` differs by protocol.
+const CONNECT_HELP: &str = "\
+Examples:
+  gateway connect orders-db -- -c 'SELECT 1'      psql with these options
+  gateway connect orders-db -- pg_dump -t orders  pg_dump, run here
+  gateway connect web-1 -- uptime                 ssh; the command runs on web-1, scp too
+  gateway connect web-1 -- -N -L 5433:db:5432     ssh with these options
+
+Files to and from an SSH target:
+  gateway connect web-1 --print-config >> ~/.ssh/config
+  gateway ssh sign                                else the token is asked for, as a password
+  scp report.txt web-1:/srv/upload/               sftp, rsync and git likewise";
 
 /// `gateway token`.
 #[derive(Debug, Subcommand)]

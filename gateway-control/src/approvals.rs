@@ -233,9 +233,7 @@ impl Inner {
         let mut principal = gateway_core::principal::Principal::clone(&held.principal);
         principal.claims.clear();
         let asked = held.operations.asked();
-        let asked = asked
-            .take(ASKED)
-            .map(|o| format!("{} {} {}", o.action, o.object.entity.kind, o.object.entity.id));
+        let asked = asked.take(ASKED).map(|operation| held.hold.told(operation));
         Approval {
             id: new_id(),
             digest: digest.to_owned(),

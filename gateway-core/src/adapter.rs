@@ -107,6 +107,15 @@ pub trait ProtocolAdapter: Send + Sync {
         )))
     }
 
+    /// A section for the settings file of the protocol's clients, by which programs of their own reach the resource; for
+    /// `gateway connect --print-config`. It has no secret in it. An adapter that says nothing here has clients without such a file.
+    fn client_config(&self, _reach: &Reach<'_>) -> Result<String, ConfigProblem> {
+        Err(ConfigProblem(format!(
+            "clients of `{}` have no file for it; run them with `gateway connect`",
+            self.protocol()
+        )))
+    }
+
     /// The public keys by which the protocol's clients know the gateway, as its tools write them; none: clients know it otherwise
     /// (TLS).
     fn server_keys(&self) -> Vec<String> {
@@ -214,6 +223,8 @@ pub struct NativeClient {
     pub environment: Vec<(&'static str, Secret)>,
     /// Variables of the caller that it must not see, because they would lead it elsewhere.
     pub without: &'static [&'static str],
+    /// What the caller is told before it runs, where it may be meant otherwise.
+    pub note: Option<String>,
 }
 
 /// A wrong setting: what is wrong, and what to write instead.

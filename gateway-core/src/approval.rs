@@ -112,7 +112,7 @@ pub struct Approval {
     pub resource: String,
     /// What, in one line.
     pub operation: String,
-    /// Each thing that it tries: an action and an object.
+    /// Each thing that it tries: an action and an object ([`Hold::told`](crate::verdict::Hold::told)).
     #[serde(default)]
     pub asked: Vec<String>,
     /// The exact text.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::operation::truncate;
+use crate::operation::{Operation, truncate};
 
 /// Why an operation does not run, as stable codes that clients and agents may rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -195,6 +195,22 @@ pub struct Hold {
     pub operation: String,
     /// What holds once it is approved.
     pub obligations: Obligations,
+}
+
+impl Hold {
+    /// The word for a tag whose data the requester is shown masked, in place of the action `unmask`.
+    pub const MASKED: &str = "mask";
+
+    /// What approvers are told of one operation of what is held: an action and an object. An `unmask` that policy refuses and that
+    /// is done without ([`Operation::or_mask`]) is told as [`Self::MASKED`]: an approval lets the message run, and unmasks nothing.
+    pub fn told(&self, operation: &Operation) -> String {
+        let object = &operation.object.entity;
+        let action = match operation.or_mask && self.obligations.mask.contains(&object.id) {
+            true => Self::MASKED,
+            false => operation.action.as_str(),
+        };
+        format!("{action} {} {}", object.kind, object.id)
+    }
 }
 
 /// Policy's answer to the operations of one message.

@@ -81,6 +81,7 @@ pub(crate) fn client(reach: &Reach<'_>) -> NativeClient {
         arguments,
         environment,
         without: WITHOUT,
+        note: None,
     }
 }
 

@@ -213,6 +213,10 @@ impl ProtocolAdapter for SshAdapter {
         native::client(reach)
     }
 
+    fn client_config(&self, reach: &Reach<'_>) -> Result<String, ConfigProblem> {
+        native::config(reach)
+    }
+
     fn fingerprint(&self, public_key: &str) -> Result<String, ConfigProblem> {
         let key = login_ca::read_key(public_key)?;
         Ok(login_ca::fingerprint(key.key_data()))

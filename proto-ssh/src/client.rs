@@ -166,7 +166,9 @@ impl Client {
         entry.task.spawn(lane.run(program, Some(tell)));
         match told.await {
             Ok(true) => session.channel_success(id)?,
-            _ => session.channel_failure(id)?,
+            // It says why, and fails then.
+            Ok(false) => {}
+            Err(_) => session.channel_failure(id)?,
         }
         Ok(())
     }

@@ -29,6 +29,8 @@ pub(crate) use reaching::{reach, unreached};
 
 /// How long a client may take to read why its channel ends.
 const LAST_WORD: std::time::Duration = std::time::Duration::from_millis(200);
+/// By how much what is said of a failure comes before it.
+const BEFORE_FAILURE: std::time::Duration = std::time::Duration::from_millis(100);
 /// Channels that a target may have open towards one client at the same time.
 pub(crate) const BACK_CHANNELS: usize = 64;
 
@@ -182,7 +184,8 @@ impl Drop for Running {
     }
 }
 
-/// Tells when it is known whether something starts: `true` once it does or waits for people, `false` where it is refused.
+/// Tells when it is known whether something starts: `true` once it does or waits for people, `false` where it is refused and the
+/// channel will say so.
 pub(crate) type Started = oneshot::Sender<bool>;
 
 impl Lane {
@@ -200,6 +203,16 @@ impl Lane {
         let _ = self.client.eof().await;
     }
 
+    /// Fails the request that would have started it, and says why before: OpenSSH's client ends with the failure, and shows what came
+    /// by then.
+    async fn fail(&self, decision: &Decision, started: Started) {
+        let _ = started.send(false);
+        let text = tell::lines(decision, self.pty());
+        let _ = self.client.extended_data_bytes(1, text).await;
+        tokio::time::sleep(BEFORE_FAILURE).await;
+        let _ = self.connection.channel_failure(self.client.id()).await;
+    }
+
     /// Runs the channel to its end. `started` is told where the client's request is still to be answered.
     pub(crate) async fn run(self, program: Program, started: Option<Started>) {
         let _busy = self.session.busy();
@@ -215,11 +228,10 @@ impl Lane {
             Look::Ask { question, command } => (question, command),
             Look::Malformed { operation, why } => {
                 let decision = self.session.malformed(&operation, &why).await;
-                if let Some(started) = started {
-                    let _ = started.send(false);
-                    return;
-                }
-                return self.refuse(&decision).await;
+                return match started {
+                    Some(started) => self.fail(&decision, started).await,
+                    None => self.refuse(&decision).await,
+                };
             }
         };
         let mut started = started;
@@ -244,9 +256,7 @@ impl Lane {
                 self.start(command, permitted, question.operations.summary())
                     .await;
             }
-            (Err(_), Some(started)) => {
-                let _ = started.send(false);
-            }
+            (Err(decision), Some(started)) => self.fail(&decision, started).await,
             (Err(decision), None) => self.refuse(&decision).await,
         }
     }

@@ -8,6 +8,11 @@ use gateway_core::secret::Secret;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey, PublicKey};
 
+mod config;
+mod words;
+
+pub(crate) use config::config;
+
 /// What the client calls the gateway, whatever its address is.
 const ALIAS: &str = "gateway";
 /// What would lead a client elsewhere, or lend it what the caller has.
@@ -17,13 +22,9 @@ const WITHOUT: &[&str] = &["SSH_AUTH_SOCK", "SSH_ASKPASS", "SSH_ASKPASS_REQUIRE"
 pub(crate) fn client(reach: &Reach<'_>) -> Result<NativeClient, ConfigProblem> {
     let asks = std::env::current_exe()
         .map_err(|e| ConfigProblem(format!("it is not known where this program is: {e}")))?;
-    let user = match reach.place {
-        Some(login) => format!("{login}@{}", reach.resource),
-        None => reach.resource.to_owned(),
-    };
     let mut arguments: Vec<String> = [
         format!("Port={}", reach.port),
-        format!("User={user}"),
+        format!("User={}", user(reach)),
         "NumberOfPasswordPrompts=1".to_owned(),
     ]
     .into_iter()
@@ -34,16 +35,7 @@ pub(crate) fn client(reach: &Reach<'_>) -> Result<NativeClient, ConfigProblem> {
     if reach.reason.is_some() {
         arguments.extend(["-o".to_owned(), "SendEnv=GATEWAY_REASON".to_owned()]);
     }
-    // Options and a command behind `--` are ssh's.
-    let options = reach
-        .command
-        .iter()
-        .take_while(|word| word.starts_with('-'))
-        .count();
-    let (options, command) = reach
-        .command
-        .split_at_checked(options)
-        .unwrap_or((reach.command, &[]));
+    let (options, command) = words::options(reach.command);
     arguments.extend(options.iter().cloned());
     arguments.push(reach.host.to_owned());
     arguments.extend(command.iter().cloned());
@@ -60,7 +52,22 @@ pub(crate) fn client(reach: &Reach<'_>) -> Result<NativeClient, ConfigProblem> {
         arguments,
         environment,
         without: WITHOUT,
+        note: words::meant_otherwise(command).map(|program| {
+            let name = reach.resource;
+            format!(
+                "`{program}` runs on `{name}`, as every command behind `--` does; for files from here: \
+                 `gateway connect {name} --print-config >> ~/.ssh/config`, then `{program}` with `{name}` as the host"
+            )
+        }),
     })
+}
+
+/// The user name that leads to the resource.
+fn user(reach: &Reach<'_>) -> String {
+    match reach.place {
+        Some(login) => format!("{login}@{}", reach.resource),
+        None => reach.resource.to_owned(),
+    }
 }
 
 /// By what the client knows the gateway: the keys that the control address told, and no others. Where it told none, what is
@@ -69,13 +76,8 @@ fn known(reach: &Reach<'_>) -> Result<Vec<String>, ConfigProblem> {
     let (Some(folder), [_, ..]) = (reach.folder, reach.server_keys) else {
         return Ok(vec!["StrictHostKeyChecking=accept-new".to_owned()]);
     };
-    let mut lines = String::new();
-    for key in reach.server_keys {
-        let key = PublicKey::from_openssh(key).and_then(|key| key.to_openssh());
-        let key =
-            key.map_err(|e| ConfigProblem(format!("the gateway tells a host key that is none: {e}")))?;
-        lines.push_str(&format!("{ALIAS} {key}\n"));
-    }
+    let keys = keys(reach)?.into_iter();
+    let lines: String = keys.map(|key| format!("{ALIAS} {key}\n")).collect();
     let file = folder.join("known_hosts");
     std::fs::write(&file, lines).map_err(|e| ConfigProblem(format!("{}: {e}", file.display())))?;
     Ok(vec![
@@ -85,6 +87,17 @@ fn known(reach: &Reach<'_>) -> Result<Vec<String>, ConfigProblem> {
         "GlobalKnownHostsFile=/dev/null".to_owned(),
         "UpdateHostKeys=no".to_owned(),
     ])
+}
+
+/// The gateway's host keys, each its kind and itself.
+fn keys(reach: &Reach<'_>) -> Result<Vec<String>, ConfigProblem> {
+    let keys = reach.server_keys.iter().map(|text| {
+        let mut key = PublicKey::from_openssh(text)?;
+        key.set_comment("");
+        Ok(key.to_openssh()?.trim().to_owned())
+    });
+    keys.collect::<Result<_, russh::keys::ssh_key::Error>>()
+        .map_err(|e| ConfigProblem(format!("the gateway tells a host key that is none: {e}")))
 }
 
 /// A file as an option has it: in quotes, because ssh parts words at blanks and expands `%`.
@@ -163,6 +176,7 @@ mod tests {
         assert!(client.arguments.contains(&"User=deploy@web-1".to_owned()));
         assert_eq!(client.arguments.last().map(String::as_str), Some("uptime"));
         assert!(!format!("{client:?}").contains("zeppelin"));
+        assert_eq!(client.note, None);
         // What it knows of the gateway is what it was told.
         assert!(
             client

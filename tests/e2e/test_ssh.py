@@ -137,6 +137,71 @@ def test_connect_knows_the_gateway_by_what_the_control_address_tells(w):
         check(done.returncode == 255 and "verification failed" in done.stderr and not done.stdout, done)
 
 
+CARRIERS = """
+@id("carriers") permit (principal in Group::"agents", action == Action::"exec", resource == Resource::"web-1")
+when { ["rsync", "git-upload-pack"].contains(context.program) };
+"""
+
+
+def test_a_printed_section_leads_scp_sftp_rsync_and_git_through_the_gateway(w):
+    with hosted(w, rules=CARRIERS) as (gateway, host):
+        home = gateway.dir / "home"
+        (home / ".ssh").mkdir(parents=True)
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("SSH_", "GIT_"))}
+        env |= {"GATEWAY_URL": f"http://127.0.0.1:{gateway.control}", "GATEWAY_TOKEN": gateway.agent, "HOME": str(home)}
+        run = lambda *argv, **more: subprocess.run([str(a) for a in argv], env={**env, **more}, text=True, capture_output=True, timeout=40,
+                                                   stdin=subprocess.DEVNULL)
+        printed = run(gateway.binary, "connect", "web-1", "--login", "root", "--print-config")
+        check(printed.returncode == 0 and "User root@web-1" in printed.stdout and gateway.agent not in printed.stdout, printed)
+        section = home / "section"
+        section.write_text(printed.stdout + f"  IdentityFile {home}/.ssh/id_ed25519\n  BatchMode yes\n  IdentitiesOnly yes\n")
+        ssh = ("ssh", "-F", section)
+        check(run(*ssh, "web-1", "echo", "early").returncode == 255, "nothing proves yet who asks")
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home / ".ssh" / "id_ed25519")
+        signed = run(gateway.binary, "ssh", "sign", "--resource", "web-1")
+        check(signed.returncode == 0, signed)
+        done = run(*ssh, "web-1", "echo", "hello")
+        check(done.stdout == "hello\n" and not done.stderr, done)
+        (home / "a").write_text("carried\n")
+        for command in (("scp", "-F", section, home / "a", f"web-1:{gateway.tree}/scp"),
+                        ("rsync", "-e", f"ssh -F {section}", home / "a", f"web-1:{gateway.tree}/rsync"),
+                        ("sftp", "-F", section, f"web-1:{gateway.tree}/scp", home / "back")):
+            done = run(*command)
+            check(done.returncode == 0, command, done)
+        check({(gateway.tree / name).read_text() for name in ("scp", "rsync")} == {(home / "back").read_text()} == {"carried\n"})
+        run("git", "init", "-q", "--bare", gateway.tree / "app.git")
+        done = run("git", "clone", "-q", f"web-1:{gateway.tree}/app.git", home / "app", GIT_SSH_COMMAND=f"ssh -F {section}")
+        check(done.returncode == 0 and (home / "app" / ".git").is_dir(), done)
+        # Who answers there with another key is not the gateway.
+        section.write_text(section.read_text().replace(f"Port {gateway.port}", f"Port {host.port}"))
+        done = run(*ssh, "web-1", "echo", "hello")
+        check(done.returncode == 255 and "verification failed" in done.stderr, done)
+
+
+def test_connect_says_where_what_is_behind_the_dashes_runs(w):
+    with hosted(w) as (gateway, _):
+        done = connect(gateway, gateway.agent, "scp", "a", "b")
+        check(done.returncode == 77 and done.stderr.startswith("gateway: `scp` runs on `web-1`") and "--print-config" in done.stderr, done)
+        done = connect(gateway, gateway.agent, "echo", "scp")
+        check(done.stdout == "scp\n" and not done.stderr, done)
+        # An option keeps its value.
+        done = connect(gateway, gateway.agent, "-o", "LogLevel=ERROR", "-E", gateway.dir / "log", "echo", "hello")
+        check(done.returncode == 0 and done.stdout == "hello\n", done)
+        told = gateway.cli("connect", "web-1", "--print-config", "--reason", 'a "b"', token=gateway.agent)
+        check(told.returncode == 1 and not told.stdout, told)
+        check("runs on" in gateway.cli("connect", "--help").stdout)
+
+
+def test_a_refused_subsystem_says_why_before_it_fails(w):
+    with hosted(w) as (gateway, _):
+        for options in ([], ["-tt"]):
+            refused = client(gateway, gateway.agent, "ssh", *options, "-s", "127.0.0.1", "netconf")
+            out, err = refused.communicate(timeout=30)
+            lines = err.splitlines()
+            check(refused.returncode == 255 and not out and "denied" in lines[0], options, err)
+            check(json.loads(lines[1])["code"] == "denied" and lines[-1].startswith("subsystem request failed"), options, err)
+
+
 def test_a_held_command_runs_once_another_person_has_decided(w):
     with hosted(w) as (gateway, _):
         mark = gateway.tree / "mark"

@@ -1,5 +1,5 @@
 """What detectors find in the output of commands and shells is masked, for whoever may not `unmask` its tag, and in recordings."""
-import os, time
+import json, os, time
 
 from harness import check, eventually
 from test_recordings import Shell, last, replay
@@ -67,6 +67,27 @@ def test_what_is_found_in_the_output_of_a_command_is_masked_for_who_may_not_see_
         script.write_text(f"echo to {MAIL} >&2; echo out; exit 3\n")
         code, out, err = ran(gateway, gateway.agent, "sh", str(script))
         check((code, out, err) == (3, "out\n", "to [redacted]\n"), code, out, err)
+
+
+def test_approvers_are_told_whether_the_requester_sees_what_is_found_or_is_shown_it_masked(w):
+    held = """
+@id("held-sight") @approve("oncall") permit (principal in Group::"curious", action == Action::"unmask", resource == Tag::"bank");
+"""
+    with hosted(w, DETECT.split("[[resource.runbook]]")[0], RULES + held) as (gateway, _):
+        cases = ((gateway.agent, "touch", {"mask Tag pii.found", "mask Tag bank"}, "masked  Tag bank: "),
+                 (gateway.token("cy", "human", ["agents", "curious"]), "cat", {"mask Tag pii.found", "unmask Tag bank"}, "tries  unmask Tag bank"))
+        for token, program, tags, line in cases:
+            file = gateway.tree / program
+            file.write_text(f"{MAIL} {IBAN}\n")
+            waiting = client(gateway, token, "ssh", "127.0.0.1", program, str(file))
+            found = eventually(lambda: [one for one in gateway.approvals(gateway.person) if program in one["operation"]], "it is held", 15)[0]["id"]
+            asked = json.loads(gateway.cli("approvals", "show", found, "--output", "json", token=gateway.person).stdout)["asked"]
+            check(set(asked) == {"exec Resource web-1"} | tags, asked)
+            shown = gateway.cli("approvals", "show", found, token=gateway.person).stdout
+            check(any(one.startswith(line) for one in shown.splitlines()) and "tries  unmask Tag pii.found" not in shown, shown)
+            gateway.cli("approvals", "approve", found, token=gateway.person)
+            out, err = waiting.communicate(timeout=30)
+            check(waiting.returncode == 0 and out == ("" if program == "touch" else f"[redacted] {IBAN}\n"), out, err)
 
 
 def test_pieces_prompts_and_ends_of_output_keep_their_order(w):

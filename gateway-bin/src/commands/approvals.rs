@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use gateway_control::api::Said;
 use gateway_control::approvals::ApprovalView;
 use gateway_core::approval::{ApprovalState, Choice};
+use gateway_core::verdict::Hold;
 
 use super::sessions::seconds;
 use super::tables::{list as joined, or_dash, plain, print, print_fields};
@@ -147,10 +148,21 @@ async fn show(way: Way, id: String, output: Output) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One thing that it tries, or that comes back masked.
+fn asked_line(asked: &str) -> String {
+    match asked.split_once(' ') {
+        Some((Hold::MASKED, tag)) => format!(
+            "masked  {}: the requester is shown it masked; approving does not change that",
+            plain(tag)
+        ),
+        _ => format!("tries  {}", plain(asked)),
+    }
+}
+
 /// What it would do, line by line; each line is marked, so that no text can pass for one of ours.
 fn print_texts(approval: &ApprovalView) {
     for asked in &approval.asked {
-        println!("tries  {}", plain(asked));
+        println!("{}", asked_line(asked));
     }
     if let Some(statement) = &approval.statement {
         println!("statement");
@@ -216,4 +228,21 @@ async fn decide(global: &Global, decision: Decide, choice: Choice) -> anyhow::Re
         state => eprintln!("{id} is {state}"),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_masked_is_not_told_as_something_that_is_tried() {
+        assert_eq!(asked_line("exec Resource web-1"), "tries  exec Resource web-1");
+        let masked = asked_line("mask Tag pii.found");
+        assert!(
+            masked.starts_with("masked  Tag pii.found: ") && !masked.contains("tries"),
+            "{masked}"
+        );
+        // Only the first word counts: names of objects can be chosen by clients.
+        assert!(asked_line("sftp-read Path web-1/x mask Tag pii").starts_with("tries  sftp-read "));
+    }
 }

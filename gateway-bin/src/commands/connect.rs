@@ -65,6 +65,23 @@ pub(super) async fn run(global: &Global, what: cli::Connect) -> anyhow::Result<E
         );
     }
     let roots = roots(global, client.host());
+    let mut reach = Reach {
+        resource: &found.name,
+        place: found.place.as_deref().or(what.database.as_deref()),
+        host: &host,
+        port,
+        secret: &token,
+        identity: None,
+        server_keys: &found.server_keys,
+        folder: None,
+        roots: roots.as_deref(),
+        reason: what.reason.as_deref(),
+        command: &what.command,
+    };
+    if what.print_config {
+        print!("{}", adapter.client_config(&reach)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let key = adapter.new_client_key().ok();
     let folder = match key.is_some() || !found.server_keys.is_empty() {
         true => Some(Folder::new().context("there is no folder for the files of this run")?),
@@ -74,19 +91,12 @@ pub(super) async fn run(global: &Global, what: cli::Connect) -> anyhow::Result<E
         (Some(folder), Some(key)) => folder.identity(&client, key, found).await,
         _ => None,
     };
-    let native = adapter.native_client(&Reach {
-        resource: &found.name,
-        place: found.place.as_deref().or(what.database.as_deref()),
-        host: &host,
-        port,
-        secret: &token,
-        identity: identity.as_deref(),
-        server_keys: &found.server_keys,
-        folder: folder.as_ref().map(Folder::path),
-        roots: roots.as_deref(),
-        reason: what.reason.as_deref(),
-        command: &what.command,
-    })?;
+    reach.identity = identity.as_deref();
+    reach.folder = folder.as_ref().map(Folder::path);
+    let native = adapter.native_client(&reach)?;
+    if let Some(note) = &native.note {
+        eprintln!("gateway: {}", plain(note));
+    }
     let mut command = Command::new(&native.program);
     command.args(&native.arguments);
     for name in native.without.iter().chain(&["GATEWAY_TOKEN"]) {

@@ -3,6 +3,7 @@
 use gateway_core::approval::{Approval, ApprovalState, Choice};
 use gateway_core::operation::truncate;
 use gateway_core::resource::Resource;
+use gateway_core::verdict::Hold;
 use jiff::Timestamp;
 
 use super::page::{self, When};
@@ -279,7 +280,12 @@ fn effects(asked: &[String]) -> Vec<Effect> {
         (
             "unmask",
             "careful",
-            "Touches tagged data; it is masked unless policy lets the requester see it.",
+            "Uses tagged data as it is: policy lets the requester see it, or this approval does.",
+        ),
+        (
+            Hold::MASKED,
+            "calm",
+            "Touches tagged data, which the requester is shown masked.",
         ),
         ("read", "calm", "Reads."),
     ];
@@ -297,6 +303,10 @@ mod tests {
         let asked = ["read Column db/public.t.a", "write-unbounded Table db/public.t"].map(str::to_owned);
         let levels: Vec<_> = effects(&asked).into_iter().map(|one| one.level).collect();
         assert_eq!(levels, ["danger", "calm"]);
+        let asked = ["read Column db/public.t.a", "mask Tag pii"].map(str::to_owned);
+        let texts: Vec<_> = effects(&asked).into_iter().map(|one| one.text).collect();
+        assert_eq!(texts.len(), 2);
+        assert!(texts[0].ends_with("shown masked."), "{texts:?}");
     }
 
     #[test]

@@ -250,6 +250,16 @@ fn what_may_be_masked_is_masked_where_policy_does_not_show_it() {
     );
     assert_eq!(rules, ["all", "cards"]);
     assert_eq!(fixture.decide(&alice, vec![or_mask("pii.notes")]).word(), "hold");
+    // Approvers are told which of the two becomes of a tag: what the approval shows, and what is masked all the same.
+    let asked = [or_mask("pii.notes"), or_mask("pci.pan"), or_mask("pii.ssn")];
+    let Verdict::Hold(hold) = fixture.decide(&alice, asked.to_vec()) else {
+        panic!()
+    };
+    let told: Vec<_> = asked.iter().map(|one| hold.told(one)).collect();
+    assert_eq!(
+        told,
+        ["unmask Tag pii.notes", "unmask Tag pci.pan", "mask Tag pii.ssn"]
+    );
     // Asked for plainly, or of another action, there is nothing to mask.
     let mut write = write("public.orders");
     write.or_mask = true;

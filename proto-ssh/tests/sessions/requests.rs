@@ -54,7 +54,7 @@ async fn what_is_no_command_line_is_malformed() {
 }
 
 #[tokio::test]
-async fn a_refused_shell_says_why_a_refused_subsystem_fails_and_the_connection_lives() {
+async fn a_refused_shell_and_subsystem_say_why_and_the_connection_lives() {
     let world = world().await;
     let client = world.client().await;
     let mut channel = client.channel_open_session().await.unwrap();
@@ -64,7 +64,9 @@ async fn a_refused_shell_says_why_a_refused_subsystem_fails_and_the_connection_l
     assert!(seen.err.contains(r#""code":"denied""#), "{}", seen.err);
     let mut channel = client.channel_open_session().await.unwrap();
     channel.request_subsystem(true, "netconf").await.unwrap();
-    assert!(read(&mut channel).await.failed);
+    let seen = read(&mut channel).await;
+    assert!(seen.failed && seen.status.is_none(), "{seen:?}");
+    assert!(seen.err.contains(r#""code":"denied""#), "{}", seen.err);
     assert_eq!(run(&client, "exit 0").await.status, Some(0));
 }
 
