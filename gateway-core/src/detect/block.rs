@@ -112,7 +112,7 @@ impl Block {
         }
         self.short = self.short.saturating_add(1);
         // Base64 is padded to fours (RFC 4648, section 4), the checksum apart.
-        let is_whole = self.characters.is_multiple_of(4) || word.starts_with(b"=");
+        let is_whole = self.characters.is_multiple_of(4) || word.starts_with(b"=") || word.ends_with(b"=");
         (self.long && self.short <= SHORT && is_whole && is_tail(word)).then_some(self)
     }
 }

@@ -78,6 +78,8 @@ struct Text {
     masked: usize,
     /// The places of what was struck over, and of what did that.
     over: Vec<usize>,
+    /// Something in it moves a cursor: what is behind a value has its place.
+    drawn: bool,
 }
 
 /// A value that was found, by the places of its bytes in the line.
@@ -141,7 +143,16 @@ impl Text {
                 open |= !is_in(text, b"-----END ");
                 screen.key |= is_in(text, b"PRIVATE KEY");
             }
-            ranges.push((found, mask));
+            if !text.contains(&PART) {
+                return ranges.push((found, mask));
+            }
+            // Its lines stand in places of their own.
+            let mut from = found.start;
+            for line in text.split(|byte| *byte == PART) {
+                let to = from.saturating_add(line.len());
+                ranges.push((from..to, Mask::Redact));
+                from = to.saturating_add(1);
+            }
         });
         if screen.key {
             let known = |run: &Range<usize>| {
@@ -155,8 +166,6 @@ impl Text {
         }
         let mut over = self.over.clone();
         over.sort_unstable();
-        // A screen is drawn by places: what is behind a value stays where it was.
-        let drawn = screen.is_one && read.contains(&PART);
         let mut masked_to = self.masked;
         for (found, mask) in ranges {
             let text = read.get(found.clone()).unwrap_or_default();
@@ -185,7 +194,7 @@ impl Text {
             } else if first >= masked_to {
                 masked.extend_from_slice(REST);
             }
-            if drawn && masked.is_ascii() {
+            if self.drawn && masked.is_ascii() {
                 let wide = unseen().filter(|(_, byte)| !(0x80..0xc0).contains(*byte)).count();
                 masked.resize(wide, b'*');
             }
@@ -220,7 +229,7 @@ impl Text {
         self.at.shrink_to(KEPT);
         self.over.clear();
         self.over.shrink_to(KEPT);
-        (self.seen, self.masked) = (0, 0);
+        (self.seen, self.masked, self.drawn) = (0, 0, false);
     }
 
     /// Forgets what is before that place of the line, which is its beginning from here on.
@@ -349,6 +358,7 @@ impl Stream {
                 Reads::Aside => self.aside.push(byte, at),
                 Reads::Parts => {
                     self.character_ends();
+                    self.text.drawn |= self.screen.is_one;
                     self.text.push(PART, at);
                 }
                 Reads::PartsAside => self.aside.push(PART, at),
