@@ -25,13 +25,14 @@ use crate::authority::{Granted, USER_CA};
 use crate::client::{Client, LIMIT, WINDOW};
 use crate::config::{ResourceSettings, Section};
 use crate::credentials::{CERTIFICATE, CertificateLogin, StaticLogin, logins, own_login};
+use crate::dial::Dial;
 use crate::flow::{EndOnDrop, Flow, Gated};
 use crate::inspect::{self, Look};
 use crate::login::{Authorities, Login, OFFERS};
 use crate::login_ca::{self, LOGIN_CA};
 use crate::operations::Place;
 use crate::session::Session;
-use crate::target::{Accepts, Asked, Proof, Target};
+use crate::target::{Accepts, Asked, Doors, Proof, Target};
 use crate::{key_file, native};
 
 /// The adapter's name.
@@ -72,6 +73,18 @@ impl std::fmt::Debug for SshAdapter {
 }
 
 impl SshAdapter {
+    /// An adapter that reaches targets in that way, in place of TCP.
+    pub fn dialling(dial: Arc<dyn Dial>) -> Self {
+        let authorities = Authorities {
+            doors: Arc::new(Doors::reached_by(dial)),
+            ..Authorities::default()
+        };
+        Self {
+            authorities: Arc::new(authorities),
+            ..Self::default()
+        }
+    }
+
     /// The key that clients see, as `known_hosts` and `ssh-keygen` write it: `ssh-ed25519 AAAA...`.
     ///
     /// # Errors
@@ -183,7 +196,7 @@ impl ProtocolAdapter for SshAdapter {
         let host = "the host key is a trusted one".to_owned();
         if resource.credential.kind == CERTIFICATE && !self.authorities.targets.is_ready() {
             // A check makes no keys and opens no sealed ones.
-            let greeted = Target::greet(gateway, resource, &settings).await;
+            let greeted = Target::greet(gateway, resource, &settings, &self.authorities.doors).await;
             greeted.map_err(|e| told(&e))?;
             let login = format!("login `{login}` by certificate is not tried");
             return Ok(vec![host, login]);
