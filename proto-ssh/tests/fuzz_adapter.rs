@@ -1,0 +1,80 @@
+//! The fuzz target of the whole adapter, replayed with any toolchain: its corpus, and scripts that are made up.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::arithmetic_side_effects,
+    unreachable_pub,
+    missing_docs,
+    dead_code,
+    reason = "a test"
+)]
+
+mod pipes;
+mod scripts;
+mod seeded;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use seeded::Seeded;
+
+fn corpus() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/ssh-adapter")
+}
+
+/// `GATEWAY_SEED_CORPUS=1` writes it.
+#[test]
+fn the_committed_corpus_holds() {
+    if std::env::var_os("GATEWAY_SEED_CORPUS").is_some() {
+        fs::create_dir_all(corpus()).unwrap();
+        for (name, script) in scripts::seeds() {
+            fs::write(corpus().join(name), script).unwrap();
+        }
+    }
+    let mut files: Vec<_> = fs::read_dir(corpus())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for file in files {
+        eprintln!("{}", file.display());
+        pipes::adapter(&fs::read(file).unwrap());
+    }
+}
+
+/// Scripts that are made up, and spoiled. `GATEWAY_FUZZ_ROUNDS` makes it longer, `GATEWAY_FUZZ_SEED` different.
+#[test]
+fn made_up_scripts_hold() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let rounds = number("GATEWAY_FUZZ_ROUNDS").unwrap_or(2000);
+    let first = number("GATEWAY_FUZZ_SEED").unwrap_or(1);
+    let mut seen = BTreeMap::new();
+    for seed in first..first + rounds {
+        let script = scripts::made_up(&mut Seeded(seed));
+        let played = std::panic::catch_unwind(|| pipes::adapter(&script));
+        if let Ok(played) = &played {
+            for (what, often) in played {
+                *seen.entry(*what).or_insert(0) += often;
+            }
+        } else {
+            let file = std::env::temp_dir().join(format!("ssh-adapter-{seed}"));
+            fs::write(&file, &script).unwrap();
+            panic!("GATEWAY_FUZZ_SEED={seed}; the script is in {}", file.display());
+        }
+    }
+    // What never gets anywhere finds nothing.
+    for what in [
+        "session", "exec", "env", "started", "file", "forward", "listen", "back", "refused",
+    ] {
+        assert!(
+            rounds < 2000 || seen.get(what).is_some_and(|often| *often > 10),
+            "{what}: {seen:?}"
+        );
+    }
+    eprintln!("{rounds} scripts: {seen:?}");
+}
