@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -89,6 +90,7 @@ async fn play(fixture: &Fixture, settings: Settings, turns: Vec<Turn<'_>>) -> Se
             What::Action(Action::Close) => Command::Close,
             What::Action(Action::Kill) => {
                 for session in gateway.live().list() {
+                    watch.killed.store(true, Ordering::Relaxed);
                     gateway
                         .live()
                         .end(session.id, End::Killed(Box::new(Kill::default())));

@@ -20,6 +20,8 @@ pub trait Side: Send + 'static {
     fn take(&mut self, message: &[u8], transport: &mut Transport);
     /// A message of the script is about to be sent.
     fn sent(&mut self, message: &[u8]);
+    /// It does not read for a while.
+    fn stalls(&mut self) {}
 }
 
 /// What an end is told.
@@ -85,6 +87,9 @@ async fn run(
         }
         if !writing {
             out.clear();
+        }
+        if !reading || out.len() >= WAITING {
+            side.stalls();
         }
         let (mut read, mut write) = tokio::io::split(&mut pipe);
         tokio::select! {

@@ -27,6 +27,8 @@ pub struct Settings {
     pub lying: bool,
     /// What the target shows is looked through.
     pub detects: bool,
+    /// It lets nobody in by itself.
+    pub shut: bool,
 }
 
 /// A turn without bytes: by its second bit, and for a client the two that name a connection.
@@ -72,6 +74,7 @@ pub fn read(data: &[u8]) -> Option<(Settings, Vec<Turn<'_>>)> {
         dumb_target: bit(4),
         lying: bit(5),
         detects: bit(6),
+        shut: bit(7),
     };
     let (mut turns, mut left) = (Vec::new(), BYTES);
     while let [head, low, high, rest @ ..] = data {

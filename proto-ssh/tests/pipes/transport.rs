@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{EphemeralPrivateKey, UnparsedPublicKey, X25519, agree_ephemeral};
 use aws_lc_rs::digest::{Context, SHA256};
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 
 use super::wire::{Message, Take, number};
@@ -284,10 +284,9 @@ pub fn key_blob(key: &Ed25519KeyPair) -> Vec<u8> {
 
 /// What is offered in a key exchange.
 pub fn init() -> Vec<u8> {
-    let mut cookie = [0; 16];
-    SystemRandom::new().fill(&mut cookie).unwrap();
     let mut init = Message::new(number::KEXINIT);
-    init.0.extend(cookie);
+    // The cookie: the gateway's own is what makes an exchange unlike all others.
+    init.0.extend([0; 16]);
     let strict = "curve25519-sha256,kex-strict-c-v00@openssh.com,kex-strict-s-v00@openssh.com";
     let cipher = "aes256-gcm@openssh.com";
     let mac = "hmac-sha2-256";

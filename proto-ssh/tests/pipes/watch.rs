@@ -31,6 +31,8 @@ pub struct Watch {
     pub trail: Mutex<Vec<Event>>,
     /// The client asked for the old scp: the gateway itself asks the target what its paths are, before it decides.
     pub scp: AtomicBool,
+    /// The session was killed.
+    pub killed: AtomicBool,
 }
 
 /// Whether a path is one that nobody may touch.
@@ -86,6 +88,20 @@ impl Watch {
         assert!(
             fine,
             "the client is opened a channel `{kind}` that nobody permitted"
+        );
+    }
+
+    /// The target is asked for something.
+    pub fn begins(&self, message: &[u8]) {
+        let killed = self.killed.load(Ordering::Relaxed);
+        // That nobody listens any more may be said at any time, and that the gateway is still there.
+        let harmless = ["cancel-", "keepalive@"];
+        let harmless = harmless
+            .iter()
+            .any(|word| message.windows(word.len()).any(|part| part == word.as_bytes()));
+        assert!(
+            !killed || harmless,
+            "the session was killed, and the target is asked for {message:?}"
         );
     }
 

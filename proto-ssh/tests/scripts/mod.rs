@@ -252,6 +252,31 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             all(0, &[on("cat"), vec![CLIENT.which(1).pause(2).turn(&[])]].concat()),
         ),
         (
+            "killed-before-the-target-lets-in",
+            all(
+                128,
+                &[
+                    on("cat"),
+                    vec![CLIENT.which(1).turn(&[]), target(vec![number::AUTH_SUCCESS])],
+                ]
+                .concat(),
+            ),
+        ),
+        (
+            "killed-while-a-listener-waits",
+            all(
+                16,
+                &[
+                    client(listen("tcpip-forward", "in", 0)),
+                    CLIENT.which(1).pause(2).turn(&[]),
+                ],
+            ),
+        ),
+        (
+            "listeners-of-a-target-that-answers-nothing",
+            all(16, &[CLIENT.often(2).turn(&listen("tcpip-forward", "in", 0))]),
+        ),
+        (
             "drained",
             all(0, &[on("cat"), vec![CLIENT.which(2).pause(3).turn(&[])]].concat()),
         ),
@@ -288,7 +313,7 @@ struct Maker<'a> {
 pub fn made_up(seeded: &mut Seeded) -> Vec<u8> {
     let settings = match seeded.below(12) {
         0 => [1, 2, 8, 9][seeded.below(4)],
-        1..4 => [4, 16, 32, 64, 96, 20][seeded.below(6)],
+        1..4 => [4, 16, 32, 64, 96, 20, 128][seeded.below(7)],
         _ => 0,
     };
     let mut maker = Maker {
@@ -668,7 +693,7 @@ impl Maker<'_> {
         };
         let channel = self.pick(&[FIRST, FIRST, FIRST, FIRST + 1, 0, 9]);
         let bytes = self.bytes();
-        let message = match self.seeded.below(12) {
+        let message = match self.seeded.below(13) {
             0..3 => data(channel, bytes),
             3 => extended(channel, self.pick(&[0, 1, 7]), &bytes),
             4 => request(channel, "exit-status", false)
@@ -688,6 +713,7 @@ impl Maker<'_> {
                 message.done()
             }
             10 => return self.push(head, Vec::new()),
+            12 => vec![number::AUTH_SUCCESS],
             _ => return self.odd(head),
         };
         self.push(head, message);
