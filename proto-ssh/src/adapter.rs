@@ -49,6 +49,8 @@ const REFUSAL: Duration = Duration::from_millis(500);
 const KEEPALIVE: (Duration, usize) = (Duration::from_secs(60), 10);
 /// A client that is not even heard of for so long is gone.
 const SILENCE: Duration = Duration::from_secs(20 * 60);
+/// A client that ignores its windows, and has sent more than is queued, is gone after so long.
+const ABOVE: Duration = Duration::from_secs(20);
 /// After its token has ended a connection is told so at its next request, for so long.
 const AFTERWARDS: Duration = Duration::from_secs(60);
 /// A goodbye must be taken within this time.
@@ -286,7 +288,7 @@ impl ProtocolAdapter for SshAdapter {
             tell,
         );
         let client = Client::new(login, flow.clone(), self.section.channels);
-        let gated = Gated::new(connection.transport, flow);
+        let gated = Gated::within(connection.transport, flow, ABOVE);
         let wrong = |e: crate::client::ClientError| ServeError::Client(e.to_string());
         let running = async {
             server::run_stream(Arc::new(config), gated, client)

@@ -136,6 +136,9 @@ pub(crate) struct Gated<S> {
     /// What russh has not taken; no memory where there is nothing, since most connections are idle.
     buffer: BytesMut,
     rest: Option<Pin<Box<Sleep>>>,
+    /// How long a peer may stay above the ceiling.
+    patience: Option<Duration>,
+    above: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Gated<S> {
@@ -146,6 +149,17 @@ impl<S> Gated<S> {
             flow,
             buffer: BytesMut::new(),
             rest: None,
+            patience: None,
+            above: None,
+        }
+    }
+
+    /// The same for a peer that stays below the ceiling as long as it keeps to its windows. One that stays above it for so long
+    /// is cut off: while it is not read nobody would see that it has left.
+    pub(crate) fn within(inner: S, flow: Arc<Flow>, patience: Duration) -> Self {
+        Self {
+            patience: Some(patience),
+            ..Self::new(inner, flow)
         }
     }
 }
@@ -162,8 +176,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
             let queued = me.flow.queued();
             if queued > me.flow.ceiling.load(Ordering::SeqCst) {
                 // Whoever takes bytes, moves the ceiling or ends the connection wakes it.
-                return Poll::Pending;
+                let Some(patience) = me.patience else {
+                    return Poll::Pending;
+                };
+                let above = me
+                    .above
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+                ready!(above.as_mut().poll(cx));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
+            me.above = None;
             if queued.saturating_add(STEP) > me.flow.soft {
                 let rest = me.rest.get_or_insert_with(|| Box::pin(tokio::time::sleep(PACE)));
                 ready!(rest.as_mut().poll(cx));
@@ -215,6 +237,25 @@ mod tests {
         assert!(tokio::time::timeout(moment, gated.read(&mut byte)).await.is_err());
         drop(held);
         assert_eq!(gated.read(&mut byte).await.unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_stays_above_its_ceiling_is_cut_off_and_none_that_comes_down() {
+        let (mut peer, ours) = tokio::io::duplex(1 << 20);
+        let flow = Flow::new(STEP);
+        let mut gated = Gated::within(ours, flow.clone(), Duration::from_secs(5));
+        let mut byte = [0];
+        for _ in 0..3 {
+            let held = flow.hold(STEP + 1);
+            peer.write_all(b"x").await.unwrap();
+            let waits = tokio::time::timeout(Duration::from_secs(3), gated.read(&mut byte));
+            assert!(waits.await.is_err());
+            drop(held);
+            assert_eq!(gated.read(&mut byte).await.unwrap(), 1);
+        }
+        let _held = flow.hold(STEP + 1);
+        let error = gated.read(&mut byte).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

@@ -79,3 +79,21 @@ fn made_up_scripts_hold() {
     }
     eprintln!("{rounds} scripts: {seen:?}");
 }
+
+/// What the gateway holds of what a peer sends in spite of its windows, while the other side reads nothing: the bounds of
+/// `docs/src/ssh.md`, with what the pipes hold.
+#[test]
+fn what_nobody_takes_is_not_read_without_bounds() {
+    let played = |name: &str| pipes::adapter(&fs::read(corpus().join(name)).unwrap());
+    let sent = 16 << 20;
+    let of_client = played("flood-of-input-that-nobody-reads")["bytes of the client"];
+    assert!(
+        (8 << 20..10 << 20).contains(&of_client) && of_client < sent,
+        "{of_client}"
+    );
+    let of_target = played("flood-of-output-that-nobody-reads")["bytes of a target"];
+    assert!(
+        (1 << 20..6 << 20).contains(&of_target) && of_target < sent,
+        "{of_target}"
+    );
+}

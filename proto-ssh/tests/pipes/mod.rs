@@ -30,8 +30,11 @@ use script::{Action, Settings, Turn, What};
 use transport::{Role, Transport};
 use watch::{Seen, Watch};
 
-/// Within this time a session is over whose client has left, and then all that it began.
-const OVER: Duration = Duration::from_secs(10);
+/// Within this time a session is over whose client has left, and then all that it began: an answer that the target owes is
+/// waited for no longer than `limits.connect`.
+const OVER: Duration = Duration::from_secs(11);
+/// The same for a client that has sent so much that it is not read, and has to be cut off.
+const CUT_OFF: (usize, Duration) = (8 << 20, Duration::from_secs(21));
 
 thread_local! {
     static FIXTURE: OnceCell<Fixture> = const { OnceCell::new() };
@@ -113,8 +116,16 @@ async fn play(fixture: &Fixture, settings: Settings, turns: Vec<Turn<'_>>) -> Se
         }
         tokio::time::sleep(turn.pause).await;
     }
+    watch.reached("bytes of the client", client.taken());
+    let targets = fixture.targets.peers.lock().iter().map(Peer::taken).max();
+    watch.reached("bytes of a target", targets.unwrap_or(0));
+    let over = if client.taken() < CUT_OFF.0 {
+        OVER
+    } else {
+        CUT_OFF.1
+    };
     client.tell(Command::Close);
-    tokio::time::timeout(OVER, serving)
+    tokio::time::timeout(over, serving)
         .await
         .expect("a session is over soon after its client has left")
         .unwrap();

@@ -1,6 +1,8 @@
 //! One end of a pipe: what it is told to send goes out as fast as the gateway takes it, what comes is answered at once.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -39,17 +41,28 @@ pub enum Command {
 pub struct Peer {
     commands: UnboundedSender<Command>,
     task: JoinHandle<()>,
+    taken: Arc<AtomicUsize>,
 }
 
 impl Peer {
     pub fn start(transport: Transport, side: impl Side, pipe: DuplexStream) -> Self {
         let (commands, told) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run(transport, side, pipe, told));
-        Self { commands, task }
+        let taken = Arc::<AtomicUsize>::default();
+        let task = tokio::spawn(run(transport, side, pipe, told, taken.clone()));
+        Self {
+            commands,
+            task,
+            taken,
+        }
     }
 
     pub fn tell(&self, command: Command) {
         let _ = self.commands.send(command);
+    }
+
+    /// Bytes that the gateway, or its pipe, has taken.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     pub fn is_over(&self) -> bool {
@@ -62,6 +75,7 @@ async fn run(
     mut side: impl Side,
     mut pipe: DuplexStream,
     mut told: UnboundedReceiver<Command>,
+    taken: Arc<AtomicUsize>,
 ) {
     let mut queue: VecDeque<Command> = VecDeque::new();
     let mut out = BytesMut::new();
@@ -102,7 +116,10 @@ async fn run(
                 None => listening = false,
             },
             written = write.write(&out), if !out.is_empty() => match written {
-                Ok(bytes) => out.advance(bytes),
+                Ok(bytes) => {
+                    taken.fetch_add(bytes, Ordering::Relaxed);
+                    out.advance(bytes);
+                }
                 // What it still says is read all the same.
                 Err(_) => writing = false,
             },

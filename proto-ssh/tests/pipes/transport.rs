@@ -61,6 +61,8 @@ pub struct Transport {
     ours: Vec<u8>,
     theirs: (Vec<u8>, Vec<u8>),
     ephemeral: Option<EphemeralPrivateKey>,
+    /// The hash of the first exchange.
+    session: Option<Vec<u8>>,
     /// It answers nothing by itself, and its packets are in the clear.
     silent: bool,
 }
@@ -78,6 +80,7 @@ impl Transport {
             ours: init(),
             theirs: (Vec::new(), Vec::new()),
             ephemeral: None,
+            session: None,
             silent,
         };
         if !silent {
@@ -95,6 +98,11 @@ impl Transport {
 
     /// Frames a message, and encrypts it where that is agreed.
     pub fn send(&mut self, payload: &[u8]) {
+        // Whoever sends this begins an exchange anew.
+        if self.state == State::Open && payload.first() == Some(&number::KEXINIT) {
+            self.ours = payload.to_vec();
+            self.state = State::Init;
+        }
         let sealed = self.seal.is_some();
         let block = if sealed { 16 } else { 8 };
         let counted = payload.len() + 1 + if sealed { 0 } else { 4 };
@@ -165,6 +173,9 @@ impl Transport {
     fn exchange(&mut self, payload: &[u8]) -> Option<()> {
         let mut take = Take(payload);
         let number = take.byte()?;
+        if (self.state, number) == (State::Open, number::KEXINIT) {
+            self.send(&init());
+        }
         match (self.state, number) {
             (State::Init, number::KEXINIT) => {
                 self.theirs.1 = payload.to_vec();
@@ -252,7 +263,8 @@ impl Transport {
     }
 
     fn keys(&mut self, shared: &[u8], exchange: &[u8]) {
-        let derive = |letter: u8| hash(&[shared, exchange, &[letter], exchange]);
+        let session = self.session.get_or_insert_with(|| exchange.to_vec()).clone();
+        let derive = |letter: u8| hash(&[shared, exchange, &[letter], &session]);
         let cipher = |iv: u8, key: u8| Cipher {
             key: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &derive(key)).unwrap()),
             iv: *derive(iv).first_chunk::<12>().unwrap(),

@@ -72,6 +72,11 @@ impl Watch {
         *self.seen.lock().entry(what).or_default() += 1;
     }
 
+    /// Notes a number.
+    pub fn reached(&self, what: &'static str, number: usize) {
+        self.seen.lock().insert(what, number);
+    }
+
     fn was_permitted(&self, action: &str) -> bool {
         self.permitted.lock().contains(action)
     }

@@ -106,6 +106,8 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let client = |bytes: Vec<u8>| CLIENT.turn(&bytes);
     let target = |bytes: Vec<u8>| TARGET.turn(&bytes);
     let many = vec![b'x'; 32_000];
+    let output = TARGET.often(3).pause(2).turn(&data(FIRST, &many));
+    let input = CLIENT.often(3).pause(2).turn(&data(FIRST, &many));
     let on = |line: &str| vec![client(session(FIRST)), client(exec(FIRST, line))];
     let sftp = |paths: &[&str]| {
         let mut turns = vec![client(session(FIRST)), client(subsystem(FIRST, "sftp"))];
@@ -221,27 +223,24 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "flood-of-output-that-nobody-reads",
+            all(0, &[on("cat"), vec![CLIENT.turn(&[])], vec![output; 2]].concat()),
+        ),
+        (
+            "flood-of-input-that-nobody-reads",
+            all(0, &[on("cat"), vec![TARGET.turn(&[])], vec![input; 2]].concat()),
+        ),
+        (
+            "new-keys-of-both",
             all(
                 0,
                 &[
                     on("cat"),
                     vec![
-                        CLIENT.turn(&[]),
-                        TARGET.often(3).pause(2).turn(&data(FIRST, &many)),
-                    ],
-                ]
-                .concat(),
-            ),
-        ),
-        (
-            "flood-of-input-that-nobody-reads",
-            all(
-                16,
-                &[
-                    on("cat"),
-                    vec![
-                        TARGET.turn(&[]),
-                        CLIENT.often(3).pause(2).turn(&data(FIRST, &many)),
+                        client(crate::pipes::transport::init()),
+                        client(data(FIRST, "a")),
+                        target(crate::pipes::transport::init()),
+                        client(data(FIRST, "b")),
+                        client(plain(number::EOF, FIRST)),
                     ],
                 ]
                 .concat(),
