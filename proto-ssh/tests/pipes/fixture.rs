@@ -183,6 +183,9 @@ impl Fixture {
         }
         let serde_json::Value::Object(settings) = serde_json::json!({
             "host_key": key.to_openssh().unwrap(),
+            "runbook": [{
+                "name": "greet", "command": "ok {name}", "parameters": [{ "name": "name", "type": "word" }],
+            }],
         }) else {
             unreachable!()
         };

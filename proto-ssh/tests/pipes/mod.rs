@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use gateway_core::machine::{End, Kill};
+use gateway_core::machine::End;
 use tokio::io::duplex;
 use tokio::runtime::{Builder, Handle};
 
@@ -94,9 +94,7 @@ async fn play(fixture: &Fixture, settings: Settings, turns: Vec<Turn<'_>>) -> Se
             What::Action(Action::Kill) => {
                 for session in gateway.live().list() {
                     watch.killed.store(true, Ordering::Relaxed);
-                    gateway
-                        .live()
-                        .end(session.id, End::Killed(Box::new(Kill::default())));
+                    gateway.live().end(session.id, End::Killed(Box::default()));
                 }
                 Command::Raw(Vec::new())
             }

@@ -13,6 +13,8 @@ use proto_ssh::wire::sftp::{Extended, RequestBody};
 const PROGRAMS: [&str; 4] = ["ok", "cat", "flood", "slow"];
 /// The one line that may run although it is not understood.
 const OPAQUE: &str = "ok $(x)";
+/// The one runbook, which runs one of them.
+const RUNBOOK: &str = "runbook:greet";
 /// The one subsystem beside SFTP.
 const SUBSYSTEM: &str = "netconf";
 /// Where forwards may lead, and where the target may listen.
@@ -45,7 +47,7 @@ pub fn permits(operation: &Operation) -> bool {
     let is = |name: &str, value: &str| operation.context.get(name) == Some(&Value::from(value));
     match operation.action.as_str() {
         "connect" | "agent-forward" | "x11" => true,
-        "exec" => PROGRAMS.iter().any(|program| is("program", program)),
+        "exec" => PROGRAMS.iter().any(|program| is("program", program)) || is("program", RUNBOOK),
         "exec-opaque" => is("command", OPAQUE) || is("command", &format!("subsystem:{SUBSYSTEM}")),
         "shell" => operation.context.get("pty") == Some(&Value::Bool(true)),
         "env" => is("name", "LANG"),

@@ -97,10 +97,7 @@ async fn nothing_is_started_at_a_target_that_lets_in_after_the_session_was_kille
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let id = world.gateway.live().list()[0].id;
-    world
-        .gateway
-        .live()
-        .end(id, End::Killed(Box::new(Kill::default())));
+    world.gateway.live().end(id, End::Killed(Box::default()));
     let seen = super::world::read(&mut channel).await;
     assert_eq!(seen.status, Some(77), "{seen:?}");
     tokio::time::sleep(Duration::from_millis(800)).await;
