@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::echo::Echo;
 use super::fixture::{SECRET, TOKEN};
 use super::peer::Side;
 use super::script::Settings;
@@ -21,6 +22,8 @@ pub struct Client {
     pub theirs: u32,
     /// The gateway's number of each channel, by ours.
     pub channels: HashMap<u32, u32>,
+    /// Where the target says nothing but what it is asked for.
+    pub echo: Option<Echo>,
 }
 
 impl Side for Client {
@@ -41,6 +44,9 @@ impl Side for Client {
     }
 
     fn sent(&mut self, message: &[u8]) {
+        if let Some(echo) = &mut self.echo {
+            echo.sent(message);
+        }
         if message.windows(3).any(|part| part == b"scp") {
             self.watch.scp.store(true, Ordering::Relaxed);
         }
@@ -82,10 +88,16 @@ impl Client {
             number::CONFIRMATION => {
                 let (ours, theirs) = (take.u32()?, take.u32()?);
                 self.channels.insert(ours, theirs);
+                if let Some(echo) = &mut self.echo {
+                    echo.confirmed(ours, theirs);
+                }
             }
             number::DATA => {
-                let (ours, bytes) = (take.u32()?, take.string()?.len());
-                transport.send(&adjust(*self.channels.get(&ours)?, bytes));
+                let (ours, bytes) = (take.u32()?, take.string()?);
+                if let Some(echo) = &mut self.echo {
+                    echo.came(ours, bytes);
+                }
+                transport.send(&adjust(*self.channels.get(&ours)?, bytes.len()));
             }
             number::EXTENDED_DATA => {
                 let (ours, _) = (take.u32()?, take.u32()?);
@@ -99,5 +111,15 @@ impl Client {
             _ => {}
         }
         Some(())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(echo) = self.echo.as_ref().filter(|_| !std::thread::panicking()) {
+            for _ in 0..echo.check() {
+                self.watch.saw("echo");
+            }
+        }
     }
 }

@@ -15,6 +15,7 @@ use tokio::io::duplex;
 use tokio::runtime::{Builder, Handle};
 
 pub mod client;
+pub mod echo;
 pub mod fixture;
 pub mod peer;
 pub mod script;
@@ -24,6 +25,7 @@ pub mod watch;
 pub mod wire;
 
 use client::Client;
+use echo::Echo;
 use fixture::{Fixture, PIPE};
 use peer::{Command, Peer};
 use script::{Action, Settings, Turn, What};
@@ -76,11 +78,14 @@ async fn play(fixture: &Fixture, settings: Settings, turns: Vec<Turn<'_>>) -> Se
     let before = alive();
     let (ours, theirs) = duplex(PIPE);
     let serving = fixture.serve(&gateway, theirs).await;
+    let says = |turn: &Turn<'_>| turn.target.is_some() && !matches!(turn.what, What::Action(_));
+    let alone = !settings.detects && !turns.iter().any(says);
     let side = Client {
         settings,
         watch: watch.clone(),
         theirs: 0,
         channels: HashMap::new(),
+        echo: alone.then(Echo::default),
     };
     let client = Peer::start(Transport::new(Role::Client, settings.bare_client), side, ours);
     // Time passes where nobody has anything to do: whatever follows from what was sent has happened then.

@@ -8,6 +8,7 @@ use proto_ssh::wire::sftp::{
     split_frame,
 };
 
+use super::echo::GREETING;
 use super::fixture::{SECRET, TOKEN};
 use super::peer::Side;
 use super::script::Settings;
@@ -186,7 +187,7 @@ impl Target {
     fn begun(&mut self, id: u32, kind: &str, transport: &mut Transport) {
         match (kind, self.channels.get(&id)) {
             ("exec", Some(Runs::Sink(_))) => transport.send(&data(id, [0])),
-            ("exec", Some(Runs::Cat)) => transport.send(&data(id, "mail ann@example.com\r\n")),
+            ("exec", Some(Runs::Cat)) => transport.send(&data(id, GREETING)),
             _ => {}
         }
     }

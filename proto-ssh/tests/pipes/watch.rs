@@ -70,7 +70,8 @@ impl Watch {
         self.permitted.lock().insert(operation.action.as_str().to_owned());
     }
 
-    fn saw(&self, what: &'static str) {
+    /// Counts something.
+    pub fn saw(&self, what: &'static str) {
         *self.seen.lock().entry(what).or_default() += 1;
     }
 
