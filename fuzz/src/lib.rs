@@ -9,6 +9,8 @@ pub mod masks;
 pub mod memory;
 #[path = "../../proto-postgres/tests/pair/mod.rs"]
 mod pair;
+#[path = "../../proto-ssh/tests/pipes/mod.rs"]
+pub mod pipes;
 #[path = "../../gateway-core/tests/recordings/mod.rs"]
 pub mod recordings;
 #[path = "../../gateway-sql/tests/shape/mod.rs"]

@@ -25,6 +25,7 @@ use crate::authority::{Granted, USER_CA};
 use crate::client::{Client, LIMIT, WINDOW};
 use crate::config::{ResourceSettings, Section};
 use crate::credentials::{CERTIFICATE, CertificateLogin, StaticLogin, logins, own_login};
+use crate::dial::Dial;
 use crate::flow::{EndOnDrop, Flow, Gated};
 use crate::greeting::{Greeting, IDENTIFICATION};
 use crate::inspect::{self, Look};
@@ -32,7 +33,7 @@ use crate::login::{Authorities, Login, OFFERS};
 use crate::login_ca::{self, LOGIN_CA};
 use crate::operations::Place;
 use crate::session::Session;
-use crate::target::{Accepts, Asked, Proof, Target};
+use crate::target::{Accepts, Asked, Doors, Proof, Target};
 use crate::{ciphers, key_file, native};
 
 /// The adapter's name.
@@ -49,6 +50,8 @@ const REFUSAL: Duration = Duration::from_millis(500);
 const KEEPALIVE: (Duration, usize) = (Duration::from_secs(60), 10);
 /// A client that is not even heard of for so long is gone.
 const SILENCE: Duration = Duration::from_secs(20 * 60);
+/// A client that ignores its windows, and has sent more than is queued, is gone after so long.
+const ABOVE: Duration = Duration::from_secs(20);
 /// After its token has ended a connection is told so at its next request, for so long.
 const AFTERWARDS: Duration = Duration::from_secs(60);
 /// A goodbye must be taken within this time.
@@ -73,6 +76,18 @@ impl std::fmt::Debug for SshAdapter {
 }
 
 impl SshAdapter {
+    /// An adapter that reaches targets in that way, in place of TCP.
+    pub fn dialling(dial: Arc<dyn Dial>) -> Self {
+        let authorities = Authorities {
+            doors: Arc::new(Doors::reached_by(dial)),
+            ..Authorities::default()
+        };
+        Self {
+            authorities: Arc::new(authorities),
+            ..Self::default()
+        }
+    }
+
     /// The key that clients see, as `known_hosts` and `ssh-keygen` write it: `ssh-ed25519 AAAA...`.
     ///
     /// # Errors
@@ -185,7 +200,7 @@ impl ProtocolAdapter for SshAdapter {
         let host = "the host key is a trusted one".to_owned();
         if resource.credential.kind == CERTIFICATE && !self.authorities.targets.is_ready() {
             // A check makes no keys and opens no sealed ones.
-            let greeted = Target::greet(gateway, resource, &settings).await;
+            let greeted = Target::greet(gateway, resource, &settings, &self.authorities.doors).await;
             greeted.map_err(|e| told(&e))?;
             let login = format!("login `{login}` by certificate is not tried");
             return Ok(vec![host, login]);
@@ -285,7 +300,7 @@ impl ProtocolAdapter for SshAdapter {
             tell,
         );
         let client = Client::new(login, flow.clone(), self.section.channels);
-        let gated = Gated::resumed(connection.transport, flow, greeting.into_read(), greeted);
+        let gated = Gated::resumed(connection.transport, flow, greeting.into_read(), greeted).within(ABOVE);
         let wrong = |e: crate::client::ClientError| ServeError::Client(e.to_string());
         let running = async {
             server::run_stream(Arc::new(config), gated, client)

@@ -138,6 +138,9 @@ pub(crate) struct Gated<S> {
     rest: Option<Pin<Box<Sleep>>>,
     /// So many bytes of what is written next have been written before.
     written: usize,
+    /// How long a peer may stay above the ceiling.
+    patience: Option<Duration>,
+    above: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Gated<S> {
@@ -149,6 +152,8 @@ impl<S> Gated<S> {
             buffer: BytesMut::new(),
             rest: None,
             written: 0,
+            patience: None,
+            above: None,
         }
     }
 
@@ -158,6 +163,15 @@ impl<S> Gated<S> {
             buffer: read,
             written,
             ..Self::new(inner, flow)
+        }
+    }
+
+    /// For a peer that stays below the ceiling as long as it keeps to its windows. One that stays above it for so long is cut off: while
+    /// it is not read nobody would see that it has left.
+    pub(crate) fn within(self, patience: Duration) -> Self {
+        Self {
+            patience: Some(patience),
+            ..self
         }
     }
 }
@@ -174,8 +188,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
             let queued = me.flow.queued();
             if queued > me.flow.ceiling.load(Ordering::SeqCst) {
                 // Whoever takes bytes, moves the ceiling or ends the connection wakes it.
-                return Poll::Pending;
+                let Some(patience) = me.patience else {
+                    return Poll::Pending;
+                };
+                let above = me
+                    .above
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+                ready!(above.as_mut().poll(cx));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
+            me.above = None;
             if queued.saturating_add(STEP) > me.flow.soft {
                 let rest = me.rest.get_or_insert_with(|| Box::pin(tokio::time::sleep(PACE)));
                 ready!(rest.as_mut().poll(cx));
@@ -232,6 +254,25 @@ mod tests {
         assert!(tokio::time::timeout(moment, gated.read(&mut byte)).await.is_err());
         drop(held);
         assert_eq!(gated.read(&mut byte).await.unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_stays_above_its_ceiling_is_cut_off_and_none_that_comes_down() {
+        let (mut peer, ours) = tokio::io::duplex(1 << 20);
+        let flow = Flow::new(STEP);
+        let mut gated = Gated::new(ours, flow.clone()).within(Duration::from_secs(5));
+        let mut byte = [0];
+        for _ in 0..3 {
+            let held = flow.hold(STEP + 1);
+            peer.write_all(b"x").await.unwrap();
+            let waits = tokio::time::timeout(Duration::from_secs(3), gated.read(&mut byte));
+            assert!(waits.await.is_err());
+            drop(held);
+            assert_eq!(gated.read(&mut byte).await.unwrap(), 1);
+        }
+        let _held = flow.hold(STEP + 1);
+        let error = gated.read(&mut byte).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

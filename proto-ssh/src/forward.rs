@@ -9,6 +9,7 @@ use russh::server::{self, ChannelOpenHandle, Msg};
 use russh::{ChannelOpenFailure, ChannelWriteHalf};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::authority::Granted;
 use crate::back::{self, Backs};
@@ -22,6 +23,10 @@ use crate::target::{Accepts, Target};
 /// Places at which a target may listen for one client.
 const LISTENERS: usize = 16;
 
+/// What the trail says where it does not.
+const NOT_LISTENING: &str = "the target does not listen";
+/// For how long a target that did not answer in time is not asked again.
+const MUTE: Duration = Duration::from_secs(60);
 /// How long a target may take to stop listening.
 const CANCEL: Duration = Duration::from_secs(5);
 /// How long a target may take to connect: its own system gives up later than that where nobody answers.
@@ -91,7 +96,18 @@ pub(crate) async fn open(
         return reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
     };
     let running = Running::new(&session, permitted.ticket);
-    let target = match reach(&session, Accepts::default(), &Granted::forwarding()).await {
+    let granted = Granted::forwarding();
+    let reached = tokio::select! {
+        biased;
+        // Nothing is connected for a session that ends.
+        (_, why) = session.ended(&summary) => {
+            up.shut();
+            reply.reject(ChannelOpenFailure::ConnectFailed).await;
+            return running.end(Some(why)).await;
+        }
+        reached = reach(&session, Accepts::default(), &granted) => reached,
+    };
+    let target = match reached {
         Ok(target) => target,
         Err(failure) => {
             up.shut();
@@ -165,7 +181,39 @@ pub(crate) async fn open(
 
 /// Where the target listens for a client: one connection to it, made at the first.
 #[derive(Default)]
-pub(crate) struct Remote(Mutex<Option<Listening>>);
+pub(crate) struct Remote(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    listening: Option<Listening>,
+    /// Until when nothing is asked of it: it did not answer in time. What a client asks is answered in its turn, and while
+    /// that waits nothing else of the client is read, not even that it has left.
+    mute_until: Option<Instant>,
+}
+
+impl State {
+    /// What the target answers to something, in time and before the session ends; else what the trail says.
+    async fn answer<T>(
+        &mut self,
+        session: &Session,
+        limit: Duration,
+        asked: impl AsyncFnOnce(&mut Option<Listening>) -> Option<T>,
+    ) -> Result<T, String> {
+        let refused = || NOT_LISTENING.to_owned();
+        if self.mute_until.is_some_and(|until| Instant::now() < until) {
+            return Err(refused());
+        }
+        let answered = tokio::select! {
+            biased;
+            (_, why) = session.ended("remote-forward") => return Err(why),
+            answered = tokio::time::timeout(limit, asked(&mut self.listening)) => answered,
+        };
+        if answered.is_err() {
+            self.mute_until = Some(Instant::now() + MUTE);
+        }
+        answered.ok().flatten().ok_or_else(refused)
+    }
+}
 
 struct Listening {
     target: Target,
@@ -198,19 +246,17 @@ impl Remote {
             return None;
         }
         let running = Self::decide(session, address, port).await?;
-        let mut listening = self.0.lock().await;
-        let asked = async {
-            let all = Self::connected(&mut listening, session, backs, connection).await?;
+        let asked = async |listening: &mut Option<Listening>| {
+            let all = Self::connected(listening, session, backs, connection).await?;
             let given = all.target.handle.tcpip_forward(address, port).await.ok()?;
             let port = if port == 0 { given } else { port };
             all.places.insert((address.to_owned(), port));
             Some(port)
         };
         let limit = session.gateway.limits().connect;
-        let listens = tokio::time::timeout(limit, asked).await.ok().flatten();
-        let error = listens.is_none().then(|| "the target does not listen".to_owned());
-        running.end(error).await;
-        listens
+        let listens = self.0.lock().await.answer(session, limit, asked).await;
+        running.end(listens.as_ref().err().cloned()).await;
+        listens.ok()
     }
 
     /// Whether the target listens on that socket now.
@@ -229,18 +275,16 @@ impl Remote {
         let Some(running) = Self::decide(session, &host, 0).await else {
             return false;
         };
-        let mut listening = self.0.lock().await;
-        let asked = async {
-            let all = Self::connected(&mut listening, session, backs, connection).await?;
+        let asked = async |listening: &mut Option<Listening>| {
+            let all = Self::connected(listening, session, backs, connection).await?;
             all.target.handle.streamlocal_forward(path).await.ok()?;
             all.places.insert((host, 0));
             Some(())
         };
         let limit = session.gateway.limits().connect;
-        let listens = tokio::time::timeout(limit, asked).await.ok().flatten().is_some();
-        let error = (!listens).then(|| "the target does not listen".to_owned());
-        running.end(error).await;
-        listens
+        let listens = self.0.lock().await.answer(session, limit, asked).await;
+        running.end(listens.as_ref().err().cloned()).await;
+        listens.is_ok()
     }
 
     async fn connected<'a>(
@@ -301,29 +345,22 @@ impl Remote {
     }
 
     /// The target listens there no more; `false`: it did not.
-    pub(crate) async fn cancel(&self, address: &str, port: u32) -> bool {
-        let mut listening = self.0.lock().await;
-        let Some(all) = listening.as_mut() else {
-            return false;
+    pub(crate) async fn cancel(&self, session: &Session, address: &str, port: u32) -> bool {
+        let asked = async |listening: &mut Option<Listening>| {
+            let all = listening.as_mut()?;
+            all.places.remove(&(address.to_owned(), port)).then_some(())?;
+            all.target.handle.cancel_tcpip_forward(address, port).await.ok()
         };
-        if !all.places.remove(&(address.to_owned(), port)) {
-            return false;
-        }
-        let handle = &all.target.handle;
-        let cancelled = tokio::time::timeout(CANCEL, handle.cancel_tcpip_forward(address, port));
-        cancelled.await.is_ok_and(|done| done.is_ok())
+        self.0.lock().await.answer(session, CANCEL, asked).await.is_ok()
     }
 
     /// The same on a socket.
-    pub(crate) async fn cancel_unix(&self, path: &str) -> bool {
-        let mut listening = self.0.lock().await;
-        let Some(all) = listening.as_mut() else {
-            return false;
+    pub(crate) async fn cancel_unix(&self, session: &Session, path: &str) -> bool {
+        let asked = async |listening: &mut Option<Listening>| {
+            let all = listening.as_mut()?;
+            all.places.remove(&(format!("unix:{path}"), 0)).then_some(())?;
+            all.target.handle.cancel_streamlocal_forward(path).await.ok()
         };
-        if !all.places.remove(&(format!("unix:{path}"), 0)) {
-            return false;
-        }
-        let cancelled = tokio::time::timeout(CANCEL, all.target.handle.cancel_streamlocal_forward(path));
-        cancelled.await.is_ok_and(|done| done.is_ok())
+        self.0.lock().await.answer(session, CANCEL, asked).await.is_ok()
     }
 }

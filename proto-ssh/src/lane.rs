@@ -274,7 +274,13 @@ impl Lane {
                 return running.end(Some("not recorded".to_owned())).await;
             }
         };
-        match self.reach(command).await {
+        let reached = tokio::select! {
+            biased;
+            // Nothing is started for a session that ends.
+            (decision, why) = self.session.ended(summary) => return self.cut_off(&decision, why, record, running).await,
+            reached = self.reach(command) => reached,
+        };
+        match reached {
             Ok(begun) => self.carry_on(begun, permitted, running, record, summary).await,
             Err(failure) => {
                 self.refuse(&unreached(&self.session, &failure, summary, permitted.ticket))
@@ -391,12 +397,7 @@ impl Lane {
             _ = record.failed() => How::Unrecorded,
             () = taken => How::Closed,
             () = self.warn(command == inspect::Command::Shell) => How::Closed,
-            (decision, why) = self.session.ended(summary) => {
-                let bounded = tokio::time::timeout(LAST_WORD, self.refuse(&decision));
-                let _ = bounded.await;
-                record.finish(why.clone(), None).await;
-                return running.end(Some(why)).await;
-            }
+            (decision, why) = self.session.ended(summary) => return self.cut_off(&decision, why, record, running).await,
             () = limited => {
                 let by = permitted.obligations.by.as_ref().and_then(|by| by.timeout.as_deref());
                 let decision = self.session.out_of_time(permitted.ticket, by).await;
@@ -415,6 +416,14 @@ impl Lane {
         self.last_word(&how).await;
         record.finish(how.told(), how.status()).await;
         running.end(how.error()).await;
+    }
+
+    /// The session ends, and what runs with it.
+    async fn cut_off(&self, decision: &Decision, why: String, record: Recording, running: Running) {
+        let bounded = tokio::time::timeout(LAST_WORD, self.refuse(decision));
+        let _ = bounded.await;
+        record.finish(why.clone(), None).await;
+        running.end(Some(why)).await;
     }
 
     /// What the target leaves unsaid.

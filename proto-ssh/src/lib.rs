@@ -32,6 +32,7 @@ pub mod command;
 mod config;
 mod contents;
 mod credentials;
+mod dial;
 mod files;
 mod flow;
 mod forward;
@@ -56,6 +57,7 @@ mod tell;
 pub mod wire;
 
 pub use adapter::SshAdapter;
+pub use dial::Dial;
 
 /// What this adapter adds to the vocabulary of policies.
 pub const VOCABULARY: &str = include_str!("vocabulary.cedarschema");

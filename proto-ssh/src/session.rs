@@ -212,13 +212,23 @@ impl Session {
         tokio::select! {
             biased;
             () = self.expired.cancelled() => (self.expired(operation), "session_expired".to_owned()),
-            () = self.stopping.cancelled() => {
-                let hint = self.stopped.get().map_or("", |stop| stop.told.as_str());
-                let mut decision = self.expired(operation);
-                hint.clone_into(&mut decision.hint);
-                (decision, self.cause())
-            }
+            () = self.stopping.cancelled() => (self.stopped(operation), self.cause()),
         }
+    }
+
+    /// What a client is told of what it asks once nothing more is permitted.
+    fn over(&self, operation: &str) -> Option<Decision> {
+        if self.expired.is_cancelled() {
+            return Some(self.expired(operation));
+        }
+        self.stopping.is_cancelled().then(|| self.stopped(operation))
+    }
+
+    fn stopped(&self, operation: &str) -> Decision {
+        let hint = self.stopped.get().map_or("", |stop| stop.told.as_str());
+        let mut decision = self.expired(operation);
+        hint.clone_into(&mut decision.hint);
+        decision
     }
 
     /// An operation has begun of which [`Self::outcome_of`] will tell.
@@ -295,8 +305,8 @@ impl Session {
         }
         let mut before: Option<Before> = None;
         loop {
-            if self.expired.is_cancelled() {
-                return Err(Arc::new(self.expired(question.operations.summary())));
+            if let Some(decision) = self.over(question.operations.summary()) {
+                return Err(Arc::new(decision));
             }
             let judged = {
                 let mut scope = self.scope.lock().await;

@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use russh::client::{self, KeyboardInteractiveAuthResponse};
 use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg};
 use russh::{Preferred, SshId};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::authority::{Authority, Granted, NoCertificate};
@@ -172,8 +171,9 @@ impl Target {
         gateway: &Gateway,
         resource: &Resource,
         settings: &ResourceSettings,
+        doors: &Doors,
     ) -> Result<(), Unreachable> {
-        let greeted = Self::connect(resource, settings, gateway.now(), Accepts::default());
+        let greeted = Self::connect(resource, settings, gateway.now(), Accepts::default(), doors);
         tokio::time::timeout(gateway.limits().connect, greeted)
             .await
             .unwrap_or(Err(Unreachable::Time))
@@ -197,7 +197,7 @@ impl Target {
         let reached = async {
             let mut pauses = PAUSES.iter();
             let mut target = loop {
-                match Self::connect(resource, settings, gateway.now(), accepts).await {
+                match Self::connect(resource, settings, gateway.now(), accepts, doors).await {
                     Err(Unreachable::Ssh(error)) if is_drop(&error) => match pauses.next() {
                         Some(pause) => tokio::time::sleep(*pause).await,
                         None => return Err(error.into()),
@@ -219,12 +219,12 @@ impl Target {
         settings: &ResourceSettings,
         now: Timestamp,
         accepts: Accepts,
+        doors: &Doors,
     ) -> Result<Self, Unreachable> {
-        let Some(to) = host_and_port(&resource.address) else {
+        let Some((host, port)) = host_and_port(&resource.address) else {
             return Err(std::io::Error::from(std::io::ErrorKind::InvalidInput).into());
         };
-        let tcp = TcpStream::connect(to).await?;
-        gateway_core::listener::prepare(&tcp);
+        let way = doors.dial().dial(host, port).await?;
         let flow = Flow::new(LIMIT);
         let end = EndOnDrop(flow.clone());
         let (down, shown) = (Pipe::new(flow.clone()), Arc::new(Mutex::new(None)));
@@ -233,7 +233,7 @@ impl Target {
             down: down.clone(),
             flow: flow.clone(),
             trust: settings.trust.clone(),
-            host: to.0.to_owned(),
+            host: host.to_owned(),
             now,
             shown: shown.clone(),
             others: HashMap::new(),
@@ -241,7 +241,7 @@ impl Target {
             offers: offer,
         };
         let config = Arc::new(config(&settings.trust));
-        let connected = client::connect_stream(config, Gated::new(tcp, flow.clone()), callbacks).await;
+        let connected = client::connect_stream(config, Gated::new(way, flow.clone()), callbacks).await;
         let handle = match connected {
             Ok(handle) => handle,
             Err(error) => {

@@ -398,7 +398,10 @@ impl server::Handler for Client {
         port: u32,
         _: &mut server::Session,
     ) -> Result<bool, ClientError> {
-        Ok(self.remote.cancel(address, port).await)
+        match &self.session {
+            Some(own) => Ok(self.remote.cancel(own, address, port).await),
+            None => Ok(false),
+        }
     }
 
     async fn streamlocal_forward(
@@ -420,7 +423,10 @@ impl server::Handler for Client {
         path: &str,
         _: &mut server::Session,
     ) -> Result<bool, ClientError> {
-        Ok(self.remote.cancel_unix(path).await)
+        match &self.session {
+            Some(own) => Ok(self.remote.cancel_unix(own, path).await),
+            None => Ok(false),
+        }
     }
 }
 

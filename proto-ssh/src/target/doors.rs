@@ -1,4 +1,4 @@
-//! How many connections knock at one target at the same time.
+//! The ways to targets, and how many connections knock at one of them at the same time.
 //!
 //! Each channel of a client is a connection of its own, and many begin at once (a browser behind `-D`, a playbook, a
 //! multiplexed client). OpenSSH's server drops connections that have not logged in beyond ten of them (`MaxStartups
@@ -10,20 +10,49 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::dial::{Dial, Tcp};
+
 /// Connections to one address that have not logged in yet.
 const AT_ONCE: usize = 8;
 /// Addresses that are kept in mind although nobody is at their door.
 const KEPT: usize = 256;
 
 /// The doors of all targets.
-#[derive(Debug, Default)]
-pub(crate) struct Doors(Mutex<HashMap<String, Arc<Semaphore>>>);
+pub(crate) struct Doors {
+    turns: Mutex<HashMap<String, Arc<Semaphore>>>,
+    dial: Arc<dyn Dial>,
+}
+
+impl Default for Doors {
+    fn default() -> Self {
+        Self::reached_by(Arc::new(Tcp))
+    }
+}
+
+impl std::fmt::Debug for Doors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Doors").finish_non_exhaustive()
+    }
+}
 
 impl Doors {
+    /// Those that are reached so.
+    pub(crate) fn reached_by(dial: Arc<dyn Dial>) -> Self {
+        Self {
+            turns: Mutex::default(),
+            dial,
+        }
+    }
+
+    /// The way there.
+    pub(crate) fn dial(&self) -> &dyn Dial {
+        &*self.dial
+    }
+
     /// Waits for a turn at that address; it ends when what is returned is dropped.
     pub(crate) async fn turn(&self, address: &str) -> Option<OwnedSemaphorePermit> {
         let door = {
-            let mut doors = self.0.lock();
+            let mut doors = self.turns.lock();
             if doors.len() >= KEPT {
                 doors.retain(|_, door| Arc::strong_count(door) > 1);
             }
@@ -64,9 +93,9 @@ mod tests {
         for n in 0..2 * KEPT {
             drop(doors.turn(&format!("host-{n}:22")).await.unwrap());
         }
-        assert!(doors.0.lock().len() <= KEPT);
+        assert!(doors.turns.lock().len() <= KEPT);
         assert!(
-            doors.0.lock().contains_key("10.0.0.9:22"),
+            doors.turns.lock().contains_key("10.0.0.9:22"),
             "one that is in use stays"
         );
     }

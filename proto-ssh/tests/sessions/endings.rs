@@ -1,5 +1,6 @@
 //! How what runs is cut off, what its client is told, and in which order the trail has it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gateway_core::audit::Event;
@@ -81,4 +82,27 @@ async fn a_client_that_leaves_cuts_off_what_runs_before_its_session_ends() {
     );
     let ended = place(&world, |event| matches!(event, Event::SessionEnded { .. }));
     assert!(outcome.is_some() && outcome < ended, "{:?}", world.events.lock());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_started_at_a_target_that_lets_in_after_the_session_was_killed() {
+    let world = World::new(anything, Duration::from_millis(400)).await;
+    let client = world.client_by_socket().await;
+    let mut channel = client.channel_open_session().await.unwrap();
+    channel.exec(true, "exit 0").await.unwrap();
+    for _ in 0..60 {
+        if world.asked.connections.load(Ordering::SeqCst) > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let id = world.gateway.live().list()[0].id;
+    world.gateway.live().end(id, End::Killed(Box::default()));
+    let seen = super::world::read(&mut channel).await;
+    assert_eq!(seen.status, Some(77), "{seen:?}");
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert!(world.asked.commands.lock().is_empty(), "it runs all the same");
+    assert!(world.has_event(
+        |event| matches!(event, Event::Outcome { error: Some(error), .. } if error == "killed by an operator")
+    ));
 }
