@@ -158,7 +158,7 @@ mod tests {
             (&[&of_file, &of_file], 2),
             (&["1", "2", "3"], 0),
             (&["hi"], 0),
-            (&[long, "total 4", "x", "y"], 3),
+            (&[long, "total 4", "x", "y"], 1),
             (&[long, "ab9=", "cd9=", "ef9="], 3),
             // Words are no last lines, and what people are asked is no header.
             (&[long, "Done"], 1),
