@@ -146,6 +146,11 @@ impl Detectors {
         any
     }
 
+    /// Whether this is looked for.
+    fn has(&self, kind: Kind) -> bool {
+        self.0.iter().any(|detector| detector.kind == kind)
+    }
+
     /// Tells what is found, in the order of the text; none overlaps another.
     fn each(&self, text: &[u8], mut tell: impl FnMut(Kind, Mask, Range<usize>)) {
         let mut next: [Option<Range<usize>>; Kind::ALL.len()] = Default::default();

@@ -8,6 +8,8 @@ const BLOCK: usize = 32 << 10;
 const LONG: usize = 32;
 /// So much of a line that has no end yet is a part of a block, and no prompt.
 const BEGUN: usize = 16;
+/// How long all but the last line of a key are that OpenSSL or OpenSSH wrote, in characters.
+pub(super) const LINES: [usize; 2] = [64, 70];
 /// The shortest run of base64 that is a line of a block wherever it stands, in characters.
 const RUN: usize = 40;
 /// Lines at its end that may be shorter: the last one, and a checksum (RFC 9580, section 6.2).

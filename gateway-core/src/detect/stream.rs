@@ -31,6 +31,8 @@ const KEPT: usize = 4 << 10;
 const SHORT: usize = 6;
 /// Parts a text where it is read: no value goes over it.
 const PART: u8 = 0;
+/// More lines than these that look like those of a key are one.
+const STRAY: usize = 2;
 /// What is no UTF-8 in more than one of so many bytes is no text.
 const BINARY: usize = 8;
 
@@ -154,6 +156,15 @@ impl Text {
                 from = to.saturating_add(1);
             }
         });
+        if screen.is_one && !screen.key && detectors.has(Kind::Pem) {
+            // One whose beginning is above the screen.
+            let lines = block::runs(read)
+                .into_iter()
+                .filter(|run| block::LINES.contains(&run.len()))
+                .count();
+            screen.lines = screen.lines.saturating_add(lines);
+            screen.key = screen.lines > STRAY;
+        }
         if screen.key {
             let known = |run: &Range<usize>| {
                 ranges
@@ -256,6 +267,8 @@ struct Screen {
     is_one: bool,
     /// The beginning of a private key was on it: its lines may come again, in any order.
     key: bool,
+    /// How much was on it that is as long as a line of a key, and looks like one.
+    lines: usize,
 }
 
 /// One stream that is looked through.
@@ -283,7 +296,7 @@ impl Stream {
     pub fn new(terminal: bool) -> Self {
         let screen = Screen {
             is_one: terminal,
-            key: false,
+            ..Screen::default()
         };
         Self {
             screen,
@@ -768,9 +781,16 @@ mod tests {
         assert!(!seen.contains("MIIE"), "{seen}");
         let logged: String = lines.iter().map(|line| format!("12:00 key\n{line}\n")).collect();
         assert!(!through(&format!("-----BEGIN PRIVATE KEY-----\n{logged}"), 50, None).contains("MIIE"));
-        // A certificate is no secret, and what is no key stays as it is.
-        let text = format!("\u{1b}[2;1H{}\n", body(1));
-        assert_eq!(on_screen(&text, 50), text);
+        // Its beginning may be above the screen.
+        let tail: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        let seen = on_screen(&tail, 50);
+        assert_eq!(seen.matches("MIIE").count(), STRAY, "{seen}");
+        let long: String = (0..8)
+            .map(|number| format!("{}{}\r\n", body(number), "x".repeat(12)))
+            .collect();
+        for text in [format!("\u{1b}[2;1H{}\n", body(1)), long] {
+            assert_eq!(on_screen(&text, 50), text);
+        }
     }
 
     #[test]
