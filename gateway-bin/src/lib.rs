@@ -7,6 +7,9 @@
 //!                 └──▶ control/client, or operator on the data directory
 //! ```
 
+#[macro_use]
+mod out;
+
 mod adapters;
 mod assemble;
 mod certify;

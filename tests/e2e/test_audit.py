@@ -150,6 +150,20 @@ def test_retention_drops_old_segments_and_the_rest_verifies(w):
 
 # ---- export ----
 
+def test_a_reader_that_leaves_ends_a_command_without_a_panic(w):
+    with w.own(sections=OFTEN) as own:
+        work(own, 20)
+        argv = [str(own.gateway.binary), "audit", "search", "--limit", "100", "--config", str(own.gateway.config)]
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, timeout=60)
+        check(done.returncode == 1 and b"standard output cannot be written" in done.stderr and b"panicked" not in done.stderr, done)
+        ours, theirs = os.pipe()
+        os.close(ours)
+        done = subprocess.run(argv, stdout=theirs, stderr=subprocess.PIPE, timeout=60)
+        os.close(theirs)
+        check(done.returncode == 141 and not done.stderr, done)
+
+
 def test_export_gives_every_record_in_each_form(w):
     with w.own(sections=OFTEN) as own:
         work(own, 10)
