@@ -112,6 +112,9 @@ pub enum AuthError {
     /// It has a known form and is refused for what it says.
     #[error("the token is refused: {0}")]
     Rejected(String),
+    /// A key that is known by its certificates alone was shown by itself, as clients do before they show the certificate.
+    #[error("its key proves nothing without its certificate")]
+    NeedsCertificate,
     /// Whoever knows could not be asked.
     #[error("identity cannot be verified now: {0}")]
     Unavailable(String),

@@ -237,6 +237,7 @@ impl Login {
 
     /// A key alone, that has signed: it is the identity, not what was offered before (CVE-2024-45337).
     pub(crate) async fn key(&mut self, user: &str, key: &KeyData) -> Welcome {
+        let before = (self.proofs, self.told);
         let Some(tried) = self.tries(user) else {
             return Welcome::Enough;
         };
@@ -245,7 +246,12 @@ impl Login {
         }
         let fingerprint = login_ca::fingerprint(key);
         match self.gateway.key_holder(&tried.attempt, &fingerprint, None).await {
-            Ok(who) => self.enter(tried, who, Permits::ALL).await,
+            Ok(Some(who)) => self.enter(tried, who, Permits::ALL).await,
+            Ok(None) => {
+                // Its certificate may be shown next; russh counts it as a try.
+                (self.proofs, self.told) = before;
+                Welcome::Refused
+            }
             Err(_) => Welcome::Refused,
         }
     }
@@ -267,7 +273,7 @@ impl Login {
         let held = self
             .gateway
             .key_holder(&tried.attempt, &fingerprint, Some(&shown.id));
-        let Ok(who) = held.await else {
+        let Ok(Some(who)) = held.await else {
             return Welcome::Refused;
         };
         if !shown.principals.contains(&who.principal.subject) {

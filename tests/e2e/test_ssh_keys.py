@@ -42,12 +42,15 @@ def test_a_certificate_logs_in_as_who_the_token_says_and_ends_with_it(w):
         identity = sign(gateway, key, token=gateway.agent)
         told = subprocess.run(["ssh-keygen", "-L", "-f", f"{key}-cert.pub"], text=True, capture_output=True).stdout
         check(f'Key ID: "{identity}"' in told and "bot" in told and "user certificate" in told, told)
+        refused = len(reasons(gateway))
         done = by_key(gateway, key, "echo hello")
         check(done.returncode == 0 and done.stdout == "hello\n", done)
+        check(len(reasons(gateway)) == refused, "that OpenSSH shows the key alone first is no refusal", reasons(gateway)[-1:])
         check("ID bot for rita@corp.test session=" in host.log(), "it acts for whom the token does")
         check(by_key(gateway, key, "id").returncode == 77, "and may what that may")
         os.rename(f"{key}-cert.pub", gateway.dir / "away")
         check(by_key(gateway, key, "true").returncode == 255, "its key alone is nobody's")
+        eventually(lambda: len(reasons(gateway)) == refused + 1, "and where nothing follows it is one", 10)
         os.rename(gateway.dir / "away", f"{key}-cert.pub")
         rows = {row["id"]: row for row in json.loads(gateway.cli("token", "list", "--output", "json").stdout)}
         check(rows[identity]["proof"] == "certificate" and rows[identity]["subject"] == "bot", rows[identity])

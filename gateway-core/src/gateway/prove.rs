@@ -58,29 +58,32 @@ impl Gateway {
     }
 
     /// Whose a key is that the client has proven to have, with what a certificate of the gateway's own names that was verified.
-    /// A refusal is in the audit trail; the client is told nothing of why.
+    /// A refusal is in the audit trail; the client is told nothing of why. `None`: the key is known by its certificates alone, and none was
+    /// shown; nothing of this is in the trail, since OpenSSH's client tries the key by itself before it shows its certificate.
     pub async fn key_holder(
         &self,
         attempt: &Attempt,
         fingerprint: &str,
         certificate: Option<&str>,
-    ) -> Result<Authenticated, LoginRefusal> {
+    ) -> Result<Option<Authenticated>, LoginRefusal> {
         let shown = self
             .parts
             .authenticator
             .key_holder(fingerprint, certificate)
             .await;
-        shown.map_err(|error| match error {
-            AuthError::Unavailable(_) => self.not_authenticated(attempt, &error),
-            _ => {
+        match shown {
+            Ok(who) => Ok(Some(who)),
+            Err(AuthError::NeedsCertificate) => Ok(None),
+            Err(error @ AuthError::Unavailable(_)) => Err(self.not_authenticated(attempt, &error)),
+            Err(error) => {
                 let what = if certificate.is_some() {
                     "certificate for key"
                 } else {
                     "key"
                 };
                 self.refuse_login(attempt, None, &format!("{what} {fingerprint}: {error}"));
-                LoginRefusal::Refused
+                Err(LoginRefusal::Refused)
             }
-        })
+        }
     }
 }
