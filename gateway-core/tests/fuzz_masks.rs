@@ -15,7 +15,7 @@ mod recordings;
 use std::path::PathBuf;
 
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    let dir = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap())
         .join("../fuzz/corpus")
         .join(target);
     let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());

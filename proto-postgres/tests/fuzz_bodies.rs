@@ -16,7 +16,7 @@ mod pair;
 use std::path::PathBuf;
 
 fn corpus(target: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap())
         .join("../fuzz/corpus")
         .join(target)
 }

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use seeded::Seeded;
 
 fn corpus() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/ssh-adapter")
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../fuzz/corpus/ssh-adapter")
 }
 
 /// `GATEWAY_SEED_CORPUS=1` writes it.

@@ -20,7 +20,7 @@ use proto_ssh::wire::sftp::{
 use seeded::Seeded;
 
 fn corpus(target: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap())
         .join("../fuzz/corpus")
         .join(target)
 }
