@@ -14,7 +14,9 @@ mod config_text;
 use std::path::{Path, PathBuf};
 
 fn root(path: &str) -> PathBuf {
-    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("..").join(path)
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
+        .join("..")
+        .join(path)
 }
 
 fn corpus() -> Vec<(PathBuf, Vec<u8>)> {

@@ -102,7 +102,10 @@ fn pgwire(client: bool, frame: &[u8]) -> Theirs {
 
 fn seeds(client: bool) -> Vec<(u8, Vec<u8>)> {
     let name = if client { "frontend" } else { "backend" };
-    let corpus = format!("{}/../fuzz/corpus/{name}", std::env::var("CARGO_MANIFEST_DIR").unwrap());
+    let corpus = format!(
+        "{}/../fuzz/corpus/{name}",
+        std::env::var("CARGO_MANIFEST_DIR").unwrap()
+    );
     let mut files: Vec<_> = std::fs::read_dir(corpus)
         .unwrap()
         .map(|file| file.unwrap().path())
