@@ -22,8 +22,10 @@ use crate::machine::{End, Inspection, Outbound, Parsed, Peer, ProtocolSession, P
 use crate::transport::Transport;
 use crate::verdict::{LimitedBy, Ruling};
 
+mod bell;
 mod last;
 
+use bell::Bell;
 use last::{LastAnswers, Leave};
 
 /// Room for one read; and where one read was not enough.
@@ -85,6 +87,8 @@ pub struct Relay<'a, S: ProtocolSession, P> {
     from_target: BytesMut,
     out: Outbound,
     work: Work<S>,
+    /// Rung by what rarely happens: stop, drain, the alarm, the answer to an interrupt.
+    bell: Bell,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     draining: bool,
@@ -151,6 +155,7 @@ where
             from_target: leftover.target,
             out,
             work: Work::Free,
+            bell: Bell::new(),
             stop,
             drain,
             draining: false,
@@ -239,13 +244,9 @@ where
 
     fn poll_session(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let now = clock();
-        if self.stop.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(self.scope.control().reason());
-        }
-        if !self.draining && self.drain.as_mut().poll(cx).is_ready() {
-            self.draining = true;
-        }
-        if let Poll::Ready(end) = self.poll_alarms(cx, now) {
+        if self.bell.has_rung(cx)
+            && let Poll::Ready(end) = self.poll_rare(now)
+        {
             return Poll::Ready(end);
         }
         match self.poll_bytes(cx, now) {
@@ -257,7 +258,7 @@ where
             Poll::Pending => {}
         }
         if std::mem::take(&mut self.alarm_moved)
-            && let Poll::Ready(end) = self.poll_alarms(cx, now)
+            && let Poll::Ready(end) = self.poll_alarms(now)
         {
             return Poll::Ready(end);
         }
@@ -269,10 +270,25 @@ where
         Poll::Pending
     }
 
+    /// What rarely happens. Each of these wakes the task by the bell, so that bytes alone cost none of it.
+    fn poll_rare(&mut self, now: Instant) -> Poll<End> {
+        let bell = self.bell.waker();
+        let cx = &mut Context::from_waker(&bell);
+        if self.stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(self.scope.control().reason());
+        }
+        if !self.draining && self.drain.as_mut().poll(cx).is_ready() {
+            self.draining = true;
+        }
+        self.poll_alarms(now)
+    }
+
     /// `Ready(Ok)`: it stopped though there was more to do.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<(), End>> {
         for _ in 0..16 {
-            let mut progress = self.poll_work(cx, now)?;
+            // First what has arrived: once nothing more comes the turn is over, without a look at all the rest again.
+            let mut progress = self.poll_read(cx)?;
+            progress |= self.poll_work(cx, now)?;
             progress |= self.parse_target(now)?;
             progress |= self.parse_client(now)?;
             while let Some(outcome) = self.session.poll_outcome() {
@@ -289,7 +305,6 @@ where
             if self.client_gone && !progress && !busy && !stalled && self.out.to_target.is_empty() {
                 return Poll::Ready(Err(End::ClientClosed));
             }
-            progress |= self.poll_read(cx)?;
             if progress {
                 self.active = now;
             } else {
@@ -561,7 +576,9 @@ where
         self.from_client.len() <= largest.saturating_add(AHEAD_BYTES)
     }
 
-    fn poll_alarms(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<End> {
+    fn poll_alarms(&mut self, now: Instant) -> Poll<End> {
+        let bell = self.bell.waker();
+        let cx = &mut Context::from_waker(&bell);
         if let Some(interrupt) = self.interrupting.as_mut()
             && let Poll::Ready(done) = interrupt.as_mut().poll(cx)
         {

@@ -36,6 +36,16 @@ pub trait Policy: Send + Sync {
         0
     }
 
+    /// Whether [`Self::version`] and [`Self::generation`] are these now. Asked for each message.
+    fn is_at(&self, version: &Arc<str>, generation: u64) -> bool {
+        // The generation first: one that is older than the version only says no.
+        if self.generation() != generation {
+            return false;
+        }
+        let now = self.version();
+        Arc::ptr_eq(&now, version) || now == *version
+    }
+
     /// Whether a verdict holds for as long as [`Self::version`] and [`Self::generation`] stay the same, so that a session
     /// need not ask again for the same operations. Without a word to the contrary each message is asked anew.
     fn holds_for_its_version(&self) -> bool {

@@ -130,14 +130,14 @@ impl OperationEvent<'_> {
         }
     }
 
-    /// Its JSON: the very bytes that [`Self::event`] gives.
-    pub fn encode(&self) -> Result<Vec<u8>, AuditError> {
+    /// Appends its JSON to `out`: the very bytes that [`Self::event`] gives.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), AuditError> {
         let failed = |e: serde_json::Error| AuditError::Encode(e.to_string());
         let Some(Encoded { before, after }) = &self.decided.encoded else {
-            return serde_json::to_vec(&self.event()).map_err(failed);
+            return serde_json::to_writer(out, &self.event()).map_err(failed);
         };
         let text = self.statement.map_or(0, str::len);
-        let mut out = Vec::with_capacity(
+        out.reserve(
             before
                 .len()
                 .saturating_add(after.len())
@@ -145,22 +145,22 @@ impl OperationEvent<'_> {
                 .saturating_add(160),
         );
         out.extend_from_slice(br#"{"type":"operation""#);
-        field(&mut out, "session", &self.session).map_err(failed)?;
-        field(&mut out, "ticket", &self.ticket).map_err(failed)?;
+        field(out, "session", &self.session).map_err(failed)?;
+        field(out, "ticket", &self.ticket).map_err(failed)?;
         out.extend_from_slice(before);
         if let Some(statement) = self.statement {
-            field(&mut out, "statement", &statement).map_err(failed)?;
+            field(out, "statement", &statement).map_err(failed)?;
         }
         if !self.parameters.is_empty() {
-            field(&mut out, "parameters", &self.parameters).map_err(failed)?;
+            field(out, "parameters", &self.parameters).map_err(failed)?;
         }
         out.extend_from_slice(after);
-        Ok(out)
+        Ok(())
     }
 }
 
-/// The JSON of any event. An outcome, which every operation has, is put together by hand; the bytes are the same.
-pub(super) fn encode(event: &Event) -> Result<Vec<u8>, AuditError> {
+/// Appends the JSON of any event to `out`. An outcome, which every operation has, is put together by hand; the bytes are the same.
+pub(super) fn encode(event: &Event, out: &mut Vec<u8>) -> Result<(), AuditError> {
     let Event::Outcome {
         session,
         ticket,
@@ -170,18 +170,17 @@ pub(super) fn encode(event: &Event) -> Result<Vec<u8>, AuditError> {
         error: None,
     } = event
     else {
-        return serde_json::to_vec(event).map_err(|e| AuditError::Encode(e.to_string()));
+        return serde_json::to_writer(out, event).map_err(|e| AuditError::Encode(e.to_string()));
     };
-    let mut out = Vec::with_capacity(192);
     out.extend_from_slice(br#"{"type":"outcome""#);
-    field(&mut out, "session", session)
-        .and_then(|()| field(&mut out, "ticket", ticket))
-        .and_then(|()| field(&mut out, "rows", rows))
-        .and_then(|()| field(&mut out, "bytes", bytes))
-        .and_then(|()| field(&mut out, "micros", micros))
+    field(out, "session", session)
+        .and_then(|()| field(out, "ticket", ticket))
+        .and_then(|()| field(out, "rows", rows))
+        .and_then(|()| field(out, "bytes", bytes))
+        .and_then(|()| field(out, "micros", micros))
         .map_err(|e| AuditError::Encode(e.to_string()))?;
     out.push(b'}');
-    Ok(out)
+    Ok(())
 }
 
 /// Appends `,"name":value`.
@@ -209,7 +208,9 @@ mod tests {
                 micros: 17,
                 error,
             };
-            assert_eq!(encode(&event).unwrap(), serde_json::to_vec(&event).unwrap());
+            let mut encoded = Vec::new();
+            encode(&event, &mut encoded).unwrap();
+            assert_eq!(encoded, serde_json::to_vec(&event).unwrap());
         }
     }
 
@@ -251,8 +252,10 @@ mod tests {
                     parameters,
                 };
                 let whole = serde_json::to_vec(&event.event()).unwrap();
+                let mut encoded = Vec::new();
+                event.encode(&mut encoded).unwrap();
                 assert_eq!(
-                    String::from_utf8(event.encode().unwrap()).unwrap(),
+                    String::from_utf8(encoded).unwrap(),
                     String::from_utf8(whole).unwrap()
                 );
             }

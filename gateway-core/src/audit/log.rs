@@ -48,7 +48,7 @@ mod signer;
 mod tests;
 mod writer;
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -72,6 +72,9 @@ pub use recover::Recovered;
 use retain::Retention;
 use writer::Writer;
 
+/// Room for events that a queue keeps while it is empty, and that a thread keeps to encode them in.
+const KEPT_BYTES: usize = 4 * 1024 * 1024;
+const KEPT_SCRATCH: usize = 64 * 1024;
 /// What a record's line has around its event, at most; counted with it.
 const OVERHEAD: usize = 256;
 /// How long batched events wait for others before they are written.
@@ -200,11 +203,12 @@ pub enum AuditOpenError {
     },
 }
 
-/// An event on its way to the writer.
+/// An event on its way to the writer. Its JSON stands in [`Queue::bytes`].
 #[derive(Debug)]
 struct Item {
     at: Timestamp,
-    event: Vec<u8>,
+    /// Length of its JSON.
+    len: usize,
     waiter: Option<oneshot::Sender<Result<(), AuditError>>>,
     /// The waiter waits for the disk, not only for the kernel.
     sync: bool,
@@ -213,14 +217,43 @@ struct Item {
 impl Item {
     /// What it counts towards the bound.
     fn cost(&self) -> usize {
-        self.event.len().saturating_add(OVERHEAD)
+        self.len.saturating_add(OVERHEAD)
+    }
+}
+
+/// Events on their way to the writer. Callers fill one while the writer empties another, and both keep their room: an
+/// event that is queued costs no allocation, nor one that another thread has to give back.
+#[derive(Debug, Default)]
+struct Queue {
+    items: Vec<Item>,
+    /// The events' JSON, one behind the other.
+    bytes: Vec<u8>,
+}
+
+impl Queue {
+    fn push(&mut self, item: Item, event: &[u8]) {
+        self.items.push(item);
+        self.bytes.extend_from_slice(event);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Empties it. What one large burst took is not kept for ever.
+    fn clear(&mut self) {
+        self.items.clear();
+        self.bytes.clear();
+        if self.bytes.capacity() > KEPT_BYTES {
+            *self = Self::default();
+        }
     }
 }
 
 /// What callers and the writer share.
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<Item>,
+    queue: Queue,
     /// Bytes of events that are not durable: queued, or in the writer's hands.
     unwritten: usize,
     /// Why nothing can be written now.
@@ -457,7 +490,7 @@ impl AuditSink for AuditLog {
         if let Event::Checkpoint(_) | Event::SigningKey { .. } | Event::Dropped(_) = event {
             return Err(AuditError::Encode("the log makes such events itself".to_owned()));
         }
-        self.queue(at, super::decided::encode(event)?, durable)
+        self.encoded(at, durable, |out| super::decided::encode(event, out))
     }
 
     fn append_operation(
@@ -466,13 +499,35 @@ impl AuditSink for AuditLog {
         operation: &OperationEvent<'_>,
         durable: bool,
     ) -> Result<Receipt, AuditError> {
-        self.queue(at, operation.encode()?, durable)
+        self.encoded(at, durable, |out| operation.encode(out))
     }
 }
 
+thread_local! {
+    /// Where this thread encodes events, before anybody has to wait for it.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 impl AuditLog {
+    /// Encodes an event and gives it to the writer.
+    fn encoded(
+        &self,
+        at: Timestamp,
+        durable: bool,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), AuditError>,
+    ) -> Result<Receipt, AuditError> {
+        // Taken out: an event may have something in it that writes to the trail while it is encoded.
+        let mut event = SCRATCH.take();
+        event.clear();
+        let receipt = encode(&mut event).and_then(|()| self.queue(at, &event, durable));
+        if event.capacity() <= KEPT_SCRATCH {
+            SCRATCH.set(event);
+        }
+        receipt
+    }
+
     /// Gives an encoded event to the writer.
-    fn queue(&self, at: Timestamp, event: Vec<u8>, durable: bool) -> Result<Receipt, AuditError> {
+    fn queue(&self, at: Timestamp, event: &[u8], durable: bool) -> Result<Receipt, AuditError> {
         if event.len().saturating_add(OVERHEAD) > MAX_RECORD {
             return Err(AuditError::Encode(format!(
                 "it has {} bytes, the limit is {MAX_RECORD}",
@@ -492,7 +547,7 @@ impl AuditLog {
         self.room(&state)?;
         let mut item = Item {
             at,
-            event,
+            len: event.len(),
             waiter: None,
             sync: false,
         };
@@ -509,7 +564,7 @@ impl AuditLog {
         let urgent = item.waiter.is_some();
         let first = state.queue.is_empty();
         state.urgent |= urgent;
-        state.queue.push_back(item);
+        state.queue.push(item, event);
         drop(state);
         // A batched event waits for others: only the first of them wakes the writer.
         if urgent || first {

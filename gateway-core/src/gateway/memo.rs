@@ -14,7 +14,7 @@ use crate::verdict::Verdict;
 const PLACES: usize = 64;
 
 /// One decision.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Known {
     pub(super) verdict: Arc<Verdict>,
     /// Its part of the audit event.
@@ -33,7 +33,7 @@ pub(super) struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Memo {
     /// Empty, or [`PLACES`] long.
-    known: Vec<Option<Known>>,
+    known: Vec<Option<Arc<Known>>>,
     policy: Option<(Arc<str>, u64)>,
 }
 
@@ -45,7 +45,18 @@ impl Memo {
         principal: &Arc<Principal>,
         resource: &Arc<Resource>,
         operations: &Arc<Operations>,
-    ) -> Known {
+    ) -> Arc<Known> {
+        // Allocations are aligned to at least 16 bytes.
+        let place = (Arc::as_ptr(operations).addr() >> 4) % PLACES;
+        if let Some((version, generation)) = &self.policy
+            && policy.holds_for_its_version()
+            && let Some(Some(known)) = self.known.get(place)
+            && Arc::ptr_eq(&known.operations, operations)
+            && Arc::ptr_eq(&known.resource, resource)
+            && policy.is_at(version, *generation)
+        {
+            return known.clone();
+        }
         // The generation first: one that is older than the version only makes the next message ask again.
         let mut generation = policy.generation();
         let mut version = policy.version();
@@ -55,15 +66,6 @@ impl Memo {
         if !self.policy.as_ref().is_some_and(same) {
             self.known.clear();
             self.policy = Some((version.clone(), generation));
-        }
-        // Allocations are aligned to at least 16 bytes.
-        let place = (Arc::as_ptr(operations).addr() >> 4) % PLACES;
-        if policy.holds_for_its_version()
-            && let Some(Some(known)) = self.known.get(place)
-            && Arc::ptr_eq(&known.operations, operations)
-            && Arc::ptr_eq(&known.resource, resource)
-        {
-            return known.clone();
         }
         let verdict = loop {
             let verdict = policy.decide(principal, resource, operations);
@@ -76,7 +78,7 @@ impl Memo {
             self.policy = Some((after.clone(), then));
             (version, generation) = (after, then);
         };
-        let known = Known {
+        let known = Arc::new(Known {
             decided: Arc::new(Decided::new(
                 principal,
                 &resource.name,
@@ -89,7 +91,7 @@ impl Memo {
             policy: version,
             operations: operations.clone(),
             resource: resource.clone(),
-        };
+        });
         if self.known.is_empty() {
             self.known.resize_with(PLACES, || None);
         }

@@ -323,6 +323,13 @@ impl Policy for PolicyEngine {
         self.now_in_force().generation
     }
 
+    fn is_at(&self, version: &Arc<str>, generation: u64) -> bool {
+        // Of one set, and without a count that all threads share.
+        let now = self.now_in_force();
+        let same = || Arc::ptr_eq(&now.rules.version, version) || now.rules.version == *version;
+        now.generation == generation && same()
+    }
+
     fn holds_for_its_version(&self) -> bool {
         true
     }

@@ -281,7 +281,9 @@ impl Session {
         let pending = self.pending.pop_front()?;
         if let Some(change) = &pending.change {
             self.names.confirm(change);
-            if let Change::Portal(name, _) = change {
+            if let Change::Portal(name, _) = change
+                && !self.declared.is_empty()
+            {
                 self.declared.remove(name);
             }
         }

@@ -396,7 +396,6 @@ impl Session {
         let (Some(portal), Some(statement)) = (self.decode(bind.portal), self.decode(bind.statement)) else {
             return improper(Wrong::Encoding);
         };
-        let (portal, statement) = (portal.into_owned(), statement.into_owned());
         let settled = self.names.is_settled(Space::Statement, &statement, self.run)
             && (portal.is_empty() || self.names.is_settled(Space::Portal, &portal, self.run));
         if !settled {
@@ -414,8 +413,8 @@ impl Session {
         };
         if prepared.epoch != self.epoch() || self.names_may_differ() || self.structure_is_old(now) {
             let message = Message::Bind {
-                portal,
-                statement,
+                portal: portal.into_owned(),
+                statement: statement.into_owned(),
                 parameters,
                 exact,
                 frame: BytesMut::from(whole),

@@ -5,7 +5,7 @@
 //! skips all that follows. Across runs it would be a guess, so a message that uses a name with an unconfirmed change
 //! of an earlier run waits (see [`Names::is_settled`]).
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use gateway_core::audit::Parameter;
@@ -138,11 +138,14 @@ pub enum Undone {
 /// Names that one session may hold, so that a client cannot grow our memory without end.
 pub const MAX_NAMES: usize = 100_000;
 
+/// By name. Every message looks some up, and whoever chooses them holds up nobody but the own session.
+type Map<T> = std::collections::HashMap<String, T, foldhash::fast::RandomState>;
+
 /// All names of one session.
 #[derive(Debug, Default)]
 pub struct Names {
-    statements: HashMap<String, Slot<Prepared>>,
-    portals: HashMap<String, Slot<Portal>>,
+    statements: Map<Slot<Prepared>>,
+    portals: Map<Slot<Portal>>,
     stamp: u64,
 }
 
@@ -274,7 +277,7 @@ fn last_run<T>(slot: &Slot<T>) -> Option<u64> {
     slot.unconfirmed.back().map(|change| change.run)
 }
 
-fn change<T>(slots: &mut HashMap<String, Slot<T>>, name: &str, value: Option<Arc<T>>, run: u64, stamp: u64) {
+fn change<T>(slots: &mut Map<Slot<T>>, name: &str, value: Option<Arc<T>>, run: u64, stamp: u64) {
     let change = Unconfirmed { value, run, stamp };
     match slots.get_mut(name) {
         Some(slot) => slot.unconfirmed.push_back(change),
@@ -286,7 +289,7 @@ fn change<T>(slots: &mut HashMap<String, Slot<T>>, name: &str, value: Option<Arc
     }
 }
 
-fn confirm<T>(slots: &mut HashMap<String, Slot<T>>, name: &str, stamp: u64) {
+fn confirm<T>(slots: &mut Map<Slot<T>>, name: &str, stamp: u64) {
     let Some(slot) = slots.get_mut(name) else {
         return;
     };
@@ -304,7 +307,7 @@ fn confirm<T>(slots: &mut HashMap<String, Slot<T>>, name: &str, stamp: u64) {
     }
 }
 
-fn undo<T>(slots: &mut HashMap<String, Slot<T>>, name: &str, stamp: u64, is_lost: bool) {
+fn undo<T>(slots: &mut Map<Slot<T>>, name: &str, stamp: u64, is_lost: bool) {
     let Some(slot) = slots.get_mut(name) else {
         return;
     };

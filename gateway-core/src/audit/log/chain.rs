@@ -10,7 +10,7 @@ use super::super::key::{AuditPublicKey, SigningKey};
 use super::super::record::{self, Head};
 use super::super::{AuditError, Checkpoint, CheckpointReason, Dropped, Event};
 use super::recover::Opened;
-use super::{AuditLogOptions, Item};
+use super::{AuditLogOptions, Queue};
 
 /// What is kept free at a segment's end for the checkpoint that closes it.
 const CHECKPOINT_ROOM: u64 = 640;
@@ -25,8 +25,8 @@ pub(super) struct Entry {
     pub(super) waiter: Waiter,
     /// It is the first one of its segment.
     pub(super) begins: bool,
-    /// What the log itself says with it.
-    own: Option<Own>,
+    /// What the log itself says with it; few records are such.
+    own: Option<Box<Own>>,
     /// Records since the last signed one, before this.
     unsigned: u64,
 }
@@ -175,14 +175,21 @@ impl Chain {
         self.signer.as_ref().map(|signer| signer.key.public())
     }
 
-    /// Numbers and chains one event.
-    pub(super) fn take(&mut self, item: Item) {
-        let cost = item.cost();
-        let waiter = Waiter {
-            sender: item.waiter,
-            sync: item.sync,
-        };
-        self.event(item.at, &item.event, cost, waiter);
+    /// Numbers and chains the events of a queue, which is empty then.
+    pub(super) fn take(&mut self, queue: &mut Queue) {
+        let mut start = 0usize;
+        for item in queue.items.drain(..) {
+            let end = start.saturating_add(item.len);
+            let event = queue.bytes.get(start..end).unwrap_or_default();
+            start = end;
+            let cost = item.cost();
+            let waiter = Waiter {
+                sender: item.waiter,
+                sync: item.sync,
+            };
+            self.event(item.at, event, cost, waiter);
+        }
+        queue.clear();
     }
 
     fn event(&mut self, at: Timestamp, event: &[u8], cost: usize, waiter: Waiter) {
@@ -241,7 +248,7 @@ impl Chain {
             cost,
             waiter,
             begins,
-            own,
+            own: own.map(Box::new),
             unsigned: self.signer.as_ref().map_or(0, |signer| signer.unsigned),
         });
     }
@@ -331,7 +338,7 @@ impl Chain {
                     signer.unsigned = entry.unsigned;
                 }
             }
-            match entry.own {
+            match entry.own.map(|own| *own) {
                 // These come again where they are due.
                 Some(Own::Checkpoint(CheckpointReason::Count | CheckpointReason::SegmentEnd)) => {}
                 Some(own) => self.own(own),

@@ -1,6 +1,5 @@
 //! The thread that writes: numbers, chains, writes, syncs, and keeps what is not durable.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use super::chain::Chain;
 use super::disk::{Disk, Segment};
 use super::recover::{self, Opened};
 use super::retain::Retention;
-use super::{AuditLogOptions, GATHER, Item, Shared};
+use super::{AuditLogOptions, GATHER, Queue, Shared};
 
 /// How long after a failure it is tried again without anybody asking.
 const RETRY: Duration = Duration::from_millis(250);
@@ -20,6 +19,8 @@ const RETRY: Duration = Duration::from_millis(250);
 const RETRY_NUDGED: Duration = Duration::from_millis(10);
 /// The most that is given to one write.
 const WRITE_BYTES: usize = 4 * 1024 * 1024;
+/// Room for what is not durable that is kept while there is nothing.
+const KEPT_BYTES: usize = 16 * 1024 * 1024;
 
 /// The segment that is appended to.
 struct Current {
@@ -45,12 +46,6 @@ pub(super) struct Writer {
     damaged: bool,
     /// A segment that was made, but may not be in its directory durably: it has nothing, and is made anew.
     begun: Option<PathBuf>,
-}
-
-/// What the writer woke up for.
-struct Batch {
-    items: VecDeque<Item>,
-    closing: bool,
 }
 
 impl Writer {
@@ -96,22 +91,21 @@ impl Writer {
         // What was said at the opening does not wait for an event.
         let mut flush_at = (!self.chain.tail.entries.is_empty()).then(Instant::now);
         let mut failed_at: Option<Instant> = None;
+        let mut batch = Queue::default();
         loop {
-            let batch = self.wait(flush_at, failed_at);
-            let mut sync = batch.closing || failed_at.is_some();
-            for item in batch.items {
-                sync |= item.sync;
-                self.chain.take(item);
-            }
+            let closing = self.wait(&mut batch, flush_at, failed_at);
+            let mut sync = closing || failed_at.is_some();
+            sync |= batch.items.iter().any(|item| item.sync);
+            self.chain.take(&mut batch);
             let now = Instant::now();
             sync |= flush_at.is_some_and(|due| due <= now);
-            if batch.closing {
+            if closing {
                 self.chain.stop();
             } else if failed_at.is_none() {
                 self.chain.checkpoint_in_time(now);
             }
             let mut result = self.flush(sync);
-            if result.is_ok() && !batch.closing && self.retention.is_due(now) {
+            if result.is_ok() && !closing && self.retention.is_due(now) {
                 result = self.retain(now);
             }
             match &result {
@@ -132,7 +126,7 @@ impl Writer {
                     flush_at = None;
                 }
             }
-            if batch.closing {
+            if closing {
                 let ended = result.map_err(|error| AuditError::Write(error.to_string()));
                 self.shared.state.lock().ended = Some(ended);
                 break;
@@ -141,8 +135,9 @@ impl Writer {
         drop(guard);
     }
 
-    /// Sleeps until there is something to do.
-    fn wait(&self, flush_at: Option<Instant>, failed_at: Option<Instant>) -> Batch {
+    /// Sleeps until there is something to do, and puts what is queued in the place of the empty `batch`; whether the log
+    /// is being closed.
+    fn wait(&self, batch: &mut Queue, flush_at: Option<Instant>, failed_at: Option<Instant>) -> bool {
         let in_time = [flush_at, self.chain.checkpoint_due(), self.retention.due()];
         let in_time = in_time.into_iter().flatten().min();
         let mut state = self.shared.state.lock();
@@ -171,10 +166,8 @@ impl Writer {
                 state.nudged = false;
                 state.urgent = false;
                 state.busy_since = Some(now);
-                return Batch {
-                    items: std::mem::take(&mut state.queue),
-                    closing: state.closed,
-                };
+                std::mem::swap(&mut state.queue, batch);
+                return state.closed;
             }
             match due {
                 Some(due) => drop(self.shared.wake.wait_until(&mut state, due)),
@@ -190,15 +183,13 @@ impl Writer {
         if first {
             tracing::error!(error = %why, dir = %self.dir.display(), "the audit trail cannot be written");
         }
-        let (queued, unwritten) = {
+        let (mut queued, unwritten) = {
             let mut state = self.shared.state.lock();
             state.broken = Some(why.clone());
             (std::mem::take(&mut state.queue), state.unwritten)
         };
         show_unwritten(unwritten);
-        for item in queued {
-            self.chain.take(item);
-        }
+        self.chain.take(&mut queued);
         for entry in &mut self.chain.tail.entries {
             entry.waiter.answer(Err(AuditError::Write(why.clone())));
         }
@@ -302,7 +293,7 @@ impl Writer {
             state.unwritten
         };
         // One large burst does not hold its memory for ever.
-        if self.chain.tail.bytes.is_empty() && self.chain.tail.bytes.capacity() > WRITE_BYTES {
+        if self.chain.tail.bytes.is_empty() && self.chain.tail.bytes.capacity() > KEPT_BYTES {
             self.chain.tail.bytes = Vec::new();
         }
         metrics::counter!("audit_events_total").increment(size(done));
