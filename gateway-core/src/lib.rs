@@ -109,6 +109,7 @@ pub mod detect;
 pub mod embed;
 pub mod gateway;
 pub mod half_open;
+mod json_text;
 pub mod limits;
 pub mod listener;
 pub mod machine;

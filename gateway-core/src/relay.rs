@@ -181,6 +181,12 @@ where
     /// Runs the session to its end, says goodbye to both peers, and writes the end into the trail.
     pub async fn run(mut self) -> End {
         let end = std::future::poll_fn(|cx| self.poll(cx)).await;
+        // In a box of its own: what the end needs takes no room before.
+        Box::pin(self.close(end)).await
+    }
+
+    /// Says goodbye to both peers, and writes the end into the trail.
+    async fn close(mut self, end: End) -> End {
         if matches!(self.work, Work::Judging(..) | Work::Opening(..) | Work::Held(..)) {
             // What was still undecided runs never: nothing runs without a live client.
             self.scope.withdraw();
@@ -315,6 +321,9 @@ where
     }
 
     fn poll_work(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, End> {
+        if matches!(self.work, Work::Free) {
+            return Ok(false);
+        }
         match std::mem::replace(&mut self.work, Work::Free) {
             Work::Free => Ok(false),
             Work::Inspect(message) => {

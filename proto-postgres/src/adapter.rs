@@ -24,7 +24,7 @@ use tokio::io::AsyncWriteExt;
 use crate::accept::{self, Opening, Startup};
 use crate::analyzed::Analyzed;
 use crate::authenticate::{self, Offer};
-use crate::cancel::CancelKeys;
+use crate::cancel::{CancelKey, CancelKeys};
 use crate::estimate::Estimator;
 use crate::meaning::Results;
 use crate::pool::PoolIssuer;
@@ -434,7 +434,45 @@ impl ProtocolAdapter for PostgresAdapter {
         })
     }
 
-    async fn serve(self: Arc<Self>, mut connection: Connection) -> Result<(), ServeError> {
+    async fn serve(self: Arc<Self>, connection: Connection) -> Result<(), ServeError> {
+        // A session that idles for a day does not keep the room that its login took.
+        let Some(joined) = Box::pin(self.join(connection)).await? else {
+            return Ok(());
+        };
+        let Joined {
+            mut scope,
+            key,
+            session,
+            provider,
+            client,
+            target,
+            leftover,
+            out,
+        } = joined;
+        let relay = Relay::new(&mut scope, session, provider, client, target, leftover, out);
+        let end = Box::pin(relay.run()).await;
+        tracing::debug!(session = %scope.id(), reason = end.reason(), "session ended");
+        drop(key);
+        Ok(())
+    }
+}
+
+/// A client that has logged in, and the target that was reached for it.
+struct Joined {
+    scope: SessionScope,
+    key: CancelKey,
+    session: Session,
+    provider: StructureProvider,
+    client: Transport,
+    target: Transport,
+    leftover: Leftover,
+    /// What both are to be sent first.
+    out: Outbound,
+}
+
+impl PostgresAdapter {
+    /// Brings a client to its target. `None`: there is nothing more to do for it.
+    async fn join(self: &Arc<Self>, mut connection: Connection) -> Result<Option<Joined>, ServeError> {
         let deadline = connection.deadline;
         let opening = Connection::in_time(deadline, accept::open(&mut connection)).await?;
         let startup = match opening {
@@ -447,11 +485,11 @@ impl ProtocolAdapter for PostgresAdapter {
                     cancel.await;
                     // Over TLS a client takes an end without a goodbye for a failure.
                     let _ = connection.transport.shutdown().await;
-                    Ok(())
+                    Ok(None)
                 })
                 .await;
             }
-            Opening::Nothing => return Ok(()),
+            Opening::Nothing => return Ok(None),
         };
         let (mut scope, startup, database) =
             Connection::in_time(deadline, self.login(&mut connection, startup)).await?;
@@ -460,9 +498,8 @@ impl ProtocolAdapter for PostgresAdapter {
             scope.state_reason(reason);
         }
         if let Some(own) = connection.gateway.own_resource(&scope.resource().name) {
-            return self
-                .hand_over(own, scope, startup.version, connection.transport)
-                .await;
+            let served = self.hand_over(own, scope, startup.version, connection.transport);
+            return served.await.map(|()| None);
         }
         let (target, leftover, parameters) = match self.reach(&mut scope, &startup, &database).await {
             Ok(reached) => reached,
@@ -522,19 +559,16 @@ impl ProtocolAdapter for PostgresAdapter {
             target_key: target.key,
         };
         let session = Session::new(settings, &parameters, changed).with_estimator(estimator);
-        let relay = Relay::new(
-            &mut scope,
+        Ok(Some(Joined {
+            scope,
+            key,
             session,
             provider,
-            connection.transport,
-            target.transport,
+            client: connection.transport,
+            target: target.transport,
             leftover,
             out,
-        );
-        let end = relay.run().await;
-        tracing::debug!(session = %scope.id(), reason = end.reason(), "session ended");
-        drop(key);
-        Ok(())
+        }))
     }
 }
 
@@ -553,11 +587,7 @@ fn hidden(scope: &SessionScope, tags: &BTreeSet<String>) -> BTreeSet<String> {
 }
 
 /// AuthenticationOk, what the target tells of itself, our own cancel key, and ReadyForQuery.
-fn welcome(
-    parameters: &[(Vec<u8>, Vec<u8>)],
-    key: &crate::cancel::CancelKey,
-    out: &mut Outbound,
-) -> Result<(), ServeError> {
+fn welcome(parameters: &[(Vec<u8>, Vec<u8>)], key: &CancelKey, out: &mut Outbound) -> Result<(), ServeError> {
     let to = &mut out.to_client;
     encode(Authentication::Ok.encode(to))?;
     for (name, value) in parameters {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{AuditError, Event, Parameter};
+use crate::json_text::escape;
 use crate::operation::Operations;
 use crate::principal::Principal;
 use crate::session::SessionId;
@@ -136,12 +137,12 @@ impl OperationEvent<'_> {
         let Some(Encoded { before, after }) = &self.decided.encoded else {
             return serde_json::to_writer(out, &self.event()).map_err(failed);
         };
-        let text = self.statement.map_or(0, str::len);
+        let length = self.statement.map_or(0, str::len);
         out.reserve(
             before
                 .len()
                 .saturating_add(after.len())
-                .saturating_add(text)
+                .saturating_add(length)
                 .saturating_add(160),
         );
         out.extend_from_slice(br#"{"type":"operation""#);
@@ -149,10 +150,19 @@ impl OperationEvent<'_> {
         field(out, "ticket", &self.ticket).map_err(failed)?;
         out.extend_from_slice(before);
         if let Some(statement) = self.statement {
-            field(out, "statement", &statement).map_err(failed)?;
+            out.extend_from_slice(br#","statement":"#);
+            text(out, statement);
         }
         if !self.parameters.is_empty() {
-            field(out, "parameters", &self.parameters).map_err(failed)?;
+            let mut before = &br#","parameters":["#[..];
+            for parameter in self.parameters {
+                out.extend_from_slice(std::mem::replace(&mut before, b","));
+                match parameter {
+                    Some(value) => text(out, value),
+                    None => out.extend_from_slice(b"null"),
+                }
+            }
+            out.push(b']');
         }
         out.extend_from_slice(after);
         Ok(())
@@ -181,6 +191,13 @@ pub(super) fn encode(event: &Event, out: &mut Vec<u8>) -> Result<(), AuditError>
         .map_err(|e| AuditError::Encode(e.to_string()))?;
     out.push(b'}');
     Ok(())
+}
+
+/// Appends a string of JSON.
+fn text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    escape(out, text);
+    out.push(b'"');
 }
 
 /// Appends `,"name":value`.
@@ -233,7 +250,11 @@ mod tests {
             },
             rules: Vec::new(),
         };
-        let parameters = [Some("x\n".to_owned()), None];
+        let parameters = [
+            Some("x\n".to_owned()),
+            None,
+            Some("\u{8}\u{7f}/<\u{2028}\"\u{1f}".to_owned()),
+        ];
         for verdict in [
             allow,
             masked,
