@@ -5,7 +5,7 @@
 //! skips all that follows. Across runs it would be a guess, so a message that uses a name with an unconfirmed change
 //! of an earlier run waits (see [`Names::is_settled`]).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use gateway_core::audit::Parameter;
@@ -138,14 +138,95 @@ pub enum Undone {
 /// Names that one session may hold, so that a client cannot grow our memory without end.
 pub const MAX_NAMES: usize = 100_000;
 
-/// By name. Every message looks some up, and whoever chooses them holds up nobody but the own session.
-type Map<T> = std::collections::HashMap<String, T, foldhash::fast::RandomState>;
+/// Slots by name. Every message looks some up. The unnamed one, which most messages mean, is looked up without hashing;
+/// whoever chooses the others holds up nobody but the own session.
+#[derive(Debug)]
+struct Slots<T> {
+    unnamed: Slot<T>,
+    named: HashMap<String, Slot<T>, foldhash::fast::RandomState>,
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self {
+            unnamed: Slot::default(),
+            named: HashMap::default(),
+        }
+    }
+}
+
+impl<T> Slots<T> {
+    fn get(&self, name: &str) -> Option<&Slot<T>> {
+        if name.is_empty() {
+            return Some(&self.unnamed);
+        }
+        self.named.get(name)
+    }
+
+    fn get_mut(&mut self, name: &str) -> Option<&mut Slot<T>> {
+        if name.is_empty() {
+            return Some(&mut self.unnamed);
+        }
+        self.named.get_mut(name)
+    }
+
+    fn change(&mut self, name: &str, value: Option<Arc<T>>, run: u64, stamp: u64) {
+        let change = Unconfirmed { value, run, stamp };
+        match self.get_mut(name) {
+            Some(slot) => slot.unconfirmed.push_back(change),
+            None => self
+                .named
+                .entry(name.to_owned())
+                .or_default()
+                .unconfirmed
+                .push_back(change),
+        }
+    }
+
+    fn confirm(&mut self, name: &str, stamp: u64) {
+        let Some(slot) = self.get_mut(name) else {
+            return;
+        };
+        // The server answers in order, so it is the first one; where all names were cleared it is not there.
+        if slot
+            .unconfirmed
+            .front()
+            .is_some_and(|change| change.stamp == stamp)
+            && let Some(change) = slot.unconfirmed.pop_front()
+        {
+            slot.settled = change.value;
+        }
+        self.forget_empty(name);
+    }
+
+    fn undo(&mut self, name: &str, stamp: u64, is_lost: bool) {
+        let Some(slot) = self.get_mut(name) else {
+            return;
+        };
+        // Newer ones, of later runs, stand.
+        slot.unconfirmed.retain(|change| change.stamp != stamp);
+        if is_lost {
+            slot.settled = None;
+        }
+        self.forget_empty(name);
+    }
+
+    fn forget_empty(&mut self, name: &str) {
+        if !name.is_empty() && self.named.get(name).is_some_and(Slot::is_empty) {
+            self.named.remove(name);
+        }
+    }
+
+    fn clear_named(&mut self) {
+        self.named.clear();
+    }
+}
 
 /// All names of one session.
 #[derive(Debug, Default)]
 pub struct Names {
-    statements: Map<Slot<Prepared>>,
-    portals: Map<Slot<Portal>>,
+    statements: Slots<Prepared>,
+    portals: Slots<Portal>,
     stamp: u64,
 }
 
@@ -171,20 +252,20 @@ impl Names {
 
     /// Whether there is room for another name.
     pub fn has_room(&self) -> bool {
-        self.statements.len() < MAX_NAMES && self.portals.len() < MAX_NAMES
+        self.statements.named.len() < MAX_NAMES && self.portals.named.len() < MAX_NAMES
     }
 
     /// Changes a statement; `None` takes it away.
     pub fn set_statement(&mut self, name: &str, value: Option<Prepared>, run: u64) -> Change {
         self.stamp = self.stamp.wrapping_add(1);
-        change(&mut self.statements, name, value.map(Arc::new), run, self.stamp);
+        self.statements.change(name, value.map(Arc::new), run, self.stamp);
         Change::Statement(name.to_owned(), self.stamp)
     }
 
     /// Changes a portal; `None` takes it away.
     pub fn set_portal(&mut self, name: &str, value: Option<Portal>, run: u64) -> Change {
         self.stamp = self.stamp.wrapping_add(1);
-        change(&mut self.portals, name, value.map(Arc::new), run, self.stamp);
+        self.portals.change(name, value.map(Arc::new), run, self.stamp);
         Change::Portal(name.to_owned(), self.stamp)
     }
 
@@ -225,8 +306,8 @@ impl Names {
     /// The server has done it.
     pub fn confirm(&mut self, change: &Change) {
         match change {
-            Change::Statement(name, stamp) => confirm(&mut self.statements, name, *stamp),
-            Change::Portal(name, stamp) => confirm(&mut self.portals, name, *stamp),
+            Change::Statement(name, stamp) => self.statements.confirm(name, *stamp),
+            Change::Portal(name, stamp) => self.portals.confirm(name, *stamp),
         }
     }
 
@@ -239,86 +320,45 @@ impl Names {
         match change {
             Change::Statement(name, stamp) => {
                 let is_lost = name.is_empty() && why == Undone::Refused;
-                undo(&mut self.statements, name, *stamp, is_lost);
+                self.statements.undo(name, *stamp, is_lost);
             }
-            Change::Portal(name, stamp) => undo(&mut self.portals, name, *stamp, false),
+            Change::Portal(name, stamp) => self.portals.undo(name, *stamp, false),
         }
     }
 
     /// A transaction has ended: the portals of its runs are gone.
     pub fn end_portals(&mut self, run: u64) {
-        self.portals.retain(|_, slot| {
+        let end = |slot: &mut Slot<Portal>| {
             if slot.settled.as_ref().is_some_and(|portal| portal.run <= run) {
                 slot.settled = None;
             }
             !slot.is_empty()
-        });
+        };
+        end(&mut self.portals.unnamed);
+        self.portals.named.retain(|_, slot| end(slot));
     }
 
     /// All statements but the unnamed one are gone (DEALLOCATE ALL, DISCARD ALL).
     pub fn clear_statements(&mut self) {
-        self.statements.retain(|name, _| name.is_empty());
+        self.statements.clear_named();
     }
 
     /// All portals are gone.
     pub fn clear_portals(&mut self) {
-        self.portals.clear();
+        self.portals = Slots::default();
     }
 
     /// Names and texts of all statements.
     pub fn statements(&self) -> impl Iterator<Item = (&str, &Arc<Prepared>)> {
-        self.statements
-            .iter()
-            .filter_map(|(name, slot)| Some((name.as_str(), slot.newest()?)))
+        let named = self.statements.named.iter();
+        std::iter::once(("", &self.statements.unnamed))
+            .chain(named.map(|(name, slot)| (name.as_str(), slot)))
+            .filter_map(|(name, slot)| Some((name, slot.newest()?)))
     }
 }
 
 fn last_run<T>(slot: &Slot<T>) -> Option<u64> {
     slot.unconfirmed.back().map(|change| change.run)
-}
-
-fn change<T>(slots: &mut Map<Slot<T>>, name: &str, value: Option<Arc<T>>, run: u64, stamp: u64) {
-    let change = Unconfirmed { value, run, stamp };
-    match slots.get_mut(name) {
-        Some(slot) => slot.unconfirmed.push_back(change),
-        None => slots
-            .entry(name.to_owned())
-            .or_default()
-            .unconfirmed
-            .push_back(change),
-    }
-}
-
-fn confirm<T>(slots: &mut Map<Slot<T>>, name: &str, stamp: u64) {
-    let Some(slot) = slots.get_mut(name) else {
-        return;
-    };
-    // The server answers in order, so it is the first one; where all names were cleared it is not there.
-    if slot
-        .unconfirmed
-        .front()
-        .is_some_and(|change| change.stamp == stamp)
-        && let Some(change) = slot.unconfirmed.pop_front()
-    {
-        slot.settled = change.value;
-    }
-    if slot.is_empty() {
-        slots.remove(name);
-    }
-}
-
-fn undo<T>(slots: &mut Map<Slot<T>>, name: &str, stamp: u64, is_lost: bool) {
-    let Some(slot) = slots.get_mut(name) else {
-        return;
-    };
-    // Newer ones, of later runs, stand.
-    slot.unconfirmed.retain(|change| change.stamp != stamp);
-    if is_lost {
-        slot.settled = None;
-    }
-    if slot.is_empty() {
-        slots.remove(name);
-    }
 }
 
 #[cfg(test)]
