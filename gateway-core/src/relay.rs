@@ -179,14 +179,19 @@ where
     }
 
     /// Runs the session to its end, says goodbye to both peers, and writes the end into the trail.
-    pub async fn run(mut self) -> End {
+    pub fn run(self) -> impl Future<Output = End> + Send + use<'a, S, P> {
+        // A future keeps the room of what was moved into it, and of what it will need: by boxes a session has its state
+        // once, and nothing of its end before that comes.
+        Box::new(self).run_boxed()
+    }
+
+    async fn run_boxed(mut self: Box<Self>) -> End {
         let end = std::future::poll_fn(|cx| self.poll(cx)).await;
-        // In a box of its own: what the end needs takes no room before.
         Box::pin(self.close(end)).await
     }
 
     /// Says goodbye to both peers, and writes the end into the trail.
-    async fn close(mut self, end: End) -> End {
+    async fn close(mut self: Box<Self>, end: End) -> End {
         if matches!(self.work, Work::Judging(..) | Work::Opening(..) | Work::Held(..)) {
             // What was still undecided runs never: nothing runs without a live client.
             self.scope.withdraw();
@@ -212,7 +217,7 @@ where
             from_target,
             out: Outbound { to_client, to_target },
             ..
-        } = self;
+        } = *self;
         let to_client = async move {
             let _ = client.write_all(&to_client).await;
             let _ = client.shutdown().await;

@@ -450,7 +450,7 @@ impl ProtocolAdapter for PostgresAdapter {
             out,
         } = joined;
         let relay = Relay::new(&mut scope, session, provider, client, target, leftover, out);
-        let end = Box::pin(relay.run()).await;
+        let end = relay.run().await;
         tracing::debug!(session = %scope.id(), reason = end.reason(), "session ended");
         drop(key);
         Ok(())
