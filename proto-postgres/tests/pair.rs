@@ -17,7 +17,7 @@ mod pair;
 use gateway_core::machine::{End, Peer};
 use pair::driver::{Answer, STATEMENT_BYTES};
 use pair::message::*;
-use pair::play::{Dice, all, bare, by_table, play, whole};
+use pair::play::{Dice, all, bare, by_table, driver, play, whole};
 
 const OPEN: &str = "SELECT id FROM t3";
 const SECRET: &str = "SELECT id FROM secret2";
@@ -122,6 +122,31 @@ fn a_held_statement_waits_in_its_place_and_is_held_each_time() {
             .count(),
         2
     );
+}
+
+/// A few bytes ask for an answer that is remembered by hundreds: how many of them a server's buffers take must not decide
+/// what a session takes here.
+#[test]
+fn a_client_gets_only_so_far_ahead_of_a_server_that_does_not_answer() {
+    let (mut driver, _) = driver(all);
+    driver.from_client.extend_from_slice(&sync().repeat(20_000));
+    driver.pump();
+    assert_eq!(driver.end, None);
+    assert_eq!(frames(&driver.out.to_target).len(), 4096);
+    assert!(!driver.from_client.is_empty());
+    // It goes on with every answer, also where the client asks for none before the end of a long run.
+    let run = [bind("", "s1"), execute("", 0)].concat().repeat(3000);
+    for script in [
+        sync().repeat(20_000),
+        query(OPEN).repeat(5000),
+        [parse("s1", OPEN), sync(), run, sync()].concat(),
+    ] {
+        let (_, expected) = bare(&script);
+        let played = whole(&script, all);
+        assert_eq!(played.driver.end, None);
+        assert!(played.driver.is_quiet());
+        assert!(without_notices(&played.to_client) == expected, "other answers");
+    }
 }
 
 /// A portal of that name ended with its transaction: what is bound now is what runs.

@@ -86,6 +86,9 @@ impl Control {
 /// The ticket of what is only prepared: it has no outcome.
 pub const PREPARED: u64 = 0;
 
+/// Room for operations that run which is kept while none does.
+const KEPT_RUNNING: usize = 64;
+
 /// Longest reason that a client may state, in bytes.
 const REASON_BYTES: usize = 500;
 
@@ -587,7 +590,12 @@ impl SessionScope {
     fn ended(&mut self, ticket: u64) -> Option<std::time::Instant> {
         self.counters.granted.over(ticket);
         let place = self.running.iter().position(|(running, _)| *running == ticket)?;
-        self.running.remove(place).map(|(_, since)| since)
+        let (_, since) = self.running.remove(place)?;
+        if self.running.is_empty() && self.running.capacity() > KEPT_RUNNING {
+            // One long pipeline does not make a session large for ever.
+            self.running = VecDeque::new();
+        }
+        Some(since)
     }
 
     /// Ends the session in the trail and in the store.

@@ -1,5 +1,7 @@
 //! What the target sends.
 
+use std::collections::VecDeque;
+
 use bytes::BytesMut;
 use gateway_core::machine::{End, Fault, Outbound, Outcome, Parsed, Peer};
 use gateway_core::verdict::{Code, Decision, Denial};
@@ -17,6 +19,8 @@ use crate::wire::frontend::Terminate;
 
 /// Longest message of a target that is not a row: errors, descriptions, notices.
 const MAX_MESSAGE: usize = 16 << 20;
+/// Room for what the server owes that is kept while it owes nothing.
+const KEPT_PENDING: usize = 64;
 /// Longest row.
 pub(super) const MAX_ROW: usize = 1 << 30;
 
@@ -680,6 +684,10 @@ impl Session {
 
     fn ready_status(&mut self, status: TransactionStatus, run: u64) {
         self.transaction = status;
+        if self.pending.is_empty() && self.pending.capacity() > KEPT_PENDING {
+            // One long pipeline does not make a session large for ever.
+            self.pending = VecDeque::new();
+        }
         if status == TransactionStatus::Idle {
             self.names.end_portals(run);
             self.mirror_portals();

@@ -20,6 +20,8 @@ use crate::wire::{Format, ParseError};
 
 /// Longest frame that the protocol has room for here: PostgreSQL's own limit of 1 GiB.
 const MAX_FRAME: usize = 1 << 30;
+/// Answers that the server may owe before a client's next message waits for them.
+const MAX_PENDING: usize = 4096;
 /// Bytes of one parameter that are kept for the trail; the rest is counted.
 pub(super) const KEPT_PARAMETER: usize = 8 * 1024;
 
@@ -57,6 +59,11 @@ impl Session {
         let Some(header) = header else {
             return Ok(Parsed::Incomplete);
         };
+        if self.pending.len() >= MAX_PENDING && header.tag != b'X' {
+            // What the server owes is remembered, and its own buffers take megabytes of messages of a few bytes each.
+            self.flush(out);
+            return Ok(Parsed::Blocked);
+        }
         if header.tag == b'd' {
             return self.copy_data(input, header.len);
         }

@@ -100,6 +100,12 @@ pub fn bare(script: &[u8]) -> (Server, Vec<u8>) {
     (server, output)
 }
 
+/// A session and its server, of which nothing has been asked.
+pub fn driver(policy: impl FnMut(&Question, &[String]) -> Answer + 'static) -> (Driver, Server) {
+    let server = Server::default();
+    (Driver::new(server.catalog(), Box::new(policy)), server)
+}
+
 /// Plays it whole: each side does all it can before the next one.
 pub fn whole(script: &[u8], policy: impl FnMut(&Question, &[String]) -> Answer + 'static) -> Played {
     play(script, policy, None)
@@ -111,8 +117,7 @@ pub fn play(
     policy: impl FnMut(&Question, &[String]) -> Answer + 'static,
     mut dice: Option<Dice>,
 ) -> Played {
-    let mut server = Server::default();
-    let mut driver = Driver::new(server.catalog(), Box::new(policy));
+    let (mut driver, mut server) = driver(policy);
     let (mut script, mut to_client, mut to_target) = (script, Vec::new(), Vec::new());
     let mut waiting = bytes::BytesMut::new();
     for step in 0.. {
