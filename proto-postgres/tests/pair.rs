@@ -139,7 +139,17 @@ fn a_client_gets_only_so_far_ahead_of_a_server_that_does_not_answer() {
     for script in [
         sync().repeat(20_000),
         query(OPEN).repeat(5000),
-        [parse("s1", OPEN), sync(), run, sync()].concat(),
+        [parse("s1", OPEN), sync(), run.clone(), sync()].concat(),
+        // All but the first is skipped.
+        [
+            parse("s1", OPEN),
+            sync(),
+            parse("s1", OPEN),
+            run,
+            sync(),
+            query(OPEN),
+        ]
+        .concat(),
     ] {
         let (_, expected) = bare(&script);
         let played = whole(&script, all);

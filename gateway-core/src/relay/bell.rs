@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 
-use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 
 /// Says whether something that was polled with its waker has to be polled again.
 #[derive(Debug)]
@@ -17,7 +17,17 @@ pub(super) struct Bell {
 #[derive(Debug)]
 struct Rope {
     rung: AtomicBool,
-    task: AtomicWaker,
+    /// Stays there when it is woken: one that rings late takes nothing from the next.
+    task: Mutex<Option<Waker>>,
+}
+
+impl Rope {
+    fn tell(&self) {
+        let task = self.task.lock().clone();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
 }
 
 impl Wake for Rope {
@@ -27,7 +37,7 @@ impl Wake for Rope {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.rung.store(true, Ordering::Release);
-        self.task.wake();
+        self.tell();
     }
 }
 
@@ -36,7 +46,7 @@ impl Bell {
     pub(super) fn new() -> Self {
         let rope = Rope {
             rung: AtomicBool::new(true),
-            task: AtomicWaker::new(),
+            task: Mutex::new(None),
         };
         Self {
             rope: Arc::new(rope),
@@ -52,14 +62,14 @@ impl Bell {
     /// Whether it has rung since this was asked last, or wakes another task now; from now on it wakes that of `cx`.
     pub(super) fn has_rung(&mut self, cx: &Context<'_>) -> bool {
         let same = self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker()));
-        if same && !self.rope.rung.load(Ordering::Acquire) {
-            return false;
+        if !same {
+            // The task before the flag: what rings in between wakes once too often, never too rarely.
+            self.task = Some(cx.waker().clone());
+            self.rope.task.lock().clone_from(&self.task);
         }
-        // The task before the flag: what rings in between wakes once too often, never too rarely.
-        self.rope.task.register(cx.waker());
-        self.task = Some(cx.waker().clone());
-        self.rope.rung.store(false, Ordering::Release);
-        true
+        // Read before it is written: bytes alone write nothing here.
+        let rung = self.rope.rung.load(Ordering::Acquire) && self.rope.rung.swap(false, Ordering::AcqRel);
+        rung || !same
     }
 }
 
@@ -94,6 +104,14 @@ mod tests {
             assert!(bell.has_rung(&Context::from_waker(&first)));
             assert!(!bell.has_rung(&Context::from_waker(&first)));
         }
+        // The flag is seen before the task is woken: the next ring wakes it all the same.
+        bell.rope.rung.store(true, Ordering::Release);
+        assert!(bell.has_rung(&Context::from_waker(&first)));
+        bell.rope.tell();
+        assert!(!bell.has_rung(&Context::from_waker(&first)));
+        bell.waker().wake();
+        assert_eq!(one.0.load(Ordering::Relaxed), 5);
+        assert!(bell.has_rung(&Context::from_waker(&first)));
         assert!(
             bell.has_rung(&Context::from_waker(&second)),
             "another task polls now"
@@ -101,7 +119,7 @@ mod tests {
         bell.waker().wake_by_ref();
         assert_eq!(
             (one.0.load(Ordering::Relaxed), other.0.load(Ordering::Relaxed)),
-            (3, 1)
+            (5, 1)
         );
         assert!(bell.has_rung(&Context::from_waker(&second)));
     }
