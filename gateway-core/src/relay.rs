@@ -297,9 +297,7 @@ where
     /// `Ready(Ok)`: it stopped though there was more to do.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<(), End>> {
         for _ in 0..16 {
-            // First what has arrived: once nothing more comes the turn is over, without a look at all the rest again.
-            let mut progress = self.poll_read(cx)?;
-            progress |= self.poll_work(cx, now)?;
+            let mut progress = self.poll_work(cx, now)?;
             progress |= self.parse_target(now)?;
             progress |= self.parse_client(now)?;
             while let Some(outcome) = self.session.poll_outcome() {
@@ -309,20 +307,34 @@ where
             if self.target_gone && !progress && self.out.to_client.is_empty() {
                 return Poll::Ready(Err(End::TargetClosed));
             }
-            // What a client sent whole before it closed still runs, unless a person would have to decide: nothing
-            // runs without a live client.
+            // What a client sent whole before it closed still runs, unless a person would have to decide (nothing runs
+            // without a live client), or it must wait for answers of the target.
             let busy = !matches!(self.work, Work::Free) && !self.waits_for_people();
             let stalled = self.out.to_client.len() >= HIGH_WATER && !self.from_client.is_empty();
             if self.client_gone && !progress && !busy && !stalled && self.out.to_target.is_empty() {
                 return Poll::Ready(Err(End::ClientClosed));
             }
-            if progress {
+            let read = self.poll_read(cx)?;
+            if progress || read {
                 self.active = now;
             } else {
                 return Poll::Pending;
             }
+            if !read && self.is_at_rest() {
+                return Poll::Pending;
+            }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether nothing can be done before a peer sends something: all that came has been dealt with. Both sockets were
+    /// polled then, since nothing waits that would have kept them from it.
+    fn is_at_rest(&self) -> bool {
+        let Outbound { to_client, to_target } = &self.out;
+        let empty = [&self.from_client, &self.from_target, to_client, to_target];
+        matches!(self.work, Work::Free)
+            && empty.iter().all(|buffer| buffer.is_empty())
+            && !(self.client_gone || self.target_gone || self.client_unflushed || self.target_unflushed)
     }
 
     fn poll_work(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, End> {

@@ -135,11 +135,14 @@ pub enum Undone {
     Skipped,
 }
 
+/// Room for changes of one name that is kept while none is open.
+const KEPT_CHANGES: usize = 16;
+
 /// Names that one session may hold, so that a client cannot grow our memory without end.
 pub const MAX_NAMES: usize = 100_000;
 
 /// Slots by name. Every message looks some up. The unnamed one, which most messages mean, is looked up without hashing;
-/// whoever chooses the others holds up nobody but the own session.
+/// the hashes of the others are seeded for each session.
 #[derive(Debug)]
 struct Slots<T> {
     unnamed: Slot<T>,
@@ -195,6 +198,10 @@ impl<T> Slots<T> {
             && let Some(change) = slot.unconfirmed.pop_front()
         {
             slot.settled = change.value;
+            if slot.unconfirmed.is_empty() && slot.unconfirmed.capacity() > KEPT_CHANGES {
+                // One long pipeline does not make a session large for ever.
+                slot.unconfirmed = VecDeque::new();
+            }
         }
         self.forget_empty(name);
     }
