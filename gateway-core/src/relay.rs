@@ -104,6 +104,8 @@ pub struct Relay<'a, S: ProtocolSession, P> {
     alarm: Pin<Box<tokio::time::Sleep>>,
     client_gone: bool,
     target_gone: bool,
+    /// What the target's connection broke with, told once the client has all that came before.
+    broke: Option<String>,
     /// The machine wants the other peer to answer before it parses more.
     client_blocked: bool,
     target_blocked: bool,
@@ -170,6 +172,7 @@ where
             alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
             client_gone: false,
             target_gone: false,
+            broke: None,
             client_blocked: false,
             target_blocked: false,
             target_behind: false,
@@ -305,7 +308,8 @@ where
             }
             progress |= self.poll_write(cx, now)?;
             if self.target_gone && !progress && self.out.to_client.is_empty() {
-                return Poll::Ready(Err(End::TargetClosed));
+                let broken = self.broke.take().map(|why| End::Broken(Peer::Target, why));
+                return Poll::Ready(Err(broken.unwrap_or(End::TargetClosed)));
             }
             // What a client sent whole before it closed still runs, unless a person would have to decide (nothing runs
             // without a live client), or it must wait for answers of the target.
@@ -578,17 +582,22 @@ where
                 Poll::Pending => {}
             }
         }
-        // A read may bring more than goes on in one turn: what is there goes first, or it would pile up.
-        let waits = self.target_blocked || self.target_behind;
-        let ahead = waits && self.from_target.len() >= AHEAD_BYTES;
-        if !self.target_gone && !ahead && self.out.to_client.len() < HIGH_WATER {
+        // A read may bring more than goes on in one turn: what is there goes first, or it would pile up. While it waits for
+        // room, the kernel keeps what comes behind it.
+        let ahead = self.target_blocked && self.from_target.len() >= AHEAD_BYTES;
+        let behind = self.target_behind || self.out.to_client.len() >= HIGH_WATER;
+        if !self.target_gone && !ahead && !behind {
             match read_some(&mut self.target, &mut self.from_target, cx) {
                 Poll::Ready(Ok(0)) => {
                     self.target_gone = true;
                     progress = true;
                 }
                 Poll::Ready(Ok(_)) => progress = true,
-                Poll::Ready(Err(error)) => return Err(End::Broken(Peer::Target, error.to_string())),
+                Poll::Ready(Err(error)) => {
+                    self.target_gone = true;
+                    self.broke = Some(error.to_string());
+                    progress = true;
+                }
                 Poll::Pending => {}
             }
         }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use gateway_core::machine::{End, Peer};
 
+use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
-use super::world::{PIPE, World, line, rest, send, settle, soon};
+use super::world::{PIPE, Reset, World, line, rest, send, settle, soon};
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_closes_within_a_message_ends_the_session() {
@@ -42,6 +43,37 @@ async fn a_client_gets_all_that_the_target_sent_before_it_closed() {
     soon(writer).await.unwrap();
     assert_eq!(got.len(), 1_200_000 + "END target closed\n".len());
     assert_eq!(soon(wire.task).await.unwrap(), End::TargetClosed);
+}
+
+/// A reset, or TLS that ends without a goodbye: what came before waits for a client that is slow, too.
+#[tokio::test(start_paused = true)]
+async fn a_client_gets_all_that_came_before_the_target_s_connection_broke() {
+    let world = World::new();
+    let wire = world.session_over(|pipe| Box::new(Reset(pipe))).await;
+    let mut target = wire.target;
+    let text = "+0123456789\n".repeat(100_000);
+    let writer = tokio::spawn(async move { send(&mut target, &text).await });
+    let mut client = wire.client;
+    settle().await;
+    let mut got = Vec::new();
+    let mut piece = vec![0; 64 * 1024];
+    while let n @ 1.. = soon(client.read(&mut piece)).await.unwrap() {
+        got.extend_from_slice(&piece[..n]);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    soon(writer).await.unwrap();
+    assert!(got.starts_with(b"+0123456789\n"));
+    let last = b"+0123456789\nEND target connection broke: connection reset\n";
+    assert!(
+        got.ends_with(last),
+        "{}",
+        String::from_utf8_lossy(&got[got.len() - 100..])
+    );
+    assert_eq!(got.len(), 1_200_000 + last.len() - "+0123456789\n".len());
+    assert!(matches!(
+        soon(wire.task).await.unwrap(),
+        End::Broken(Peer::Target, _)
+    ));
 }
 
 /// It says why it closes, and the client happens to send something just then.

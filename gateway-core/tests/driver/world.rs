@@ -1,8 +1,11 @@
 //! A gateway of fakes that a test can steer, and sessions over pipes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,11 +30,11 @@ use gateway_core::services::{
 };
 use gateway_core::session::{SessionId, SessionRecord};
 use gateway_core::tls::TlsRequire;
-use gateway_core::transport::Transport;
+use gateway_core::transport::{Stream, Transport};
 use gateway_core::verdict::{Code, Decision, Denial, Hold, Obligations, Verdict};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -571,18 +574,24 @@ impl World {
 
     /// A session over pipes of 64 KiB.
     pub(crate) async fn session(&self) -> Wire {
+        self.session_over(|pipe| Box::new(pipe)).await
+    }
+
+    /// A session whose target is reached through what `wrap` makes of the pipe to it.
+    pub(crate) async fn session_over(&self, wrap: fn(DuplexStream) -> Box<dyn Stream>) -> Wire {
         let mut scope = self.open().await.unwrap();
         let id = scope.id();
         let (client, inner_client) = tokio::io::duplex(PIPE);
         let (target, inner_target) = tokio::io::duplex(PIPE);
         let provider = LinesProvider(self.interrupts.clone());
+        let inner_target = wrap(inner_target);
         let task = tokio::spawn(async move {
             Relay::new(
                 &mut scope,
                 Lines::default(),
                 provider,
                 Transport::Other(Box::new(inner_client)),
-                Transport::Other(Box::new(inner_target)),
+                Transport::Other(inner_target),
                 Leftover::default(),
                 Outbound::default(),
             )
@@ -599,6 +608,40 @@ impl World {
 }
 
 pub(crate) const PIPE: usize = 64 * 1024;
+
+/// A connection that is reset where the peer's end of it would close.
+pub(crate) struct Reset(pub(crate) DuplexStream);
+
+impl AsyncRead for Reset {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.0).poll_read(cx, into))?;
+        let reset = into.filled().len() == before;
+        Poll::Ready(if reset {
+            Err(io::ErrorKind::ConnectionReset.into())
+        } else {
+            Ok(())
+        })
+    }
+}
+
+impl AsyncWrite for Reset {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
 
 /// Both ends of a session.
 pub(crate) struct Wire {
