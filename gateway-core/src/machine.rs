@@ -83,12 +83,51 @@ pub enum Stage {
 /// A statement's text with its parameters.
 #[derive(Debug, Clone)]
 pub struct Statement {
-    /// The exact text.
-    pub text: Arc<str>,
-    /// The text without literals, for `[audit] literals = false`.
-    pub normalised: Arc<str>,
+    /// Its text.
+    pub text: Arc<Text>,
     /// Bound parameters.
-    pub parameters: Vec<Parameter>,
+    pub parameters: Parameters,
+}
+
+impl Statement {
+    /// A text without parameters.
+    pub fn new(exact: impl Into<Arc<str>>, normalised: impl Into<Arc<str>>) -> Self {
+        Self {
+            text: Arc::new(Text {
+                exact: exact.into(),
+                normalised: normalised.into(),
+            }),
+            parameters: Parameters::default(),
+        }
+    }
+}
+
+/// Bound parameters, once for all who keep them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parameters(Option<Arc<[Parameter]>>);
+
+impl From<Vec<Parameter>> for Parameters {
+    fn from(list: Vec<Parameter>) -> Self {
+        Self((!list.is_empty()).then(|| list.into()))
+    }
+}
+
+impl std::ops::Deref for Parameters {
+    type Target = [Parameter];
+
+    fn deref(&self) -> &[Parameter] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+/// A statement's text. One that runs again and again is kept with what it belongs to, and counted there: the counts of what
+/// sessions share are places in memory that every processor would write to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    /// As it was sent.
+    pub exact: Arc<str>,
+    /// Without literals, for `[audit] literals = false`.
+    pub normalised: Arc<str>,
 }
 
 /// What an approval of a message binds beside its [`Question`].

@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use equivalent::Equivalent;
+use gateway_core::machine::Text;
 use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations};
 use gateway_sql as sql;
 use moka::sync::Cache;
@@ -25,12 +26,15 @@ const HIDDEN: &str = "(not understood)";
 /// A longer text is not kept.
 const CACHED_TEXT: usize = 64 << 10;
 
-/// A text, analysed under one structure and one state of a session. Cheap to clone.
+/// A text, analysed under one structure and one state of a session. Cheap to clone: the count of who holds it is the session's
+/// own, where that of its meaning is a place in memory that all processors would write to for every message.
 #[derive(Debug, Clone)]
-pub struct Analyzed {
-    /// The text.
-    pub sql: Arc<str>,
-    /// What it does; shared by all texts of one shape.
+pub struct Analyzed(Arc<Found>);
+
+#[derive(Debug)]
+struct Found {
+    text: Arc<Text>,
+    /// What it does; shared by all texts of one shape, and by all sessions.
     meaning: Arc<Meaning>,
 }
 
@@ -38,7 +42,7 @@ impl Deref for Analyzed {
     type Target = Meaning;
 
     fn deref(&self) -> &Meaning {
-        &self.meaning
+        &self.0.meaning
     }
 }
 
@@ -89,17 +93,28 @@ impl Analyzed {
     pub fn new(sql: Arc<str>, structure: &Structure, state: &sql::SessionState, resource: &str) -> Self {
         let analysis = sql::analyze(&sql, &structure.catalog, state);
         let meaning = Meaning::of(&sql, analysis, structure, &state.database, resource);
-        Self {
-            sql,
-            meaning: Arc::new(meaning),
-        }
+        Self::found(sql, Arc::new(meaning))
     }
 
-    /// The text without literals.
-    pub fn normalised(&self) -> Arc<str> {
+    fn found(sql: Arc<str>, meaning: Arc<Meaning>) -> Self {
         // Texts of one shape are equal without their literals.
-        let normalise = || sql::normalise(&self.sql).map_or_else(|| HIDDEN.into(), Arc::from);
-        self.meaning.normalised.get_or_init(normalise).clone()
+        let normalise = || sql::normalise(&sql).map_or_else(|| HIDDEN.into(), Arc::from);
+        let normalised = meaning.normalised.get_or_init(normalise).clone();
+        let text = Arc::new(Text {
+            exact: sql,
+            normalised,
+        });
+        Self(Arc::new(Found { text, meaning }))
+    }
+
+    /// The text.
+    pub fn sql(&self) -> &Arc<str> {
+        &self.0.text.exact
+    }
+
+    /// The text, and what it is without literals.
+    pub fn text(&self) -> &Arc<Text> {
+        &self.0.text
     }
 }
 
@@ -432,10 +447,7 @@ impl AnalysisCache {
         };
         if let Some(meaning) = known.or_else(|| self.cache.get(&key(sql, false))) {
             self.hits.increment(1);
-            return Analyzed {
-                sql: sql.clone(),
-                meaning,
-            };
+            return Analyzed::found(sql.clone(), meaning);
         }
         self.misses.increment(1);
         let analyzed = Analyzed::new(sql.clone(), structure, state, resource);
@@ -445,7 +457,7 @@ impl AnalysisCache {
             } else {
                 key(sql, false)
             };
-            self.cache.insert(key.into(), analyzed.meaning.clone());
+            self.cache.insert(key.into(), analyzed.0.meaning.clone());
         }
         analyzed
     }

@@ -209,7 +209,7 @@ pub(crate) fn is_plain(analyzed: &Analyzed, structure: &Structure) -> bool {
         && statement.opaque_functions.is_empty()
         && statement.syntax_error.is_none()
         && statement.effects.is_empty()
-        && analyzed.sql.len() <= TEXT;
+        && analyzed.sql().len() <= TEXT;
     known
         && statement.operations.iter().all(|operation| {
             let relation = match &operation.object {

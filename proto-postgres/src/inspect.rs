@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use gateway_core::audit::Parameter;
-use gateway_core::machine::{Fault, Inspection, Outbound, Question, Stage, Statement};
+use gateway_core::machine::{Fault, Inspection, Outbound, Parameters, Question, Stage, Statement};
 use gateway_core::operation::{Operation, Operations};
 use gateway_core::verdict::{Code, Denial};
 use gateway_sql as sql;
@@ -58,7 +57,7 @@ impl Session {
                         found = allowed;
                     }
                     *analyzed = Some(found.clone());
-                    Ok(self.ask(&found, Vec::new(), Stage::Run))
+                    Ok(self.ask(&found, Parameters::default(), Stage::Run))
                 }
             },
             Message::Parse {
@@ -71,7 +70,11 @@ impl Session {
                 Ready::First(first) => Ok(first),
                 Ready::Analyzed(found) => {
                     *analyzed = Some(found.clone());
-                    Ok(self.ask(&found, Vec::new(), Stage::Prepare { runs: found.calls }))
+                    Ok(self.ask(
+                        &found,
+                        Parameters::default(),
+                        Stage::Prepare { runs: found.calls },
+                    ))
                 }
             },
             Message::Bind {
@@ -106,7 +109,7 @@ impl Session {
                     // What the server has planned when it was bound may still call another function, or read another
                     // view, once it has waited for people.
                     if late || *held && known.analyzed.names {
-                        let text = known.analyzed.sql.clone();
+                        let text = known.analyzed.sql().clone();
                         let found = match self.analyze(&text, now, &mut true, out, now) {
                             Ready::First(first) => return Ok(first),
                             Ready::Analyzed(found) => found,
@@ -133,7 +136,7 @@ impl Session {
                     Ready::First(first) => Ok(first),
                     Ready::Analyzed(found) => {
                         *analyzed = Some(found.clone());
-                        Ok(self.ask(&found, Vec::new(), Stage::Run))
+                        Ok(self.ask(&found, Parameters::default(), Stage::Run))
                     }
                 }
             }
@@ -215,7 +218,7 @@ impl Session {
     }
 
     /// A function by its number: no text names it, so it asks what is not understood.
-    fn ask_function(&self, oid: u32, parameters: Vec<Parameter>) -> Inspection<Need> {
+    fn ask_function(&self, oid: u32, parameters: Parameters) -> Inspection<Need> {
         if self.earlier_run_is_open() {
             return Inspection::Wait;
         }
@@ -239,9 +242,8 @@ impl Session {
                 format!("call function {oid} by FunctionCall"),
             )),
             statement: Some(Statement {
-                text: text.clone(),
-                normalised: text,
                 parameters,
+                ..Statement::new(text.clone(), text)
             }),
             writes: true,
             stage: Stage::Run,
@@ -274,7 +276,7 @@ fn refers_to_names(analyzed: &Analyzed) -> bool {
 
 impl Session {
     /// What a text asks of policy.
-    fn ask(&self, analyzed: &Analyzed, parameters: Vec<Parameter>, stage: Stage) -> Inspection<Need> {
+    fn ask(&self, analyzed: &Analyzed, parameters: Parameters, stage: Stage) -> Inspection<Need> {
         if self.texts_revealed && analyzed.shows_texts {
             return refuse(
                 "this shows the texts of the session's statements, and in one of them a token stands for its value",
@@ -288,10 +290,9 @@ impl Session {
     }
 }
 
-fn ask(analyzed: &Analyzed, parameters: Vec<Parameter>, stage: Stage) -> Inspection<Need> {
+fn ask(analyzed: &Analyzed, parameters: Parameters, stage: Stage) -> Inspection<Need> {
     let statement = Statement {
-        text: analyzed.sql.clone(),
-        normalised: analyzed.normalised(),
+        text: analyzed.text().clone(),
         parameters,
     };
     if let Some(why) = &analyzed.forbidden {

@@ -262,7 +262,7 @@ impl Session {
                     ),
                     types,
                     described: None,
-                    sql: analyzed.sql.clone(),
+                    sql: analyzed.sql().clone(),
                     analyzed: analyzed.clone(),
                     epoch: self.epoch(),
                 };
@@ -293,7 +293,7 @@ impl Session {
                     let body = frame.get(crate::wire::frame::HEADER_LEN..)?;
                     revealed_bind(&Bind::parse(body).ok()?, &analyzed.tokens, &hidden)
                 });
-                self.bind_portal(&portal, analyzed, parameters, exact);
+                self.bind_portal(&portal, analyzed, parameters, *exact);
                 Self::forward(revealed.as_ref().unwrap_or(&frame), out);
             }
             Message::Execute {
@@ -331,10 +331,10 @@ impl Session {
                 }
             }
             Message::FunctionCall { frame, .. } => {
-                self.push(Expect::Function(Running {
+                self.push(Expect::Function(Box::new(Running {
                     ticket,
                     ..Running::default()
-                }));
+                })));
                 self.end_run();
                 Self::forward(&frame, out);
             }
@@ -353,7 +353,7 @@ impl Session {
         if analyzed.tokens.is_empty() || obligations.mask.is_empty() {
             return None;
         }
-        let text = revealed_text(&analyzed.sql, &analyzed.tokens, &obligations.mask)?;
+        let text = revealed_text(analyzed.sql(), &analyzed.tokens, &obligations.mask)?;
         // In other encodings than this one the frame can be made anew of ASCII alone; a token then stays one.
         let fits = self.encoding == ClientEncoding::Utf8 || text.is_ascii();
         // From now on the server can tell of a text that the client has not sent.
@@ -375,11 +375,12 @@ impl Session {
         analyzed: &Analyzed,
         obligations: &Obligations,
         budget: Option<u64>,
-    ) -> Running {
+    ) -> Box<Running> {
         if analyzed.copy_ins > 0 {
             self.expect_copy();
         }
-        Running {
+        // In a box: a queue of what is owed is moved about, and long.
+        Box::new(Running {
             ticket,
             budget,
             most: obligations
@@ -390,7 +391,7 @@ impl Session {
             plan: analyzed.plan(&obligations.mask),
             analyzed: Some(analyzed.clone()),
             ..Running::default()
-        }
+        })
     }
 }
 

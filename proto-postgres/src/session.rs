@@ -17,10 +17,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use gateway_core::audit::Parameter;
 use gateway_core::detect::Detectors;
 use gateway_core::machine::{
-    Bound, End, Fault, Inspection, Outbound, Outcome, Parsed, Peer, ProtocolSession,
+    Bound, End, Fault, Inspection, Outbound, Outcome, Parameters, Parsed, Peer, ProtocolSession,
 };
 use gateway_core::mask::MaskKey;
 use gateway_core::verdict::{Decision, Ruling};
@@ -120,9 +119,9 @@ pub enum Message {
         /// The statement's name.
         statement: String,
         /// For the trail.
-        parameters: Vec<Parameter>,
+        parameters: Parameters,
         /// What these do not tell.
-        exact: Exact,
+        exact: Box<Exact>,
         /// When it came.
         arrived: Instant,
         /// The structure was read again for it already.
@@ -150,7 +149,7 @@ pub enum Message {
         /// The function.
         oid: u32,
         /// For the trail.
-        parameters: Vec<Parameter>,
+        parameters: Parameters,
     },
     /// What can't be a question of policy.
     Improper(Improper),

@@ -219,16 +219,11 @@ fn number(text: &str) -> Option<u64> {
 
 /// A question about `operations`, with the text that people read and approvals bind.
 pub(crate) fn question(operations: Vec<Operation>, summary: String, text: &str, writes: bool) -> Question {
-    let text: Arc<str> = Arc::from(text);
     // Words of a command are its literals; without them there is the program alone.
-    let normalised: Arc<str> = Arc::from(summary.split(' ').take(2).collect::<Vec<_>>().join(" "));
+    let normalised = summary.split(' ').take(2).collect::<Vec<_>>().join(" ");
     Question {
         operations: Arc::new(Operations::new(operations, summary)),
-        statement: Some(Statement {
-            text,
-            normalised,
-            parameters: Vec::new(),
-        }),
+        statement: Some(Statement::new(text, normalised)),
         writes,
         stage: Stage::Run,
     }

@@ -379,11 +379,7 @@ impl Session {
 
     /// Refuses what never came so far as to be a question; it is in the trail like any other refusal.
     pub(crate) async fn refuse(&self, denial: &Denial, text: Option<&str>) -> Arc<Decision> {
-        let statement = text.map(|text| Statement {
-            text: Arc::from(text),
-            normalised: Arc::from(denial.operation.as_str()),
-            parameters: Vec::new(),
-        });
+        let statement = text.map(|text| Statement::new(text, denial.operation.as_str()));
         match self.scope.lock().await.refuse_unasked(denial, statement) {
             Ruling::Refuse { decision, .. } => decision,
             // Never: what was not asked does not run.

@@ -377,9 +377,8 @@ impl Desk {
 /// The statement for the trail and for approvers.
 fn written(statement: &Statement, bound: &[Option<String>]) -> Written {
     Written {
-        text: statement.text.clone(),
-        normalised: statement.normalised(),
-        parameters: bound.to_vec(),
+        parameters: bound.to_vec().into(),
+        ..Written::new(statement.text.clone(), statement.normalised())
     }
 }
 

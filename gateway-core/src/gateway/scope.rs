@@ -466,10 +466,10 @@ impl SessionScope {
             resource: self.resource.clone(),
             operations: question.operations.clone(),
             digest,
-            statement: statement.as_ref().map(|s| s.text.clone()),
+            statement: statement.as_ref().map(|s| s.text.exact.clone()),
             parameters: bound
                 .parameters
-                .or_else(|| statement.as_ref().map(|s| s.parameters.clone()))
+                .or_else(|| statement.as_ref().map(|s| s.parameters.to_vec()))
                 .unwrap_or_default(),
             stands_for: bound.stands_for,
             estimate: bound.estimate,
@@ -721,7 +721,13 @@ fn append(
         session,
         ticket,
         decided,
-        statement: statement.map(|s| if literals { &*s.text } else { &*s.normalised }),
+        statement: statement.map(|s| {
+            if literals {
+                &*s.text.exact
+            } else {
+                &*s.text.normalised
+            }
+        }),
         parameters: match statement {
             Some(statement) if literals => &statement.parameters,
             _ => &[],

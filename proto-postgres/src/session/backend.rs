@@ -385,10 +385,10 @@ impl Session {
                     // COPY TO takes no row limit: it has run, and only its first rows were passed on.
                     running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
                     let error = stopped(&running, &self.settings.session);
-                    self.finished(running);
+                    self.finished(&mut running);
                     return self.stop_execute(error, out);
                 }
-                self.finished(running);
+                self.finished(&mut running);
                 Ok(Fate::Pass)
             }
             _ => Err(unexpected("CommandComplete")),
@@ -411,12 +411,12 @@ impl Session {
         };
         self.names.add_rows(&running.portal, running.rows);
         if !used_up {
-            self.finished(running);
+            self.finished(&mut running);
             return Ok(Fate::Pass);
         }
         running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
         let error = stopped(&running, &self.settings.session);
-        self.finished(running);
+        self.finished(&mut running);
         self.stop_execute(error, out)
     }
 
@@ -568,7 +568,7 @@ impl Session {
                 pending.expect
             {
                 running.error.get_or_insert_with(|| "skipped".to_owned());
-                self.finished(running);
+                self.finished(&mut running);
             }
         }
         self.copy_ended();
@@ -645,9 +645,8 @@ impl Session {
                 let Some(running) = pending.expect.running() else {
                     return Ok(Fate::Drop);
                 };
-                let mut running = std::mem::take(running);
                 let mismatch = running.mismatch;
-                let overrun = running.overrun.then(|| stopped(&running, &self.settings.session));
+                let overrun = running.overrun.then(|| stopped(running, &self.settings.session));
                 if overrun.is_some() {
                     running.error = Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned());
                 }
@@ -728,7 +727,7 @@ impl Session {
         }
     }
 
-    fn finished(&mut self, running: Running) {
+    fn finished(&mut self, running: &mut Running) {
         if running.ticket == gateway_core::gateway::PREPARED {
             return;
         }
@@ -736,7 +735,7 @@ impl Session {
             ticket: running.ticket,
             rows: running.rows,
             bytes: running.bytes,
-            error: running.error,
+            error: running.error.take(),
         });
     }
 
@@ -756,7 +755,6 @@ impl Session {
     pub(crate) fn unanswered(&mut self) {
         while let Some(mut pending) = self.pending.pop_front() {
             if let Some(running) = pending.expect.running() {
-                let mut running = std::mem::take(running);
                 running.error.get_or_insert_with(|| UNANSWERED.to_owned());
                 self.finished(running);
             }

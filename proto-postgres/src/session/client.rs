@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use gateway_core::audit::Parameter;
-use gateway_core::machine::{Fault, Outbound, Parsed};
+use gateway_core::machine::{Fault, Outbound, Parameters, Parsed};
 
 use super::exact::Exact;
 use super::names::{Portal, Space};
@@ -256,7 +256,7 @@ impl Session {
             M::Describe(describe) => Ok(self.named(describe.target, describe.name, false, consumed, out)),
             M::Close(close) => Ok(self.named(close.target, close.name, true, consumed, out)),
             M::FunctionCall(call) => {
-                let parameters = arguments(&call, self.encoding);
+                let parameters = arguments(&call, self.encoding).into();
                 let message = Message::FunctionCall {
                     oid: call.function,
                     parameters,
@@ -413,6 +413,7 @@ impl Session {
             return improper(Wrong::NoStatement);
         };
         let (parameters, plain) = parameters(bind, self.encoding);
+        let parameters = Parameters::from(parameters);
         let (types, described) = (prepared.types.clone(), prepared.described.clone());
         let exact = match plain {
             true => Exact::plain(types, described),
@@ -423,7 +424,7 @@ impl Session {
                 portal: portal.into_owned(),
                 statement: statement.into_owned(),
                 parameters,
-                exact,
+                exact: Box::new(exact),
                 frame: BytesMut::from(whole),
                 arrived: now,
                 refreshed: false,
@@ -463,7 +464,7 @@ impl Session {
         &mut self,
         portal: &str,
         analyzed: crate::analyzed::Analyzed,
-        parameters: Vec<Parameter>,
+        parameters: Parameters,
         exact: Exact,
     ) {
         // Where the name is taken the server refuses the message, skips what follows, and this is undone. Only the

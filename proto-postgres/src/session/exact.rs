@@ -251,7 +251,7 @@ impl Session {
                 // this one message. Both stay the same while it waits.
                 part(&mut exact, self.settings.nonce.as_bytes());
                 exact.extend_from_slice(&self.run.to_be_bytes());
-                stands_for = self.prepared_in(&analyzed.sql);
+                stands_for = self.prepared_in(analyzed.sql());
             } else if analyzed
                 .operations
                 .list()
@@ -299,7 +299,7 @@ impl Session {
             parameters = portal.exact.values(&portal.parameters)?;
         }
         Some(estimator.estimate(Asked {
-            sql: analyzed.sql.clone(),
+            sql: analyzed.sql().clone(),
             writes: analyzed.writes,
             search_path: self.state.search_path.clone(),
             standard_conforming_strings: self.state.standard_conforming_strings,
@@ -315,7 +315,7 @@ impl Session {
             .iter()
             .any(|s| s.of_session || matches!(s.kind, StatementKind::Execute | StatementKind::Fetch));
         // UPDATE ... WHERE CURRENT OF a cursor.
-        named || !self.state.cursors.is_empty() && analyzed.sql.to_ascii_lowercase().contains("current")
+        named || !self.state.cursors.is_empty() && analyzed.sql().to_ascii_lowercase().contains("current")
     }
 
     /// The prepared statements whose names stand in a text, for whoever must know what it does.

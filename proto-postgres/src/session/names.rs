@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
-use gateway_core::audit::Parameter;
+use gateway_core::machine::Parameters;
 
 use crate::analyzed::Analyzed;
 
@@ -49,7 +49,7 @@ pub struct Portal {
     /// What it does, planned when it was bound.
     pub analyzed: Analyzed,
     /// Its parameters, for the trail.
-    pub parameters: Vec<Parameter>,
+    pub parameters: Parameters,
     /// What these do not tell of the bytes that the server got.
     pub exact: super::exact::Exact,
     /// Rows that it has already given.

@@ -26,7 +26,7 @@ pub struct Pending {
 #[derive(Debug)]
 pub enum Expect {
     /// Query: results up to ReadyForQuery.
-    Query(Running),
+    Query(Box<Running>),
     /// Parse: ParseComplete.
     Parse,
     /// Bind: BindComplete.
@@ -37,13 +37,13 @@ pub enum Expect {
     /// the client's.
     Layout,
     /// Execute: rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
-    Execute(Running),
+    Execute(Box<Running>),
     /// Close: CloseComplete.
     Close,
     /// Sync: ReadyForQuery.
     Sync,
     /// FunctionCall: FunctionCallResponse, then ReadyForQuery.
-    Function(Running),
+    Function(Box<Running>),
     /// A message that is sure to fail, in the place of a refused one: its error becomes the refusal. In the
     /// simple protocol ReadyForQuery follows.
     Refusal {

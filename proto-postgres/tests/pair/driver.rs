@@ -253,7 +253,7 @@ impl Driver {
             text: question
                 .statement
                 .as_ref()
-                .map(|s| s.text.to_string())
+                .map(|s| s.text.exact.to_string())
                 .unwrap_or_default(),
             operations,
             stage: question.stage,

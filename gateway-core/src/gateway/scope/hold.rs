@@ -196,8 +196,8 @@ pub(super) fn digest(
     // Plain strings, numbers and maps always encode.
     let asked: Vec<_> = question.operations.asked().collect();
     part(serde_json::to_vec(&asked).ok().as_deref());
-    part(question.statement.as_ref().map(|s| s.text.as_bytes()));
-    for parameter in question.statement.iter().flat_map(|s| &s.parameters) {
+    part(question.statement.as_ref().map(|s| s.text.exact.as_bytes()));
+    for parameter in question.statement.iter().flat_map(|s| &*s.parameters) {
         part(parameter.as_deref().map(str::as_bytes));
     }
     part(Some(bound));
@@ -252,9 +252,8 @@ mod tests {
             question: Question {
                 operations: Arc::new(Operations::new(vec![write], "write public.t")),
                 statement: Some(Statement {
-                    text: Arc::from("UPDATE t SET a = $1"),
-                    normalised: Arc::from("UPDATE t SET a = $1"),
-                    parameters: vec![Some("x".to_owned()), None],
+                    parameters: vec![Some("x".to_owned()), None].into(),
+                    ..Statement::new("UPDATE t SET a = $1", "UPDATE t SET a = $1")
                 }),
                 writes: true,
                 stage: Stage::Run,
@@ -304,14 +303,15 @@ mod tests {
                 a.question.operations = Arc::new(Operations::new(Vec::new(), ""))
             }),
             ("the text", |a| {
-                a.question.statement.as_mut().unwrap().text = Arc::from("UPDATE t SET a = $1 ");
+                let statement = a.question.statement.as_mut().unwrap();
+                statement.text = Statement::new("UPDATE t SET a = $1 ", "UPDATE t SET a = $1").text;
             }),
             ("a parameter", |a| {
-                a.question.statement.as_mut().unwrap().parameters = vec![Some("y".to_owned()), None];
+                a.question.statement.as_mut().unwrap().parameters = vec![Some("y".to_owned()), None].into();
             }),
             ("NULL is no text", |a| {
                 a.question.statement.as_mut().unwrap().parameters =
-                    vec![Some("x".to_owned()), Some(String::new())];
+                    vec![Some("x".to_owned()), Some(String::new())].into();
             }),
             ("what the adapter binds", |a| a.bound = b"binary".to_vec()),
             ("the policies", |a| a.policy = "v2"),
