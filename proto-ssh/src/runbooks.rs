@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(question.operations.summary(), "exec runbook:restart a b");
         assert_eq!(command, Command::Exec(b"'systemctl' 'restart' 'a b'".to_vec()));
         let text = question.statement.unwrap().text;
-        assert_eq!(&*text, "runbook:restart a b => 'systemctl' 'restart' 'a b'");
+        assert_eq!(&*text.exact, "runbook:restart a b => 'systemctl' 'restart' 'a b'");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 """Running it: reloads, sessions, crashes, the audit trail, limits, the control address, the command line."""
-import json, os, pathlib, signal, socket, subprocess, threading, time, urllib.request
+import contextlib, json, os, pathlib, shutil, signal, socket, sqlite3, subprocess, threading, time, urllib.request
 
 import rig
 from harness import POLICIES, PRINCIPALS, Skipped, check, ending, eventually, query
@@ -126,6 +126,58 @@ def test_after_kill_9_the_trail_is_whole_and_has_what_was_acknowledged(w):
             check(not missing, "acknowledged, and not in the trail:", missing)
             check(not sessions_of(own, "@corp.test"), "sessions of the killed gateway are listed as running")
     w.admin("UPDATE tickets SET subject = 'subject ' || id")
+
+
+def test_a_backup_that_was_taken_while_it_ran_starts_and_verifies(w):
+    """As the book's page on operations says: the audit trail copied as it is, the store by SQLite's own means."""
+    with w.own() as own:
+        stop, data = threading.Event(), own.gateway.dir / "data"
+        token = own.token("reader")
+
+        def work():
+            wire = own.wire("reader")
+            while not stop.is_set():
+                query(wire, READ)
+            wire.close()
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        copy = own.scratch / "backup"
+        try:
+            eventually(lambda: len(own.rows("audit", "search", "--limit", "50")) >= 50, "there is a trail")
+            shutil.copytree(data, copy, ignore=shutil.ignore_patterns("gateway.db*", "*.sock"))
+            with contextlib.closing(sqlite3.connect(data / "gateway.db")) as store, \
+                    contextlib.closing(sqlite3.connect(copy / "gateway.db")) as to:
+                store.backup(to)
+        finally:
+            stop.set()
+            worker.join()
+        own.gateway.stop_only()
+        # The machine is lost, with all that came after the copy.
+        shutil.rmtree(data)
+        shutil.copytree(copy, data)
+        done = own.cli("audit", "verify", "--no-recordings", ok=False)
+        check(done.returncode == 0, done.stdout, done.stderr)
+        before = len(own.cli("audit", "export", "--format", "jsonl").stdout.splitlines())
+        own.gateway.start()
+        check(own.token("reader") == token and query(own.wire("reader"), READ)[1] == [], "the token of before is good")
+        own.cli("audit", "verify")
+        check(len(own.cli("audit", "export", "--format", "jsonl").stdout.splitlines()) > before, "one chain goes on")
+
+
+def test_the_unit_of_the_book_is_one(w):
+    """systemd's own judgement on it, with this binary in the place of the installed one."""
+    tool = shutil.which("systemd-analyze")
+    if not tool:
+        raise Skipped("systemd-analyze is not installed")
+    page = (rig.HERE.parents[2] / "docs" / "src" / "operations.md").read_text()
+    unit = page.split("```ini\n", 1)[1].split("```", 1)[0]
+    check("Type=notify" in unit, unit)
+    unit = unit.replace("/usr/local/bin/gateway", str(w.binary)).replace("User=gateway", "User=daemon")
+    file = w.scratch / "gateway.service"
+    file.write_text(unit)
+    done = subprocess.run([tool, "verify", "--man=no", str(file)], capture_output=True, text=True)
+    check(done.returncode == 0 and "gateway.service" not in done.stderr, done.stdout, done.stderr)
 
 
 def test_an_edited_trail_is_found_out(w):
