@@ -144,6 +144,23 @@ class Door:
 NOISE = (b"Warning: Permanently added", b"Connection to ", b"Pseudo-terminal will not")
 
 
+def quiet(err):
+    """What ssh says on its own account is no part of an outcome."""
+    return b"".join(line for line in err.splitlines(True) if not line.startswith(NOISE))
+
+
+def end(process):
+    """Ends a client that runs; what it said on standard error. ssh can miss a SIGTERM that comes just before it waits."""
+    for _ in range(3):
+        process.terminate()
+        try:
+            return process.communicate(timeout=2)[1]
+        except subprocess.TimeoutExpired:
+            pass
+    process.kill()
+    return process.communicate()[1]
+
+
 def run_program(argv, environment, stdin=b"", timeout=14, cwd=None):
     """Runs a client program to its end; `note` is 'hang' if it did not end."""
     process = subprocess.Popen(argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -155,7 +172,7 @@ def run_program(argv, environment, stdin=b"", timeout=14, cwd=None):
         os.killpg(process.pid, 9)
         out, err = process.communicate()
         note = "hang"
-    err = b"".join(line for line in err.splitlines(True) if not line.startswith(NOISE))
+    err = quiet(err)
     seen = Seen(out, err, process.returncode, note=note)
     if process.returncode == 255 and b"Permission denied (" in err:
         seen.note = "no-login"

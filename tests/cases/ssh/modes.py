@@ -4,8 +4,8 @@ import hashlib, json, shlex, socket, subprocess, time
 import paramiko
 
 from clients import (CONNECT_FAILED, REFUSED_BY_POLICY, UNKNOWN_TYPE, BadSigner, NoLogin, Refused, Seen, Sftp,
-                     SftpStatus, authenticate_none, content_of, offer_without_signature, openssh_exec, packed,
-                     paramiko_exec, paramiko_shell, raw_open, raw_request, read_channel, run_program, sftp_step)
+                     SftpStatus, authenticate_none, content_of, end, offer_without_signature, openssh_exec, packed,
+                     paramiko_exec, paramiko_shell, quiet, raw_open, raw_request, read_channel, run_program, sftp_step)
 from common import free_port, wait_port
 
 REFUSALS = {"denied", "malformed", "approval_refused", "approval_expired", "budget_exhausted", "session_expired"}
@@ -319,8 +319,8 @@ def _openssh_forward(rig, case, door):
             return ("no-login" if b"Permission denied (" in text else "closed"), Seen(stderr=text)
         else:
             seen.stdout = _talk(port, case, kind == "dynamic")
-            process.terminate()
-            text = process.communicate()[1]
+            text = end(process)
+    text = quiet(text)
     seen.stderr, seen.status = text, None
     if b"prohibited" in text or b"forwarding failed" in text or b"forward request failed" in text \
             or b"unknown channel type" in text:
