@@ -33,7 +33,7 @@ const READ_BYTES: usize = 16 * 1024;
 const LONG_READ_BYTES: usize = 64 * 1024;
 /// While so much waits to be written to a peer, nothing more is parsed for it; nor from a client that does not take
 /// its answers.
-const HIGH_WATER: usize = 256 * 1024;
+const HIGH_WATER: usize = 128 * 1024;
 /// While a message is decided, or a peer must wait for the other, it may send so much ahead.
 const AHEAD_BYTES: usize = 1024 * 1024;
 /// A goodbye must be taken within this time.
