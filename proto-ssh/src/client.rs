@@ -235,10 +235,64 @@ enum Granted<'a> {
     X11,
 }
 
-/// Whether a variable could change what a command runs that is decided by its words: no policy can permit these.
+/// Whether a variable is known to change what a command runs that is decided by its words, or what that reads and whom it trusts:
+/// no policy can permit these. Programs have more of them than any list, so policy should name the ones that it permits.
 fn is_dangerous(name: &str) -> bool {
+    // Whose names begin so, and are not on the list of exceptions.
+    const FAMILIES: &[&str] = &[
+        "LD_",
+        "DYLD_",
+        "BASH_",
+        "GIT_",
+        "PYTHON",
+        "PERL5",
+        "RUBY",
+        "NODE_",
+        "NPM_",
+        "JAVA_",
+        "JDK_",
+        "_JAVA",
+        "MAVEN_",
+        "GRADLE_",
+        "GEM_",
+        "BUNDLE_",
+        "CARGO_",
+        "RUST",
+        "LUA_",
+        "PHP",
+        "COMPOSER_",
+        "GO",
+        "MAKE",
+        "LESS",
+        "MAN",
+        "VIM",
+        "SYSTEMD_",
+        "SUDO_",
+        "SSH_",
+        "DOCKER_",
+        "HELM_",
+        "KUBE",
+        "RSYNC_",
+        "SVN_",
+        "CVS_",
+        "AWK",
+        "GAWK_",
+        "XZ_",
+        "ZSTD_",
+        "TERMINFO",
+        "MALLOC_",
+        "XDG_",
+        "OPENSSL_",
+        "SSL_",
+        "CURL_",
+        "PG",
+        "MYSQL_",
+        "AWS_",
+        "ANSIBLE_",
+        "R_",
+    ];
+    const HARMLESS: &[&str] = &["GIT_PROTOCOL", "LESSCHARSET", "MANWIDTH", "GIT_TERMINAL_PROMPT"];
     const EXACT: &[&str] = &[
-        "BASH_ENV",
         "ENV",
         "BASHOPTS",
         "SHELLOPTS",
@@ -250,30 +304,67 @@ fn is_dangerous(name: &str) -> bool {
         "ZDOTDIR",
         "CDPATH",
         "PATH",
-        "PERL5OPT",
-        "PERL5LIB",
         "PERLLIB",
-        "PYTHONPATH",
-        "PYTHONHOME",
-        "PYTHONSTARTUP",
-        "RUBYOPT",
-        "RUBYLIB",
-        "NODE_OPTIONS",
-        "JAVA_TOOL_OPTIONS",
-        "LESSOPEN",
-        "LESSCLOSE",
-        "GIT_SSH",
-        "GIT_SSH_COMMAND",
-        "GIT_EXTERNAL_DIFF",
-        "RSYNC_RSH",
         "LOCPATH",
-        "TERMINFO",
+        "NLSPATH",
         "GLOBIGNORE",
+        "HOME",
+        "SHELL",
+        "TMPDIR",
+        "EDITOR",
+        "VISUAL",
+        "PAGER",
+        "BROWSER",
+        "EXINIT",
+        "INPUTRC",
+        "TERMCAP",
+        "TAR_OPTIONS",
+        "TAPE",
+        "ZIPOPT",
+        "ZIP",
+        "UNZIP",
+        "GZIP",
+        "BZIP",
+        "BZIP2",
+        "GREP_OPTIONS",
+        "MFLAGS",
+        "GNUMAKEFLAGS",
+        "CC",
+        "CXX",
+        "CPP",
+        "LD",
+        "AS",
+        "AR",
+        "CFLAGS",
+        "CXXFLAGS",
+        "LDFLAGS",
+        "HOSTALIASES",
+        "RES_OPTIONS",
+        "LOCALDOMAIN",
+        "WGETRC",
+        "NETRC",
+        "GNUPGHOME",
+        "NOTIFY_SOCKET",
+        "FCEDIT",
+        "FPATH",
+        "HISTFILE",
+        "MAIL",
+        "MAILPATH",
+        "RANDFILE",
+        "SASL_PATH",
+        "KRB5_CONFIG",
+        "KRB5CCNAME",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "DISPLAY",
+        "QUOTING_STYLE",
+        "PS1",
     ];
-    name.starts_with("LD_")
-        || name.starts_with("DYLD_")
-        || name.starts_with("BASH_FUNC_")
-        || EXACT.contains(&name)
+    let upper = name.to_ascii_uppercase();
+    let of_a_family = FAMILIES.iter().any(|family| upper.starts_with(family));
+    let says_who = upper.starts_with("GIT_AUTHOR_") || upper.starts_with("GIT_COMMITTER_");
+    (of_a_family && !says_who && !HARMLESS.contains(&name))
+        || upper.ends_with("_PROXY")
+        || EXACT.contains(&upper.as_str())
 }
 
 /// Whether it can be the name of a variable.
@@ -303,7 +394,16 @@ mod tests {
         ] {
             assert!(is_dangerous(name) || !is_variable(name), "{name}");
         }
-        for name in ["LANG", "LC_ALL", "TERM", "EDITOR", "_X"] {
+        for name in [
+            "LANG",
+            "LC_ALL",
+            "TERM",
+            "TZ",
+            "NO_COLOR",
+            "GIT_PROTOCOL",
+            "GIT_AUTHOR_NAME",
+            "_X",
+        ] {
             assert!(!is_dangerous(name) && is_variable(name), "{name}");
         }
         for name in ["", "1A", "A=B", "A B", "A\0", "É"] {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -12,16 +12,18 @@ use futures_util::stream::FuturesUnordered;
 use gateway_core::operation::Operations;
 use gateway_core::recording::Stream;
 use gateway_core::verdict::{Decision, Denial, Verdict};
+use parking_lot::Mutex;
 
 use crate::lane::Running;
 use crate::operations::question;
 use crate::pipe::{Item, Message};
 use crate::pump::{Counts, Ends, How};
-use crate::scp::{Base, Scp};
+use crate::scp::{Base, FILE, FOLDER, LEAVE, Scp};
 use crate::session::Session;
 use crate::sftp::{Action, Answer, Ask, AskId, Event, Looked, Peer, Settings, Sftp, What};
+use crate::target::Unreachable;
 use crate::tell;
-use crate::wire::scp::Direction;
+use crate::wire::scp::ScpCommand;
 
 mod machine;
 mod resolve;
@@ -79,8 +81,30 @@ async fn written(write: &mut Write<'_>) -> Result<(), russh::Error> {
     }
 }
 
-/// The answer to a question, and the operation that goes on where it opens a file, with that file's path.
-type Decided = (AskId, Answer, Option<(Vec<u8>, Running)>);
+/// The answer to a question.
+struct Decided {
+    id: AskId,
+    answer: Answer,
+    /// The operation that goes on where it opens a file, with that file's path.
+    opened: Option<(Vec<u8>, Running)>,
+    /// It has waited for people.
+    late: bool,
+}
+
+impl Decided {
+    fn refused(id: AskId, decision: &Decision) -> Self {
+        let answer = Answer::Deny { text: text(decision) };
+        Self {
+            id,
+            answer,
+            opened: None,
+            late: false,
+        }
+    }
+}
+
+/// Folders that scp has entered, each with where it led.
+type Entered = Mutex<HashMap<Vec<u8>, Vec<u8>>>;
 
 struct Transfer<'a> {
     session: &'a Arc<Session>,
@@ -89,6 +113,9 @@ struct Transfer<'a> {
     machine: Machine,
     /// Who is asked where a path leads that the machine does not ask about itself.
     paths: Option<SharedPaths>,
+    entered: Arc<Entered>,
+    /// Says, to whoever ends this from outside, whether the target's program would still do something by name.
+    deep: Option<&'a AtomicBool>,
     to_client: Out<'a>,
     to_target: Out<'a>,
     asks: FuturesUnordered<BoxFuture<'a, Decided>>,
@@ -124,18 +151,13 @@ pub(crate) async fn scp(
     session: &Arc<Session>,
     ends: &Ends<'_>,
     counts: &Counts,
-    direction: Direction,
+    command: &ScpCommand,
     bases: Vec<Base>,
     paths: SharedPaths,
+    deep: &AtomicBool,
 ) -> How {
-    carry(
-        session,
-        ends,
-        counts,
-        Machine::Scp(Box::new(Scp::new(direction, bases))),
-        Some(paths),
-    )
-    .await
+    let machine = Machine::Scp(Box::new(Scp::of(command, bases)));
+    carry(session, ends, counts, machine, Some((paths, deep))).await
 }
 
 async fn carry(
@@ -143,14 +165,17 @@ async fn carry(
     ends: &Ends<'_>,
     counts: &Counts,
     machine: Machine,
-    paths: Option<SharedPaths>,
+    scp: Option<(SharedPaths, &AtomicBool)>,
 ) -> How {
+    let (paths, deep) = scp.unzip();
     let mut transfer = Transfer {
         session,
         ends,
         counts,
         machine,
         paths,
+        entered: Arc::default(),
+        deep,
         to_client: Out::default(),
         to_target: Out::default(),
         asks: FuturesUnordered::new(),
@@ -162,6 +187,9 @@ async fn carry(
         withheld: None,
     };
     let how = transfer.run().await;
+    if let Some(deep) = deep {
+        deep.store(transfer.machine.is_in_a_folder(), Ordering::Relaxed);
+    }
     transfer.machine.finish();
     while let Ok(Some(action)) = transfer.machine.poll() {
         if let Action::Event(event) = action {
@@ -182,8 +210,15 @@ impl<'a> Transfer<'a> {
             if let Err(error) = self.drain().await {
                 return self.broken(error).await;
             }
+            if let Some(deep) = self.deep {
+                deep.store(self.machine.is_in_a_folder(), Ordering::Relaxed);
+            }
             if let Some(decision) = self.withheld.take() {
                 return refuse(self.ends, &decision).await;
+            }
+            if self.machine.is_stopped() && self.to_client.is_done() {
+                // The client was told in the protocol.
+                return end_refused(self.ends).await;
             }
             if self.target_ended && self.to_client.is_done() {
                 return self.ended().await;
@@ -222,11 +257,11 @@ impl<'a> Transfer<'a> {
                     Ok(()) => Ok(()),
                     Err(_) => return How::Closed,
                 },
-                Some((id, answer, opened)) = self.asks.next() => {
-                    if let Some((path, running)) = opened {
+                Some(decided) = self.asks.next() => {
+                    if let Some((path, running)) = decided.opened {
                         self.opened(path, running).await;
                     }
-                    self.machine.handle_answer(id, answer)
+                    self.machine.handle_answer(decided.id, decided.answer, decided.late)
                 }
                 (item, _held) = ends.up.pop(), if from_client => match item {
                     Item::Data(0, data) => self.machine.handle_client(&data),
@@ -290,13 +325,14 @@ impl<'a> Transfer<'a> {
 
     fn ask(&mut self, ask: Ask) {
         let (session, ends, paths) = (self.session, self.ends, self.paths.clone());
+        let entered = self.entered.clone();
         self.asks.push(Box::pin(async move {
             let what = format!("{} {}", ask.operation, String::from_utf8_lossy(&ask.path));
             let decided = match paths {
                 None => decide(session, ends, ask).await,
-                Some(paths) => decide_where_it_leads(session, ends, ask, &paths).await,
+                Some(paths) => decide_where_it_leads(session, ends, ask, (&paths, &entered)).await,
             };
-            let word = match decided.1 {
+            let word = match decided.answer {
                 Answer::Allow | Answer::AllowLooked(_) => "permitted",
                 Answer::Deny { .. } => "refused",
             };
@@ -392,24 +428,51 @@ async fn decide_where_it_leads(
     session: &Arc<Session>,
     ends: &Ends<'_>,
     mut ask: Ask,
-    paths: &Paths,
-) -> (AskId, Answer, Option<(Vec<u8>, Running)>) {
-    match paths.lead(&ask.path).await {
-        Ok(resolved) => {
-            let asked = std::mem::replace(&mut ask.path, resolved.path);
-            let (id, answer, opened) = decide(session, ends, ask).await;
-            // What becomes of it is told by the name under which it was asked.
-            (id, answer, opened.map(|(_, running)| (asked, running)))
+    (paths, entered): (&Paths, &Entered),
+) -> Decided {
+    let (id, operation) = (ask.id, ask.operation);
+    let nowhere = async |why: Unreachable| {
+        tracing::info!(session = %session.id, error = %why, "a path of a transfer can't be decided");
+        let decision = session
+            .malformed(operation, "the target can't say where the path leads")
+            .await;
+        Decided::refused(id, &decision)
+    };
+    let led = match paths.lead(&ask.path).await {
+        Ok(resolved) => resolved.path,
+        Err(why) => return nowhere(why).await,
+    };
+    let elsewhere = async || {
+        let why = "the path leads elsewhere than when this was asked for: ask again";
+        let decision = session.malformed(operation, why).await;
+        Decided::refused(id, &decision)
+    };
+    if operation == LEAVE {
+        if entered.lock().remove(&ask.path) != Some(led) {
+            return elsewhere().await;
         }
-        Err(why) => {
-            tracing::info!(session = %session.id, error = %why, "a path of a transfer can't be decided");
-            let decision = session
-                .malformed(ask.operation, "the target can't say where the path leads")
-                .await;
-            let text = text(&decision);
-            (ask.id, Answer::Deny { text }, None)
+        return Decided {
+            id,
+            answer: Answer::Allow,
+            opened: None,
+            late: false,
+        };
+    }
+    let asked = std::mem::replace(&mut ask.path, led.clone());
+    let mut decided = decide(session, ends, ask).await;
+    if decided.late && !matches!(decided.answer, Answer::Deny { .. }) {
+        match paths.lead(&asked).await {
+            Err(why) => return nowhere(why).await,
+            Ok(now) if now.path != led => return elsewhere().await,
+            Ok(_) => {}
         }
     }
+    if operation == FOLDER {
+        entered.lock().insert(asked.clone(), led);
+    }
+    // What becomes of it is told by the name under which it was asked.
+    decided.opened = decided.opened.map(|(_, running)| (asked, running));
+    decided
 }
 
 /// Decides one request.
@@ -423,17 +486,10 @@ async fn decide(session: &Arc<Session>, ends: &Ends<'_>, ask: Ask) -> Decided {
         let decision = session
             .malformed(action, "the path is no UTF-8, and policy can't name it")
             .await;
-        return (
-            ask.id,
-            Answer::Deny {
-                text: text(&decision),
-            },
-            None,
-        );
+        return Decided::refused(ask.id, &decision);
     };
     let path = String::from_utf8_lossy(&ask.path);
-    let statement = format!("{} {path}", ask.operation);
-    let opens = ask.what == What::Read && matches!(ask.operation, "OPEN" | "scp");
+    let opens = ask.what == What::Read && matches!(ask.operation, "OPEN" | FILE);
     let operations = match opens && session.settings.looks_at_files {
         true => session.place.seen(vec![operation]),
         false => vec![operation],
@@ -441,22 +497,20 @@ async fn decide(session: &Arc<Session>, ends: &Ends<'_>, ask: Ask) -> Decided {
     let question = question(
         operations,
         format!("{action} {path}"),
-        &statement,
+        &ask.statement(),
         ask.what == What::Write,
     );
     // SFTP has no word for waiting; who looks at stderr reads why nothing happens.
+    let late = AtomicBool::new(false);
     let told = async |decision: Decision| {
+        late.store(true, Ordering::Relaxed);
         let lines = tell::lines(&decision, false);
         ends.client.extended_data_bytes(1, lines).await.is_ok()
     };
-    match session.ask(&question, ask.operation.as_bytes(), told).await {
-        Err(decision) => (
-            ask.id,
-            Answer::Deny {
-                text: text(&decision),
-            },
-            None,
-        ),
+    // The same name may stand for another request, and the same request may do something else.
+    let exact = [ask.operation.as_bytes(), b"\0", &ask.exact].concat();
+    match session.ask(&question, &exact, told).await {
+        Err(decision) => Decided::refused(ask.id, &decision),
         Ok(permitted) => {
             let answer = match session.looked(&permitted.obligations.mask) {
                 Some(detectors) => {
@@ -469,13 +523,18 @@ async fn decide(session: &Arc<Session>, ends: &Ends<'_>, ask: Ask) -> Decided {
             };
             let running = Running::new(session, permitted.ticket);
             let opened = match ask.operation {
-                "OPEN" | "OPENDIR" | "scp" => Some((ask.path, running)),
+                "OPEN" | "OPENDIR" | FILE | FOLDER => Some((ask.path, running)),
                 _ => {
                     running.end(None).await;
                     None
                 }
             };
-            (ask.id, answer, opened)
+            Decided {
+                id: ask.id,
+                answer,
+                opened,
+                late: late.load(Ordering::Relaxed),
+            }
         }
     }
 }

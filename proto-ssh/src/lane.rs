@@ -1,13 +1,13 @@
 //! What runs on one channel of a client: decided first, then carried to a target connection of its own.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gateway_core::recording::Recording;
 use gateway_core::verdict::Decision;
 use russh::client::Msg as TargetMsg;
 use russh::server::{self, Msg};
-use russh::{ChannelWriteHalf, Pty};
+use russh::{ChannelWriteHalf, Pty, Sig};
 use tokio::sync::oneshot;
 
 use crate::authority::Granted;
@@ -119,12 +119,23 @@ pub(crate) struct Lane {
 
 /// What has been started at a target.
 struct Begun {
+    /// As it was asked.
+    asked: inspect::Command,
     command: inspect::Command,
     target: Target,
     half: ChannelWriteHalf<TargetMsg>,
     /// Where the paths of scp lead, and who knows.
     bases: Vec<Base>,
     paths: Option<Arc<crate::files::Paths>>,
+}
+
+/// Why nothing more is carried.
+enum Over {
+    Carried(How),
+    /// The session ended.
+    Session(Decision, String),
+    /// It has used up its time.
+    Time,
 }
 
 /// An operation that runs; however its task ends, its end is in the trail.
@@ -302,7 +313,8 @@ impl Lane {
             agent: self.prepared.agent,
             x11: self.prepared.display.is_some(),
         };
-        // What is sent names the paths that were judged, not those that lead there.
+        // What is sent names the paths that were judged, not those that lead there; a client takes the names that it wrote.
+        let asked = command.clone();
         let mut bases = Vec::new();
         let mut paths = None;
         if let inspect::Command::Scp(scp) = &mut command {
@@ -329,6 +341,7 @@ impl Lane {
         let opened = tokio::time::timeout(limit, self.open(&target, &command)).await;
         let half = opened.map_err(|_| Unreachable::Time)??;
         Ok(Begun {
+            asked,
             command,
             target,
             half,
@@ -347,6 +360,7 @@ impl Lane {
         summary: &str,
     ) {
         let Begun {
+            asked,
             command,
             mut target,
             half,
@@ -365,14 +379,15 @@ impl Lane {
             shown: shown.as_ref(),
         };
         let counts = running.counts().clone();
+        let deep = AtomicBool::new(false);
         let carried = async {
             match &command {
                 inspect::Command::Sftp => crate::files::sftp(&self.session, &ends, &counts).await,
-                inspect::Command::Scp(scp) => match paths {
-                    Some(paths) => {
-                        crate::files::scp(&self.session, &ends, &counts, scp.direction, bases, paths).await
+                inspect::Command::Scp(_) => match (&asked, paths) {
+                    (inspect::Command::Scp(scp), Some(paths)) => {
+                        crate::files::scp(&self.session, &ends, &counts, scp, bases, paths, &deep).await
                     }
-                    None => How::Closed,
+                    _ => How::Closed,
                 },
                 _ => pump(&ends, &counts).await,
             }
@@ -392,14 +407,27 @@ impl Lane {
                 None => std::future::pending().await,
             }
         };
-        let how = tokio::select! {
-            how = carried => how,
-            _ = record.failed() => How::Unrecorded,
-            () = taken => How::Closed,
-            () = self.warn(command == inspect::Command::Shell) => How::Closed,
-            (decision, why) = self.session.ended(summary) => return self.cut_off(&decision, why, record, running).await,
-            () = limited => {
-                let by = permitted.obligations.by.as_ref().and_then(|by| by.timeout.as_deref());
+        let over = tokio::select! {
+            how = carried => Over::Carried(how),
+            _ = record.failed() => Over::Carried(How::Unrecorded),
+            () = taken => Over::Carried(How::Closed),
+            () = self.warn(command == inspect::Command::Shell) => Over::Carried(How::Closed),
+            (decision, why) = self.session.ended(summary) => Over::Session(decision, why),
+            () = limited => Over::Time,
+        };
+        if deep.load(Ordering::Relaxed) {
+            // At the end of its input the target's scp would give folders their modes by name, wherever these lead by now.
+            let _ = half.signal(Sig::KILL).await;
+        }
+        let how = match over {
+            Over::Carried(how) => how,
+            Over::Session(decision, why) => return self.cut_off(&decision, why, record, running).await,
+            Over::Time => {
+                let by = permitted
+                    .obligations
+                    .by
+                    .as_ref()
+                    .and_then(|by| by.timeout.as_deref());
                 let decision = self.session.out_of_time(permitted.ticket, by).await;
                 self.refuse(&decision).await;
                 record.finish("used up what policy gives".to_owned(), None).await;

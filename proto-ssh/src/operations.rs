@@ -1,6 +1,6 @@
 //! What a client tries, in the words of policies.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use gateway_core::machine::{Question, Stage, Statement};
@@ -188,6 +188,15 @@ pub(crate) fn malformed_socket(path: &str) -> Option<&'static str> {
 /// The address that the target's resolver reads in `host`, in the shortened and the octal and hexadecimal forms of
 /// `inet_aton(3)` too, so that a rule about addresses holds for each way to write one.
 fn address(host: &str) -> Option<IpAddr> {
+    // A connection to no address in particular goes to the host itself.
+    written(host).map(|ip| match ip {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        other => other,
+    })
+}
+
+fn written(host: &str) -> Option<IpAddr> {
     if let Ok(ip) = host.split('%').next().unwrap_or_default().parse::<IpAddr>() {
         return Some(ip.to_canonical());
     }

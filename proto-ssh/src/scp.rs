@@ -24,6 +24,13 @@ use crate::wire::scp::{Direction, ScpCommand};
 pub use error::{Error, Fault};
 use source::{Awaited, Source};
 
+/// What is asked where a file comes, where a folder comes, and where one is left.
+pub const FILE: &str = "scp";
+/// See [`FILE`].
+pub const FOLDER: &str = "scp folder";
+/// See [`FILE`]: whether it is still the folder that was entered.
+pub const LEAVE: &str = "leave";
+
 /// How deep folders go.
 pub const MAX_DEPTH: usize = 128;
 
@@ -80,6 +87,8 @@ pub enum Event {
 /// The line that waits for its answers.
 #[derive(Debug)]
 struct Held {
+    /// The line with the times of it, where a source has sent one.
+    times: Vec<u8>,
     line: Vec<u8>,
     then: Awaited,
     asks: Vec<AskId>,
@@ -99,10 +108,13 @@ pub struct Scp {
     /// What the sink has to answer.
     awaited: Awaited,
     held: Option<Held>,
+    /// What a source has said of the times of what comes next.
+    times: Vec<u8>,
     /// What must not be in the file that is read.
     contents: Option<Contents>,
     /// A side said that this is the end.
     over: bool,
+    stopped: bool,
     actions: VecDeque<Action>,
     next_ask: u64,
 }
@@ -138,8 +150,10 @@ impl Scp {
             source: Source::new(direction, bases),
             awaited: Awaited::Start,
             held: None,
+            times: Vec::new(),
             contents: None,
             over: false,
+            stopped: false,
             actions: VecDeque::new(),
             next_ask: 0,
         }
@@ -191,6 +205,10 @@ impl Scp {
             };
         }
         match answer {
+            Answer::Deny { text } if held.then == Awaited::Leave => {
+                self.stop(&text);
+                return self.advance();
+            }
             Answer::Deny { text } => {
                 self.refuse(&text);
                 return self.advance();
@@ -199,9 +217,17 @@ impl Scp {
             Answer::Allow => {}
         }
         if held.asks.is_empty() {
-            self.send(self.sink(), held.line);
-            self.awaited = held.then;
             self.contents = held.contents;
+            if held.times.is_empty() {
+                self.send(self.sink(), held.line);
+                self.awaited = held.then;
+            } else {
+                self.send(self.sink(), held.times);
+                self.awaited = Awaited::TimesOf {
+                    line: held.line,
+                    then: Box::new(held.then),
+                };
+            }
         } else {
             self.held = Some(held);
         }
@@ -231,7 +257,7 @@ impl Scp {
     pub fn handle_end(&mut self, peer: Peer) -> Result<(), Error> {
         self.failed.map_or(Ok(()), Err)?;
         let inside = if peer == self.from() {
-            self.source.is_inside() || !self.from_source.is_empty()
+            self.source.is_inside() || !self.from_source.is_empty() || self.is_in_a_folder()
         } else {
             !self.from_sink.is_empty()
         };
@@ -257,12 +283,19 @@ impl Scp {
         }
     }
 
+    /// Whether the target is in a folder that it would give its mode and times, by its name, where the client's bytes end here.
+    pub fn is_in_a_folder(&self) -> bool {
+        let entering = matches!(self.awaited, Awaited::Directory { .. });
+        self.direction == Direction::Sink && (entering || self.source.depth() > 0)
+    }
+
     fn is_withheld(&self) -> bool {
         self.contents.as_ref().is_some_and(Contents::is_withheld)
     }
 
     fn wants(&self, peer: Peer) -> bool {
         self.failed.is_none()
+            && !self.stopped
             && !self.is_withheld()
             && (peer != self.from() || (self.held.is_none() && self.from_source.len() < PIECE))
     }
@@ -300,6 +333,18 @@ impl Scp {
                 return Ok(());
             }
         }
+    }
+
+    /// A folder that the target is in leads elsewhere by now: nothing goes on.
+    fn stop(&mut self, text: &str) {
+        let plain: String = text.chars().filter(|c| !c.is_control()).take(1024).collect();
+        self.send(Peer::Client, format!("\x02scp: {plain}\n").into_bytes());
+        self.stopped = true;
+    }
+
+    /// Whether the command must be ended, since what it would do next is not permitted.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
     }
 
     /// A line is not permitted: the source leaves it out, as if the sink had said so, and the client reads why.

@@ -8,7 +8,11 @@
 //! ```
 //!
 //! Bytes of either side go in, [`Action`]s come out of [`Sftp::poll`]: bytes for either side, questions, and events for
-//! the audit log. No sockets, no clock. Requests wait for their questions one by one, in any order, while others go on.
+//! the audit log. No sockets, no clock.
+//!
+//! **Order.** Requests reach the target in the order in which they came, but that those which change nothing may pass each other
+//! while they wait for their questions. No path is resolved while a request is open that may change where it leads. What has
+//! waited for people is resolved again before it goes on, and goes on only if it leads where it led.
 //!
 //! **Paths.** A path is resolved by the target before it is decided: the machine sends a REALPATH of its own, of the whole
 //! path where the request follows a link in its last component, else of the folder that the last component is in. What
@@ -38,13 +42,13 @@ mod target;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::wire::sftp::{Response, ResponseBody, kind, status};
+use crate::wire::sftp::{Request, Response, ResponseBody, kind, status};
 pub use action::{Action, Answer, Ask, AskId, Looked, Settings, What};
 use buffer::Buffer;
 pub use error::{Error, Fault, Peer};
 pub use event::Event;
 use handles::Handles;
-use plan::{Outstanding, Pending};
+use plan::{Effect, Outstanding, Pending};
 
 /// The most requests of a client that are open at a time; OpenSSH's client sends 64.
 pub const MAX_OPEN: usize = 256;
@@ -86,6 +90,8 @@ pub struct Sftp {
     extensions: Vec<&'static [u8]>,
     from_client: Buffer,
     from_target: Buffer,
+    /// A request that has to keep its place: nothing behind it is looked at.
+    waiting: Option<Vec<u8>>,
     actions: VecDeque<Action>,
     queued_for_target: usize,
     queued_for_client: usize,
@@ -113,6 +119,7 @@ impl Sftp {
             extensions: Vec::new(),
             from_client: Buffer::default(),
             from_target: Buffer::default(),
+            waiting: None,
             actions: VecDeque::new(),
             queued_for_target: 0,
             queued_for_client: 0,
@@ -152,6 +159,19 @@ impl Sftp {
     ///
     /// As [`Self::handle_client`]; and where there never was such a question, which is the caller's fault.
     pub fn handle_answer(&mut self, ask: AskId, answer: Answer) -> Result<(), Error> {
+        self.take_answer(ask, answer, false)
+    }
+
+    /// The same, for a question that has waited for people: where its paths lead may have changed meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::handle_answer`].
+    pub fn handle_late_answer(&mut self, ask: AskId, answer: Answer) -> Result<(), Error> {
+        self.take_answer(ask, answer, true)
+    }
+
+    fn take_answer(&mut self, ask: AskId, answer: Answer, late: bool) -> Result<(), Error> {
         self.alive()?;
         let Some(number) = self.asks.remove(&ask) else {
             // Another question of the same request was answered with no.
@@ -161,14 +181,16 @@ impl Sftp {
                 Err(self.fail(Peer::Gateway, Fault::NoSuchQuestion))
             };
         };
-        match answer {
-            Answer::Allow => self.allowed(number),
-            Answer::AllowLooked(looked) => {
-                if let Some(pending) = self.pending.get_mut(&number) {
-                    pending.looked = Some(looked);
-                }
-                self.allowed(number);
+        if let Some(pending) = self.pending.get_mut(&number) {
+            pending.again |= late;
+            if let Answer::AllowLooked(looked) = &answer {
+                pending.looked = Some(looked.clone());
             }
+        }
+        match answer {
+            Answer::Allow | Answer::AllowLooked(_) => self
+                .allowed(number)
+                .map_err(|fault| self.fail(Peer::Gateway, fault))?,
             Answer::Deny { text } => self.give_up(number, status::PERMISSION_DENIED, &text),
         }
         self.advance()
@@ -234,7 +256,8 @@ impl Sftp {
 
     /// Whether more bytes of the client are of use now.
     pub fn wants_client(&self) -> bool {
-        self.failed.is_none() && self.takes_client()
+        // Some more than can be looked at now, so that it is seen where the client leaves.
+        self.failed.is_none() && self.takes_client() && self.from_client.len() < MAX_QUEUED
     }
 
     /// Whether more bytes of the target are of use now.
@@ -244,7 +267,7 @@ impl Sftp {
 
     /// Whether nothing is asked, awaited or to be done.
     pub fn is_idle(&self) -> bool {
-        self.open == 0 && self.actions.is_empty()
+        self.open == 0 && self.waiting.is_none() && self.actions.is_empty()
     }
 
     fn takes_client(&self) -> bool {
@@ -267,7 +290,7 @@ impl Sftp {
         loop {
             // All that the client may send before the next answer, so that how bytes arrive makes no difference.
             if self.takes_client()
-                && let Some(packet) = self.take(Peer::Client)?
+                && let Some(packet) = self.next_request()?
             {
                 self.handle_packet(packet)
                     .map_err(|fault| self.fail(Peer::Client, fault))?;
@@ -281,6 +304,24 @@ impl Sftp {
                 continue;
             }
             return Ok(());
+        }
+    }
+
+    /// The next packet of the client whose turn it is.
+    fn next_request(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        let Some(packet) = self.waiting.take() else {
+            return self.take(Peer::Client);
+        };
+        let body = Request::parse(inside(&packet)).map(|request| {
+            let body = request.body;
+            (Effect::of(&body), plan::names_paths(&body))
+        });
+        match body {
+            Ok((effect, names)) if self.ended.is_none() && self.has_to_wait(effect, names) => {
+                self.waiting = Some(packet);
+                Ok(None)
+            }
+            _ => Ok(Some(packet)),
         }
     }
 

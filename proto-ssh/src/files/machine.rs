@@ -64,11 +64,24 @@ impl Machine {
         }
     }
 
-    pub(super) fn handle_answer(&mut self, ask: AskId, answer: Answer) -> Result<(), Broken> {
+    /// `late`: it has waited for people.
+    pub(super) fn handle_answer(&mut self, ask: AskId, answer: Answer, late: bool) -> Result<(), Broken> {
         match self {
+            Self::Sftp(machine) if late => Ok(machine.handle_late_answer(ask, answer)?),
             Self::Sftp(machine) => Ok(machine.handle_answer(ask, answer)?),
+            // Whoever answered has looked again where it leads.
             Self::Scp(machine) => Ok(machine.handle_answer(ask, answer)?),
         }
+    }
+
+    /// Whether the target's program would still do something by name when its input ends.
+    pub(super) fn is_in_a_folder(&self) -> bool {
+        matches!(self, Self::Scp(machine) if machine.is_in_a_folder())
+    }
+
+    /// Whether nothing may go on.
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(self, Self::Scp(machine) if machine.is_stopped())
     }
 
     pub(super) fn handle_end(&mut self, peer: Peer) -> Result<(), Broken> {

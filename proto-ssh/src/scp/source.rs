@@ -1,6 +1,8 @@
 //! What the two sides may send, and what becomes of it.
 
-use super::{Action, Ask, AskId, Base, Event, Fault, Held, MAX_DEPTH, PIECE, Scp, What};
+use super::{
+    Action, Ask, AskId, Base, Event, FILE, FOLDER, Fault, Held, LEAVE, MAX_DEPTH, PIECE, Peer, Scp, What,
+};
 use crate::sftp::MAX_PATH;
 use crate::wire::scp::{Direction, Line, MAX_LINE, Reply, split_line, split_reply};
 
@@ -11,6 +13,11 @@ pub(super) enum Awaited {
     /// The first byte of a sink, before anything is sent.
     Start,
     Times,
+    /// The times of what is permitted already; the line of that follows.
+    TimesOf {
+        line: Vec<u8>,
+        then: Box<Awaited>,
+    },
     /// Where it takes the file, its bytes follow.
     File {
         path: Vec<u8>,
@@ -70,6 +77,11 @@ impl Source {
             folders: Vec::new(),
             what,
         }
+    }
+
+    /// How many folders it is in.
+    pub(super) fn depth(&self) -> usize {
+        self.folders.len()
     }
 
     pub(super) fn is_inside(&self) -> bool {
@@ -158,6 +170,13 @@ impl Scp {
         }
         let what = self.source.what;
         match std::mem::replace(&mut self.awaited, Awaited::Nothing) {
+            // The source has had its answer to the times: this one is to the line that follows, or in its place.
+            Awaited::TimesOf { line, then } if accepted => {
+                self.from_sink = rest;
+                self.send(self.sink(), line);
+                self.awaited = *then;
+                return Ok(true);
+            }
             Awaited::File { path, size } if accepted => {
                 self.source.state = State::Data {
                     path,
@@ -190,7 +209,11 @@ impl Scp {
         if self.is_withheld() {
             self.from_source.clear();
         }
-        if self.held.is_some() || self.awaited != Awaited::Nothing || self.from_source.is_empty() {
+        if self.held.is_some()
+            || self.stopped
+            || self.awaited != Awaited::Nothing
+            || self.from_source.is_empty()
+        {
             return Ok(false);
         }
         if self.over {
@@ -248,30 +271,51 @@ impl Scp {
             return Ok(false);
         };
         let then = match Line::parse(line).map_err(Fault::Malformed)? {
-            Line::File { size, name, .. } => {
+            Line::File { mode, size, name } => {
                 let (paths, other) = self.source.paths(name)?;
-                self.hold(renamed(line, name, other), &paths, |path| Awaited::File {
+                let asked = (FILE, format!(" mode={:04o} size={size}", mode & 0o7777));
+                self.hold(renamed(line, name, other), &paths, asked, |path| Awaited::File {
                     path,
                     size,
                 });
                 None
             }
-            Line::Directory { name, .. } => {
+            Line::Directory { mode, name, .. } => {
                 if self.source.folders.len() >= MAX_DEPTH {
                     return Err(Fault::TooDeep);
                 }
                 let (paths, other) = self.source.paths(name)?;
-                self.hold(renamed(line, name, other), &paths, |path| Awaited::Directory {
-                    path,
+                let asked = (FOLDER, format!(" mode={:04o}", mode & 0o7777));
+                self.hold(renamed(line, name, other), &paths, asked, |path| {
+                    Awaited::Directory { path }
                 });
                 None
             }
             Line::Leave => {
-                self.source.folders.pop().ok_or(Fault::Depth)?;
-                Some(Awaited::Leave)
+                let folder = self.source.folders.pop().ok_or(Fault::Depth)?;
+                match self.direction {
+                    Direction::Source => Some(Awaited::Leave),
+                    // The target gives the folder its mode and times now, by its name: that may lead elsewhere by now.
+                    Direction::Sink => {
+                        self.hold(line.to_vec(), &[folder], (LEAVE, String::new()), |_| {
+                            Awaited::Leave
+                        });
+                        None
+                    }
+                }
+            }
+            Line::Times { .. } if self.direction == Direction::Source => {
+                // A source has opened the file by now, and waits. What it has opened is decided when its name comes: so it gets
+                // its answer here, and not from a client that can take its time while it changes where the name leads.
+                self.times = line.to_vec();
+                self.send(Peer::Target, b"\0".to_vec());
+                None
             }
             Line::Times { .. } => Some(Awaited::Times),
-            Line::Warning(_) => Some(Awaited::Nothing),
+            Line::Warning(_) => {
+                self.times.clear();
+                Some(Awaited::Nothing)
+            }
             Line::Fatal(_) => {
                 self.over = true;
                 Some(Awaited::Nothing)
@@ -286,7 +330,13 @@ impl Scp {
     }
 
     /// Asks for all paths of a line and keeps it until they are answered.
-    fn hold(&mut self, line: Vec<u8>, paths: &[Vec<u8>], then: impl FnOnce(Vec<u8>) -> Awaited) {
+    fn hold(
+        &mut self,
+        line: Vec<u8>,
+        paths: &[Vec<u8>],
+        (operation, detail): (&'static str, String),
+        then: impl FnOnce(Vec<u8>) -> Awaited,
+    ) {
         let what = self.source.what;
         let mut asks = Vec::new();
         for path in paths {
@@ -297,11 +347,15 @@ impl Scp {
                 id,
                 what,
                 path: path.clone(),
-                operation: "scp",
+                operation,
+                both: None,
+                detail: detail.clone(),
+                exact: line.clone(),
             }));
         }
         let then = then(paths.last().cloned().unwrap_or_default());
         self.held = Some(Held {
+            times: std::mem::take(&mut self.times),
             line,
             then,
             asks,

@@ -155,11 +155,20 @@ fn folders_are_asked_for_with_what_is_in_them() {
     }
     machine.handle_client(b"\0").unwrap();
     machine.handle_target(b"\0").unwrap();
-    for _ in 0..2 {
-        machine.handle_client(b"E\n").unwrap();
-        machine.handle_target(b"\0").unwrap();
-    }
     actions(&mut machine);
+    for path in ["/up/d/e", "/up/d"] {
+        assert!(machine.is_in_a_folder());
+        machine.handle_client(b"E\n").unwrap();
+        assert_eq!(
+            allow(&mut machine),
+            [path],
+            "it is asked for again when it is left"
+        );
+        assert_eq!(actions(&mut machine), [to_target(b"E\n")]);
+        machine.handle_target(b"\0").unwrap();
+        actions(&mut machine);
+    }
+    assert!(!machine.is_in_a_folder());
     machine.handle_client(b"D0755 0 f\n").unwrap();
     deny(&mut machine);
     actions(&mut machine);
@@ -176,12 +185,77 @@ fn a_refused_file_of_a_source_is_left_out_and_its_bytes_never_reach_the_client()
         [to_target(b"\x01scp: no[2J\n"), to_client(b"\x01scp: no[2J\n")]
     );
     machine.handle_target(b"T1 0 2 0\n").unwrap();
-    machine.handle_client(b"\0").unwrap();
+    assert_eq!(actions(&mut machine), [to_target(b"\0")]);
     machine.handle_target(b"C0644 3 b\n").unwrap();
+    assert_eq!(allow(&mut machine), ["/srv/b"]);
+}
+
+/// With times a source has opened the file before anybody knows its name, and would wait for the client as long as that likes.
+#[test]
+fn a_source_gets_its_answer_to_times_from_the_gateway() {
+    let begin = || {
+        let mut machine = source(&["/srv/a"]);
+        machine.handle_target(b"T1 0 2 0\n").unwrap();
+        assert_eq!(actions(&mut machine), [to_target(b"\0")]);
+        machine.handle_target(b"C0644 3 a\n").unwrap();
+        assert_eq!(allow(&mut machine), ["/srv/a"]);
+        assert_eq!(actions(&mut machine), [to_client(b"T1 0 2 0\n")]);
+        machine
+    };
+    let mut machine = begin();
+    machine.handle_client(b"\0").unwrap();
+    assert_eq!(actions(&mut machine), [to_client(b"C0644 3 a\n")]);
+    machine.handle_client(b"\0").unwrap();
+    assert_eq!(actions(&mut machine), [to_target(b"\0")]);
+    // A client that does not like the times does not get the file.
+    for word in [&b"\x01bad\n"[..], b"\x02bad\n"] {
+        let mut machine = begin();
+        machine.handle_client(word).unwrap();
+        assert_eq!(actions(&mut machine), [to_target(word)]);
+    }
+    // Refused: neither line reaches the client.
+    let mut machine = source(&["/srv/a"]);
+    machine.handle_target(b"T1 0 2 0\nD0755 0 a\n").unwrap();
+    assert_eq!(machine.poll(), Some(to_target(b"\0")));
+    deny(&mut machine);
     assert_eq!(
-        actions(&mut machine)[..2],
-        [to_client(b"T1 0 2 0\n"), to_target(b"\0")]
+        actions(&mut machine),
+        [to_target(b"\x01scp: no[2J\n"), to_client(b"\x01scp: no[2J\n")]
     );
+    // An answer that nobody has asked for.
+    let mut machine = source(&["/srv/a"]);
+    machine.handle_target(b"T1 0 2 0\n").unwrap();
+    assert_eq!(
+        machine.handle_client(b"\0").unwrap_err().fault,
+        Fault::Unsolicited
+    );
+}
+
+/// The target's scp gives a folder its mode and times by name when it is left, or when its input ends.
+#[test]
+fn nothing_goes_on_where_a_folder_leads_elsewhere_when_it_is_left() {
+    let begin = || {
+        let mut machine = sink("/up/", Some(true));
+        machine.handle_client(b"D0777 0 d\n").unwrap();
+        assert_eq!(allow(&mut machine), ["/up/d"]);
+        assert_eq!(actions(&mut machine), [to_target(b"D0777 0 d\n")]);
+        assert!(machine.is_in_a_folder(), "it may be made by now");
+        machine.handle_target(b"\0").unwrap();
+        actions(&mut machine);
+        machine
+    };
+    let mut machine = begin();
+    machine.handle_client(b"E\n").unwrap();
+    deny(&mut machine);
+    assert_eq!(actions(&mut machine), [to_client(b"\x02scp: no[2J\n")]);
+    assert!(machine.is_stopped() && !machine.wants_client());
+    machine.handle_client(b"E\n").unwrap();
+    assert_eq!(actions(&mut machine), []);
+    // An end within a folder is none.
+    let mut machine = begin();
+    let error = machine.handle_end(Peer::Client).unwrap_err();
+    assert_eq!(error.fault, Fault::Truncated);
+    assert!(machine.is_in_a_folder());
 }
 
 #[test]
@@ -334,7 +408,7 @@ fn upload(piece: usize) -> (Vec<u8>, Vec<u8>, Vec<Action>) {
 fn any_split_of_the_bytes_gives_the_same() {
     let whole = upload(usize::MAX);
     // Two folders or files and one that the sink could not write.
-    assert_eq!(whole.2.len(), 5, "{:?}", whole.2);
+    assert_eq!(whole.2.len(), 6, "{:?}", whole.2);
     for piece in [1, 2, 3, 7, 4096] {
         assert!(upload(piece) == whole, "{piece} bytes at a time");
     }

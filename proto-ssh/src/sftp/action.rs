@@ -34,6 +34,21 @@ pub struct Ask {
     pub path: Vec<u8>,
     /// The request: `OPEN`, `RENAME`, `hardlink@openssh.com`.
     pub operation: &'static str,
+    /// Both paths, where the request has two: `/a to /b`.
+    pub both: Option<String>,
+    /// What else it says, for people: ` write truncate mode=0644`.
+    pub detail: String,
+    /// All that it would do, byte by byte: what an approval of it is bound to.
+    pub exact: Vec<u8>,
+}
+
+impl Ask {
+    /// The request as people read it: `SETSTAT /srv/app/x mode=4777`.
+    pub fn statement(&self) -> String {
+        let path = String::from_utf8_lossy(&self.path);
+        let paths = self.both.as_deref().unwrap_or(&path);
+        format!("{} {paths}{}", self.operation, self.detail)
+    }
 }
 
 /// The answer to a question.

@@ -23,6 +23,11 @@ impl Buffer {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// How many bytes wait.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len().saturating_sub(self.start)
+    }
+
     /// The next packet with its length, once it is complete.
     pub(super) fn take(&mut self) -> Result<Option<Vec<u8>>, Malformed> {
         let rest = self.bytes.get(self.start..).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use super::Action;
 use super::path::Unusable;
-use super::plan::{After, Expect, NoPlan, Outstanding, Pending, Plan};
+use super::plan::{After, Effect, Expect, NoPlan, Outstanding, Pending, Plan, names_paths};
 use super::{Ask, AskId, Event, Fault, MAX_HANDLES, MAX_WAITING, Phase, Sftp, inside, is_first, with_id};
 use crate::wire::sftp::{CopyData, Extended, Init, Request, RequestBody, VERSION, status};
 
@@ -44,6 +44,11 @@ impl Sftp {
 
     fn handle_request(&mut self, packet: Vec<u8>) -> Result<(), Fault> {
         let Request { id, body } = Request::parse(inside(&packet)).map_err(Fault::Malformed)?;
+        let effect = Effect::of(&body);
+        if self.ended.is_none() && self.has_to_wait(effect, names_paths(&body)) {
+            self.waiting = Some(packet);
+            return Ok(());
+        }
         self.open = self.open.saturating_add(1);
         if let Some(text) = self.ended.clone()
             && !matches!(body, RequestBody::Close { .. })
@@ -118,6 +123,23 @@ impl Sftp {
             Ok(_) => self.forward(packet, id, expect, After::Nothing),
             Err((code, text)) => self.answer_status(id, code, text),
         }
+    }
+
+    /// Requests reach the target as if each was sent when it came: what changes nothing may pass others of its kind, and nothing
+    /// else passes anything. And no path is resolved while the target still does what may change where it leads: the answer
+    /// would be of before, and be decided and used after.
+    pub(super) fn has_to_wait(&self, effect: Effect, names_paths: bool) -> bool {
+        let passes = |pending: &Pending| effect == Effect::Looks && pending.plan.effect == Effect::Looks;
+        let moves = |outstanding: &Outstanding| {
+            matches!(
+                outstanding,
+                Outstanding::Client {
+                    effect: Effect::Moves,
+                    ..
+                }
+            )
+        };
+        !self.pending.values().all(passes) || names_paths && self.outstanding.values().any(moves)
     }
 
     /// The extended request back where it is decided here and the target has it; else it is answered.
@@ -216,6 +238,8 @@ impl Sftp {
                 client_id,
                 expect,
                 after,
+                // Of those that name no path none moves anything.
+                effect: Effect::Looks,
             },
         );
         self.send_target(with_id(packet, id));
@@ -239,34 +263,68 @@ impl Sftp {
             }
         };
         let number = self.number();
-        for (path, asked) in plan.paths.iter().enumerate() {
-            let id = self.id();
-            let body = RequestBody::Realpath {
-                path: &asked.resolving.query,
-            };
-            let packet = Request { id, body }.encode().map_err(|_| Fault::TooLong)?;
-            self.outstanding.insert(id, Outstanding::Resolve { number, path });
-            self.send_target(packet);
-        }
-        let unresolved = plan.paths.len();
         self.pending.insert(
             number,
             Pending {
                 client_id,
                 plan,
-                unresolved,
+                unresolved: 0,
                 unanswered: 0,
                 looked: None,
+                again: false,
+                decided: None,
             },
         );
+        self.resolve(number)
+    }
+
+    /// Asks the target where the paths of a request lead.
+    fn resolve(&mut self, number: u64) -> Result<(), Fault> {
+        let Some(pending) = self.pending.get_mut(&number) else {
+            return Ok(());
+        };
+        pending.unresolved = pending.plan.paths.len();
+        let queries: Vec<_> = pending
+            .plan
+            .paths
+            .iter()
+            .map(|path| path.resolving.query.clone())
+            .collect();
+        for (path, query) in queries.iter().enumerate() {
+            let id = self.id();
+            let body = RequestBody::Realpath { path: query };
+            let packet = Request { id, body }.encode().map_err(|_| Fault::TooLong)?;
+            self.outstanding.insert(id, Outstanding::Resolve { number, path });
+            self.send_target(packet);
+        }
         Ok(())
     }
 
-    /// All paths of a request are known: the questions go out.
-    pub(super) fn ask(&mut self, number: u64) {
+    /// All paths of a request are known.
+    pub(super) fn resolved(&mut self, number: u64) -> Result<(), Fault> {
         let Some(pending) = self.pending.get_mut(&number) else {
-            return;
+            return Ok(());
         };
+        let Some(decided) = pending.decided.take() else {
+            return self.ask(number);
+        };
+        let paths = pending.plan.paths.iter();
+        if paths.map(|path| &path.resolved).eq(&decided) {
+            self.go_on(number);
+        } else {
+            let text = "the path leads elsewhere than when this was asked for: ask again";
+            self.give_up(number, status::PERMISSION_DENIED, text);
+        }
+        Ok(())
+    }
+
+    /// The questions of a request go out.
+    fn ask(&mut self, number: u64) -> Result<(), Fault> {
+        let Some(pending) = self.pending.get_mut(&number) else {
+            return Ok(());
+        };
+        let exact = pending.plan.encode(0).map_err(|_| Fault::TooLong)?;
+        let (both, detail) = (pending.plan.both(), pending.plan.detail.clone());
         let mut asks = Vec::new();
         for path in &pending.plan.paths {
             for &what in &path.what {
@@ -282,19 +340,37 @@ impl Sftp {
                 what,
                 path,
                 operation,
+                both: both.clone(),
+                detail: detail.clone(),
+                exact: exact.clone(),
             }));
         }
+        Ok(())
     }
 
     /// One question of a request is answered with yes.
-    pub(super) fn allowed(&mut self, number: u64) {
+    pub(super) fn allowed(&mut self, number: u64) -> Result<(), Fault> {
         let Some(pending) = self.pending.get_mut(&number) else {
-            return;
+            return Ok(());
         };
         pending.unanswered = pending.unanswered.saturating_sub(1);
         if pending.unanswered > 0 || pending.unresolved > 0 {
-            return;
+            return Ok(());
         }
+        if std::mem::take(&mut pending.again) {
+            let paths = pending.plan.paths.iter();
+            pending.decided = Some(paths.map(|path| path.resolved.clone()).collect());
+            return self.resolve(number);
+        }
+        self.go_on(number);
+        Ok(())
+    }
+
+    /// A request that is permitted goes to the target.
+    fn go_on(&mut self, number: u64) {
+        let Some(pending) = self.pending.get_mut(&number) else {
+            return;
+        };
         if let Some((code, text)) = pending.plan.instead.take() {
             return self.give_up(number, code, &text);
         }
@@ -313,13 +389,14 @@ impl Sftp {
         } = pending;
         match plan.encode(id) {
             Ok(packet) => {
-                let (expect, after) = (plan.expect, plan.after(looked));
+                let (expect, after, effect) = (plan.expect, plan.after(looked), plan.effect);
                 self.outstanding.insert(
                     id,
                     Outstanding::Client {
                         client_id,
                         expect,
                         after,
+                        effect,
                     },
                 );
                 self.send_target(packet);

@@ -23,6 +23,62 @@ pub(super) struct Asked {
     slash: bool,
 }
 
+/// What a request may change, so that it keeps its place among others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Effect {
+    /// Nothing.
+    Looks,
+    /// What is in a file.
+    Changes,
+    /// Where paths lead.
+    Moves,
+}
+
+impl Effect {
+    pub(super) fn of(body: &RequestBody<'_>) -> Self {
+        match body {
+            RequestBody::Open { flags, .. } if flags & open::CREAT != 0 => Self::Moves,
+            RequestBody::Open { flags, .. } if flags & !open::READ != 0 => Self::Changes,
+            RequestBody::Write { .. }
+            | RequestBody::Fsetstat { .. }
+            | RequestBody::Extended(Extended::CopyData(_)) => Self::Changes,
+            // Permissions say what can be reached.
+            RequestBody::Setstat { .. }
+            | RequestBody::Mkdir { .. }
+            | RequestBody::Rmdir { .. }
+            | RequestBody::Remove { .. }
+            | RequestBody::Rename { .. }
+            | RequestBody::Symlink { .. }
+            | RequestBody::Extended(
+                Extended::PosixRename { .. } | Extended::Hardlink { .. } | Extended::Lsetstat { .. },
+            ) => Self::Moves,
+            _ => Self::Looks,
+        }
+    }
+}
+
+/// Whether a request names a path that is resolved before it is decided.
+pub(super) fn names_paths(body: &RequestBody<'_>) -> bool {
+    match body {
+        RequestBody::Close { .. }
+        | RequestBody::Read { .. }
+        | RequestBody::Write { .. }
+        | RequestBody::Fstat { .. }
+        | RequestBody::Fsetstat { .. }
+        | RequestBody::Readdir { .. }
+        | RequestBody::Realpath { .. }
+        | RequestBody::Unknown { .. } => false,
+        RequestBody::Extended(extended) => matches!(
+            extended,
+            Extended::PosixRename { .. }
+                | Extended::Hardlink { .. }
+                | Extended::Lsetstat { .. }
+                | Extended::Statvfs { .. }
+        ),
+        _ => true,
+    }
+}
+
 /// What it is when the target has done it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Done {
@@ -66,6 +122,9 @@ pub(super) struct Plan {
     pub(super) paths: Vec<Asked>,
     pub(super) expect: Expect,
     pub(super) done: Done,
+    pub(super) effect: Effect,
+    /// What it says beside its paths.
+    pub(super) detail: String,
     /// The status that the client gets in place of the target's answer, where all is permitted.
     pub(super) instead: Option<(u32, String)>,
 }
@@ -79,6 +138,10 @@ pub(super) struct Pending {
     pub(super) unanswered: usize,
     /// What must not be in what it reads.
     pub(super) looked: Option<Looked>,
+    /// It has waited for people: its paths are to be resolved again before it goes on.
+    pub(super) again: bool,
+    /// Where its paths led when it was decided, while they are resolved again.
+    pub(super) decided: Option<Vec<Vec<u8>>>,
 }
 
 /// What follows from an answer of the target.
@@ -115,6 +178,7 @@ pub(super) enum Outstanding {
         client_id: u32,
         expect: Expect,
         after: After,
+        effect: Effect,
     },
 }
 
@@ -151,8 +215,27 @@ impl Plan {
             paths: Vec::new(),
             expect,
             done,
+            effect: Effect::Looks,
+            detail: String::new(),
             instead: None,
         }
+    }
+
+    fn saying(mut self, detail: String) -> Self {
+        self.detail = detail;
+        self
+    }
+
+    /// Both paths, where there are two, as people read them.
+    pub(super) fn both(&self) -> Option<String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (from, to) = match &self.done {
+            // As `ln -s` has them: the link leads to what it is given.
+            Done::Symlinked { target } => (text(self.resolved(0)), text(target)),
+            Done::Renamed | Done::Hardlinked => (text(self.resolved(0)), text(self.resolved(1))),
+            _ => return None,
+        };
+        Some(format!("{from} to {to}"))
     }
 
     fn path(mut self, path: &[u8], follows: bool, what: &[What]) -> Result<Self, Unusable> {
@@ -184,6 +267,12 @@ impl Plan {
 
     /// The plan of a request that names paths. The table of what is read and what is written.
     pub(super) fn of(body: &RequestBody<'_>) -> Result<Self, NoPlan> {
+        let mut plan = Self::by_table(body)?;
+        plan.effect = Effect::of(body);
+        Ok(plan)
+    }
+
+    fn by_table(body: &RequestBody<'_>) -> Result<Self, NoPlan> {
         use What::{Read, Write};
         let one = |operation, expect, done| Self::new(operation, body.kind(), expect, done);
         Ok(match body {
@@ -211,10 +300,12 @@ impl Plan {
             }
             RequestBody::Setstat { path, attributes } => one("SETSTAT", Expect::Status, Done::AttributesSet)
                 .path(path, FOLLOWS, &[Write])?
-                .raw(bytes_of(attributes)?),
+                .raw(bytes_of(attributes)?)
+                .saying(told(attributes)),
             RequestBody::Mkdir { path, attributes } => one("MKDIR", Expect::Status, Done::DirectoryMade)
                 .path(path, STAYS, &[Write])?
-                .raw(bytes_of(attributes)?),
+                .raw(bytes_of(attributes)?)
+                .saying(told(attributes)),
             RequestBody::Rmdir { path } => one("RMDIR", Expect::Status, Done::DirectoryRemoved).name(path)?,
             RequestBody::Remove { path } => one("REMOVE", Expect::Status, Done::Removed).name(path)?,
             RequestBody::Rename { old, new } => one("RENAME", Expect::Status, Done::Renamed)
@@ -264,9 +355,20 @@ impl Plan {
         };
         let mut rest = flags.to_be_bytes().to_vec();
         rest.extend(bytes_of(attributes)?);
+        let words = [
+            (open::READ, " read"),
+            (open::WRITE, " write"),
+            (open::APPEND, " append"),
+            (open::CREAT, " create"),
+            (open::TRUNC, " truncate"),
+            (open::EXCL, " exclusive"),
+        ];
+        let set = words.iter().filter(|(flag, _)| flags & flag != 0);
+        let words: String = set.map(|(_, word)| *word).collect();
         let mut plan = Self::new("OPEN", kind::OPEN, Expect::Handle, done)
             .path(path, follows, &what)?
-            .raw(rest);
+            .raw(rest)
+            .saying(words + &told(attributes));
         if flags & !open::KNOWN != 0 {
             plan.instead = Some((
                 status::OP_UNSUPPORTED,
@@ -298,6 +400,7 @@ impl Plan {
                 named("lsetstat@openssh.com", Expect::Status, Done::AttributesSet)?
                     .path(path, STAYS, &[Write])?
                     .raw(bytes_of(attributes)?)
+                    .saying(told(attributes))
             }
             Extended::Fstatvfs { .. }
             | Extended::Fsync { .. }
@@ -363,6 +466,27 @@ impl Plan {
             Done::AttributesSet => After::Event(Event::AttributesSet { path }),
         }
     }
+}
+
+/// Attributes as people read them.
+fn told(attributes: &Attributes<'_>) -> String {
+    let mut text = String::new();
+    if let Some(size) = attributes.size {
+        text.push_str(&format!(" size={size}"));
+    }
+    if let Some((user, group)) = attributes.owner {
+        text.push_str(&format!(" owner={user}:{group}"));
+    }
+    if let Some(mode) = attributes.permissions {
+        text.push_str(&format!(" mode={:04o}", mode & 0o7777));
+    }
+    if let Some((_, changed)) = attributes.times {
+        text.push_str(&format!(" time={changed}"));
+    }
+    if attributes.extended.is_some() {
+        text.push_str(" and more");
+    }
+    text
 }
 
 /// The bytes of attributes, to be sent as they were read.

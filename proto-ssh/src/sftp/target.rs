@@ -62,6 +62,7 @@ impl Sftp {
                 client_id,
                 expect,
                 after,
+                effect: _,
             } => {
                 check(expect, &body)?;
                 if let (&After::Read { handle, offset }, ResponseBody::Data { data }) = (&after, &body)
@@ -113,7 +114,7 @@ impl Sftp {
         asked.resolved = resolved;
         pending.unresolved = pending.unresolved.saturating_sub(1);
         if pending.unresolved == 0 {
-            self.ask(number);
+            return self.resolved(number);
         }
         Ok(())
     }

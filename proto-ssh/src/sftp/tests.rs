@@ -6,6 +6,7 @@ use crate::wire::sftp::{
 
 mod handles;
 mod hostile;
+mod order;
 mod paths;
 mod splits;
 
