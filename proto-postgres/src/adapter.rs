@@ -234,6 +234,18 @@ const ALLOWED: &[&str] = &[
     "geqo",
     "work_mem",
     "jit",
+    // As clients that ask for nothing else send it; any other value would change how texts are read.
+    "standard_conforming_strings",
+    "default_text_search_config",
+    "default_transaction_deferrable",
+    "idle_session_timeout",
+    "plan_cache_mode",
+    "row_security",
+    "tcp_keepalives_count",
+    "tcp_keepalives_idle",
+    "tcp_keepalives_interval",
+    "tcp_user_timeout",
+    "transaction_timeout",
 ];
 
 /// The start-up parameters for the target: what the client may choose, and who it is.
@@ -256,6 +268,9 @@ fn target_parameters(
                 return Err(format!(
                     "client_encoding `{value}` is not supported by the gateway; use UTF8"
                 ));
+            }
+            "standard_conforming_strings" if !value.eq_ignore_ascii_case("on") => {
+                return Err("start-up parameter `standard_conforming_strings` can be `on` alone".to_owned());
             }
             name if ALLOWED.contains(&name) => list.push((lower, value.clone())),
             _ => {

@@ -158,6 +158,13 @@ impl Session {
                 "the structure of the database can't be read now; try again later",
             ));
         }
+        if std::mem::take(&mut self.has_been_held) {
+            // Others may have changed what names stand for while people decided: it is judged by how things are now.
+            if self.private.is_none() {
+                return Ready::First(Inspection::Needs(Need::Structure(Some(now))));
+            }
+            self.private_is_stale();
+        }
         if self.own.is_asking() {
             return Ready::First(Inspection::Wait);
         }

@@ -218,6 +218,8 @@ pub struct Session {
     pub(crate) structure: Option<Arc<Structure>>,
     pub(crate) structure_at: Option<Instant>,
     pub(crate) structure_failed: bool,
+    /// A message waited for people: the structure is looked at before the next is judged.
+    pub(crate) has_been_held: bool,
     /// The structure as this transaction alone sees it, after DDL of its own.
     pub(crate) private: Option<Arc<Structure>>,
     pub(crate) state: SessionState,
@@ -303,6 +305,7 @@ impl Session {
             structure: None,
             structure_at: None,
             structure_failed: false,
+            has_been_held: false,
             private: None,
             state,
             shared,
@@ -487,7 +490,8 @@ impl ProtocolSession for Session {
     }
 
     fn held(&mut self, message: &mut Message, notice: &Decision, out: &mut Outbound) {
-        // While it waits others may change the structure: it may be read again, once.
+        // While it waits others may change the structure: it is looked at again, and may be read again for it, once.
+        self.has_been_held = true;
         match message {
             Message::Query { refreshed, .. } => *refreshed = false,
             Message::Execute { held, .. } => *held = true,

@@ -32,6 +32,7 @@ const FREE: &[&str] = &[
     "cursor_tuple_fraction",
     "datestyle",
     "deadlock_timeout",
+    "default_with_oids",
     "default_statistics_target",
     "default_table_access_method",
     "default_tablespace",
@@ -44,6 +45,8 @@ const FREE: &[&str] = &[
     "effective_io_concurrency",
     "escape_string_warning",
     "exit_on_error",
+    "force_parallel_mode",
+    "debug_parallel_query",
     "extra_float_digits",
     "from_collapse_limit",
     "gin_fuzzy_search_limit",
@@ -107,6 +110,11 @@ pub(super) fn judge_setting(name: &str, value: Option<&[String]>) -> Setting {
     let name = name.to_ascii_lowercase();
     match name.as_str() {
         "search_path" => Setting::Followed,
+        // As DISCARD ALL does, too: the session is again who has logged in at the target.
+        "role" if matches!(value, None | Some([])) || value.is_some_and(|value| value == ["none"]) => {
+            Setting::Followed
+        }
+        "session_authorization" if matches!(value, None | Some([])) => Setting::Followed,
         "standard_conforming_strings" => match value {
             Some([value]) if is_true(value) => Setting::Free,
             _ => Setting::Control,

@@ -206,6 +206,9 @@ impl Walker<'_> {
                         self.effect(Effect::SessionSettingsChanged);
                     }
                 } else {
+                    if verdict == Setting::Followed {
+                        self.effect(Effect::SessionSettingsChanged);
+                    }
                     self.setting_verdict(&name, verdict, Some(&values));
                 }
             }

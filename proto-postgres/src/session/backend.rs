@@ -806,10 +806,17 @@ fn is_result(complete: Option<&backend::CommandComplete<'_>>) -> bool {
 fn stopped(running: &Running, session: &str) -> BytesMut {
     let correlation = format!("{session}/{}", running.ticket);
     if running.mismatch {
+        let writes = running.analyzed.as_ref().is_some_and(|analyzed| analyzed.writes);
+        let again = match writes {
+            true => "it has run: look before you send it again",
+            false => "try once more",
+        };
         let denial = Denial::new(
             "read",
-            "the target gives other columns than the gateway knows, so it can't tell what to mask; the structure is \
-             read again: try once more",
+            format!(
+                "the target gives other columns than the gateway knows, so it can't tell what to mask and withholds the \
+                 result; the structure is read again: {again}"
+            ),
         );
         return rewrite::refusal(&denial.decision(correlation), None);
     }

@@ -126,14 +126,17 @@ impl Session {
         }
         if withhold && let Some(structure) = structure {
             let analyzed = running.analyzed.as_ref();
-            // A table or column that is not known: the structure has changed since it was looked at.
-            mismatch |= running.touches_tags()
-                && fields
-                    .iter()
-                    .any(|field| !structure.knows(field.table, field.column, has_temp));
             let outputs = running
                 .statement()
                 .map_or(&[][..], |statement| statement.outputs.as_slice());
+            // A table or column that is not known: the structure has changed since it was looked at. Or the message has made it
+            // itself, and then it was followed what is in it.
+            let own = running.has_defined();
+            let followed = |at: usize| own && outputs.get(at).is_some_and(|output| output.carries.is_empty());
+            mismatch |= running.touches_tags()
+                && fields.iter().enumerate().any(|(at, field)| {
+                    !structure.knows(field.table, field.column, has_temp) && !followed(at)
+                });
             mismatch |= fields.iter().enumerate().any(|(at, field)| {
                 let Some(column) = structure.tagged_column(field.table, field.column) else {
                     return false;

@@ -128,6 +128,22 @@ impl Running {
         self.analyzed.as_ref()?.statements.get(self.at)
     }
 
+    /// Whether a statement of the same message has defined something before the one that gives its result.
+    pub fn has_defined(&self) -> bool {
+        let defines = |effect: &Effect| {
+            matches!(
+                effect,
+                Effect::CatalogChanged | Effect::TempCreated { .. } | Effect::TempChanged
+            )
+        };
+        let statements = self
+            .analyzed
+            .as_ref()
+            .map_or(&[][..], |analyzed| &analyzed.statements);
+        let before = statements.iter().take(self.at);
+        before.flat_map(|statement| &statement.effects).any(defines)
+    }
+
     /// The statement that gave its result has completed.
     pub fn next_statement(&mut self) {
         self.at = self.at.saturating_add(1);
