@@ -286,7 +286,8 @@ impl Scp {
     /// Whether the target is in a folder that it would give its mode and times, by its name, where the client's bytes end here.
     pub fn is_in_a_folder(&self) -> bool {
         let entering = matches!(self.awaited, Awaited::Directory { .. });
-        self.direction == Direction::Sink && (entering || self.source.depth() > 0)
+        let leaving = self.stopped || self.held.as_ref().is_some_and(|held| held.then == Awaited::Leave);
+        self.direction == Direction::Sink && (entering || leaving || self.source.depth() > 0)
     }
 
     fn is_withheld(&self) -> bool {

@@ -3,6 +3,7 @@ import hashlib, json, os, pathlib, signal, subprocess, threading, time
 
 from harness import check, eventually
 from ssh_host import Relay, own, shared
+from test_ssh_libraries import by_paramiko
 
 DELAY = 0.02
 SIZE = 12 << 20
@@ -121,3 +122,73 @@ def test_a_connection_that_breaks_under_a_command_is_told_and_no_success(w):
             check("the connection to the target broke" in (told if isinstance(told, str) else told.decode()), told)
         found = lambda: place.gateway.cli("audit", "search", "--output", "json").stdout
         eventually(lambda: "the connection to the target broke" in found(), "the trail has how it ended", 10)
+
+
+def u32(*numbers):
+    return b"".join(n.to_bytes(4, "big") for n in numbers)
+
+
+def text(value):
+    value = os.fsencode(value)
+    return u32(len(value)) + value
+
+
+def packet(kind, body):
+    return u32(1 + len(body)) + bytes([kind]) + body
+
+
+def test_a_link_that_is_made_in_the_same_write_is_not_followed(w):
+    """SYMLINK and OPEN of it in one write: resolved before the link is there, and opened after, it would lead out of the tree."""
+    with shared(w) as place, by_paramiko(place) as client:
+        secret = place.folder / "outside"
+        secret.write_text("not for you")
+        for flags in (1, 1 | 8, 2 | 8):
+            link = place.tree / f"link-{flags}"
+            channel = client.get_transport().open_session()
+            channel.settimeout(20)
+            channel.invoke_subsystem("sftp")
+            channel.sendall(packet(1, u32(3)))
+            answers = b""
+
+            def answer():
+                nonlocal answers
+                while len(answers) < 4 or len(answers) < 4 + int.from_bytes(answers[:4], "big"):
+                    piece = channel.recv(65536)
+                    check(piece, "the channel ended")
+                    answers += piece
+                end = 4 + int.from_bytes(answers[:4], "big")
+                one, answers = answers[4:end], answers[end:]
+                return one
+
+            check(answer()[0] == 2)
+            channel.sendall(packet(20, u32(1) + text(secret) + text(link)) + packet(3, u32(2) + text(link) + u32(flags, 0)))
+            check(answer()[:9] == bytes([101]) + u32(1, 0), "the link is made")
+            opened = answer()
+            check(opened[:9] == bytes([101]) + u32(2, 3), "refused:", opened)
+            channel.close()
+        check(secret.read_text() == "not for you")
+
+
+def test_scp_gives_nothing_a_mode_that_took_the_place_of_a_folder(w):
+    """The target's scp does it by name when a folder is left, or when its input ends."""
+    with shared(w) as place, by_paramiko(place) as client:
+        secret = place.folder / "kept"
+        secret.mkdir(mode=0o700)
+        for leave in (True, False):
+            folder = place.tree / f"made-{leave}"
+            channel = client.get_transport().open_session()
+            channel.settimeout(20)
+            channel.exec_command(f"scp -rpt {place.tree}")
+            check(channel.recv(1) == b"\0")
+            for line in (b"T1 0 1 0\n", f"D0777 0 {folder.name}\n".encode()):
+                channel.sendall(line)
+                check(channel.recv(1) == b"\0", line)
+            folder.rmdir()
+            folder.symlink_to(secret)
+            if leave:
+                channel.sendall(b"E\n")
+                check(channel.recv(1) == b"\2", "that is the end")
+            channel.close()
+            time.sleep(1)
+            found = secret.stat()
+            check(found.st_mode & 0o777 == 0o700 and found.st_mtime > 1, oct(found.st_mode), found.st_mtime)

@@ -248,7 +248,7 @@ fn nothing_goes_on_where_a_folder_leads_elsewhere_when_it_is_left() {
     machine.handle_client(b"E\n").unwrap();
     deny(&mut machine);
     assert_eq!(actions(&mut machine), [to_client(b"\x02scp: no[2J\n")]);
-    assert!(machine.is_stopped() && !machine.wants_client());
+    assert!(machine.is_stopped() && machine.is_in_a_folder() && !machine.wants_client());
     machine.handle_client(b"E\n").unwrap();
     assert_eq!(actions(&mut machine), []);
     // An end within a folder is none.
