@@ -27,7 +27,7 @@ impl Walker<'_> {
         match self.named(range) {
             Named::Temp(_) => {
                 self.ask_resource(Action::Temp);
-                self.effect(Effect::TempChanged);
+                self.effect(Effect::TempAltered);
             }
             Named::Missing { schema, name } => {
                 self.ask_table(Action::Define, &schema, &name);

@@ -150,6 +150,7 @@ impl<'a> Working<'a> {
                     | Effect::Rollback
                     | Effect::RollbackTo(_)
                     | Effect::TempChanged
+                    | Effect::TempAltered
                     | Effect::SessionSettingsChanged
             )
         });
@@ -157,7 +158,8 @@ impl<'a> Working<'a> {
             return None;
         }
         let mut undone = start.clone();
-        if statement.effects.contains(&Effect::TempChanged) {
+        let temp = |effect: &Effect| matches!(effect, Effect::TempChanged | Effect::TempAltered);
+        if statement.effects.iter().any(temp) {
             undone = self.clone();
             undone.session.to_mut().temp.clear();
         }

@@ -133,7 +133,10 @@ impl Running {
         let defines = |effect: &Effect| {
             matches!(
                 effect,
-                Effect::CatalogChanged | Effect::TempCreated { .. } | Effect::TempChanged
+                Effect::CatalogChanged
+                    | Effect::TempCreated { .. }
+                    | Effect::TempChanged
+                    | Effect::TempAltered
             )
         };
         let statements = self
