@@ -204,8 +204,8 @@ fn gives_rows(statement: &sql::StatementAnalysis) -> bool {
     }
 }
 
-/// Whether a statement reads data that has a tag, or writes to a table that has some.
-pub(crate) fn touches_tags(statement: &sql::StatementAnalysis, structure: &Structure) -> bool {
+/// Whether a statement reads data that has a tag, so that what it computes may fail with a text that quotes it.
+pub(crate) fn reads_tags(statement: &sql::StatementAnalysis, structure: &Structure) -> bool {
     let tags = &structure.tags;
     let tagged = |column: &sql::ColumnId| tags.of_column(column).next().is_some();
     let opaque = |function: &sql::OpaqueFunction| {
@@ -216,6 +216,13 @@ pub(crate) fn touches_tags(statement: &sql::StatementAnalysis, structure: &Struc
         || statement.opaque_functions.iter().any(opaque)
         || statement.open_result
         || statement.reads.iter().any(tagged)
+}
+
+/// Whether a statement reads data that has a tag, or writes to a table that has some.
+pub(crate) fn touches_tags(statement: &sql::StatementAnalysis, structure: &Structure) -> bool {
+    let tags = &structure.tags;
+    let tagged = |column: &sql::ColumnId| tags.of_column(column).next().is_some();
+    reads_tags(statement, structure)
         || statement
             .operations
             .iter()
@@ -249,14 +256,16 @@ mod tests {
         Structure::new(builder.build(), Arc::new(tags))
     }
 
-    /// Whether a message needs the right to see `email`.
-    fn asks(sql: &str, predicates: &str) -> bool {
+    /// Whether a message needs the right to see `email`, and whether it reads any.
+    fn asks(sql: &str, predicates: &str) -> (bool, bool) {
         let structure = structure(predicates);
         let mut asked = Asked::default();
+        let mut reads = false;
         for statement in &sql::analyze(sql, &structure.catalog, &sql::SessionState::default()).statements {
             asked.add(statement, &structure.tags);
+            reads |= reads_tags(statement, &structure);
         }
-        asked.plainly.contains_key("pii")
+        (asked.plainly.contains_key("pii"), reads)
     }
 
     #[test]
@@ -296,8 +305,22 @@ mod tests {
             ),
             ("INSERT INTO customers VALUES (1, 'x')", "equality", false),
         ] {
-            let asked = asks(&format!("{kept}; {sql}"), predicates);
+            let (asked, _) = asks(&format!("{kept}; {sql}"), predicates);
             assert_eq!(asked, needed, "{predicates}: {sql}");
+        }
+    }
+
+    #[test]
+    fn what_reads_tagged_data_is_told_from_what_is_about_its_table() {
+        for (sql, expected) in [
+            ("SELECT current_setting(email) FROM customers", true),
+            ("SELECT id FROM customers WHERE email::regclass IS NULL", true),
+            ("UPDATE customers SET id = 1 WHERE email = 'x'", true),
+            ("INSERT INTO customers VALUES (1, 'x')", false),
+            ("ALTER TABLE customers ADD COLUMN id int", false),
+            ("SELECT id FROM customers", false),
+        ] {
+            assert_eq!(asks(sql, "allow").1, expected, "{sql}");
         }
     }
 }
