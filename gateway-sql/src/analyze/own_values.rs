@@ -161,11 +161,11 @@ impl Walker<'_> {
             return;
         };
         match command.subtype() {
-            AlterTableType::AtColumnDefault => {
-                if command.def.as_deref().is_some_and(|value| !is_no_value(value)) {
-                    let carries = carried_by(&self.temp_item(&name), &command.name);
-                    self.out.compared.add(&carries);
-                }
+            AlterTableType::AtColumnDefault
+                if command.def.as_deref().is_some_and(|value| !is_no_value(value)) =>
+            {
+                let carries = carried_by(&self.temp_item(&name), &command.name);
+                self.out.compared.add(&carries);
             }
             AlterTableType::AtAddColumn | AlterTableType::AtDropColumn => self.recolumned(name, command),
             _ => {}
