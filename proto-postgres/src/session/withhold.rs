@@ -67,7 +67,7 @@ pub(crate) fn withheld<'a>(fields: &[(u8, &'a [u8])], tagged: Tagged) -> Option<
     let class = code.get(..2);
     // The server says where in the statement's text an error is when it reads the text, before it reads any value. Of
     // texts that it comes by later it says so in other fields.
-    let in_text = get(POSITION).is_some() && get(INTERNAL_QUERY).is_none();
+    let in_text = get(POSITION).is_some() && get(INTERNAL_QUERY).is_none() && get(WHERE).is_none();
     if tagged != Tagged::No && !is_of_structure(code, tagged, in_text) {
         // Names of the schema, table, column, type and constraint stay: they are structure.
         let kept = fields.iter().filter_map(|(code, text)| match *code {
