@@ -326,6 +326,8 @@ pub struct OutputColumn {
     pub carries: ColumnSet,
     /// Whether its values are those of base columns as they stand there, not something made of them; or it carries none.
     pub as_is: bool,
+    /// Whether some of its values may come from elsewhere than others (another arm of a UNION, a default).
+    pub mixed: bool,
     /// Its type as `schema.name`, where it is the value of a column; else empty.
     pub type_name: String,
 }
@@ -710,6 +712,7 @@ impl StatementAnalysis {
             for (own, output) in self.outputs.iter_mut().zip(&other.outputs) {
                 own.carries.add(&output.carries);
                 own.as_is &= output.as_is;
+                own.mixed |= output.mixed;
             }
         } else {
             self.outputs.clear();

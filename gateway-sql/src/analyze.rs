@@ -2,8 +2,8 @@
 //!
 //! `message` walks the statements of a text; `statement` and `define` tell their kinds apart; `query`, `from`, `dml`
 //! and `expr` walk what reads and writes; `constants` reads the values of literals; `scope` finds what a name stands
-//! for; `calls` and `settings` judge what may do harm; `limit` judges conditions; `normalise` takes the literals out of
-//! a text.
+//! for; `calls` and `settings` judge what may do harm; `limit` judges conditions; `own_values` sees what is put among
+//! hidden values; `normalise` takes the literals out of a text.
 
 mod as_is;
 mod calls;
@@ -19,6 +19,7 @@ mod matched;
 mod message;
 mod names;
 mod normalise;
+mod own_values;
 mod query;
 mod relation;
 mod scope;

@@ -517,6 +517,137 @@ fn a_temporary_table_that_becomes_a_child_brings_what_its_rows_carry() {
     );
 }
 
+/// What is compared in the last statement of a message.
+fn compares(sql: &str, column: &str) -> bool {
+    let analysis = analyze(sql, &catalog(), &session());
+    let last = analysis.statements.last().unwrap();
+    last.compared
+        .iter()
+        .any(|id| id.schema != "pg_temp" && id.column == column)
+}
+
+#[test]
+fn own_values_among_those_that_a_temporary_table_carries_are_compared_with_them() {
+    let kept =
+        "CREATE TEMP TABLE t AS SELECT id, ssn FROM customers; CREATE TEMP TABLE own (id int, ssn text)";
+    for sql in [
+        "INSERT INTO t VALUES (-1, 'e6'), (-2, 'e8')",
+        "INSERT INTO t (ssn) VALUES ($1)",
+        "INSERT INTO t (id, ssn) VALUES (-1, NULL), (-2, 'e8')",
+        "INSERT INTO t SELECT id, sku FROM products",
+        "INSERT INTO t SELECT * FROM own",
+        "INSERT INTO t VALUES (-1, NULL) ON CONFLICT (id) DO UPDATE SET ssn = 'e6'",
+        "UPDATE t SET ssn = 'e6' WHERE id = 7",
+        "UPDATE t SET (id, ssn) = (SELECT -1, 'e6')",
+        "UPDATE t SET ssn = id::text",
+        "WITH w AS (INSERT INTO t VALUES (-1, 'e6') RETURNING id) SELECT id FROM w",
+        "MERGE INTO t USING own o ON t.id = o.id WHEN MATCHED THEN UPDATE SET ssn = o.ssn",
+        "MERGE INTO t USING own o ON t.id = o.id WHEN NOT MATCHED THEN INSERT VALUES (o.id, o.ssn)",
+        "COPY t FROM STDIN",
+        "COPY t (ssn) FROM STDIN",
+        "CREATE TEMP VIEW v AS SELECT id, ssn FROM t; INSERT INTO v VALUES (-1, 'e6')",
+        "ALTER TABLE t ALTER COLUMN ssn SET DEFAULT 'e6'",
+        "ALTER TABLE own INHERIT t",
+        "CREATE TEMP TABLE k () INHERITS (t)",
+        "CREATE INDEX i ON t (ssn)",
+        "CREATE INDEX i ON t (lower(ssn))",
+        "CLUSTER t USING i",
+        "ALTER TABLE t RENAME ssn TO x; INSERT INTO t (x) VALUES ('e6')",
+        "ALTER TABLE t RENAME TO u; INSERT INTO u (ssn) VALUES ('e6')",
+        "DROP TABLE own; ALTER TABLE t RENAME TO own; INSERT INTO own VALUES (-1, 'e6')",
+    ] {
+        assert!(compares(&format!("{kept}; {sql}"), "ssn"), "{sql}");
+    }
+    for sql in [
+        "INSERT INTO t (id) VALUES (-1)",
+        "INSERT INTO t VALUES (-1, NULL), (-2, DEFAULT)",
+        "UPDATE t SET id = id + 1",
+        "UPDATE t SET ssn = NULL",
+        "COPY t (id) FROM STDIN",
+        "INSERT INTO own VALUES (1, 'x')",
+        "COPY own FROM STDIN",
+        "ALTER TABLE own ADD COLUMN note text DEFAULT 'x'; INSERT INTO own VALUES (1, 'x', 'y')",
+        "ALTER TABLE own RENAME ssn TO note; UPDATE own SET note = 'x'",
+        "ALTER TABLE t ALTER COLUMN ssn DROP DEFAULT",
+        "ALTER TABLE t ALTER COLUMN id SET DEFAULT 1",
+        "CREATE INDEX i ON t (id)",
+        "CREATE INDEX i ON customers (ssn)",
+        "INSERT INTO customers (ssn) VALUES ('e6')",
+    ] {
+        assert!(!compares(&format!("{kept}; {sql}"), "ssn"), "{sql}");
+    }
+}
+
+#[test]
+fn a_temporary_table_of_mixed_values_compares_them() {
+    for sql in [
+        "SELECT ssn FROM customers UNION ALL SELECT 'e6'",
+        "SELECT ssn FROM customers UNION ALL VALUES ('e6')",
+        "SELECT ssn FROM customers WHERE id = 1 UNION ALL SELECT 'e' || left(ssn, 0) FROM customers WHERE id = 2",
+        "SELECT x FROM (SELECT ssn AS x FROM customers UNION ALL SELECT sku FROM products) y",
+        "VALUES ((SELECT ssn FROM customers LIMIT 1)), ('e6')",
+        "SELECT coalesce(ssn, 'e6') AS x FROM customers",
+        "SELECT CASE WHEN id = 1 THEN ssn ELSE 'e6' END FROM customers",
+        "SELECT lower(CASE WHEN id = 1 THEN ssn ELSE 'e6' END) FROM customers",
+        "SELECT concat(ssn, 'e6') FROM customers",
+        "SELECT p.sku || c.ssn FROM customers c, products p",
+        "SELECT v.x FROM customers c, generate_series(0, 1) g, LATERAL (VALUES (CASE WHEN g = 0 THEN c.ssn ELSE 'e6' END)) v (x)",
+        "SELECT x FROM customers c, unnest(ARRAY[c.ssn, 'e6']) x",
+        "WITH RECURSIVE r (a, b) AS (SELECT ssn, 'e6' FROM customers UNION ALL SELECT b, a FROM r) SELECT a FROM r",
+    ] {
+        let into = format!("CREATE TEMP TABLE t AS {sql}");
+        assert!(compares(&into, "ssn"), "{into}");
+        let executed = format!("PREPARE p AS {sql}; CREATE TEMP TABLE t AS EXECUTE p");
+        assert!(compares(&executed, "ssn"), "{executed}");
+    }
+    assert!(compares(
+        "SELECT coalesce(ssn, 'e6') AS x INTO TEMP t FROM customers",
+        "ssn"
+    ));
+    let grouped = "SELECT v.x, count(*) FROM customers c, LATERAL (VALUES (CASE WHEN id = 1 THEN c.ssn ELSE 'e6' END)) v (x) GROUP BY v.x";
+    assert!(compares(grouped, "ssn"));
+    for sql in [
+        "SELECT id, ssn FROM customers",
+        "SELECT * FROM customers",
+        "SELECT c FROM customers c",
+        "SELECT ssn FROM customers WHERE id = 1 UNION ALL SELECT ssn FROM customers WHERE id = 2",
+        "SELECT left(ssn, 4), lower(ssn), 'no. ' || ssn, ssn::text, row_to_json(c) FROM customers c",
+        "SELECT region, array_agg(ssn), count(ssn) FROM customers GROUP BY region",
+        "SELECT coalesce(region, 'none'), ssn FROM customers",
+        "SELECT c.ssn FROM customers c LEFT JOIN orders o ON o.customer_id = c.id",
+        "WITH c AS (SELECT ssn FROM customers) SELECT ssn FROM c",
+    ] {
+        let into = format!("CREATE TEMP TABLE t AS {sql}");
+        assert!(!compares(&into, "ssn"), "{into}");
+    }
+}
+
+#[test]
+fn a_temporary_table_keeps_what_it_carries_by_another_name() {
+    for sql in [
+        "DROP TABLE own; ALTER TABLE t RENAME TO own; SELECT ssn FROM own",
+        "ALTER TABLE t RENAME ssn TO x; SELECT x FROM t",
+    ] {
+        let mut session = session();
+        let made =
+            "CREATE TEMP TABLE t AS SELECT id, ssn FROM customers; CREATE TEMP TABLE own (id int, ssn text)";
+        for statement in analyze(made, &catalog(), &session).statements {
+            for effect in statement.effects {
+                if let gateway_sql::Effect::TempCreated { name, relation } = effect {
+                    session.temp_made(&name, relation);
+                }
+            }
+        }
+        let analysis = analyze(sql, &catalog(), &session);
+        let last = analysis.statements.last().unwrap();
+        let carries = &last.outputs[0].carries;
+        assert!(
+            carries.iter().any(|id| id.table == "customers"),
+            "{sql}: {carries:?}"
+        );
+    }
+}
+
 #[test]
 fn a_function_written_as_a_column_is_called_also_inside_of_a_field_written_as_a_function() {
     let mut builder = Catalog::builder();

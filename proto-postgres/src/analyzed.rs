@@ -12,7 +12,7 @@ use gateway_sql as sql;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
-use crate::mask::asked::{Asked, touches_tags};
+use crate::mask::asked::{Asked, reads_tags, touches_tags};
 use crate::mask::plan::Plan;
 use crate::mask::reveal::{Token, tokens_in};
 use crate::reached::reached;
@@ -69,6 +69,8 @@ pub struct Meaning {
     pub shows_texts: bool,
     /// Whether it reads, or writes to a table with, data that has a tag: then texts of the target about it may quote it.
     pub touches_tags: bool,
+    /// Whether it reads such data: then a text about what has failed while it ran may quote it, whatever it is about.
+    pub reads_tags: bool,
     /// Whether it copies tagged data out: the server does not say which columns it copies, so the structure must be fresh.
     pub copies_tags: bool,
     /// Tags that it runs only with the right to see.
@@ -188,6 +190,7 @@ impl Meaning {
             shows_texts: statements.iter().any(|s| s.shows_texts),
             names: statements.iter().any(|s| needs_names(s.kind)),
             touches_tags: !structure.tags.is_empty() && statements.iter().any(|s| touches_tags(s, structure)),
+            reads_tags: !structure.tags.is_empty() && statements.iter().any(|s| reads_tags(s, structure)),
             copies_tags: !structure.tags.is_empty()
                 && !asked.or_masked.is_empty()
                 && statements.iter().any(|s| s.copy_form.is_some()),

@@ -376,6 +376,15 @@ impl Walker<'_> {
                 clause.arg.as_deref().is_none_or(|arg| self.is_mixed(arg))
             }
             Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_none_or(|arg| self.is_mixed(arg)),
+            Some(NodeEnum::FuncCall(call)) => self.is_mixed_call(call),
+            // The same text before or behind every value; an array is NULL no more where one side is not.
+            Some(NodeEnum::AExpr(expr)) if self.is_total_operation(expr) => {
+                match (expr.lexpr.as_deref(), expr.rexpr.as_deref()) {
+                    (Some(one), Some(other)) if is_fixed(other) => self.is_mixed(one),
+                    (Some(one), Some(other)) if is_fixed(one) => self.is_mixed(other),
+                    _ => true,
+                }
+            }
             _ => !is_fixed(node),
         }
     }
@@ -387,8 +396,15 @@ impl Walker<'_> {
                 column.is_none_or(|column| column.mixed)
             }),
             Reference::System(_) => false,
+            Reference::Whole(item) => self.is_mixed_item(*item),
             _ => true,
         }
+    }
+
+    fn is_mixed_item(&self, item: usize) -> bool {
+        self.items
+            .get(item)
+            .is_none_or(|item| item.columns.iter().any(|column| column.mixed))
     }
 
     /// Whether one of a row's columns is.
@@ -400,10 +416,7 @@ impl Walker<'_> {
             return true;
         };
         match resolve(&self.items, &self.scopes, qualifier, name) {
-            Reference::Whole(item) => self
-                .items
-                .get(item)
-                .is_none_or(|item| item.columns.iter().any(|column| column.mixed)),
+            Reference::Whole(item) => self.is_mixed_item(item),
             _ => true,
         }
     }

@@ -28,6 +28,7 @@ impl Walker<'_> {
             (Some(relation), None) if copy.is_from => {
                 self.changes(Some(relation), RowChange::Insert);
                 self.write(Some(relation), true);
+                self.own_rows(relation, &copy.attlist);
                 if let Some(condition) = copy.where_clause.as_deref() {
                     let item = self.relation_item(relation);
                     self.scopes.push(Scope {

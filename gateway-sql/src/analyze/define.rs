@@ -241,7 +241,10 @@ impl Walker<'_> {
                 }
             }
             NodeEnum::ClusterStmt(cluster) => match cluster.relation.as_ref() {
-                Some(range) => self.upkeep(Some(range)),
+                Some(range) => {
+                    self.upkeep(Some(range));
+                    self.among_temp_rows(Some(range));
+                }
                 None => self.ask_resource(Action::Define),
             },
             NodeEnum::ReindexStmt(reindex) => match reindex.relation.as_ref() {
@@ -416,10 +419,15 @@ impl Walker<'_> {
         if let Some(range) = rename.relation.as_ref() {
             self.alter(Some(range));
             match rename.rename_type() {
-                ObjectType::ObjectColumn => self.moves(range, Some(&rename.subname)),
+                ObjectType::ObjectColumn => {
+                    self.moves(range, Some(&rename.subname));
+                    self.renames_temp(range, Some(&rename.subname), &rename.newname);
+                }
                 ObjectType::ObjectTable | ObjectType::ObjectMatview | ObjectType::ObjectForeignTable => {
                     self.moves(range, None);
+                    self.renames_temp(range, None, &rename.newname);
                 }
+                ObjectType::ObjectView => self.renames_temp(range, None, &rename.newname),
                 _ => {}
             }
         } else {
@@ -508,6 +516,7 @@ impl Walker<'_> {
         for command in &alter.cmds {
             self.leaves_family(alter.relation.as_ref(), command);
             self.joins_family(alter.relation.as_ref(), command);
+            self.alters_temp(alter.relation.as_ref(), command);
         }
         self.in_definition(alter.relation.as_ref(), |walker| {
             for command in &alter.cmds {
@@ -551,6 +560,8 @@ impl Walker<'_> {
             return;
         };
         if let Named::Temp(child) = self.named(child) {
+            // Its rows stand among those of the parent.
+            self.among_rows(parent);
             let item = self.temp_item(&child);
             let carries: Carries = item
                 .columns
@@ -610,7 +621,8 @@ impl Walker<'_> {
                 // A column, or its case folded, fails only where a value is there twice.
                 let fails = index.unique || column.expr.as_deref().is_some_and(|expr| !is_folded(expr));
                 let reads = (!fails).then(|| walker.out.reads.clone());
-                walker.expr(element);
+                let flow = walker.flow_of(|walker| walker.expr(element));
+                walker.indexed(index.relation.as_ref(), &flow);
                 if let Some(reads) = reads {
                     walker.out.reads = reads;
                 }

@@ -9,6 +9,7 @@ use pg_query::protobuf::{
     RangeVar, ReturningClause, UpdateStmt,
 };
 
+use super::own_values::gives_no_value;
 use super::scope::{Carries, Item, ItemColumn, Rows, Scope, Source};
 use super::walker::{Named, Walker};
 use crate::analysis::{Action, Assignment, Change, ColumnId, Effect, RowChange};
@@ -172,6 +173,9 @@ impl Walker<'_> {
         for (at, name) in columns.iter().take(given).enumerate() {
             let own = source.columns.get(at).map(|column| column.carries.clone());
             let as_is = !source.open && source.columns.get(at).is_some_and(|column| column.as_is);
+            if !gives_no_value(select, at) {
+                self.own_value(None, target, name);
+            }
             // With a star over unknown columns the places do not match.
             let carries = if source.open {
                 all.clone()
@@ -282,6 +286,7 @@ impl Walker<'_> {
             if column.indirection.is_empty() {
                 self.written(column.val.as_deref(), target, &column.name);
             }
+            self.own_value(column.val.as_deref(), target, &column.name);
             self.assign(target, &column.name, carries, as_is);
         }
     }
@@ -446,6 +451,7 @@ impl Walker<'_> {
             let carries = self.flow_of(|walker| walker.expr(value));
             if let Some(column) = columns.get(at) {
                 self.written(Some(value), target, column);
+                self.own_value(Some(value), target, column);
                 self.assign(target, column, carries, as_is);
             }
         }

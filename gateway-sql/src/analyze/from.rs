@@ -119,6 +119,7 @@ impl Walker<'_> {
             let name = name.map(str::to_owned);
             rows.columns.push(ItemColumn {
                 generated: !listed,
+                mixed: !as_is && !flow.is_empty(),
                 ..ItemColumn::derived_as_is(name, flow.clone(), as_is)
             });
         };
@@ -245,6 +246,7 @@ impl Walker<'_> {
         for column in &mut rows.columns {
             column.carries.clone_from(&flow);
             column.generated = true;
+            column.mixed = true;
         }
         self.bring_rows(rows, table.alias.as_ref());
     }
@@ -262,6 +264,7 @@ impl Walker<'_> {
             .into_iter()
             .map(|name| ItemColumn {
                 generated: true,
+                mixed: true,
                 ..ItemColumn::derived(Some(name), flow.clone())
             })
             .collect();

@@ -71,17 +71,19 @@ impl Walker<'_> {
             };
             for (at, value) in list.items.iter().enumerate() {
                 let as_is = self.is_as_is(value);
+                let mixed = self.is_mixed(value);
                 let (flow, met) = self.meeting(|walker| walker.flow_of(|walker| walker.expr(value)));
                 let name = Some(format!("column{}", at + 1));
                 let column = ItemColumn {
+                    mixed,
                     generated: met.generated || met.column && !as_is,
                     ..ItemColumn::derived_as_is(name, flow, as_is)
                 };
                 match rows.columns.get_mut(at) {
                     Some(own) => {
+                        own.mixed |= is_mixed_with(own, &column);
                         own.as_is &= column.as_is;
                         own.generated |= column.generated;
-                        own.mixed |= own.carries != column.carries;
                         own.carries.add(&column.carries);
                     }
                     None => rows.columns.push(column),
@@ -491,10 +493,10 @@ impl Walker<'_> {
             .flat_map(|column| column.carries.iter().cloned())
             .collect();
         if let Some(search) = &cte.search_clause {
-            rows.columns.push(ItemColumn::derived(
-                Some(search.search_seq_column.clone()),
-                all.clone(),
-            ));
+            rows.columns.push(ItemColumn {
+                mixed: true,
+                ..ItemColumn::derived(Some(search.search_seq_column.clone()), all.clone())
+            });
         }
         if let Some(cycle) = cte.cycle_clause.as_deref() {
             self.exprs(cycle.cycle_mark_value.as_deref());
@@ -503,8 +505,10 @@ impl Walker<'_> {
                 Some(cycle.cycle_mark_column.clone()),
                 Carries::new(),
             ));
-            rows.columns
-                .push(ItemColumn::derived(Some(cycle.cycle_path_column.clone()), all));
+            rows.columns.push(ItemColumn {
+                mixed: true,
+                ..ItemColumn::derived(Some(cycle.cycle_path_column.clone()), all)
+            });
         }
         rows
     }
@@ -539,6 +543,7 @@ impl Walker<'_> {
                 for column in &mut known.columns {
                     column.carries.clone_from(&all);
                     column.as_is = false;
+                    column.mixed = true;
                 }
             }
         }
@@ -617,13 +622,20 @@ fn rename(rows: &mut Rows, names: &[Node]) {
     }
 }
 
+/// Whether values of two columns in one come from different places. What is made of a value in two ways is, too: of
+/// `'e' || left(email, 0)` nothing is left but what was put before it.
+fn is_mixed_with(one: &ItemColumn, other: &ItemColumn) -> bool {
+    let made = !one.as_is || !other.as_is;
+    one.mixed || other.mixed || made || one.carries != other.carries
+}
+
 /// The rows of two queries together: names of the first, what either carries.
 fn merge(rows: &mut Rows, other: Rows) {
     for (at, column) in other.columns.into_iter().enumerate() {
         match rows.columns.get_mut(at) {
             Some(own) => {
+                own.mixed |= is_mixed_with(own, &column);
                 own.as_is &= column.as_is;
-                own.mixed |= column.mixed || own.carries != column.carries;
                 own.generated |= column.generated;
                 own.carries.add(&column.carries);
             }

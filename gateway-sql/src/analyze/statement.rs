@@ -417,6 +417,7 @@ pub(super) fn outputs(rows: &Rows) -> Vec<OutputColumn> {
             name: column.name.clone(),
             carries: column.carries.clone(),
             as_is: column.as_is,
+            mixed: column.mixed,
             type_name: if column.as_is {
                 column.type_name.clone()
             } else {

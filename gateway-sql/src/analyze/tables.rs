@@ -139,6 +139,9 @@ impl Walker<'_> {
             (RelationKind::Table, self.dependencies())
         };
         self.made(range, &columns, kind, reads);
+        if self.makes_temp(range) {
+            self.keeps(&columns);
+        }
         if self.makes_temp(range) && (rows.open || columns.is_empty()) {
             self.effect(Effect::TempChanged);
         }
@@ -151,9 +154,10 @@ impl Walker<'_> {
                 self.execute(execute);
                 let columns = std::mem::take(&mut self.out.outputs);
                 let open = columns.is_empty();
-                let columns = columns
-                    .into_iter()
-                    .map(|column| ItemColumn::derived_as_is(column.name, column.carries, column.as_is));
+                let columns = columns.into_iter().map(|column| ItemColumn {
+                    mixed: column.mixed,
+                    ..ItemColumn::derived_as_is(column.name, column.carries, column.as_is)
+                });
                 Rows {
                     columns: columns.collect(),
                     open,
@@ -218,6 +222,10 @@ impl Walker<'_> {
             };
             // A child adds rows to its parent.
             self.alter(Some(parent));
+            // What is written into a temporary child stands among them.
+            if self.makes_temp(range) {
+                self.among_rows(parent);
+            }
             self.copy_columns(parent, &mut columns);
         }
         for node in &create.table_elts {

@@ -12,7 +12,7 @@ use super::message::{Changes, Working};
 use super::names::text_of;
 use super::scope::{Carries, Item, ItemColumn, Places, Rows, Scope, Source};
 use crate::analysis::{Action, ColumnId, Effect, Object, Operation, StatementAnalysis, StatementKind};
-use crate::catalog::{Catalog, Relation, is_system_schema};
+use crate::catalog::{Catalog, Relation, RelationKind, is_system_schema};
 use crate::protected::guard;
 
 /// Deepest nesting that is walked.
@@ -327,6 +327,8 @@ impl<'a> Walker<'a> {
                 ItemColumn {
                     real: column.clone(),
                     as_is,
+                    // Of which places the values of a view are is not kept.
+                    mixed: relation.kind == RelationKind::View && !as_is,
                     // What is in it can be the client's, or be made by the server.
                     generated: carries.len() == 1,
                     ..ItemColumn::derived(Some(column.clone()), carries)

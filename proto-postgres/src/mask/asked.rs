@@ -62,7 +62,7 @@ impl fmt::Display for Why {
             Self::Used(column) => write!(
                 f,
                 "it uses {column} otherwise than as a column of the result: in a comparison, an order or an expression \
-                 that would tell its value"
+                 that would tell its value, or beside values of another origin"
             ),
             Self::Written(column, Some(target)) => {
                 write!(f, "it would copy {column} into {target}, which has not the tag")
@@ -86,6 +86,18 @@ impl Asked {
         for tag in tags {
             if !self.plainly.contains_key(tag) {
                 self.plainly.insert(tag.to_owned(), why());
+            }
+        }
+    }
+
+    /// Adds what a statement asks for that uses columns otherwise than by giving their values.
+    fn uses(&mut self, statement: &sql::StatementAnalysis, tags: &TagIndex) {
+        for (columns, used) in [
+            (&statement.compared, Use::Compared),
+            (&statement.tested, Use::Tested),
+        ] {
+            for column in columns {
+                self.need(tags.that_forbid(used, column), || Why::Used(column.clone()));
             }
         }
     }
@@ -140,16 +152,11 @@ impl Asked {
                     }
                 });
             }
+            // What is set among rows, or put in order, need not be read.
+            self.uses(statement, tags);
             return;
         }
-        for (columns, used) in [
-            (&statement.compared, Use::Compared),
-            (&statement.tested, Use::Tested),
-        ] {
-            for column in columns {
-                self.need(tags.that_forbid(used, column), || Why::Used(column.clone()));
-            }
-        }
+        self.uses(statement, tags);
         for assignment in &statement.assignments {
             for column in &assignment.carries {
                 // Of what is made of a value the tag's mask would leave any part.
@@ -197,8 +204,8 @@ fn gives_rows(statement: &sql::StatementAnalysis) -> bool {
     }
 }
 
-/// Whether a statement reads data that has a tag, or writes to a table that has some.
-pub(crate) fn touches_tags(statement: &sql::StatementAnalysis, structure: &Structure) -> bool {
+/// Whether a statement reads data that has a tag, so that what it computes may fail with a text that quotes it.
+pub(crate) fn reads_tags(statement: &sql::StatementAnalysis, structure: &Structure) -> bool {
     let tags = &structure.tags;
     let tagged = |column: &sql::ColumnId| tags.of_column(column).next().is_some();
     let opaque = |function: &sql::OpaqueFunction| {
@@ -209,6 +216,13 @@ pub(crate) fn touches_tags(statement: &sql::StatementAnalysis, structure: &Struc
         || statement.opaque_functions.iter().any(opaque)
         || statement.open_result
         || statement.reads.iter().any(tagged)
+}
+
+/// Whether a statement reads data that has a tag, or writes to a table that has some.
+pub(crate) fn touches_tags(statement: &sql::StatementAnalysis, structure: &Structure) -> bool {
+    let tags = &structure.tags;
+    let tagged = |column: &sql::ColumnId| tags.of_column(column).next().is_some();
+    reads_tags(statement, structure)
         || statement
             .operations
             .iter()
@@ -221,4 +235,92 @@ pub(crate) fn touches_tags(statement: &sql::StatementAnalysis, structure: &Struc
                 }
                 _ => false,
             })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// One database where the column `email` is tagged, with these predicates.
+    fn structure(predicates: &str) -> Structure {
+        let mut builder = sql::Catalog::builder();
+        builder.table("public", "customers", &["id", "email"]);
+        let resource = serde_json::json!({
+            "name": "db", "protocol": "postgres", "address": "127.0.0.1:5432",
+            "credential": {"kind": "static", "username": "x"},
+            "tag": [{"tag": "pii", "columns": ["*.*.email"], "predicates": predicates}]
+        });
+        let tags = TagIndex::of(&serde_json::from_value(resource).unwrap()).unwrap();
+        Structure::new(builder.build(), Arc::new(tags))
+    }
+
+    /// Whether a message needs the right to see `email`, and whether it reads any.
+    fn asks(sql: &str, predicates: &str) -> (bool, bool) {
+        let structure = structure(predicates);
+        let mut asked = Asked::default();
+        let mut reads = false;
+        for statement in &sql::analyze(sql, &structure.catalog, &sql::SessionState::default()).statements {
+            asked.add(statement, &structure.tags);
+            reads |= reads_tags(statement, &structure);
+        }
+        (asked.plainly.contains_key("pii"), reads)
+    }
+
+    #[test]
+    fn own_values_beside_those_of_a_temporary_table_need_the_right_to_see_these() {
+        let kept = "CREATE TEMP TABLE t AS SELECT id, email FROM customers";
+        for (sql, predicates, needed) in [
+            ("SELECT id, email FROM t", "equality", false),
+            ("INSERT INTO t VALUES (-1, 'e6')", "equality", true),
+            ("INSERT INTO t VALUES (-1, 'e6')", "deny", true),
+            ("INSERT INTO t VALUES (-1, 'e6')", "allow", false),
+            ("INSERT INTO t (id) VALUES (-1)", "equality", false),
+            ("UPDATE t SET email = 'e6' WHERE id = 7", "equality", true),
+            ("COPY t FROM STDIN", "equality", true),
+            ("COPY t FROM STDIN", "allow", false),
+            ("COPY t (id) FROM STDIN", "equality", false),
+            ("CREATE INDEX i ON t (email)", "equality", true),
+            ("CREATE INDEX i ON t (email)", "allow", false),
+            ("CREATE INDEX i ON t (id)", "equality", false),
+            ("CLUSTER t USING i", "equality", true),
+            ("ALTER TABLE t ALTER email SET DEFAULT 'e6'", "equality", true),
+            ("CREATE TEMP TABLE k () INHERITS (t)", "equality", true),
+            (
+                "CREATE TEMP TABLE k AS SELECT email FROM customers UNION ALL SELECT 'e6'",
+                "equality",
+                true,
+            ),
+            (
+                "CREATE TEMP TABLE k AS SELECT email FROM customers UNION ALL SELECT 'e6'",
+                "allow",
+                false,
+            ),
+            // A table of one's own, whatever its columns are called.
+            (
+                "CREATE TEMP TABLE own (id int, email text); INSERT INTO own VALUES (1, 'x'); COPY own FROM STDIN",
+                "equality",
+                false,
+            ),
+            ("INSERT INTO customers VALUES (1, 'x')", "equality", false),
+        ] {
+            let (asked, _) = asks(&format!("{kept}; {sql}"), predicates);
+            assert_eq!(asked, needed, "{predicates}: {sql}");
+        }
+    }
+
+    #[test]
+    fn what_reads_tagged_data_is_told_from_what_is_about_its_table() {
+        for (sql, expected) in [
+            ("SELECT current_setting(email) FROM customers", true),
+            ("SELECT id FROM customers WHERE email::regclass IS NULL", true),
+            ("UPDATE customers SET id = 1 WHERE email = 'x'", true),
+            ("INSERT INTO customers VALUES (1, 'x')", false),
+            ("ALTER TABLE customers ADD COLUMN id int", false),
+            ("SELECT id FROM customers", false),
+        ] {
+            assert_eq!(asks(sql, "allow").1, expected, "{sql}");
+        }
+    }
 }

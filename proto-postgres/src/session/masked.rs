@@ -10,6 +10,7 @@ use super::Session;
 use super::backend::{Fate, MAX_ROW};
 use super::pending::{Expect, Running};
 use super::texts::Texts;
+use super::withhold::Tagged;
 use crate::mask::copy::CopyMask;
 use crate::mask::row::{Masking, Mismatch, RowMask};
 use crate::wire::backend;
@@ -212,7 +213,7 @@ impl Session {
         };
         Texts {
             withholds: self.withholds(),
-            touches_tags: self.touches_tags(),
+            tagged: self.tagged(),
             revealed: self.texts_revealed,
             detect: running
                 .and_then(|running| running.masked()?.detect.clone())
@@ -224,14 +225,14 @@ impl Session {
         }
     }
 
-    /// Whether what runs now works on tagged data. Parse and Bind read no tables, and what a function says that they
-    /// evaluate is known by itself.
-    pub(super) fn touches_tags(&self) -> bool {
+    /// How what runs now works on tagged data. Parse, Bind and Describe read no tables, and what a function says that
+    /// they evaluate is known by itself.
+    fn tagged(&self) -> Tagged {
         match self.pending.front().map(|pending| &pending.expect) {
             Some(Expect::Query(running) | Expect::Execute(running) | Expect::Function(running)) => {
-                running.touches_tags()
+                running.tagged()
             }
-            _ => false,
+            _ => Tagged::No,
         }
     }
 }

@@ -7,6 +7,7 @@ use gateway_core::verdict::LimitedBy;
 use gateway_sql::{Effect, StatementAnalysis};
 
 use super::names::Change;
+use super::withhold::Tagged;
 use crate::analyzed::Analyzed;
 use crate::mask::plan::{Columns, Plan};
 use crate::mask::row::Masking;
@@ -116,11 +117,18 @@ impl Running {
         self.plan.as_ref()?.of_statement(self.at)
     }
 
+    /// How it works on data that has a tag.
+    pub fn tagged(&self) -> Tagged {
+        match self.analyzed.as_ref() {
+            Some(analyzed) if !analyzed.touches_tags => Tagged::No,
+            Some(analyzed) if !analyzed.reads_tags => Tagged::Touched,
+            _ => Tagged::Read,
+        }
+    }
+
     /// Whether texts of the target about it may quote data that has a tag.
     pub fn touches_tags(&self) -> bool {
-        self.analyzed
-            .as_ref()
-            .is_none_or(|analyzed| analyzed.touches_tags)
+        self.tagged() != Tagged::No
     }
 
     /// The statement that gives its result.

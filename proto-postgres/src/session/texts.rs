@@ -7,11 +7,8 @@ use bytes::BytesMut;
 use gateway_core::detect::Detectors;
 use gateway_core::mask::MaskKey;
 
-use super::withhold::withheld;
+use super::withhold::{POSITION, Tagged, withheld};
 use crate::wire::backend::field;
-
-/// Where in the text the error is.
-const POSITION: u8 = b'P';
 
 /// A field of an error or notice.
 type Field<'a> = (u8, Cow<'a, [u8]>);
@@ -20,8 +17,8 @@ type Field<'a> = (u8, Cow<'a, [u8]>);
 pub(super) struct Texts {
     /// Whether the principal may not see all tags.
     pub(super) withholds: bool,
-    /// Whether what runs works on tagged data.
-    pub(super) touches_tags: bool,
+    /// How what runs works on tagged data.
+    pub(super) tagged: Tagged,
     /// The server has been given texts in which tokens are revealed: a position in one says how long a value is.
     pub(super) revealed: bool,
     /// What is looked for in them.
@@ -34,7 +31,7 @@ impl Texts {
     /// The fields of an error or notice where they are not shown as they are.
     pub(super) fn shown<'a>(&self, fields: &[(u8, &'a [u8])]) -> Option<Vec<Field<'a>>> {
         let kept = if self.withholds {
-            withheld(fields, self.touches_tags)
+            withheld(fields, self.tagged)
         } else {
             None
         };
