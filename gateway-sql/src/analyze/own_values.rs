@@ -6,7 +6,7 @@
 //! and so does an index over what is carried.
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AlterTableCmd, AlterTableType, FuncCall, Node, RangeVar};
+use pg_query::protobuf::{AlterTableCmd, AlterTableType, ConstrType, FuncCall, Node, RangeVar};
 
 use super::as_is::is_fixed;
 use super::names::{qualified, text_of};
@@ -83,6 +83,18 @@ fn carried_by(item: &Item, column: &str) -> Carries {
         carried(item.columns.iter().filter(|known| known.real == column))
     } else {
         carried(item.columns.iter())
+    }
+}
+
+/// Whether a constraint of a column gives it values that are not in the text.
+fn makes_values(node: &Node) -> bool {
+    let Some(NodeEnum::Constraint(constraint)) = node.node.as_ref() else {
+        return true;
+    };
+    match constraint.contype() {
+        ConstrType::ConstrGenerated => true,
+        ConstrType::ConstrDefault => !constraint.raw_expr.as_deref().is_some_and(is_fixed),
+        _ => false,
     }
 }
 
@@ -182,7 +194,9 @@ impl Walker<'_> {
         let Some(mut relation) = known else { return };
         match command.def.as_deref().and_then(|node| node.node.as_ref()) {
             Some(NodeEnum::ColumnDef(column)) if command.subtype() == AlterTableType::AtAddColumn => {
-                if relation.columns.contains(&column.colname) {
+                // What is generated, or made by a default, may have values from elsewhere: they are not followed.
+                let made = column.constraints.iter().any(makes_values);
+                if made || relation.columns.contains(&column.colname) {
                     return;
                 }
                 relation.columns.push(column.colname.clone());
