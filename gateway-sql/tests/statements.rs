@@ -538,3 +538,69 @@ fn a_function_written_as_a_column_is_called_also_inside_of_a_field_written_as_a_
     ));
     assert_eq!(asked, "read public.plain.note");
 }
+
+/// A view of the name may be back after a rollback, and the name may have been another's before it was renamed.
+#[test]
+fn writes_go_through_temporary_views_of_earlier_messages() {
+    let catalog = catalog();
+    let mut session = session();
+    let tell = |session: &mut SessionState, sql: &str| {
+        let analysis = analyze(sql, &catalog, session);
+        for statement in &analysis.statements {
+            for effect in &statement.effects {
+                if let gateway_sql::Effect::TempCreated { name, relation } = effect {
+                    session.temp_made(name, relation.clone());
+                }
+            }
+        }
+        describe(&analysis)
+    };
+    for sql in [
+        "CREATE TEMP VIEW v AS SELECT id FROM tickets",
+        "CREATE TEMP TABLE v (id int)",
+        "CREATE TEMP TABLE free (id int)",
+        "CREATE TEMP VIEW over_free AS SELECT id FROM free",
+        "CREATE TEMP VIEW renamed AS SELECT id FROM tickets",
+    ] {
+        tell(&mut session, sql);
+    }
+    tell(&mut session, "ALTER VIEW renamed RENAME TO named");
+    let unknown = gateway_sql::TempRelation {
+        kind: gateway_sql::RelationKind::View,
+        beneath: None,
+        ..gateway_sql::TempRelation::table(&["id"])
+    };
+    session.temp.insert("unknown".to_owned(), unknown);
+    for (sql, expected) in [
+        (
+            "DELETE FROM v",
+            "temp resource; write-unbounded public.tickets; read public.tickets.id",
+        ),
+        (
+            "DELETE FROM named",
+            "temp resource; write-unbounded public.tickets; read public.tickets.id",
+        ),
+        ("DELETE FROM free", "temp resource"),
+        ("DELETE FROM over_free", "temp resource"),
+        ("UPDATE unknown SET id = 1", "temp resource; unknown resource"),
+        ("LOCK unknown", "temp resource; unknown resource"),
+        (
+            "SELECT id FROM unknown FOR UPDATE",
+            "temp resource; unknown resource",
+        ),
+        ("SELECT id FROM unknown", "temp resource"),
+        (
+            "DELETE FROM tickets WHERE id IN (SELECT id FROM unknown)",
+            "temp resource; write-unbounded public.tickets; read public.tickets.id",
+        ),
+    ] {
+        assert_eq!(tell(&mut session, sql), expected, "{sql}");
+    }
+    let changed = |sql: &str| {
+        let analysis = analyze(sql, &catalog, &session);
+        let changes = analysis.statements[0].changes.iter();
+        changes.map(|change| change.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(changed("DELETE FROM named"), ["tickets"]);
+    assert!(changed("DELETE FROM free").is_empty());
+}

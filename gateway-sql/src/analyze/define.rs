@@ -86,6 +86,31 @@ impl Walker<'_> {
         self.out.effects.truncate(effects);
     }
 
+    /// LOCK goes through views to all that they name (PostgreSQL documentation, LOCK).
+    fn lock(&mut self, range: &RangeVar) {
+        self.maintain(Some(range));
+        let locked = match self.named(range) {
+            Named::Relation(relation) => Some(self.working.bases(self.catalog, relation)),
+            Named::Temp(name) => self.beneath_temp(&name).map(|beneath| {
+                let bases = beneath
+                    .iter()
+                    .flat_map(|relation| self.working.bases(self.catalog, relation));
+                beneath.iter().copied().chain(bases).collect()
+            }),
+            Named::Missing { .. } => Some(Vec::new()),
+        };
+        let Some(locked) = locked else {
+            self.unknown();
+            return;
+        };
+        for relation in locked {
+            self.ask_table(Action::Define, &relation.schema, &relation.name);
+            if relation.is_system() {
+                self.ask_resource(Action::Control);
+            }
+        }
+    }
+
     fn define_resource(&mut self) {
         self.ask_resource(Action::Define);
         self.effect(Effect::CatalogChanged);
@@ -276,7 +301,7 @@ impl Walker<'_> {
                             let item = self.relation_item(range);
                             self.read_table(item);
                         }
-                        Some(NodeEnum::RangeVar(range)) => self.maintain(Some(range)),
+                        Some(NodeEnum::RangeVar(range)) => self.lock(range),
                         _ => self.unknown(),
                     }
                 }
@@ -415,6 +440,7 @@ impl Walker<'_> {
     fn rename(&mut self, rename: &RenameStmt) {
         if let Some(range) = rename.relation.as_ref() {
             self.alter(Some(range));
+            self.renames_temp(range, rename);
             match rename.rename_type() {
                 ObjectType::ObjectColumn => self.moves(range, Some(&rename.subname)),
                 ObjectType::ObjectTable | ObjectType::ObjectMatview | ObjectType::ObjectForeignTable => {
@@ -437,6 +463,24 @@ impl Walker<'_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A temporary relation keeps what it carries and stands on under its new name.
+    fn renames_temp(&mut self, range: &RangeVar, rename: &RenameStmt) {
+        let whole = matches!(
+            rename.rename_type(),
+            ObjectType::ObjectTable | ObjectType::ObjectView | ObjectType::ObjectSequence
+        );
+        let Named::Temp(name) = self.named(range) else {
+            return;
+        };
+        if let Some(relation) = self.working.session.temp.get(&name).filter(|_| whole) {
+            let relation = relation.clone();
+            self.effect(Effect::TempCreated {
+                name: rename.newname.clone(),
+                relation,
+            });
         }
     }
 

@@ -12,7 +12,7 @@ use super::message::{Changes, Working};
 use super::names::text_of;
 use super::scope::{Carries, Item, ItemColumn, Places, Rows, Scope, Source};
 use crate::analysis::{Action, ColumnId, Effect, Object, Operation, StatementAnalysis, StatementKind};
-use crate::catalog::{Catalog, Relation, is_system_schema};
+use crate::catalog::{Catalog, QualifiedName, Relation, RelationKind, is_system_schema};
 use crate::protected::guard;
 
 /// Deepest nesting that is walked.
@@ -73,6 +73,8 @@ pub(super) struct Walker<'a> {
     pub(super) explains: bool,
     /// What is compared decides on the order of rows: equality then tells as much as `<`.
     pub(super) sorts: bool,
+    /// The relations of the database that the statement names, for a view that is made of it; `None`: one is not known.
+    pub(super) stands_on: Option<BTreeSet<QualifiedName>>,
     /// The statement only reads: which relations the rows of its queries stand for is never asked.
     pub(super) only_reads: bool,
 }
@@ -105,6 +107,7 @@ impl<'a> Walker<'a> {
             met: Met::default(),
             explains: false,
             sorts: false,
+            stands_on: Some(BTreeSet::new()),
             only_reads: false,
         }
     }
@@ -261,6 +264,7 @@ impl<'a> Walker<'a> {
     /// Makes the FROM item of a relation and returns its place in the list.
     pub(super) fn relation_item(&mut self, range: &RangeVar) -> usize {
         let named = self.named(range);
+        self.stand_on(&named);
         let mut item = match named {
             Named::Relation(relation) => self.item_of(relation),
             Named::Temp(name) => self.temp_item(&name),
@@ -301,6 +305,25 @@ impl<'a> Walker<'a> {
         self.push_item(item)
     }
 
+    /// Notes what a view that is made of the statement stands on.
+    fn stand_on(&mut self, named: &Named<'_>) {
+        let Some(known) = &mut self.stands_on else { return };
+        match named {
+            Named::Relation(relation) => {
+                let (schema, name) = (relation.schema.clone(), relation.name.clone());
+                known.insert(QualifiedName { schema, name });
+            }
+            Named::Temp(name) => {
+                let temp = self.working.session.temp.get(name);
+                match temp.and_then(|temp| temp.beneath.as_ref()) {
+                    Some(beneath) => known.extend(beneath.iter().cloned()),
+                    None => self.stands_on = None,
+                }
+            }
+            Named::Missing { .. } => self.stands_on = None,
+        }
+    }
+
     pub(super) fn push_item(&mut self, item: Item) -> usize {
         self.items.push(item);
         self.items.len() - 1
@@ -334,8 +357,14 @@ impl<'a> Walker<'a> {
             });
             (columns.collect(), relation.operations.clone())
         });
+        let view = relation.is_some_and(|relation| relation.kind == RelationKind::View);
         let (columns, operations): (Vec<ItemColumn>, _) = columns.unwrap_or_default();
         self.ask_all(&operations);
+        let mirrors = if self.only_reads {
+            BTreeSet::new()
+        } else {
+            self.temp_mirrors(name, view)
+        };
         Item {
             names: vec![(Some(TEMP_SCHEMA.into()), name.into())],
             source: Source::Temp,
@@ -343,7 +372,19 @@ impl<'a> Walker<'a> {
             open: false,
             used: true,
             read: 0,
-            mirrors: Arc::default(),
+            mirrors: Arc::new(mirrors),
+        }
+    }
+
+    /// Relations whose rows a temporary relation may show: those of any, where a view stands on what is not known.
+    fn temp_mirrors(&self, name: &str, view: bool) -> BTreeSet<i64> {
+        match self.beneath_temp(name) {
+            Some(beneath) => beneath
+                .iter()
+                .flat_map(|relation| self.related(relation))
+                .collect(),
+            None if view => self.catalog.relations().map(|relation| relation.oid).collect(),
+            None => BTreeSet::new(),
         }
     }
 

@@ -202,7 +202,7 @@ impl Session {
                 .state
                 .temp
                 .get(&relation.name)
-                .filter(|known| known.columns == columns);
+                .filter(|known| known.columns == columns && known.kind == kind);
             let relation_state = match known {
                 Some(known) => known.clone(),
                 None => TempRelation {
@@ -212,6 +212,7 @@ impl Session {
                     carries: self.all_tagged().into(),
                     as_is: std::collections::BTreeSet::new(),
                     operations: Vec::new(),
+                    beneath: (kind != RelationKind::View).then(std::collections::BTreeSet::new),
                 },
             };
             temp.insert(relation.name, relation_state);
