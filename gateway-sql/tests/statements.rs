@@ -604,3 +604,142 @@ fn writes_go_through_temporary_views_of_earlier_messages() {
     assert_eq!(changed("DELETE FROM named"), ["tickets"]);
     assert!(changed("DELETE FROM free").is_empty());
 }
+
+/// Each query of the chain has as many columns as two of the one before it.
+#[test]
+fn stars_that_multiply_are_not_understood_and_cost_nothing() {
+    let chain = |first: &str, join: &str, star: &str| {
+        let mut sql = format!("WITH a0 AS (SELECT {first})");
+        for at in 1..24 {
+            let before = at - 1;
+            sql.push_str(&format!(
+                ", a{at} AS (SELECT {star} FROM a{before} x{join}a{before} y)"
+            ));
+        }
+        sql + " SELECT * FROM a23"
+    };
+    let wide = |n: usize| {
+        let columns: Vec<String> = (0..n).map(|at| format!("1 AS c{at}")).collect();
+        columns.join(", ")
+    };
+    let customers = "x.*, y.* FROM customers x, customers y";
+    let over = |from: &str| format!("WITH a AS (SELECT {}) SELECT 1 FROM {from}", wide(1600));
+    let many = |text: &str, n: usize| vec![text; n].join(", ");
+    let renamed: Vec<String> = (0..900).map(|at| format!("a x{at} (y)")).collect();
+    let rows = "SELECT count(*) FROM customers GROUP BY ";
+    let slow = [
+        chain(customers, ", ", "x.*, y.*"),
+        chain(customers, ", ", "*"),
+        chain(customers, " CROSS JOIN ", "*, x.id"),
+        chain("id FROM customers", ", ", "*, x, y"),
+        format!("SELECT {}", wide(1665)),
+        format!("SELECT {} FROM customers c", many("c.*", 200)),
+        over(&renamed.join(", ")),
+        format!("SELECT 1 FROM {}", many("customers", 1001)),
+    ];
+    for sql in slow {
+        let start = std::time::Instant::now();
+        let found = describe(&analyze(&sql, &catalog(), &session()));
+        assert!(found.contains("unknown resource"), "{sql:.200}: {found:.200}");
+        assert!(start.elapsed().as_secs() < 5, "{sql:.200}");
+    }
+    // Much, but no more than its text is long.
+    let long = [
+        format!(
+            "WITH a AS (SELECT {}) SELECT {} FROM a",
+            wide(1600),
+            many("a", 1600)
+        ),
+        format!(
+            "WITH a AS (SELECT {}) SELECT 1 FROM a ORDER BY {}",
+            wide(1600),
+            many("c1599 + c1598", 5000)
+        ),
+    ];
+    for sql in long {
+        let start = std::time::Instant::now();
+        drop(analyze(&sql, &catalog(), &session()));
+        assert!(start.elapsed().as_secs() < 5, "{sql:.200}");
+    }
+    for sql in [
+        over("a"),
+        format!("SELECT {} FROM customers c", many("c.*", 100)),
+        format!("SELECT 1 FROM {}", many("customers", 500)),
+        format!("{rows}GROUPING SETS ({})", many("(id, region), ()", 2000)),
+        format!("{rows}CUBE (id, region), ROLLUP (id, name)"),
+        format!(
+            "WITH a AS (SELECT {}) SELECT * FROM a x JOIN a y ON x.c1 = y.c1 WHERE x.c2 = 1",
+            wide(800)
+        ),
+    ] {
+        let found = describe(&analyze(&sql, &catalog(), &session()));
+        assert!(!found.contains("unknown"), "{sql:.200}: {found:.200}");
+    }
+}
+
+/// Older servers read these words as plain names.
+#[test]
+fn words_that_were_names_are_judged_as_the_server_reads_them() {
+    let catalog = |version: i32, functions: bool| {
+        let mut builder = Catalog::builder();
+        builder.table("public", "t", &["id", "system_user", "j"]);
+        for name in
+            "json json_scalar json_serialize json_array json_arrayagg json_object json_objectagg json_value \
+            json_query json_exists json_table merge_action"
+                .split_whitespace()
+                .filter(|_| functions)
+        {
+            builder.function("public", name, 1);
+        }
+        let mut catalog = builder.build();
+        catalog.server_version = version;
+        catalog
+    };
+    let unknown = |sql: &str, version: i32, functions: bool| {
+        let analysis = analyze(sql, &catalog(version, functions), &SessionState::default());
+        assert!(
+            analysis.statements.iter().all(|one| one.syntax_error.is_none()),
+            "{sql}"
+        );
+        let found = describe(&analysis).contains("unknown");
+        assert_eq!(found, analysis.statements[0].opaque_call, "{sql}");
+        found
+    };
+    for (sql, since) in [
+        ("SELECT json(j) FROM t", 170_000),
+        ("SELECT json_scalar(j) FROM t", 170_000),
+        ("SELECT json_serialize(j) FROM t", 170_000),
+        ("SELECT json_value(j, '$') FROM t", 170_000),
+        ("SELECT json_query(j, '$') FROM t", 170_000),
+        ("SELECT json_exists(j, '$') FROM t", 170_000),
+        ("SELECT * FROM json_value('1', '$')", 170_000),
+        (
+            "MERGE INTO t USING t s ON t.id = 1 WHEN MATCHED THEN DELETE RETURNING merge_action()",
+            170_000,
+        ),
+        ("SELECT json_array(j) FROM t", 160_000),
+        ("SELECT json_array() FROM t", 160_000),
+        ("SELECT json_arrayagg(j) FROM t", 160_000),
+        ("SELECT json_object() FROM t", 160_000),
+        ("SELECT json_object(j) FROM t", 160_000),
+        ("SELECT json_object('a': j) FROM t", 160_000),
+        ("SELECT json_objectagg('a': j) FROM t", 160_000),
+    ] {
+        for version in [0, 150_000, 160_000, 170_000, 180_000] {
+            assert_eq!(unknown(sql, version, true), version < since, "{sql} {version}");
+            assert!(!unknown(sql, version, false), "{sql} {version}");
+        }
+    }
+    for sql in [
+        "SELECT system_user FROM t",
+        "SELECT * FROM system_user",
+        "SELECT id FROM t WHERE system_user = 'x'",
+    ] {
+        for version in [0, 150_000, 160_000, 180_000] {
+            assert_eq!(unknown(sql, version, false), version < 160_000, "{sql} {version}");
+        }
+    }
+    let analysis = analyze("SELECT system_user FROM t", &catalog(150_000, false), &session());
+    let carries = &analysis.statements[0].outputs[0].carries;
+    assert!(carries.iter().any(|id| id.column == "system_user"), "{carries:?}");
+}

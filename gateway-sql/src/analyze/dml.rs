@@ -278,6 +278,7 @@ impl<'a> Walker<'a> {
             used: true,
             read: 0,
             mirrors: Arc::new(source.mirrors.clone()),
+            made_of: Arc::default(),
         });
         // Unqualified names mean the table; `excluded` is one scope out so that it does not shadow it.
         self.scopes.insert(

@@ -2,7 +2,8 @@
 //!
 //! It does when it compares a column of that table with something that is not the same row. Whatever can't be judged
 //! does not limit. A subquery, CTE or second alias over the same table that is not itself limited stands for the same
-//! rows ("mirrors" them), so comparing with it limits nothing.
+//! rows ("mirrors" them), so comparing with it limits nothing. Nor does comparing with what is made of the row itself, as
+//! a subquery in FROM that names the table outside of it.
 
 use std::collections::BTreeSet;
 
@@ -230,7 +231,7 @@ impl Walker<'_> {
             items.iter().filter(|&&at| at != target).all(|&at| {
                 self.items
                     .get(at)
-                    .is_some_and(|item| item.mirrors.is_disjoint(&own))
+                    .is_some_and(|item| item.mirrors.is_disjoint(&own) && !item.made_of.contains(&target))
             })
         };
         shared
@@ -349,7 +350,7 @@ impl Walker<'_> {
                     && self
                         .items
                         .get(at)
-                        .is_some_and(|item| !item.mirrors.is_disjoint(&own))
+                        .is_some_and(|item| !item.mirrors.is_disjoint(&own) || item.made_of.contains(&target))
         });
         let mirrored = !inner.mirrors.is_disjoint(&own);
         if let Some(tracker) = &mut self.tracker {
