@@ -175,16 +175,14 @@ impl Walker<'_> {
     fn call_by_word(&mut self, call: &FuncCall, schema: Option<&str>, name: &str) {
         let by_word = call.funcformat() == CoercionForm::CoerceSqlSyntax;
         match (schema, name) {
-            (Some("pg_catalog"), "system_user") if by_word => {
-                // A column of that name, or a table in FROM.
-                if self.catalog.server_version < SYSTEM_USER {
-                    self.look_up();
-                    let found = resolve(&self.items, &self.scopes, None, name);
-                    if matches!(found, Reference::Columns(_) | Reference::Open(_)) {
-                        self.referred(&found, None, name);
-                    }
-                    self.of_unknown_meaning();
+            // A column of that name, or a table in FROM.
+            (Some("pg_catalog"), "system_user") if by_word && self.catalog.server_version < SYSTEM_USER => {
+                self.look_up();
+                let found = resolve(&self.items, &self.scopes, None, name);
+                if matches!(found, Reference::Columns(_) | Reference::Open(_)) {
+                    self.referred(&found, None, name);
                 }
+                self.of_unknown_meaning();
             }
             (Some("pg_catalog"), "normalize") if by_word => self.once_a_name(name, NORMALIZE),
             // `JSON_OBJECT(a, b)` is the same call as one with the schema.
