@@ -8,6 +8,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{self, AtomicU64};
 
+use foldhash::{HashMap, HashSet};
+
 use crate::catalog::QualifiedName;
 use crate::column_set::ColumnSet;
 use crate::session::{Cursor, TempRelation};
@@ -353,6 +355,15 @@ pub enum Given {
     },
 }
 
+impl Given {
+    /// Where it stands in the text.
+    fn start(&self) -> usize {
+        match self {
+            Given::Literal { start, .. } | Given::Parameter { start, .. } => *start,
+        }
+    }
+}
+
 /// Something that the client gives and that meets values of columns: it is compared with them for equality, or written
 /// among them. A parameter may be an array of such.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -690,11 +701,10 @@ impl StatementAnalysis {
 
     /// Adds what the statement does where names are read another way.
     pub(crate) fn merge(&mut self, other: &StatementAnalysis) {
-        for operation in &other.operations {
-            if !self.operations.contains(operation) {
-                self.operations.push(operation.clone());
-            }
-        }
+        let known: HashSet<Operation> = self.operations.iter().cloned().collect();
+        let news = other.operations.iter();
+        self.operations
+            .extend(news.filter(|operation| !known.contains(operation)).cloned());
         self.operations
             .sort_by_key(|operation| operation.action == Action::Read);
         self.reads.add(&other.reads);
@@ -703,8 +713,16 @@ impl StatementAnalysis {
         self.assignments.extend(other.assignments.iter().cloned());
         self.changes.extend(other.changes.iter().cloned());
         self.shows_texts |= other.shows_texts;
+        let mut known: HashMap<usize, Vec<Matched>> = HashMap::default();
+        for matched in &self.matched {
+            known
+                .entry(matched.value.start())
+                .or_default()
+                .push(matched.clone());
+        }
         for matched in &other.matched {
-            if !self.matched.contains(matched) {
+            let there = known.get(&matched.value.start());
+            if !there.is_some_and(|there| there.contains(matched)) {
                 self.matched.push(matched.clone());
             }
         }

@@ -6,9 +6,85 @@ pub(crate) const MAX_TEXT: usize = 16 * 1024 * 1024;
 /// Deepest nesting of a text that is given to the parser. Its tree is no deeper than this.
 pub(crate) const MAX_DEPTH: usize = 40_000;
 
+/// Deepest nesting of comments.
+const MAX_COMMENTS: usize = 300;
+
+/// Most bytes that the lexer may read again, beside some for each byte of the text.
+const MAX_REREAD: usize = 20_000_000;
+const REREAD_PER_BYTE: usize = 32;
+
+/// Whether the lexer may read parts of the text so often that this takes its time. It takes a run of operator characters
+/// as a whole, and puts back what follows the first comment in it, or the last sign that is not part of an operator: so
+/// a run is read again for each of these (PostgreSQL's `scan.l`, `xcstart` and `operator`). Strings are not told apart:
+/// how they are read depends on settings.
+pub(crate) fn is_slow(sql: &str) -> bool {
+    let most = MAX_REREAD.saturating_add(sql.len().saturating_mul(REREAD_PER_BYTE));
+    let mut cost = 0_usize;
+    let mut end = |run: &mut Run| {
+        cost = cost.saturating_add(run.len.saturating_mul(run.comments.saturating_add(run.signs)));
+        *run = Run::default();
+    };
+    let mut run = Run::default();
+    for &byte in sql.as_bytes() {
+        if !is_operator(byte) {
+            if run.len > 0 {
+                end(&mut run);
+            }
+            continue;
+        }
+        run.len += 1;
+        run.dashes |= byte == b'-' && run.last == b'-';
+        if byte == b'*' && run.last == b'/' {
+            run.comments += 1;
+        } else if matches!(byte, b'+' | b'-') && !run.dashes {
+            run.signs += 1;
+        }
+        run.last = byte;
+    }
+    end(&mut run);
+    cost > most
+}
+
+/// A run of operator characters.
+#[derive(Default)]
+struct Run {
+    len: usize,
+    last: u8,
+    comments: usize,
+    signs: usize,
+    /// What follows is a comment to the end of the line, if no other comment is open.
+    dashes: bool,
+}
+
+fn is_operator(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'~' | b'!'
+            | b'@'
+            | b'#'
+            | b'^'
+            | b'&'
+            | b'|'
+            | b'`'
+            | b'?'
+            | b'+'
+            | b'-'
+            | b'*'
+            | b'/'
+            | b'%'
+            | b'<'
+            | b'>'
+            | b'='
+    )
+}
+
 /// An upper bound on the depth of the syntax tree: for each parenthesis level the tokens of its longest item, since a
-/// left-deep chain (`1 + 1 + 1 ...`) nests once for each token. Items end at commas and semicolons.
+/// left-deep chain (`1 + 1 + 1 ...`) nests once for each token. Items end at commas and semicolons. A text that the lexer
+/// takes too long for has no bound.
 pub(crate) fn depth_bound(sql: &str) -> usize {
+    if is_slow(sql) {
+        return usize::MAX;
+    }
     let bytes = sql.as_bytes();
     let mut levels: Vec<Item> = vec![Item::default()];
     let mut deepest = 0;
@@ -25,7 +101,10 @@ pub(crate) fn depth_bound(sql: &str) -> usize {
                 continue;
             }
             b'/' if next == Some(b'*') => {
-                at = end_of_comment(bytes, at);
+                match end_of_comment(bytes, at) {
+                    Some(end) => at = end,
+                    None => return usize::MAX,
+                }
                 continue;
             }
             _ => {}
@@ -83,7 +162,8 @@ fn end_of_line(bytes: &[u8], from: usize) -> usize {
     at
 }
 
-fn end_of_comment(bytes: &[u8], from: usize) -> usize {
+/// `None`: comments nest too deep.
+fn end_of_comment(bytes: &[u8], from: usize) -> Option<usize> {
     let (mut at, mut depth) = (from + 2, 1_usize);
     while depth > 0 {
         match (bytes.get(at), bytes.get(at + 1)) {
@@ -94,12 +174,15 @@ fn end_of_comment(bytes: &[u8], from: usize) -> usize {
             (Some(b'/'), Some(b'*')) => {
                 depth += 1;
                 at += 2;
+                if depth > MAX_COMMENTS {
+                    return None;
+                }
             }
             (Some(_), _) => at += 1,
             (None, _) => break,
         }
     }
-    at
+    Some(at)
 }
 
 /// Strings end at the next quote: doubled and escaped quotes make more tokens, never fewer. A backslash-escaped quote
@@ -204,6 +287,36 @@ mod tests {
         assert!(depth_bound(&format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000))) >= 5000);
         assert!(depth_bound(&format!("SELECT {}1", "(1,".repeat(5000))) >= 5000);
         assert!(depth_bound(&format!("SELECT {}1{}", "ARRAY[".repeat(5000), "]".repeat(5000))) >= 5000);
+    }
+
+    #[test]
+    fn what_the_lexer_reads_again_and_again_is_refused() {
+        let nested = |by: &str, n: usize| format!("{}{}SELECT 1", by.repeat(n), "*/".repeat(n));
+        for sql in [
+            nested("/*", 40_000),
+            nested("/* ", 40_000),
+            nested("/*", 301),
+            format!("{}SELECT 1", "/**/".repeat(40_000)),
+            format!("SELECT '' + 1, {}1", "+".repeat(30_000)),
+            format!("SELECT 1 {}2", "-+".repeat(15_000)),
+        ] {
+            assert_eq!(depth_bound(&sql), usize::MAX, "{:.40}", sql);
+        }
+        for sql in [
+            nested("/*", 200),
+            nested("/* a ", 300),
+            format!("SELECT 1 {}", "/* a */".repeat(100_000)),
+            format!(
+                "SELECT 1 {}",
+                "--------------------------------\n".repeat(100_000)
+            ),
+            format!("/*{}*/ SELECT 1", "*".repeat(100_000)),
+            format!("SELECT '{}', '{}'", "-".repeat(1_000_000), "=".repeat(1_000_000)),
+            format!("SELECT '{}'", "+-----+----+\n".repeat(10_000)),
+            format!("SELECT '{}'", "a/*".repeat(10_000)),
+        ] {
+            assert!(depth_bound(&sql) < 1000, "{:.40}", sql);
+        }
     }
 
     #[test]

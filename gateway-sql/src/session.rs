@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::analysis::{OpaqueFunction, Operation, OutputColumn};
-use crate::catalog::RelationKind;
+use crate::catalog::{QualifiedName, RelationKind};
 use crate::column_set::ColumnSet;
 
 /// A relation in the session's own temporary schema.
@@ -22,6 +22,9 @@ pub struct TempRelation {
     pub as_is: BTreeSet<String>,
     /// What reading it asks besides `temp` (a temporary view reads on).
     pub operations: Vec<Operation>,
+    /// The relations of the database that a temporary view stands on: what is written through it is written there.
+    /// `None`: they are not known, and writing through it is not understood.
+    pub beneath: Option<BTreeSet<QualifiedName>>,
 }
 
 impl TempRelation {
@@ -34,6 +37,7 @@ impl TempRelation {
             carries: ColumnSet::new(),
             as_is: BTreeSet::new(),
             operations: Vec::new(),
+            beneath: Some(BTreeSet::new()),
         }
     }
 }
@@ -111,10 +115,21 @@ impl Default for SessionState {
 }
 
 /// All that the relations of one name have carried and asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TempPast {
     carries: ColumnSet,
     operations: Vec<Operation>,
+    beneath: Option<BTreeSet<QualifiedName>>,
+}
+
+impl Default for TempPast {
+    fn default() -> Self {
+        TempPast {
+            carries: ColumnSet::new(),
+            operations: Vec::new(),
+            beneath: Some(BTreeSet::new()),
+        }
+    }
 }
 
 /// Names whose past is kept apart; that of others is kept together.
@@ -132,7 +147,8 @@ impl SessionState {
     pub fn temp_made(&mut self, name: &str, mut relation: TempRelation) {
         let shared = self.temp_past.get("").cloned().unwrap_or_default();
         let past = self.temp_past(name);
-        let before = (past.carries.clone(), past.operations.clone());
+        let before = past.clone();
+        stand_on(&mut past.beneath, relation.beneath.as_ref());
         past.carries.add(&relation.carries);
         past.carries
             .extend(relation.column_carries.values().flatten().cloned());
@@ -141,12 +157,13 @@ impl SessionState {
                 past.operations.push(operation.clone());
             }
         }
-        for (carries, operations) in [before, (shared.carries, shared.operations)] {
-            if !carries.is_empty() {
-                relation.carries.add(&carries);
+        for past in [before, shared] {
+            stand_on(&mut relation.beneath, past.beneath.as_ref());
+            if !past.carries.is_empty() {
+                relation.carries.add(&past.carries);
                 relation.as_is.clear();
             }
-            for operation in operations {
+            for operation in past.operations {
                 if !relation.operations.contains(&operation) {
                     relation.operations.push(operation);
                 }
@@ -187,5 +204,13 @@ impl SessionState {
             effective.insert(0, "pg_catalog".to_owned());
         }
         effective
+    }
+}
+
+/// Adds what another relation of the same name stands on.
+fn stand_on(own: &mut Option<BTreeSet<QualifiedName>>, other: Option<&BTreeSet<QualifiedName>>) {
+    match (own.as_mut(), other) {
+        (Some(own), Some(other)) => own.extend(other.iter().cloned()),
+        _ => *own = None,
     }
 }

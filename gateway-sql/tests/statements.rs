@@ -307,7 +307,7 @@ fn deep_and_long_texts_are_unknown_and_do_no_harm() {
 #[test]
 fn dangerous_builtins_are_not_harmless() {
     for name in "query_to_xml query_to_xmlschema query_to_xml_and_xmlschema cursor_to_xml cursor_to_xmlschema table_to_xml \
-        table_to_xmlschema schema_to_xml database_to_xml ts_stat ts_rewrite set_config nextval setval currval lastval \
+        table_to_xmlschema schema_to_xml database_to_xml ts_stat ts_rewrite set_config nextval setval \
         pg_read_file pg_read_binary_file pg_read_file_old pg_ls_dir pg_ls_logdir pg_ls_waldir pg_ls_tmpdir pg_stat_file \
         pg_current_logfile lo_import lo_export lo_create lo_creat lo_unlink lo_put lo_get lo_open lo_from_bytea loread \
         lowrite lo_truncate pg_sleep pg_sleep_for pg_sleep_until pg_advisory_lock pg_try_advisory_lock \
@@ -333,6 +333,8 @@ fn dangerous_builtins_are_not_harmless() {
         "row_to_json",
         "generate_series",
         "jsonb_set",
+        "currval",
+        "lastval",
     ] {
         assert!(gateway_sql::is_harmless_builtin(name), "{name}");
     }
@@ -668,4 +670,209 @@ fn a_function_written_as_a_column_is_called_also_inside_of_a_field_written_as_a_
         &SessionState::default(),
     ));
     assert_eq!(asked, "read public.plain.note");
+}
+
+/// A view of the name may be back after a rollback, and the name may have been another's before it was renamed.
+#[test]
+fn writes_go_through_temporary_views_of_earlier_messages() {
+    let catalog = catalog();
+    let mut session = session();
+    let tell = |session: &mut SessionState, sql: &str| {
+        let analysis = analyze(sql, &catalog, session);
+        for statement in &analysis.statements {
+            for effect in &statement.effects {
+                if let gateway_sql::Effect::TempCreated { name, relation } = effect {
+                    session.temp_made(name, relation.clone());
+                }
+            }
+        }
+        describe(&analysis)
+    };
+    for sql in [
+        "CREATE TEMP VIEW v AS SELECT id FROM tickets",
+        "CREATE TEMP TABLE v (id int)",
+        "CREATE TEMP TABLE free (id int)",
+        "CREATE TEMP VIEW over_free AS SELECT id FROM free",
+        "CREATE TEMP VIEW renamed AS SELECT id FROM tickets",
+    ] {
+        tell(&mut session, sql);
+    }
+    tell(&mut session, "ALTER VIEW renamed RENAME TO named");
+    let unknown = gateway_sql::TempRelation {
+        kind: gateway_sql::RelationKind::View,
+        beneath: None,
+        ..gateway_sql::TempRelation::table(&["id"])
+    };
+    session.temp.insert("unknown".to_owned(), unknown);
+    for (sql, expected) in [
+        (
+            "DELETE FROM v",
+            "temp resource; write-unbounded public.tickets; read public.tickets.id",
+        ),
+        (
+            "DELETE FROM named",
+            "temp resource; write-unbounded public.tickets; read public.tickets.id",
+        ),
+        ("DELETE FROM free", "temp resource"),
+        ("DELETE FROM over_free", "temp resource"),
+        ("UPDATE unknown SET id = 1", "temp resource; unknown resource"),
+        ("LOCK unknown", "temp resource; unknown resource"),
+        (
+            "SELECT id FROM unknown FOR UPDATE",
+            "temp resource; unknown resource",
+        ),
+        ("SELECT id FROM unknown", "temp resource"),
+        (
+            "DELETE FROM tickets WHERE id IN (SELECT id FROM unknown)",
+            "temp resource; write-unbounded public.tickets; read public.tickets.id",
+        ),
+    ] {
+        assert_eq!(tell(&mut session, sql), expected, "{sql}");
+    }
+    let changed = |sql: &str| {
+        let analysis = analyze(sql, &catalog, &session);
+        let changes = analysis.statements[0].changes.iter();
+        changes.map(|change| change.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(changed("DELETE FROM named"), ["tickets"]);
+    assert!(changed("DELETE FROM free").is_empty());
+}
+
+/// Each query of the chain has as many columns as two of the one before it.
+#[test]
+fn stars_that_multiply_are_not_understood_and_cost_nothing() {
+    let chain = |first: &str, join: &str, star: &str| {
+        let mut sql = format!("WITH a0 AS (SELECT {first})");
+        for at in 1..24 {
+            let before = at - 1;
+            sql.push_str(&format!(
+                ", a{at} AS (SELECT {star} FROM a{before} x{join}a{before} y)"
+            ));
+        }
+        sql + " SELECT * FROM a23"
+    };
+    let wide = |n: usize| {
+        let columns: Vec<String> = (0..n).map(|at| format!("1 AS c{at}")).collect();
+        columns.join(", ")
+    };
+    let customers = "x.*, y.* FROM customers x, customers y";
+    let over = |from: &str| format!("WITH a AS (SELECT {}) SELECT 1 FROM {from}", wide(1600));
+    let many = |text: &str, n: usize| vec![text; n].join(", ");
+    let renamed: Vec<String> = (0..900).map(|at| format!("a x{at} (y)")).collect();
+    let rows = "SELECT count(*) FROM customers GROUP BY ";
+    let slow = [
+        chain(customers, ", ", "x.*, y.*"),
+        chain(customers, ", ", "*"),
+        chain(customers, " CROSS JOIN ", "*, x.id"),
+        chain("id FROM customers", ", ", "*, x, y"),
+        format!("SELECT {}", wide(1665)),
+        format!("SELECT {} FROM customers c", many("c.*", 200)),
+        over(&renamed.join(", ")),
+        format!("SELECT 1 FROM {}", many("customers", 1001)),
+    ];
+    for sql in slow {
+        let start = std::time::Instant::now();
+        let found = describe(&analyze(&sql, &catalog(), &session()));
+        assert!(found.contains("unknown resource"), "{sql:.200}: {found:.200}");
+        assert!(start.elapsed().as_secs() < 5, "{sql:.200}");
+    }
+    // Much, but no more than its text is long.
+    let long = [
+        format!(
+            "WITH a AS (SELECT {}) SELECT {} FROM a",
+            wide(1600),
+            many("a", 1600)
+        ),
+        format!(
+            "WITH a AS (SELECT {}) SELECT 1 FROM a ORDER BY {}",
+            wide(1600),
+            many("c1599 + c1598", 5000)
+        ),
+    ];
+    for sql in long {
+        let start = std::time::Instant::now();
+        drop(analyze(&sql, &catalog(), &session()));
+        assert!(start.elapsed().as_secs() < 5, "{sql:.200}");
+    }
+    for sql in [
+        over("a"),
+        format!("SELECT {} FROM customers c", many("c.*", 100)),
+        format!("SELECT 1 FROM {}", many("customers", 500)),
+        format!("{rows}GROUPING SETS ({})", many("(id, region), ()", 2000)),
+        format!("{rows}CUBE (id, region), ROLLUP (id, name)"),
+        format!(
+            "WITH a AS (SELECT {}) SELECT * FROM a x JOIN a y ON x.c1 = y.c1 WHERE x.c2 = 1",
+            wide(800)
+        ),
+    ] {
+        let found = describe(&analyze(&sql, &catalog(), &session()));
+        assert!(!found.contains("unknown"), "{sql:.200}: {found:.200}");
+    }
+}
+
+/// Older servers read these words as plain names.
+#[test]
+fn words_that_were_names_are_judged_as_the_server_reads_them() {
+    let catalog = |version: i32, functions: bool| {
+        let mut builder = Catalog::builder();
+        builder.table("public", "t", &["id", "system_user", "j"]);
+        for name in
+            "json json_scalar json_serialize json_array json_arrayagg json_object json_objectagg json_value \
+            json_query json_exists json_table merge_action"
+                .split_whitespace()
+                .filter(|_| functions)
+        {
+            builder.function("public", name, 1);
+        }
+        let mut catalog = builder.build();
+        catalog.server_version = version;
+        catalog
+    };
+    let unknown = |sql: &str, version: i32, functions: bool| {
+        let analysis = analyze(sql, &catalog(version, functions), &SessionState::default());
+        assert!(
+            analysis.statements.iter().all(|one| one.syntax_error.is_none()),
+            "{sql}"
+        );
+        let found = describe(&analysis).contains("unknown");
+        assert_eq!(found, analysis.statements[0].opaque_call, "{sql}");
+        found
+    };
+    for (sql, since) in [
+        ("SELECT json(j) FROM t", 170_000),
+        ("SELECT json_scalar(j) FROM t", 170_000),
+        ("SELECT json_serialize(j) FROM t", 170_000),
+        ("SELECT json_value(j, '$') FROM t", 170_000),
+        ("SELECT json_query(j, '$') FROM t", 170_000),
+        ("SELECT json_exists(j, '$') FROM t", 170_000),
+        ("SELECT * FROM json_value('1', '$')", 170_000),
+        (
+            "MERGE INTO t USING t s ON t.id = 1 WHEN MATCHED THEN DELETE RETURNING merge_action()",
+            170_000,
+        ),
+        ("SELECT json_array(j) FROM t", 160_000),
+        ("SELECT json_array() FROM t", 160_000),
+        ("SELECT json_arrayagg(j) FROM t", 160_000),
+        ("SELECT json_object() FROM t", 160_000),
+        ("SELECT json_object(j) FROM t", 160_000),
+        ("SELECT json_object('a': j) FROM t", 160_000),
+        ("SELECT json_objectagg('a': j) FROM t", 160_000),
+    ] {
+        for version in [0, 150_000, 160_000, 170_000, 180_000] {
+            assert_eq!(unknown(sql, version, true), version < since, "{sql} {version}");
+            assert!(!unknown(sql, version, false), "{sql} {version}");
+        }
+    }
+    for sql in [
+        "SELECT system_user FROM t",
+        "SELECT * FROM system_user",
+        "SELECT id FROM t WHERE system_user = 'x'",
+    ] {
+        for version in [0, 150_000, 160_000, 180_000] {
+            assert_eq!(unknown(sql, version, false), version < 160_000, "{sql} {version}");
+        }
+    }
+    let analysis = analyze("SELECT system_user FROM t", &catalog(150_000, false), &session());
+    let carries = &analysis.statements[0].outputs[0].carries;
+    assert!(carries.iter().any(|id| id.column == "system_user"), "{carries:?}");
 }

@@ -1,7 +1,7 @@
 //! Functions, operators and casts: which of them run code that is not known.
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{FuncCall, Node};
+use pg_query::protobuf::{CoercionForm, FuncCall, Node};
 
 use super::constants::string_constant;
 use super::names::qualified;
@@ -11,6 +11,11 @@ use super::walker::{Walker, element_type};
 use crate::analysis::{Action, ColumnId, Effect, OpaqueFunction};
 use crate::catalog::{Operator, QualifiedName};
 use crate::functions::{Builtin, builtin, reaches_out};
+
+/// The versions since which these words are not plain names any more (`kwlist.h` of each version).
+const NORMALIZE: i32 = 130_000;
+const JSON_OBJECT: i32 = 160_000;
+const SYSTEM_USER: i32 = 160_000;
 
 /// One function that a name may stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +115,7 @@ impl Walker<'_> {
         if self.field_of_row(call, schema, name) {
             return;
         }
+        self.call_by_word(call, schema, name);
         let silent = name == "count" && matches!(schema, None | Some("pg_catalog"));
         let extreme = matches!(
             name,
@@ -162,6 +168,26 @@ impl Walker<'_> {
         if call.args.len() == 1 {
             self.casts
                 .insert(format!("{}.{name}", schema.unwrap_or("pg_catalog")));
+        }
+    }
+
+    /// Words of which the parser makes calls, and older servers plain names.
+    fn call_by_word(&mut self, call: &FuncCall, schema: Option<&str>, name: &str) {
+        let by_word = call.funcformat() == CoercionForm::CoerceSqlSyntax;
+        match (schema, name) {
+            // A column of that name, or a table in FROM.
+            (Some("pg_catalog"), "system_user") if by_word && self.catalog.server_version < SYSTEM_USER => {
+                self.look_up();
+                let found = resolve(&self.items, &self.scopes, None, name);
+                if matches!(found, Reference::Columns(_) | Reference::Open(_)) {
+                    self.referred(&found, None, name);
+                }
+                self.of_unknown_meaning();
+            }
+            (Some("pg_catalog"), "normalize") if by_word => self.once_a_name(name, NORMALIZE),
+            // `JSON_OBJECT(a, b)` is the same call as one with the schema.
+            (Some("pg_catalog"), "json_object") => self.once_a_name(name, JSON_OBJECT),
+            _ => {}
         }
     }
 

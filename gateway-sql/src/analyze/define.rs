@@ -86,6 +86,31 @@ impl Walker<'_> {
         self.out.effects.truncate(effects);
     }
 
+    /// LOCK goes through views to all that they name (PostgreSQL documentation, LOCK).
+    fn lock(&mut self, range: &RangeVar) {
+        self.maintain(Some(range));
+        let locked = match self.named(range) {
+            Named::Relation(relation) => Some(self.working.bases(self.catalog, relation)),
+            Named::Temp(name) => self.beneath_temp(&name).map(|beneath| {
+                let bases = beneath
+                    .iter()
+                    .flat_map(|relation| self.working.bases(self.catalog, relation));
+                beneath.iter().copied().chain(bases).collect()
+            }),
+            Named::Missing { .. } => Some(Vec::new()),
+        };
+        let Some(locked) = locked else {
+            self.unknown();
+            return;
+        };
+        for relation in locked {
+            self.ask_table(Action::Define, &relation.schema, &relation.name);
+            if relation.is_system() {
+                self.ask_resource(Action::Control);
+            }
+        }
+    }
+
     fn define_resource(&mut self) {
         self.ask_resource(Action::Define);
         self.effect(Effect::CatalogChanged);
@@ -279,7 +304,7 @@ impl Walker<'_> {
                             let item = self.relation_item(range);
                             self.read_table(item);
                         }
-                        Some(NodeEnum::RangeVar(range)) => self.maintain(Some(range)),
+                        Some(NodeEnum::RangeVar(range)) => self.lock(range),
                         _ => self.unknown(),
                     }
                 }
@@ -427,7 +452,9 @@ impl Walker<'_> {
                     self.moves(range, None);
                     self.renames_temp(range, None, &rename.newname);
                 }
-                ObjectType::ObjectView => self.renames_temp(range, None, &rename.newname),
+                ObjectType::ObjectView | ObjectType::ObjectSequence => {
+                    self.renames_temp(range, None, &rename.newname);
+                }
                 _ => {}
             }
         } else {

@@ -13,9 +13,9 @@ use super::own_values::gives_no_value;
 use super::scope::{Carries, Item, ItemColumn, Rows, Scope, Source};
 use super::walker::{Named, Walker};
 use crate::analysis::{Action, Assignment, Change, ColumnId, Effect, RowChange};
-use crate::catalog::RelationKind;
+use crate::catalog::{QualifiedName, Relation, RelationKind};
 
-impl Walker<'_> {
+impl<'a> Walker<'a> {
     /// Makes the item of a written relation. That it is written is not that it is read.
     fn target(&mut self, relation: Option<&RangeVar>) -> Option<usize> {
         let Some(relation) = relation else {
@@ -31,16 +31,20 @@ impl Walker<'_> {
 
     /// Remembers what becomes of a relation's rows.
     pub(super) fn changes(&mut self, range: Option<&RangeVar>, rows: RowChange) {
-        let Some(Named::Relation(relation)) = range.map(|range| self.named(range)) else {
-            return;
+        let written = match range.map(|range| self.named(range)) {
+            Some(Named::Relation(relation)) => vec![relation],
+            Some(Named::Temp(name)) => self.beneath_temp(&name).unwrap_or_default(),
+            Some(Named::Missing { .. }) | None => Vec::new(),
         };
-        let bases = self.working.bases(self.catalog, relation);
-        for one in std::iter::once(relation).chain(bases) {
-            self.out.changes.insert(Change {
-                schema: one.schema.clone(),
-                name: one.name.clone(),
-                rows,
-            });
+        for relation in written {
+            let bases = self.working.bases(self.catalog, relation);
+            for one in std::iter::once(relation).chain(bases) {
+                self.out.changes.insert(Change {
+                    schema: one.schema.clone(),
+                    name: one.name.clone(),
+                    rows,
+                });
+            }
         }
     }
 
@@ -57,31 +61,61 @@ impl Walker<'_> {
     fn write_as(&mut self, range: Option<&RangeVar>, action: Action) {
         let Some(range) = range else { return };
         match self.named(range) {
-            Named::Temp(_) => self.ask_resource(Action::Temp),
+            Named::Temp(name) => {
+                self.ask_resource(Action::Temp);
+                // A temporary view is no more than another name for what it stands on.
+                match self.beneath_temp(&name) {
+                    Some(beneath) => {
+                        for relation in beneath {
+                            self.write_beneath(relation, action);
+                        }
+                    }
+                    None => self.unknown(),
+                }
+            }
             Named::Missing { schema, name } => self.ask_table(action, &schema, &name),
             Named::Relation(relation) if relation.is_system() => {
                 self.ask_table(action, &relation.schema, &relation.name);
                 self.ask_resource(Action::Control);
                 self.forbid("the server's catalogs are not written");
             }
-            Named::Relation(relation) => {
-                self.ask_table(action, &relation.schema, &relation.name);
-                if self.working.has_rules(relation) {
-                    self.unknown();
-                }
-                for base in self.working.bases(self.catalog, relation) {
-                    if matches!(
-                        base.kind,
-                        RelationKind::Table | RelationKind::Partitioned | RelationKind::Foreign
-                    ) {
-                        self.ask_table(action, &base.schema, &base.name);
-                    }
-                    if self.working.has_rules(base) {
-                        self.unknown();
-                    }
-                }
-            }
+            Named::Relation(relation) => self.write_beneath(relation, action),
         }
+    }
+
+    /// Asks for writing a relation that may be reached through a view, and what that relation stands on itself.
+    fn write_beneath(&mut self, relation: &Relation, action: Action) {
+        self.ask_table(action, &relation.schema, &relation.name);
+        self.write_is_plain(relation);
+        for base in self.working.bases(self.catalog, relation) {
+            if matches!(
+                base.kind,
+                RelationKind::Table | RelationKind::Partitioned | RelationKind::Foreign
+            ) {
+                self.ask_table(action, &base.schema, &base.name);
+            }
+            self.write_is_plain(base);
+        }
+    }
+
+    /// A rule makes another statement of a write. Of the server's own views the one of pg_settings changes settings, and
+    /// its tables are what the server is made of.
+    fn write_is_plain(&mut self, relation: &Relation) {
+        if self.working.has_rules(relation) {
+            self.unknown();
+        }
+        if relation.is_system() {
+            self.unknown();
+            self.ask_resource(Action::Control);
+            self.effect(Effect::SessionSettingsChanged);
+        }
+    }
+
+    /// Relations of the database that a temporary relation stands on; `None` where they are not known.
+    pub(super) fn beneath_temp(&self, name: &str) -> Option<Vec<&'a Relation>> {
+        let beneath = self.working.session.temp.get(name)?.beneath.as_ref()?;
+        let known = |one: &QualifiedName| self.working.relation(self.catalog, &one.schema, &one.name);
+        beneath.iter().map(known).collect()
     }
 
     /// Remembers what a written column gets.
@@ -248,6 +282,7 @@ impl Walker<'_> {
             used: true,
             read: 0,
             mirrors: Arc::new(source.mirrors.clone()),
+            made_of: Arc::default(),
         });
         // Unqualified names mean the table; `excluded` is one scope out so that it does not shadow it.
         self.scopes.insert(

@@ -2,10 +2,11 @@
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AExpr, AExprKind, BoolExprType, ColumnRef, JsonBehavior, JsonOutput, JsonValueExpr, Node, SubLink,
-    SubLinkType, TypeName, WindowDef,
+    AExpr, AExprKind, BoolExprType, ColumnRef, JsonBehavior, JsonExprOp, JsonOutput, JsonValueExpr, Node,
+    SubLink, SubLinkType, TypeName, WindowDef,
 };
 
+use super::calls::Callee;
 use super::names::{qualified, text_of, type_name};
 use super::scope::{Carries, Item, Reference, Source, resolve};
 use super::walker::Walker;
@@ -30,13 +31,13 @@ impl Walker<'_> {
             | NodeEnum::ParamRef(_)
             | NodeEnum::SetToDefault(_)
             | NodeEnum::SqlvalueFunction(_)
-            | NodeEnum::MergeSupportFunc(_)
             | NodeEnum::CurrentOfExpr(_)
             | NodeEnum::Integer(_)
             | NodeEnum::Float(_)
             | NodeEnum::Boolean(_)
             | NodeEnum::String(_)
             | NodeEnum::BitString(_) => {}
+            NodeEnum::MergeSupportFunc(_) => self.once_a_name("merge_action", MERGE_ACTION),
             NodeEnum::ColumnRef(reference) => self.column_ref(reference),
             NodeEnum::FuncCall(call) => self.func_call(call),
             NodeEnum::SubLink(link) => self.sub_link(link),
@@ -130,6 +131,9 @@ impl Walker<'_> {
     }
 
     fn json(&mut self, kind: &NodeEnum) {
+        if let Some((name, since)) = json_word(kind) {
+            self.once_a_name(name, since);
+        }
         match kind {
             NodeEnum::JsonValueExpr(value) => self.json_value(Some(value)),
             NodeEnum::JsonArgument(argument) => self.json_value(argument.val.as_deref()),
@@ -187,6 +191,20 @@ impl Walker<'_> {
                 self.json_aggregate(json.constructor.as_deref());
             }
             _ => self.unknown(),
+        }
+    }
+
+    /// A word that a server before version `since` reads as the name of a function, if there is one of that name.
+    pub(super) fn once_a_name(&mut self, name: &str, since: i32) {
+        if self.catalog.server_version >= since {
+            return;
+        }
+        let callees = self.callees(None, name, None);
+        if callees.iter().any(|callee| matches!(callee, Callee::User(_))) {
+            self.of_unknown_meaning();
+        } else if callees.is_empty() && self.catalog.server_version > 0 {
+            // Somebody may have made it since.
+            self.out.miss(super::clip(&format!("function {name}")));
         }
     }
 
@@ -487,6 +505,7 @@ impl Walker<'_> {
     }
 
     fn reference(&mut self, qualifier: Option<Qualifier<'_>>, name: &str) {
+        self.look_up();
         let found = resolve(&self.items, &self.scopes, qualifier, name);
         self.referred(&found, qualifier, name);
     }
@@ -572,6 +591,33 @@ impl Walker<'_> {
         self.reference(schema.map(|schema| (None, schema)), name);
         Vec::new()
     }
+}
+
+/// The versions since which words are not names any more (`kwlist.h` of each version).
+const JSON_CONSTRUCTORS: i32 = 160_000;
+pub(super) const JSON_FUNCTIONS: i32 = 170_000;
+const MERGE_ACTION: i32 = 170_000;
+
+/// The word that a JSON expression begins with, and since when it is one.
+fn json_word(kind: &NodeEnum) -> Option<(&'static str, i32)> {
+    Some(match kind {
+        NodeEnum::JsonFuncExpr(json) => match json.op() {
+            JsonExprOp::JsonExistsOp => ("json_exists", JSON_FUNCTIONS),
+            JsonExprOp::JsonQueryOp => ("json_query", JSON_FUNCTIONS),
+            JsonExprOp::JsonValueOp => ("json_value", JSON_FUNCTIONS),
+            JsonExprOp::JsonTableOp | JsonExprOp::Undefined => ("json_table", JSON_FUNCTIONS),
+        },
+        NodeEnum::JsonParseExpr(_) => ("json", JSON_FUNCTIONS),
+        NodeEnum::JsonScalarExpr(_) => ("json_scalar", JSON_FUNCTIONS),
+        NodeEnum::JsonSerializeExpr(_) => ("json_serialize", JSON_FUNCTIONS),
+        NodeEnum::JsonObjectConstructor(_) => ("json_object", JSON_CONSTRUCTORS),
+        NodeEnum::JsonArrayConstructor(_) | NodeEnum::JsonArrayQueryConstructor(_) => {
+            ("json_array", JSON_CONSTRUCTORS)
+        }
+        NodeEnum::JsonObjectAgg(_) => ("json_objectagg", JSON_CONSTRUCTORS),
+        NodeEnum::JsonArrayAgg(_) => ("json_arrayagg", JSON_CONSTRUCTORS),
+        _ => return None,
+    })
 }
 
 /// Schema, where given, and name of a FROM item.

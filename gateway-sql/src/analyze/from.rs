@@ -1,5 +1,6 @@
 //! Items of a FROM clause.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pg_query::NodeEnum;
@@ -8,6 +9,7 @@ use pg_query::protobuf::{
 };
 
 use super::calls::Callee;
+use super::limit::Tracker;
 use super::names::{qualified, text_of};
 use super::scope::{Carries, Item, ItemColumn, Place, Places, Rows, Source};
 use super::walker::Walker;
@@ -17,6 +19,42 @@ use crate::functions::out_columns;
 impl Walker<'_> {
     /// Walks one FROM item and puts what it brings into the innermost scope.
     pub(super) fn bring_from(&mut self, node: &Node) {
+        // What stands on both sides of a join is seen to by itself.
+        let whole = matches!(
+            node.node,
+            Some(NodeEnum::RangeVar(_) | NodeEnum::JoinExpr(_) | NodeEnum::RangeTableSample(_))
+        );
+        if whole || self.only_reads {
+            self.bring_item(node);
+            return;
+        }
+        let known = self.items.len();
+        let before = self.scopes.last().map_or(0, |scope| scope.items.len());
+        let outer = self.tracker.replace(Tracker::default());
+        self.bring_item(node);
+        let inner = std::mem::replace(&mut self.tracker, outer).unwrap_or_default();
+        let mut made_of = BTreeSet::new();
+        for &at in inner.items.range(..known) {
+            made_of.insert(at);
+            made_of.extend(self.items.get(at).iter().flat_map(|item| item.made_of.iter()));
+        }
+        if let Some(tracker) = &mut self.tracker {
+            tracker.items.extend(inner.items);
+            tracker.mirrors.extend(inner.mirrors);
+        }
+        if made_of.is_empty() {
+            return;
+        }
+        let made_of = Arc::new(made_of);
+        let brought = self.scopes.last().and_then(|scope| scope.items.get(before..));
+        for at in brought.unwrap_or_default().to_vec() {
+            if let Some(item) = self.items.get_mut(at) {
+                item.made_of = made_of.clone();
+            }
+        }
+    }
+
+    fn bring_item(&mut self, node: &Node) {
         self.deeper(|walker| match node.node.as_ref() {
             Some(NodeEnum::RangeVar(range)) => walker.range_var(range),
             Some(NodeEnum::RangeSubselect(subselect)) => {
@@ -40,8 +78,14 @@ impl Walker<'_> {
 
     fn range_var(&mut self, range: &RangeVar) {
         if range.schemaname.is_empty()
-            && let Some(rows) = self.find_cte(&range.relname).cloned()
+            && let Some(columns) = self.find_cte(&range.relname).map(|rows| rows.columns.len())
         {
+            let fits = self.hand_on(columns);
+            let rows = self.find_cte(&range.relname).filter(|_| fits).cloned();
+            let rows = rows.unwrap_or_else(|| Rows {
+                open: true,
+                ..Rows::default()
+            });
             let at = self.derived_item(rows, Some(&range.relname));
             self.aliased(at, range.alias.as_ref());
             self.bring(at);
@@ -189,6 +233,10 @@ impl Walker<'_> {
         for _ in names.len()..named.saturating_sub(usize::from(ordinality)) {
             names.push(String::new());
         }
+        if !self.hand_on(names.len()) {
+            rows.open = true;
+            return;
+        }
         for name in &names {
             add(Some(name));
         }
@@ -252,6 +300,7 @@ impl Walker<'_> {
     }
 
     fn json_table(&mut self, table: &pg_query::protobuf::JsonTable) {
+        self.once_a_name("json_table", super::expr::JSON_FUNCTIONS);
         let mut names = Vec::new();
         let flow = self.flow_of(|walker| {
             walker.json_value(table.context_item.as_deref());
@@ -348,13 +397,18 @@ impl Walker<'_> {
                 columns.filter_map(|column| column.name.clone()).collect()
             };
             let right_names = names(self, &right);
-            shared.extend(
-                names(self, &left)
-                    .into_iter()
-                    .filter(|name| right_names.contains(name)),
-            );
+            let left_names = names(self, &left);
+            self.compare_names(left_names.len().saturating_mul(right_names.len()));
+            let both = left_names.into_iter().filter(|name| right_names.contains(name));
+            shared.extend(both);
         }
-        if !shared.is_empty() {
+        let places = [&left, &right].into_iter().flatten().map(|&at| {
+            let item = self.items.get(at);
+            item.map_or(0, |item| item.columns.len())
+        });
+        let places: usize = places.sum();
+        self.compare_names(places.saturating_mul(shared.len()));
+        if !shared.is_empty() && self.hand_on(places / 4) {
             self.operators.insert((None, "=".to_owned()));
             self.merge_places(&shared, first_place, middle_place);
         }
@@ -407,6 +461,7 @@ impl Walker<'_> {
                 },
                 Some(&alias.aliasname),
             );
+            self.stands_for(at, left.iter().chain(&right));
             // It answers to its alias only: unqualified names and `*` find the columns on both sides anyway.
             if let Some(scope) = self.scopes.last_mut() {
                 scope.items.push(at);
@@ -460,6 +515,12 @@ impl Walker<'_> {
     fn alias_join(&mut self, start: usize, first_place: usize, alias: &Alias) {
         let Some(scope) = self.scopes.last() else { return };
         let inner = scope.items.get(start..).unwrap_or_default().to_vec();
+        let columns = inner.iter().filter_map(|&at| self.items.get(at));
+        let columns = columns.map(|item| item.columns.len()).sum();
+        if !self.hand_on(columns) {
+            return;
+        }
+        let Some(scope) = self.scopes.last() else { return };
         let runs = scope.places_of_star.get(first_place..).unwrap_or_default();
         let places = Place::all(runs, &self.items);
         let open = scope.misplaced
@@ -528,10 +589,27 @@ impl Walker<'_> {
             }
         }
         let at = self.derived_item(rows, Some(&alias.aliasname));
+        self.stands_for(at, &inner);
         if let Some(scope) = self.scopes.last_mut() {
             scope.places_of_star.truncate(first_place);
         }
         self.bring(at);
+    }
+
+    /// Rows of a join are rows of what is joined.
+    fn stands_for<'i>(&mut self, at: usize, joined: impl IntoIterator<Item = &'i usize>) {
+        let (mut mirrors, mut made_of) = (BTreeSet::new(), BTreeSet::new());
+        for &one in joined {
+            made_of.insert(one);
+            if let Some(item) = self.items.get(one) {
+                mirrors.extend(item.mirrors.iter().copied());
+                made_of.extend(item.made_of.iter().copied());
+            }
+        }
+        if let Some(item) = self.items.get_mut(at) {
+            item.mirrors = Arc::new(mirrors);
+            item.made_of = Arc::new(made_of);
+        }
     }
 
     /// The column of a result that has a value of one of these at its place.

@@ -2,7 +2,8 @@
 //!
 //! It does when it compares a column of that table with something that is not the same row. Whatever can't be judged
 //! does not limit. A subquery, CTE or second alias over the same table that is not itself limited stands for the same
-//! rows ("mirrors" them), so comparing with it limits nothing.
+//! rows ("mirrors" them), so comparing with it limits nothing. Nor does comparing with what is made of the row itself, as
+//! a subquery in FROM that names the table outside of it.
 
 use std::collections::BTreeSet;
 
@@ -46,7 +47,7 @@ impl Walker<'_> {
                     let outer = std::mem::replace(&mut self.in_or, true);
                     let all = expr.args.iter().all(|arg| self.limits(arg, target));
                     self.in_or = outer;
-                    all
+                    all || !outer && self.ranges_apart(&expr.args, target)
                 }
                 BoolExprType::NotExpr if self.in_or => false,
                 BoolExprType::NotExpr => expr.args.first().is_some_and(|arg| match arg.node.as_ref() {
@@ -76,6 +77,39 @@ impl Walker<'_> {
             NodeEnum::SubLink(link) => self.sub_link_limits(link, target),
             NodeEnum::CurrentOfExpr(_) => true,
             _ => false,
+        }
+    }
+
+    /// `id < 3 OR customer_id > 100`: ranges of different columns, which can't be the two halves of one.
+    fn ranges_apart(&mut self, args: &[Node], target: usize) -> bool {
+        let mut columns = BTreeSet::new();
+        args.iter().all(|arg| {
+            let column = self.column_compared(arg, target);
+            column.is_some_and(|column| columns.insert(column)) && self.limits(arg, target)
+        })
+    }
+
+    /// The column that a comparison compares with a constant.
+    fn column_compared(&self, comparison: &Node, target: usize) -> Option<usize> {
+        let Some(NodeEnum::AExpr(expr)) = comparison.node.as_ref() else {
+            return None;
+        };
+        let (left, right) = (expr.lexpr.as_deref()?, expr.rexpr.as_deref()?);
+        let column = match (is_constant(left), is_constant(right)) {
+            (false, true) => left,
+            (true, false) => right,
+            _ => return None,
+        };
+        let Some(NodeEnum::ColumnRef(reference)) = column.node.as_ref() else {
+            return None;
+        };
+        let (qualifier, name) = super::expr::split(reference)?;
+        match resolve(&self.items, &self.scopes, qualifier, name) {
+            Reference::Columns(hits) => match hits.as_slice() {
+                [(item, column)] if *item == target && expr.kind() == AExprKind::AexprOp => Some(*column),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -230,7 +264,7 @@ impl Walker<'_> {
             items.iter().filter(|&&at| at != target).all(|&at| {
                 self.items
                     .get(at)
-                    .is_some_and(|item| item.mirrors.is_disjoint(&own))
+                    .is_some_and(|item| item.mirrors.is_disjoint(&own) && !item.made_of.contains(&target))
             })
         };
         shared
@@ -349,7 +383,7 @@ impl Walker<'_> {
                     && self
                         .items
                         .get(at)
-                        .is_some_and(|item| !item.mirrors.is_disjoint(&own))
+                        .is_some_and(|item| !item.mirrors.is_disjoint(&own) || item.made_of.contains(&target))
         });
         let mirrored = !inner.mirrors.is_disjoint(&own);
         if let Some(tracker) = &mut self.tracker {

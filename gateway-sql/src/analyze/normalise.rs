@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use pg_query::protobuf::{ScanToken, Token};
 
-use crate::nesting::{MAX_TEXT, depth_bound};
+use crate::nesting::{MAX_TEXT, depth_bound, is_slow};
 
 /// Deeper texts are not normalised: the parser reads them here on the stack of the caller.
 const MAX_DEPTH: usize = 1000;
@@ -57,7 +57,7 @@ pub fn normalise(sql: &str) -> Option<String> {
 /// How often each parameter stands in a text; empty where that can't be told.
 pub fn parameter_uses(sql: &str) -> HashMap<u16, usize> {
     let mut uses = HashMap::new();
-    if sql.len() > MAX_TEXT {
+    if sql.len() > MAX_TEXT || is_slow(sql) {
         return uses;
     }
     let Ok(scanned) = pg_query::scan(sql) else {
@@ -75,7 +75,7 @@ pub fn parameter_uses(sql: &str) -> HashMap<u16, usize> {
 /// literals that mean the same whatever `standard_conforming_strings` is; numbers stay numbers. `None`: one of them is not
 /// there.
 pub fn replace_literals(sql: &str, values: &[(usize, String)]) -> Option<String> {
-    if sql.len() > MAX_TEXT {
+    if sql.len() > MAX_TEXT || is_slow(sql) {
         return None;
     }
     let tokens = pg_query::scan(sql).ok()?.tokens;

@@ -11,8 +11,10 @@ use pg_query::protobuf::{
 
 use super::constants::{integer_constant, string_constant};
 use super::names::{output_name, qualified, text_of};
-use super::scope::{Carries, Item, ItemColumn, Output, Place, Reference, Rows, Scope, Source, resolve};
-use super::walker::{Named, Walker, apply_alias};
+use super::scope::{
+    Carries, Item, ItemColumn, Output, Place, Places, Reference, Rows, Scope, Source, resolve,
+};
+use super::walker::{Named, Walker, apply_alias, renames};
 
 /// Rounds for what a recursive query's columns carry to settle, before all count as carrying all.
 const ROUNDS: usize = 6;
@@ -127,13 +129,14 @@ impl Walker<'_> {
         {
             scope.outputs = outputs_of(&rows);
         }
-        for node in select.group_clause.iter().chain(&select.distinct_clause) {
+        // DISTINCT ON gives its rows in the order of what it is on.
+        let groups = select.group_clause.iter().map(|node| (node, false));
+        let distinct = select.distinct_clause.iter().map(|node| (node, true));
+        for (node, sorts) in groups.chain(distinct) {
             if node.node.is_none() {
                 self.told_apart(&rows);
                 continue;
             }
-            // DISTINCT ON gives its rows in the order of what it is on.
-            let sorts = !select.distinct_clause.is_empty() && select.distinct_clause.contains(node);
             let mut bare = !sorts && self.is_bare(node) && !self.is_mixed(node);
             let flow = self.flow_of(|walker| bare &= walker.output_or_expr(node, false));
             self.tell(bare, flow);
@@ -274,6 +277,7 @@ impl Walker<'_> {
             && let Some(name) = text_of(name)
             && let Some(output) = self.scopes.last().and_then(|scope| scope.output(name))
         {
+            self.look_up();
             self.flow.add(&output.carries);
             return output.alone;
         }
@@ -308,6 +312,10 @@ impl Walker<'_> {
                     self.read_whole(item);
                     rows.open |= self.items.get(item).is_some_and(|item| item.open);
                 }
+                if !self.star_fits(&star, qualified, rows.columns.len()) {
+                    rows.open = true;
+                    return rows;
+                }
                 let scope = self.scopes.last();
                 let places = if qualified {
                     misplaced |= star.len() > 1 && self.scopes.iter().any(|scope| scope.merged);
@@ -326,6 +334,10 @@ impl Walker<'_> {
                 rows.columns
                     .extend(places.iter().map(|place| self.column_at(place)));
                 continue;
+            }
+            if !self.targets_fit(rows.columns.len(), 1) {
+                rows.open = true;
+                return rows;
             }
             if let Some(column) = self.bare_target(target) {
                 rows.columns.push(column);
@@ -364,12 +376,27 @@ impl Walker<'_> {
         rows
     }
 
+    /// Whether the columns that a star stands for are no more than the server takes; told before any is made.
+    fn star_fits(&mut self, star: &[usize], qualified: bool, known: usize) -> bool {
+        let count = |item: &usize| self.items.get(*item).map_or(0, |item| item.columns.len());
+        let of_places = |places: &Places| match places {
+            Places::Item(item) => count(item),
+            Places::One(_) => 1,
+        };
+        let more = match self.scopes.last() {
+            Some(scope) if !qualified => scope.places_of_star.iter().map(of_places).sum(),
+            _ => star.iter().map(count).sum(),
+        };
+        self.targets_fit(known, more)
+    }
+
     /// A target that is no more than a name, which is looked up once.
     fn bare_target(&mut self, target: &ResTarget) -> Option<ItemColumn> {
         let Some(NodeEnum::ColumnRef(reference)) = target.val.as_deref()?.node.as_ref() else {
             return None;
         };
         let (qualifier, name) = super::expr::split(reference)?;
+        self.look_up();
         let found = resolve(&self.items, &self.scopes, qualifier, name);
         if !matches!(found, Reference::Columns(_)) {
             return None;
@@ -560,6 +587,7 @@ impl Walker<'_> {
             used: true,
             read: 0,
             mirrors: Arc::new(rows.mirrors),
+            made_of: Arc::default(),
         })
     }
 
@@ -568,6 +596,10 @@ impl Walker<'_> {
     }
 
     pub(super) fn aliased(&mut self, at: usize, alias: Option<&Alias>) {
+        let columns = self.items.get(at).map_or(0, |item| item.columns.len());
+        if renames(alias) && !self.hand_on(columns) {
+            return;
+        }
         if let Some(item) = self.items.get_mut(at) {
             apply_alias(item, alias);
         }

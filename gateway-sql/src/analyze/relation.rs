@@ -64,6 +64,7 @@ impl<'a> Walker<'a> {
                 used: true,
                 read: 0,
                 mirrors: Arc::default(),
+                made_of: Arc::default(),
             };
         }
         if relation.kind == RelationKind::Foreign {
@@ -98,6 +99,7 @@ impl<'a> Walker<'a> {
             used: false,
             read: 0,
             mirrors: brought.mirrors.clone(),
+            made_of: Arc::default(),
         }
     }
 

@@ -97,6 +97,8 @@ pub(super) struct Item {
     pub(super) read: u64,
     /// Relations all of whose rows it may stand for: no predicate limits them.
     pub(super) mirrors: Arc<BTreeSet<i64>>,
+    /// Items outside of it that its rows are made of: `(SELECT t.id) q` has values of the row of t.
+    pub(super) made_of: Arc<BTreeSet<usize>>,
 }
 
 impl Item {

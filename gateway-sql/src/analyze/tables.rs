@@ -12,6 +12,9 @@ use crate::analysis::{Action, Effect, StatementKind};
 use crate::catalog::{Column, Relation, RelationKind};
 use crate::session::TempRelation;
 
+/// A dependency on a relation's rows, not on a column of it.
+const NO_COLUMN: i32 = -1;
+
 impl Walker<'_> {
     /// True if a relation that is made by this name is temporary.
     pub(super) fn makes_temp(&self, range: &RangeVar) -> bool {
@@ -68,6 +71,11 @@ impl Walker<'_> {
                 } else {
                     Vec::new()
                 },
+                beneath: if kind == RelationKind::View {
+                    self.stands_on.clone()
+                } else {
+                    Some(BTreeSet::new())
+                },
             };
             self.effect(Effect::TempCreated {
                 name: range.relname.clone(),
@@ -84,6 +92,10 @@ impl Walker<'_> {
             self.unknown();
         }
         let oid = -1 - i64::try_from(self.working.created_count()).unwrap_or(0);
+        // A view over what is not known: what becomes of a row that is written into it is not known either.
+        if kind == RelationKind::View && self.stands_on.is_none() {
+            self.changes.ruled.push(oid);
+        }
         let columns = (1..).zip(columns).map(|(num, column)| Column {
             name: name_of(column),
             num,
@@ -116,6 +128,12 @@ impl Walker<'_> {
             if let Some(relation) = self.working.relation(self.catalog, &id.schema, &id.table) {
                 let column = relation.columns.iter().find(|column| column.name == id.column);
                 found.insert((relation.oid, column.map_or(0, |column| column.num)));
+            }
+        }
+        // Also those of which no column is named: rows are written there.
+        for one in self.stands_on.iter().flatten() {
+            if let Some(relation) = self.working.relation(self.catalog, &one.schema, &one.name) {
+                found.insert((relation.oid, NO_COLUMN));
             }
         }
         found.into_iter().collect()
@@ -197,7 +215,7 @@ impl Walker<'_> {
             self.unknown();
         }
         self.define_new(Some(range));
-        if over_temp {
+        if over_temp && !self.makes_temp(range) {
             self.effect(Effect::TempChanged);
         }
         let columns = named_columns(&rows, &view.aliases);

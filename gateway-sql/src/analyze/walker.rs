@@ -12,7 +12,7 @@ use super::message::{Changes, Working};
 use super::names::text_of;
 use super::scope::{Carries, Item, ItemColumn, Places, Rows, Scope, Source};
 use crate::analysis::{Action, ColumnId, Effect, Object, Operation, StatementAnalysis, StatementKind};
-use crate::catalog::{Catalog, Relation, RelationKind, is_system_schema};
+use crate::catalog::{Catalog, QualifiedName, Relation, RelationKind, is_system_schema};
 use crate::protected::guard;
 
 /// Deepest nesting that is walked.
@@ -20,6 +20,19 @@ const MAX_WALK: usize = 600;
 /// Most nodes that are visited for one statement, beside twice its length in bytes: judging a condition visits
 /// subqueries again.
 const MAX_VISITS: usize = 200_000;
+/// Most columns of rows that are handed on within one statement, and sources of columns by sixteens: stars over queries
+/// over stars multiply them.
+const MAX_HANDED_ON: usize = 250_000;
+/// So many sources of a column come for free.
+const FEW_SOURCES: usize = 16;
+/// Most items of one FROM clause. Each is compared with each.
+const MAX_FROM: usize = 1000;
+/// Most columns of a result (PostgreSQL documentation, Appendix K, PostgreSQL Limits).
+const MAX_TARGETS: usize = 1664;
+/// So many comparisons of names count as one node visited.
+const NAMES_PER_VISIT: usize = 64;
+/// Most effects of one statement.
+const MAX_EFFECTS: usize = 1000;
 /// So many operations are looked through one by one.
 const FEW: usize = 24;
 
@@ -48,6 +61,8 @@ pub(super) struct Walker<'a> {
     depth: usize,
     visits: usize,
     budget: usize,
+    /// Columns handed on so far.
+    handed_on: usize,
     /// A condition is judged inside OR: what only excludes some rows does not limit there.
     pub(super) in_or: bool,
     pub(super) views: usize,
@@ -73,6 +88,8 @@ pub(super) struct Walker<'a> {
     pub(super) explains: bool,
     /// What is compared decides on the order of rows: equality then tells as much as `<`.
     pub(super) sorts: bool,
+    /// The relations of the database that the statement names, for a view that is made of it; `None`: one is not known.
+    pub(super) stands_on: Option<BTreeSet<QualifiedName>>,
     /// The statement only reads: which relations the rows of its queries stand for is never asked.
     pub(super) only_reads: bool,
 }
@@ -92,6 +109,7 @@ impl<'a> Walker<'a> {
             depth: 0,
             visits: 0,
             budget: MAX_VISITS,
+            handed_on: 0,
             in_or: false,
             views: 0,
             types: BTreeSet::new(),
@@ -105,6 +123,7 @@ impl<'a> Walker<'a> {
             met: Met::default(),
             explains: false,
             sorts: false,
+            stands_on: Some(BTreeSet::new()),
             only_reads: false,
         }
     }
@@ -175,7 +194,9 @@ impl<'a> Walker<'a> {
     }
 
     pub(super) fn effect(&mut self, effect: Effect) {
-        if !self.out.effects.contains(&effect) {
+        if self.out.effects.len() >= MAX_EFFECTS {
+            self.too_much();
+        } else if !self.out.effects.contains(&effect) {
             self.out.effects.push(effect);
         }
     }
@@ -183,7 +204,11 @@ impl<'a> Walker<'a> {
     /// Runs `walk` one level deeper, or asks `unknown` if the statement nests too deep or is too large.
     pub(super) fn deeper<T: Default>(&mut self, walk: impl FnOnce(&mut Self) -> T) -> T {
         self.visits += 1;
-        if self.depth >= MAX_WALK || self.visits >= self.budget {
+        if self.is_too_much() {
+            self.too_much();
+            return T::default();
+        }
+        if self.depth >= MAX_WALK {
             self.unknown();
             return T::default();
         }
@@ -191,6 +216,57 @@ impl<'a> Walker<'a> {
         let result = walk(self);
         self.depth -= 1;
         result
+    }
+
+    /// The statement is larger than what is analysed: no more of it is walked.
+    pub(super) fn too_much(&mut self) {
+        self.visits = self.budget;
+        self.of_unknown_meaning();
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.visits >= self.budget
+    }
+
+    /// Makes room for so many columns more; false if they are too many.
+    pub(super) fn hand_on(&mut self, columns: usize) -> bool {
+        self.handed_on = self.handed_on.saturating_add(columns);
+        if self.handed_on > MAX_HANDED_ON {
+            self.too_much();
+        }
+        !self.is_too_much()
+    }
+
+    /// The same for what columns carry.
+    fn hand_on_sources(&mut self, sources: usize) -> bool {
+        self.hand_on(sources / FEW_SOURCES)
+    }
+
+    /// Makes room for so many columns in a result that has some; false if the server would not take them.
+    pub(super) fn targets_fit(&mut self, known: usize, more: usize) -> bool {
+        if known.saturating_add(more) > MAX_TARGETS {
+            self.too_much();
+            return false;
+        }
+        // One is made of a text of its own.
+        self.hand_on(more.saturating_sub(1))
+    }
+
+    /// So many names are compared.
+    pub(super) fn compare_names(&mut self, names: usize) {
+        self.visits = self.visits.saturating_add(names / NAMES_PER_VISIT);
+        if self.is_too_much() {
+            self.too_much();
+        }
+    }
+
+    /// A name is looked for in all visible columns.
+    pub(super) fn look_up(&mut self) {
+        let items = self.scopes.iter().flat_map(|scope| &scope.items);
+        let names = items.map(|&at| self.items.get(at).map_or(1, |item| item.columns.len().max(1)));
+        let outputs = self.scopes.iter().map(|scope| scope.outputs.len());
+        let names = names.chain(outputs).sum();
+        self.compare_names(names);
     }
 
     /// Runs `walk` and returns what the values it walks over may carry, without adding it to the enclosing flow.
@@ -261,6 +337,7 @@ impl<'a> Walker<'a> {
     /// Makes the FROM item of a relation and returns its place in the list.
     pub(super) fn relation_item(&mut self, range: &RangeVar) -> usize {
         let named = self.named(range);
+        self.stand_on(&named);
         let mut item = match named {
             Named::Relation(relation) => self.item_of(relation),
             Named::Temp(name) => self.temp_item(&name),
@@ -282,6 +359,7 @@ impl<'a> Walker<'a> {
                     carries.add(&temp.carries);
                     carries.extend(temp.column_carries.values().flatten().cloned());
                 }
+                self.hand_on_sources(carries.len());
                 self.out.reads.add(&carries);
                 Item {
                     names: vec![(Some(schema.as_str().into()), name.as_str().into())],
@@ -294,11 +372,35 @@ impl<'a> Walker<'a> {
                     used: false,
                     read: 0,
                     mirrors: Arc::default(),
+                    made_of: Arc::default(),
                 }
             }
         };
+        if renames(range.alias.as_ref()) && !self.hand_on(item.columns.len()) {
+            item.columns = Arc::default();
+            item.open = true;
+        }
         apply_alias(&mut item, range.alias.as_ref());
         self.push_item(item)
+    }
+
+    /// Notes what a view that is made of the statement stands on.
+    fn stand_on(&mut self, named: &Named<'_>) {
+        let Some(known) = &mut self.stands_on else { return };
+        match named {
+            Named::Relation(relation) => {
+                let (schema, name) = (relation.schema.clone(), relation.name.clone());
+                known.insert(QualifiedName { schema, name });
+            }
+            Named::Temp(name) => {
+                let temp = self.working.session.temp.get(name);
+                match temp.and_then(|temp| temp.beneath.as_ref()) {
+                    Some(beneath) => known.extend(beneath.iter().cloned()),
+                    None => self.stands_on = None,
+                }
+            }
+            Named::Missing { .. } => self.stands_on = None,
+        }
     }
 
     pub(super) fn push_item(&mut self, item: Item) -> usize {
@@ -308,7 +410,13 @@ impl<'a> Walker<'a> {
 
     /// Puts an item into the innermost scope.
     pub(super) fn bring(&mut self, at: usize) {
-        if let Some(scope) = self.scopes.last_mut() {
+        let full = self
+            .scopes
+            .last()
+            .is_some_and(|scope| scope.items.len() >= MAX_FROM);
+        if full {
+            self.too_much();
+        } else if let Some(scope) = self.scopes.last_mut() {
             scope.items.push(at);
             scope.places_of_star.push(Places::Item(at));
         }
@@ -316,7 +424,13 @@ impl<'a> Walker<'a> {
 
     pub(super) fn temp_item(&mut self, name: &str) -> Item {
         self.ask_resource(Action::Temp);
-        let relation = self.working.session.temp.get(name);
+        let temp = self.working.session.temp.get(name);
+        let size = temp.map_or(0, |temp| {
+            temp.columns
+                .len()
+                .saturating_mul(1 + temp.carries.len() / FEW_SOURCES)
+        });
+        let relation = temp.filter(|_| self.hand_on(size));
         let columns = relation.map(|relation| {
             let columns = relation.columns.iter().map(|column| {
                 let id = ColumnId::new(TEMP_SCHEMA, name, column.clone());
@@ -336,8 +450,14 @@ impl<'a> Walker<'a> {
             });
             (columns.collect(), relation.operations.clone())
         });
+        let view = relation.is_some_and(|relation| relation.kind == RelationKind::View);
         let (columns, operations): (Vec<ItemColumn>, _) = columns.unwrap_or_default();
         self.ask_all(&operations);
+        let mirrors = if self.only_reads {
+            BTreeSet::new()
+        } else {
+            self.temp_mirrors(name, view)
+        };
         Item {
             names: vec![(Some(TEMP_SCHEMA.into()), name.into())],
             source: Source::Temp,
@@ -345,7 +465,20 @@ impl<'a> Walker<'a> {
             open: false,
             used: true,
             read: 0,
-            mirrors: Arc::default(),
+            mirrors: Arc::new(mirrors),
+            made_of: Arc::default(),
+        }
+    }
+
+    /// Relations whose rows a temporary relation may show: those of any, where a view stands on what is not known.
+    fn temp_mirrors(&self, name: &str, view: bool) -> BTreeSet<i64> {
+        match self.beneath_temp(name) {
+            Some(beneath) => beneath
+                .iter()
+                .flat_map(|relation| self.related(relation))
+                .collect(),
+            None if view => self.catalog.relations().map(|relation| relation.oid).collect(),
+            None => BTreeSet::new(),
         }
     }
 
@@ -368,12 +501,19 @@ impl<'a> Walker<'a> {
     }
 
     /// Reads one column of an item.
-    pub(super) fn read_column(&mut self, item: usize, column: usize) {
-        self.touch(item);
-        let Some(item) = self.items.get_mut(item) else {
+    pub(super) fn read_column(&mut self, item_at: usize, column: usize) {
+        self.touch(item_at);
+        let Some(item) = self.items.get(item_at) else {
             return;
         };
         let columns = item.columns.clone();
+        let sources = columns.get(column).map_or(0, |column| column.carries.len());
+        if sources > FEW_SOURCES && !self.hand_on_sources(sources) {
+            return;
+        }
+        let Some(item) = self.items.get_mut(item_at) else {
+            return;
+        };
         let bit = u32::try_from(column)
             .ok()
             .and_then(|column| 1_u64.checked_shl(column))
@@ -414,6 +554,9 @@ impl<'a> Walker<'a> {
     /// Reads every column of an item.
     pub(super) fn read_whole(&mut self, item: usize) {
         let count = self.items.get(item).map_or(0, |item| item.columns.len());
+        if !self.hand_on(count / FEW_SOURCES) {
+            return;
+        }
         for column in 0..count {
             self.read_column(item, column);
         }
@@ -513,6 +656,11 @@ impl Walker<'_> {
         };
         (done, met)
     }
+}
+
+/// Whether an alias renames columns: then they are no longer shared.
+pub(super) fn renames(alias: Option<&Alias>) -> bool {
+    alias.is_some_and(|alias| !alias.colnames.is_empty())
 }
 
 /// Renames an item and its first columns.

@@ -206,7 +206,7 @@ impl Session {
                 .state
                 .temp
                 .get(&relation.name)
-                .filter(|known| known.columns == columns);
+                .filter(|known| known.columns == columns && known.kind == kind);
             let relation_state = match known {
                 Some(known) => known.clone(),
                 None => {
@@ -219,8 +219,10 @@ impl Session {
                         kind,
                         column_carries: HashMap::new(),
                         carries,
-                        as_is: std::collections::BTreeSet::new(),
+                        as_is: BTreeSet::new(),
                         operations,
+                        // What a view stands on that nobody followed is not known.
+                        beneath: (kind != RelationKind::View).then(BTreeSet::new),
                     }
                 }
             };
