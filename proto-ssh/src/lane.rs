@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use gateway_core::recording::Recording;
 use gateway_core::verdict::Decision;
 use russh::client::Msg as TargetMsg;
 use russh::server::{self, Msg};
-use russh::{ChannelWriteHalf, Pty, Sig};
+use russh::{ChannelWriteHalf, Pty};
 use tokio::sync::oneshot;
 
 use crate::authority::Granted;
 use crate::back::{self, Backs};
 use crate::command::quote;
 use crate::inspect::{self, Look};
-use crate::pipe::Pipe;
+use crate::pipe::{Item, Message, Pipe};
 use crate::pump::{Counts, Ends, How, pump};
 use crate::scp::Base;
 use crate::session::{Answer, Permitted, Session};
@@ -29,6 +30,8 @@ pub(crate) use reaching::{reach, unreached};
 
 /// How long a client may take to read why its channel ends.
 const LAST_WORD: std::time::Duration = std::time::Duration::from_millis(200);
+/// How long scp at the target may take to stop.
+const STOPS: std::time::Duration = std::time::Duration::from_secs(2);
 /// By how much what is said of a failure comes before it.
 const BEFORE_FAILURE: std::time::Duration = std::time::Duration::from_millis(100);
 /// Channels that a target may have open towards one client at the same time.
@@ -127,6 +130,37 @@ struct Begun {
     /// Where the paths of scp lead, and who knows.
     bases: Vec<Base>,
     paths: Option<Arc<crate::files::Paths>>,
+}
+
+/// The end of a target's program, whatever ends it: also where nobody is left to wait for it.
+struct End {
+    of: Option<Box<(Target, ChannelWriteHalf<TargetMsg>)>>,
+    /// It is scp, in a folder. At the end of its input it would give folders their modes by name, wherever these lead by now.
+    deep: AtomicBool,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if self.deep.load(Ordering::Relaxed)
+            && let Some(of) = self.of.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move {
+                let (target, half) = &*of;
+                let stop = async {
+                    // At this word it ends at once. The connection goes only when it has been read.
+                    let word = Bytes::from_static(b"\x02gateway: the copy ends here\n");
+                    if half.data_bytes(word).await.is_ok() {
+                        while !matches!(
+                            target.down.pop().await.0,
+                            Item::Message(Message::Close | Message::Lost)
+                        ) {}
+                    }
+                };
+                let _ = tokio::time::timeout(STOPS, stop).await;
+            });
+        }
+    }
 }
 
 /// Why nothing more is carried.
@@ -362,30 +396,37 @@ impl Lane {
         let Begun {
             asked,
             command,
-            mut target,
+            target,
             half,
             bases,
             paths,
         } = begun;
+        let mut end = End {
+            of: Some(Box::new((target, half))),
+            deep: AtomicBool::new(false),
+        };
+        let End { of, deep } = &mut end;
+        let Some((target, half)) = of.as_deref_mut() else {
+            return;
+        };
         let shown = self.session.shown(&permitted.obligations.mask, self.pty());
         let ends = Ends {
             up: &self.up,
             client: &self.client,
             connection: &self.connection,
             down: &target.down,
-            target: &half,
+            target: half,
             flow: &target.flow,
             record: &record,
             shown: shown.as_ref(),
         };
         let counts = running.counts().clone();
-        let deep = AtomicBool::new(false);
         let carried = async {
             match &command {
                 inspect::Command::Sftp => crate::files::sftp(&self.session, &ends, &counts).await,
                 inspect::Command::Scp(_) => match (&asked, paths) {
                     (inspect::Command::Scp(scp), Some(paths)) => {
-                        crate::files::scp(&self.session, &ends, &counts, scp, bases, paths, &deep).await
+                        crate::files::scp(&self.session, &ends, &counts, scp, bases, paths, deep).await
                     }
                     _ => How::Closed,
                 },
@@ -415,10 +456,6 @@ impl Lane {
             (decision, why) = self.session.ended(summary) => Over::Session(decision, why),
             () = limited => Over::Time,
         };
-        if deep.load(Ordering::Relaxed) {
-            // At the end of its input the target's scp would give folders their modes by name, wherever these lead by now.
-            let _ = half.signal(Sig::KILL).await;
-        }
         let how = match over {
             Over::Carried(how) => how,
             Over::Session(decision, why) => return self.cut_off(&decision, why, record, running).await,

@@ -287,7 +287,10 @@ impl Scp {
     pub fn is_in_a_folder(&self) -> bool {
         let entering = matches!(self.awaited, Awaited::Directory { .. });
         let leaving = self.stopped || self.held.as_ref().is_some_and(|held| held.then == Awaited::Leave);
-        self.direction == Direction::Sink && (entering || leaving || self.source.depth() > 0)
+        // Within a file an end is an end to the target's scp, too.
+        self.direction == Direction::Sink
+            && !self.source.is_inside()
+            && (entering || leaving || self.source.depth() > 0)
     }
 
     fn is_withheld(&self) -> bool {

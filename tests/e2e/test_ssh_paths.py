@@ -139,7 +139,8 @@ def packet(kind, body):
 
 def test_a_link_that_is_made_in_the_same_write_is_not_followed(w):
     """SYMLINK and OPEN of it in one write: resolved before the link is there, and opened after, it would lead out of the tree."""
-    with shared(w) as place, by_paramiko(place) as client:
+    place = shared(w)
+    with by_paramiko(place) as client:
         secret = place.folder / "outside"
         secret.write_text("not for you")
         for flags in (1, 1 | 8, 2 | 8):
@@ -171,7 +172,8 @@ def test_a_link_that_is_made_in_the_same_write_is_not_followed(w):
 
 def test_scp_gives_nothing_a_mode_that_took_the_place_of_a_folder(w):
     """The target's scp does it by name when a folder is left, or when its input ends."""
-    with shared(w) as place, by_paramiko(place) as client:
+    place = shared(w)
+    with by_paramiko(place) as client:
         secret = place.folder / "kept"
         secret.mkdir(mode=0o700)
         for leave in (True, False):
@@ -191,4 +193,4 @@ def test_scp_gives_nothing_a_mode_that_took_the_place_of_a_folder(w):
             channel.close()
             time.sleep(1)
             found = secret.stat()
-            check(found.st_mode & 0o777 == 0o700 and found.st_mtime > 1, oct(found.st_mode), found.st_mtime)
+            check(found.st_mode & 0o777 == 0o700 and found.st_mtime > 1, leave, oct(found.st_mode), found.st_mtime)

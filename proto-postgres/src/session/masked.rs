@@ -131,9 +131,8 @@ impl Session {
                 .statement()
                 .map_or(&[][..], |statement| statement.outputs.as_slice());
             // A table or column that is not known: the structure has changed since it was looked at. Or the message has made it
-            // itself, and then it was followed what is in it.
-            let own = running.has_defined();
-            let followed = |at: usize| own && outputs.get(at).is_some_and(|output| output.carries.is_empty());
+            // itself: then what comes out was followed, and is masked by that.
+            let followed = |at: usize| running.has_defined() && at < outputs.len();
             mismatch |= running.touches_tags()
                 && fields.iter().enumerate().any(|(at, field)| {
                     !structure.knows(field.table, field.column, has_temp) && !followed(at)

@@ -136,7 +136,8 @@ impl Running {
         self.analyzed.as_ref()?.statements.get(self.at)
     }
 
-    /// Whether a statement of the same message has defined something before the one that gives its result.
+    /// Whether a statement of the same message has defined something before the one that gives its result, and none has run what
+    /// may define things that nobody followed.
     pub fn has_defined(&self) -> bool {
         let defines = |effect: &Effect| {
             matches!(
@@ -151,8 +152,10 @@ impl Running {
             .analyzed
             .as_ref()
             .map_or(&[][..], |analyzed| &analyzed.statements);
-        let before = statements.iter().take(self.at);
-        before.flat_map(|statement| &statement.effects).any(defines)
+        let before = || statements.iter().take(self.at);
+        let opaque =
+            |statement: &StatementAnalysis| statement.opaque_call || !statement.opaque_functions.is_empty();
+        before().flat_map(|statement| &statement.effects).any(defines) && !before().any(opaque)
     }
 
     /// The statement that gave its result has completed.
