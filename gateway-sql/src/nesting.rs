@@ -6,6 +6,9 @@ pub(crate) const MAX_TEXT: usize = 16 * 1024 * 1024;
 /// Deepest nesting of a text that is given to the parser. Its tree is no deeper than this.
 pub(crate) const MAX_DEPTH: usize = 40_000;
 
+/// Most words, numbers, strings and signs of a text. The parser's tree takes some 700 bytes of memory for each.
+pub(crate) const MAX_TOKENS: usize = 1_000_000;
+
 /// Deepest nesting of comments.
 const MAX_COMMENTS: usize = 300;
 
@@ -80,7 +83,7 @@ fn is_operator(byte: u8) -> bool {
 
 /// An upper bound on the depth of the syntax tree: for each parenthesis level the tokens of its longest item, since a
 /// left-deep chain (`1 + 1 + 1 ...`) nests once for each token. Items end at commas and semicolons. A text that the lexer
-/// takes too long for has no bound.
+/// takes too long for, or that has more than [`MAX_TOKENS`], has no bound.
 pub(crate) fn depth_bound(sql: &str) -> usize {
     if is_slow(sql) {
         return usize::MAX;
@@ -89,6 +92,7 @@ pub(crate) fn depth_bound(sql: &str) -> usize {
     let mut levels: Vec<Item> = vec![Item::default()];
     let mut deepest = 0;
     let mut at = 0;
+    let mut tokens = 0_usize;
     while let Some(&byte) = bytes.get(at) {
         let next = bytes.get(at + 1).copied();
         match byte {
@@ -108,6 +112,10 @@ pub(crate) fn depth_bound(sql: &str) -> usize {
                 continue;
             }
             _ => {}
+        }
+        tokens += 1;
+        if tokens > MAX_TOKENS {
+            return usize::MAX;
         }
         match byte {
             b'(' | b'[' => levels.push(Item::default()),
@@ -317,6 +325,15 @@ mod tests {
         ] {
             assert!(depth_bound(&sql) < 1000, "{:.40}", sql);
         }
+    }
+
+    #[test]
+    fn a_text_has_only_so_many_parts() {
+        let rows = |n: usize| format!("INSERT INTO t VALUES {}", vec!["(1,'a b c')"; n].join(","));
+        assert!(depth_bound(&rows(160_000)) < 100);
+        assert_eq!(depth_bound(&rows(170_000)), usize::MAX);
+        let long = "x".repeat(8 << 20);
+        assert!(depth_bound(&format!("SELECT '{long}'")) < 10);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 use pg_query::protobuf::RawStmt;
 use pg_query::{NodeEnum, ParserOptions};
@@ -21,6 +22,9 @@ const SHALLOW: usize = 128;
 /// What must be left of the stack for a shallow text, and for each of its levels, so that no other is taken.
 const LEFT: usize = 512 * 1024;
 const LEFT_PER_LEVEL: usize = 16 * 1024;
+/// From how many bytes on a text is analysed while no other such is.
+const LONG: usize = 256 * 1024;
+static ALONE: Mutex<()> = Mutex::new(());
 /// Most states of the session that a message is read in.
 const MAX_STATES: usize = 8;
 /// Most EXECUTEs within EXECUTEs.
@@ -239,7 +243,13 @@ pub(super) fn analyze_text(sql: &str, catalog: &Catalog, session: &SessionState,
     }
     let depth = depth_bound(sql);
     if depth > MAX_DEPTH {
-        return one(StatementAnalysis::unknown("the text nests too deep", sql.len()));
+        let why = match depth {
+            usize::MAX => {
+                "the text has more than a million parts, or comments within comments: send less at a time, or COPY"
+            }
+            _ => "the text nests too deep",
+        };
+        return one(StatementAnalysis::unknown(why, sql.len()));
     }
     if nested > MAX_NESTED {
         return one(StatementAnalysis::unknown(
@@ -247,6 +257,9 @@ pub(super) fn analyze_text(sql: &str, catalog: &Catalog, session: &SessionState,
             sql.len(),
         ));
     }
+    // The tree of a long text is some hundred times as large: one at a time.
+    let _alone =
+        (nested == 0 && sql.len() > LONG).then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
     let run = || analyze_here(sql, catalog, session, nested);
     let result = match shallow(depth, run) {
         Some(result) if !result.as_ref().is_some_and(is_too_deep) => result,
