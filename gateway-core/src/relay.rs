@@ -307,7 +307,9 @@ where
                 self.scope.outcome(&outcome, now);
             }
             progress |= self.poll_write(cx, now)?;
-            if self.target_gone && !progress && self.out.to_client.is_empty() {
+            // A client that sends no more and does not read waits for nothing but what can't come.
+            let told = self.out.to_client.is_empty() || self.broke.is_some() && self.client_gone;
+            if self.target_gone && !progress && told {
                 let broken = self.broke.take().map(|why| End::Broken(Peer::Target, why));
                 return Poll::Ready(Err(broken.unwrap_or(End::TargetClosed)));
             }

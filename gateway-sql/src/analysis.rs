@@ -564,9 +564,6 @@ pub enum Effect {
     },
     /// Temporary relations were made, changed or dropped: read them from the server again.
     TempChanged,
-    /// A temporary relation has another name, or other columns, and no value in it that was in none of the session's before:
-    /// read them from the server again.
-    TempAltered,
     /// DDL: the catalog is stale.
     CatalogChanged,
     /// A transaction begins.

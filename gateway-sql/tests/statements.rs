@@ -580,6 +580,49 @@ fn own_values_among_those_that_a_temporary_table_carries_are_compared_with_them(
     }
 }
 
+/// Only what sets the path, or resets it, moves it.
+#[test]
+fn the_path_stays_where_a_role_is_left() {
+    let (catalog, session) = (catalog(), session());
+    for role in [
+        "RESET ROLE",
+        "SET ROLE TO DEFAULT",
+        "SET ROLE NONE",
+        "SET SESSION AUTHORIZATION DEFAULT",
+        "RESET SESSION AUTHORIZATION",
+    ] {
+        let sql = format!("SET search_path = hr; {role}; DELETE FROM employees WHERE id = 1");
+        let asked = describe(&analyze(&sql, &catalog, &session));
+        assert!(asked.contains("write hr.employees"), "{sql}: {asked}");
+    }
+    for sql in ["RESET search_path", "SET search_path TO DEFAULT", "RESET ALL"] {
+        let sql = format!("SET search_path = hr; {sql}; DELETE FROM employees WHERE id = 1");
+        let asked = describe(&analyze(&sql, &catalog, &session));
+        assert!(!asked.contains("hr.employees"), "{sql}: {asked}");
+    }
+}
+
+/// What is asked of each link of a chain is not asked of all below it again.
+#[test]
+fn chains_take_time_by_their_length() {
+    let (catalog, session) = (catalog(), session());
+    let started = std::time::Instant::now();
+    for sql in [
+        format!("SELECT c.note{} FROM customers c", " -> 'a'".repeat(300)),
+        format!("SELECT to_json(c){} FROM customers c", " -> 'a'".repeat(3_000)),
+        format!("SELECT {}'a' FROM customers", "'a' || ".repeat(4_000)),
+        format!("SELECT {}email FROM customers", "'a' || ".repeat(4_000)),
+        format!("SELECT email{} FROM customers", " || 'a'".repeat(4_000)),
+        format!(
+            "SELECT x{} FROM (SELECT '{{}}'::jsonb AS x) y",
+            " -> 'a'".repeat(3_000)
+        ),
+    ] {
+        analyze(&sql, &catalog, &session);
+    }
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}
+
 #[test]
 fn a_temporary_table_of_mixed_values_compares_them() {
     for sql in [

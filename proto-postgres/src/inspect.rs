@@ -198,9 +198,6 @@ impl Session {
             return Ready::First(Inspection::Wait);
         }
         let failed = self.transaction == TransactionStatus::Failed;
-        if self.must_look_before(&analyzed) {
-            self.environment_stale = true;
-        }
         if analyzed.names
             && let Some(question) = self.own_question()
         {

@@ -164,17 +164,6 @@ impl Message {
             .find_map(|statement| statement.syntax_error.as_deref())
     }
 
-    /// What it does, where that is known.
-    fn analyzed(&self) -> Option<&Analyzed> {
-        match self {
-            Self::Query { analyzed, .. }
-            | Self::Parse { analyzed, .. }
-            | Self::Bind { analyzed, .. }
-            | Self::Execute { analyzed, .. } => analyzed.as_ref(),
-            Self::FunctionCall { .. } | Self::Improper(_) => None,
-        }
-    }
-
     /// Whether ReadyForQuery follows an error in its place.
     fn is_simple(&self) -> bool {
         match self {
@@ -237,8 +226,6 @@ impl Session {
         ticket: u64,
         out: &mut Outbound,
     ) -> Result<(), Fault> {
-        let prepares = matches!(message, Message::Parse { .. } | Message::Bind { .. });
-        self.sends(message.analyzed(), prepares);
         match message {
             Message::Query {
                 frame,

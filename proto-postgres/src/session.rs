@@ -218,11 +218,6 @@ pub struct Session {
     pub(crate) structure: Option<Arc<Structure>>,
     pub(crate) structure_at: Option<Instant>,
     pub(crate) structure_failed: bool,
-    /// Messages that could run something, in all; and so many when temporary relations were looked at.
-    pub(crate) sent: u64,
-    pub(crate) sent_when_read: u64,
-    /// Since then one was altered, and nothing else has run.
-    pub(crate) altered: bool,
     /// A message waited for people: the structure is looked at before the next is judged.
     pub(crate) has_been_held: bool,
     /// The structure as this transaction alone sees it, after DDL of its own.
@@ -311,9 +306,6 @@ impl Session {
             structure_at: None,
             structure_failed: false,
             has_been_held: false,
-            sent: 0,
-            sent_when_read: 0,
-            altered: false,
             private: None,
             state,
             shared,

@@ -105,6 +105,8 @@ impl Decided {
 
 /// Folders that scp has entered, each with where it led.
 type Entered = Mutex<HashMap<Vec<u8>, Vec<u8>>>;
+/// Most of them, with those that the target did not make after all.
+const ENTERED: usize = 1024;
 
 struct Transfer<'a> {
     session: &'a Arc<Session>,
@@ -430,7 +432,7 @@ async fn decide_where_it_leads(
     mut ask: Ask,
     (paths, entered): (&Paths, &Entered),
 ) -> Decided {
-    let (id, operation) = (ask.id, ask.operation);
+    let (id, operation, writes) = (ask.id, ask.operation, ask.what == What::Write);
     let nowhere = async |why: Unreachable| {
         tracing::info!(session = %session.id, error = %why, "a path of a transfer can't be decided");
         let decision = session
@@ -467,8 +469,12 @@ async fn decide_where_it_leads(
             Ok(_) => {}
         }
     }
-    if operation == FOLDER {
-        entered.lock().insert(asked.clone(), led);
+    if operation == FOLDER && writes && !matches!(decided.answer, Answer::Deny { .. }) {
+        let mut entered = entered.lock();
+        // One that is not kept can't be left: the copy ends there.
+        if entered.len() < ENTERED {
+            entered.insert(asked.clone(), led);
+        }
     }
     // What becomes of it is told by the name under which it was asked.
     decided.opened = decided.opened.map(|(_, running)| (asked, running));

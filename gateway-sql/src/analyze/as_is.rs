@@ -120,6 +120,11 @@ pub(super) fn is_fixed(node: &Node) -> bool {
     }
 }
 
+/// Whether it is `a || b`.
+fn joins(expr: &AExpr) -> bool {
+    matches!(qualified(&expr.name), Some((None | Some("pg_catalog"), "||")))
+}
+
 /// A cast to a type that every value has a text for, and that cuts nothing.
 fn is_to_text(cast: &TypeCast) -> bool {
     let Some(name) = cast.type_name.as_ref() else {
@@ -379,10 +384,18 @@ impl Walker<'_> {
             Some(NodeEnum::FuncCall(call)) => self.is_mixed_call(call),
             // The same text before or behind every value; an array is NULL no more where one side is not.
             Some(NodeEnum::AExpr(expr)) if self.is_total_operation(expr) => {
-                match (expr.lexpr.as_deref(), expr.rexpr.as_deref()) {
-                    (Some(one), Some(other)) if is_fixed(other) => self.is_mixed(one),
-                    (Some(one), Some(other)) if is_fixed(one) => self.is_mixed(other),
-                    _ => true,
+                // Of a chain that is total each part is.
+                let mut part = &**expr;
+                loop {
+                    let rest = match (part.lexpr.as_deref(), part.rexpr.as_deref()) {
+                        (Some(one), Some(other)) if is_fixed(other) => one,
+                        (Some(one), Some(other)) if is_fixed(one) => other,
+                        _ => return true,
+                    };
+                    match rest.node.as_ref() {
+                        Some(NodeEnum::AExpr(inner)) if joins(part) && joins(inner) => part = inner,
+                        _ => return self.is_mixed(rest),
+                    }
                 }
             }
             _ => !is_fixed(node),

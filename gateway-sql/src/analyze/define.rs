@@ -27,7 +27,7 @@ impl Walker<'_> {
         match self.named(range) {
             Named::Temp(_) => {
                 self.ask_resource(Action::Temp);
-                self.effect(Effect::TempAltered);
+                self.effect(Effect::TempChanged);
             }
             Named::Missing { schema, name } => {
                 self.ask_table(Action::Define, &schema, &name);

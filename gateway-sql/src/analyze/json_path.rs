@@ -14,6 +14,9 @@ use crate::analysis::JsonStep;
 
 const JSON: [&str; 2] = ["pg_catalog.json", "pg_catalog.jsonb"];
 
+/// Most accesses within each other that are followed.
+const MAX_CHAIN: usize = 500;
+
 /// What an access to a part of a JSON value gives.
 pub(super) struct Access<'n> {
     /// The value.
@@ -25,9 +28,61 @@ pub(super) struct Access<'n> {
 }
 
 impl Walker<'_> {
-    /// Whether an expression is known to be json or jsonb.
+    /// Whether an expression is known to be json or jsonb: a part of either is one, too. A chain of accesses is followed down to
+    /// what it begins with in one go, and asked for at each of its links.
     fn is_json(&self, node: &Node) -> bool {
-        JSON.contains(&self.type_of(node).as_str())
+        let mut of = node;
+        for _ in 0..MAX_CHAIN {
+            match self.json_part(of) {
+                Some(whole) => of = whole,
+                None => {
+                    return matches!(of.node, Some(NodeEnum::ColumnRef(_)))
+                        && JSON.contains(&self.type_of(of).as_str());
+                }
+            }
+        }
+        false
+    }
+
+    /// What an expression would give a part of, as JSON, if that is JSON.
+    fn json_part<'n>(&self, node: &'n Node) -> Option<&'n Node> {
+        match node.node.as_ref()? {
+            NodeEnum::AExpr(expr) if expr.kind() == AExprKind::AexprOp => {
+                let (of, step) = (expr.lexpr.as_deref()?, expr.rexpr.as_deref()?);
+                match qualified(&expr.name)? {
+                    (None | Some("pg_catalog"), "->") => one_step(step, &self.looked).map(|_| of),
+                    (None | Some("pg_catalog"), "#>") => path(step, &self.looked).map(|_| of),
+                    _ => None,
+                }
+            }
+            NodeEnum::FuncCall(call) if !call.func_variadic => {
+                let name = qualified(&call.funcname)?;
+                let (of, steps) = call.args.split_first()?;
+                let given = matches!(
+                    name,
+                    (
+                        None | Some("pg_catalog"),
+                        "json_extract_path" | "jsonb_extract_path"
+                    )
+                );
+                let fixed = steps.iter().all(|step| path_step(step, &self.looked).is_some());
+                (given && fixed).then_some(of)
+            }
+            NodeEnum::AIndirection(indirection) => {
+                let fixed = indirection
+                    .indirection
+                    .iter()
+                    .all(|node| match node.node.as_ref() {
+                        Some(NodeEnum::AIndices(indices)) if !indices.is_slice => indices
+                            .uidx
+                            .as_deref()
+                            .is_some_and(|index| path_step(index, &self.looked).is_some()),
+                        _ => false,
+                    });
+                indirection.arg.as_deref().filter(|_| fixed)
+            }
+            _ => None,
+        }
     }
 
     /// `j -> step`, `j ->> step`, `j #> path`, `j #>> path`.

@@ -15,8 +15,9 @@ use pg_query::protobuf::{
 
 use super::constants::{Looked, integer_constant, string_constant};
 use super::names::qualified;
-use super::scope::{Reference, Scope, is_system_column, resolve};
+use super::scope::{Reference, Scope, Source, is_system_column, resolve};
 use super::walker::Walker;
+use crate::catalog::RelationKind;
 
 /// One side of a comparison, seen from the written table.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,6 +83,17 @@ impl Walker<'_> {
 
     /// `id < 3 OR customer_id > 100`: ranges of different columns, which can't be the two halves of one.
     fn ranges_apart(&mut self, args: &[Node], target: usize) -> bool {
+        // A view may give one column twice.
+        let item = self.items.get(target).map(|item| &item.source);
+        let Some(Source::Relation { schema, name }) = item else {
+            return false;
+        };
+        let relation = self.catalog.relation(schema, name);
+        if !relation
+            .is_some_and(|relation| matches!(relation.kind, RelationKind::Table | RelationKind::Partitioned))
+        {
+            return false;
+        }
         let mut columns = BTreeSet::new();
         args.iter().all(|arg| {
             let column = self.column_compared(arg, target);
@@ -106,7 +118,7 @@ impl Walker<'_> {
         let (qualifier, name) = super::expr::split(reference)?;
         match resolve(&self.items, &self.scopes, qualifier, name) {
             Reference::Columns(hits) => match hits.as_slice() {
-                [(item, column)] if *item == target && expr.kind() == AExprKind::AexprOp => Some(*column),
+                [(item, column)] if *item == target && is_range(expr) => Some(*column),
                 _ => None,
             },
             _ => None,
@@ -406,6 +418,12 @@ pub(super) struct Tracker {
 }
 
 /// Comparisons that pick rows, where others may only leave some out.
+/// Whether a comparison with a constant picks a range, and not all but a value.
+fn is_range(expr: &AExpr) -> bool {
+    let range = matches!(qualified(&expr.name), Some((_, "<" | "<=" | ">" | ">=" | "=")));
+    range && expr.kind() == AExprKind::AexprOp
+}
+
 fn picks_rows(kind: AExprKind, symbol: &str) -> bool {
     match kind {
         AExprKind::AexprBetween | AExprKind::AexprBetweenSym | AExprKind::AexprNotDistinct => true,

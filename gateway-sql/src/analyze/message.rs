@@ -154,7 +154,6 @@ impl<'a> Working<'a> {
                     | Effect::Rollback
                     | Effect::RollbackTo(_)
                     | Effect::TempChanged
-                    | Effect::TempAltered
                     | Effect::SessionSettingsChanged
             )
         });
@@ -162,8 +161,7 @@ impl<'a> Working<'a> {
             return None;
         }
         let mut undone = start.clone();
-        let temp = |effect: &Effect| matches!(effect, Effect::TempChanged | Effect::TempAltered);
-        if statement.effects.iter().any(temp) {
+        if statement.effects.contains(&Effect::TempChanged) {
             undone = self.clone();
             undone.session.to_mut().temp.clear();
         }

@@ -214,7 +214,9 @@ impl Walker<'_> {
             }
             VariableSetKind::VarSetDefault | VariableSetKind::VarReset => match judge_setting(&name, None) {
                 Setting::Followed => {
-                    self.effect(Effect::SetSearchPath(None));
+                    if name == "search_path" {
+                        self.effect(Effect::SetSearchPath(None));
+                    }
                     self.effect(Effect::SessionSettingsChanged);
                 }
                 Setting::Free => {}

@@ -432,7 +432,6 @@ impl Session {
             };
             return Ok(Parsed::Inspect { consumed, message });
         }
-        self.sends(Some(&prepared.analyzed), true);
         self.bind_portal(&portal, prepared.analyzed.clone(), parameters, exact);
         if let Some(hidden) = &prepared.hidden
             && let Some(frame) = revealed_bind(bind, &prepared.analyzed.tokens, hidden)

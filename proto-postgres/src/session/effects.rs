@@ -3,42 +3,13 @@
 use gateway_sql::Effect;
 
 use super::Session;
-use crate::analyzed::Analyzed;
-
-/// Whether it does nothing but alter one of the session's own relations.
-fn alters_temp(analyzed: &Analyzed) -> bool {
-    let [statement] = analyzed.statements.as_slice() else {
-        return false;
-    };
-    !statement.effects.is_empty()
-        && statement
-            .effects
-            .iter()
-            .all(|effect| *effect == Effect::TempAltered)
-}
 
 impl Session {
     /// What a statement has changed, now that the server has done it.
     pub(crate) fn apply(&mut self, effects: Vec<Effect>) {
-        // One that does more than alter may have made what nobody followed.
-        let alters = effects.iter().all(|effect| *effect == Effect::TempAltered);
         for effect in effects {
             self.apply_one(effect);
         }
-        self.altered &= alters;
-    }
-
-    /// A message goes on that can run something. What only prepares a change of a temporary relation runs nothing.
-    pub(crate) fn sends(&mut self, analyzed: Option<&Analyzed>, prepares: bool) {
-        if !(prepares && analyzed.is_some_and(alters_temp)) {
-            self.sent = self.sent.wrapping_add(1);
-        }
-    }
-
-    /// Whether temporary relations have to be looked at before this changes one: to tell afterwards what its values came from, all
-    /// that there are have to be known before.
-    pub(crate) fn must_look_before(&mut self, analyzed: &Analyzed) -> bool {
-        self.sent != self.sent_when_read && alters_temp(analyzed)
     }
 
     fn apply_one(&mut self, effect: Effect) {
@@ -99,10 +70,6 @@ impl Session {
             }
             Effect::SetSearchPath(_) | Effect::SessionSettingsChanged | Effect::TempChanged => {
                 self.environment_changed();
-            }
-            Effect::TempAltered => {
-                self.environment_changed();
-                self.altered = self.sent == self.sent_when_read.wrapping_add(1);
             }
             Effect::DiscardAll => {
                 self.forget_statements();

@@ -8,9 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use gateway_core::machine::Outbound;
-use gateway_sql::{
-    ColumnId, ColumnSet, Operation, Outdated, RelationKind, Stamps, TempRelation, stamps_query,
-};
+use gateway_sql::{ColumnId, Outdated, RelationKind, Stamps, TempRelation, stamps_query};
 use serde::Deserialize;
 
 use super::pending::{Expect, Pending, Step};
@@ -186,8 +184,6 @@ impl Session {
     }
 
     fn take_environment(&mut self, text: &str) -> Result<(), String> {
-        let altered = std::mem::take(&mut self.altered);
-        self.sent_when_read = self.sent;
         let found: Environment = serde_json::from_str(text).map_err(|e| e.to_string())?;
         let list = found.temp.unwrap_or_default();
         if list.len() > MAX_TEMP {
@@ -209,22 +205,16 @@ impl Session {
                 .filter(|known| known.columns == columns && known.kind == kind);
             let relation_state = match known {
                 Some(known) => known.clone(),
-                None => {
-                    let (carries, operations) = match altered {
-                        true => self.of_all_temp(),
-                        false => (self.all_tagged().into(), Vec::new()),
-                    };
-                    TempRelation {
-                        columns,
-                        kind,
-                        column_carries: HashMap::new(),
-                        carries,
-                        as_is: BTreeSet::new(),
-                        operations,
-                        // What a view stands on that nobody followed is not known.
-                        beneath: (kind != RelationKind::View).then(BTreeSet::new),
-                    }
-                }
+                None => TempRelation {
+                    columns,
+                    kind,
+                    column_carries: HashMap::new(),
+                    carries: self.all_tagged().into(),
+                    as_is: BTreeSet::new(),
+                    operations: Vec::new(),
+                    // What a view stands on that nobody followed is not known.
+                    beneath: (kind != RelationKind::View).then(BTreeSet::new),
+                },
             };
             temp.insert(relation.name, relation_state);
         }
@@ -274,19 +264,6 @@ impl Session {
         self.private = Some(Arc::new(Structure::new(catalog, tags)));
         self.private_stale = false;
         Ok(())
-    }
-
-    /// What the session's temporary relations carry and ask, all together: what one of them may that was only altered.
-    fn of_all_temp(&self) -> (ColumnSet, Vec<Operation>) {
-        let (mut carries, mut operations) = (ColumnSet::new(), Vec::new());
-        for relation in self.state.temp.values() {
-            carries.add(&relation.carries);
-            carries.extend(relation.column_carries.values().flatten().cloned());
-            operations.extend(relation.operations.iter().cloned());
-        }
-        operations.sort();
-        operations.dedup();
-        (carries, operations)
     }
 
     /// Every column that carries a tag: what a value of unknown origin may be.

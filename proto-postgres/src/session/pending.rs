@@ -142,10 +142,7 @@ impl Running {
         let defines = |effect: &Effect| {
             matches!(
                 effect,
-                Effect::CatalogChanged
-                    | Effect::TempCreated { .. }
-                    | Effect::TempChanged
-                    | Effect::TempAltered
+                Effect::CatalogChanged | Effect::TempCreated { .. } | Effect::TempChanged
             )
         };
         let statements = self
