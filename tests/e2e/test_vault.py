@@ -235,13 +235,13 @@ def test_a_password_that_vault_keeps(w):
     kept = f'{{ kind = "static", username = "{login}", password = {{ vault = "corp", path = "secret/orders/db", key = "password" }} }}'
     with vault_of(w) as vault:
         with w.own(sections=section(vault), resources=w.resource(credential=kept)) as own:
-            for data, why in [(None, "there is no such secret"), ({"other": word}, "no such key"), ({"password": 7431}, "no text"),
+            for data, why in [(None, "there is no such secret"), ({"other": word}, "no such key"), ({"password": 743109827431}, "no text"),
                               ({"password": ""}, "is empty"), ({"password": "kv-Zeppelin-wrong"}, "28P01")]:
                 vault.kv["orders/db"] = data
                 check(own.psql("reader", "-c", "SELECT 1").returncode, data)
                 eventually(lambda: why in own.log(), f"the log says {why}")
             vault.kv["orders/db"] = {"password": word, "other": "kv-Zeppelin-other"}
-            vault.secrets += [word, "kv-Zeppelin-wrong", "kv-Zeppelin-other", "7431"]
+            vault.secrets += [word, "kv-Zeppelin-wrong", "kv-Zeppelin-other", "743109827431"]
             with own.connect("reader") as session:
                 check(session.execute(WHO).fetchone()[0] == login)
             quiet(vault, own)
