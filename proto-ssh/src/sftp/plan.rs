@@ -59,24 +59,7 @@ impl Effect {
 
 /// Whether a request names a path that is resolved before it is decided.
 pub(super) fn names_paths(body: &RequestBody<'_>) -> bool {
-    match body {
-        RequestBody::Close { .. }
-        | RequestBody::Read { .. }
-        | RequestBody::Write { .. }
-        | RequestBody::Fstat { .. }
-        | RequestBody::Fsetstat { .. }
-        | RequestBody::Readdir { .. }
-        | RequestBody::Realpath { .. }
-        | RequestBody::Unknown { .. } => false,
-        RequestBody::Extended(extended) => matches!(
-            extended,
-            Extended::PosixRename { .. }
-                | Extended::Hardlink { .. }
-                | Extended::Lsetstat { .. }
-                | Extended::Statvfs { .. }
-        ),
-        _ => true,
-    }
+    !matches!(Plan::of(body), Err(NoPlan::Other))
 }
 
 /// What it is when the target has done it.
