@@ -1,5 +1,5 @@
 """Clients that prove their token instead of sending it (SCRAM), and those that bring a bearer token (OAUTHBEARER)."""
-import base64, contextlib, hashlib, hmac, json, os, socket, struct, subprocess, time
+import base64, contextlib, ctypes, hashlib, hmac, json, os, pathlib, socket, struct, subprocess, time
 
 import rig
 from harness import PRINCIPALS, check, eventually, query
@@ -341,6 +341,68 @@ def test_libpq_18_without_a_flow_sees_that_a_bearer_token_is_asked_for(w):
         raise AssertionError("a password is no bearer token")
     except psycopg.OperationalError as error:
         check("oauth" in str(error).lower(), error)
+
+
+class BearerRequest(ctypes.Structure):
+    """What libpq 18 asks its `PQsetAuthDataHook` for (`PGoauthBearerRequest`)."""
+    _fields_ = [("discovery", ctypes.c_char_p), ("scope", ctypes.c_char_p), ("poll", ctypes.c_void_p),
+                ("cleanup", ctypes.c_void_p), ("token", ctypes.c_char_p), ("user", ctypes.c_void_p)]
+
+
+@contextlib.contextmanager
+def a_flow(token):
+    """libpq 18 gets its bearer tokens here, as from a flow of the application's own; gives what it asked with."""
+    import psycopg
+    folder = pathlib.Path(psycopg.__file__).parent.parent / "psycopg_binary.libs"
+    libpq_18 = ctypes.CDLL(str(next(folder.glob("libpq-*"))))
+    asked, bearer_token = [], 1
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(BearerRequest))
+
+    def answer(what, _conn, request):
+        if what != bearer_token:
+            return 0
+        asked.append((request.contents.discovery, request.contents.scope))
+        request.contents.token = token
+        return 1
+
+    token, hook = token.encode(), kind(answer)
+    libpq_18.PQgetAuthDataHook.restype = ctypes.c_void_p
+    before = ctypes.c_void_p(libpq_18.PQgetAuthDataHook())
+    libpq_18.PQsetAuthDataHook(hook)
+    try:
+        yield asked
+    finally:
+        libpq_18.PQsetAuthDataHook(before)
+
+
+def test_libpq_18_with_a_flow_brings_a_bearer_token(w):
+    import psycopg
+    issuer = "https://idp.example/realm"
+    discovery = f"{issuer}/.well-known/openid-configuration"
+    sections = f'[postgres]\noauth_issuer = "{issuer}"\noauth_scope = "openid email"\n'
+    with w.own(sections=sections) as own:
+        options = {"user": "oauth@orders-db", "oauth_client_id": "console", "require_auth": "oauth"}
+        # Only the issuer is known: the gateway tells where and for what, then the client comes back with a token.
+        with a_flow(own.token("reader")) as asked:
+            for more in [{}, {"tls": True}]:
+                with libpq(own, **options, **more, oauth_issuer=issuer) as conn:
+                    check(conn.execute("SELECT 1").fetchone() == (1,))
+                    check(conn.pgconn.error_message == b"", conn.pgconn.error_message)
+        check(asked == [(discovery.encode(), b"openid email")] * 2, asked)
+        # All is known beforehand: one connection.
+        with a_flow(own.token("reader")) as asked:
+            with libpq(own, **options, oauth_issuer=discovery, oauth_scope="openid") as conn:
+                check(conn.execute("SELECT 1").fetchone() == (1,))
+        check(asked == [(discovery.encode(), b"openid")], asked)
+        # Another issuer than the one that the gateway names: the client itself gives nothing away.
+        for issued, text in [("https://elsewhere.example", "issuer"), (discovery, "failed")]:
+            with a_flow("wrong") as asked:
+                try:
+                    libpq(own, **options, oauth_issuer=issued).close()
+                    raise AssertionError(f"it logged in: {issued}")
+                except psycopg.OperationalError as error:
+                    check(text in str(error), issued, error)
+                    check(len(asked) == (issued == discovery), asked)
 
 
 def test_a_proof_needs_tls_as_a_password_does(w):
