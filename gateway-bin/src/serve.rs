@@ -14,6 +14,7 @@ use gateway_core::audit::Event;
 use gateway_core::audit::log::{AuditOpenError, Exported};
 use gateway_core::gateway::{Gateway, Parts};
 use gateway_core::half_open::HalfOpen;
+use gateway_core::limits::Limits;
 use gateway_core::listener::Listener;
 use gateway_core::machine::End;
 use gateway_core::policy::{PolicyEngine, Watcher};
@@ -62,9 +63,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// How often a drain looks whether it is done.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// Raises the soft limit of open files to the hard one: each session has two sockets, and the soft limit is low for the
-/// sake of programs that use select(2).
-fn allow_many_files() {
+/// Raises the soft limit of open files to the hard one, which is returned: each session has two sockets, and the soft
+/// limit is low for the sake of programs that use select(2).
+fn allow_many_files() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -76,6 +77,30 @@ fn allow_many_files() {
     {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// The limits that hold: no more connections than there may be open files.
+fn fitting(asked: &Limits, files: u64) -> Limits {
+    let limits = asked.within(files);
+    let (sessions, half_open) = (limits.sessions, limits.half_open);
+    let what = "`limits.sessions` and `limits.half_open` are what fits under the limit of open files (LimitNOFILE, ulimit -n): \
+                twice the one, the other, and 256";
+    let usual = Limits::default();
+    if (sessions, half_open) == (asked.sessions, asked.half_open) {
+        return limits;
+    }
+    if (asked.sessions, asked.half_open) == (usual.sessions, usual.half_open) {
+        tracing::info!(files, sessions, half_open, "{what}");
+    } else {
+        tracing::warn!(
+            files,
+            sessions,
+            half_open,
+            "{what}; fewer than the configuration asks for"
+        );
+    }
+    limits
 }
 
 /// Keeps secrets out of core dumps and away from other processes of the same user.
@@ -90,9 +115,10 @@ fn keep_memory_to_ourselves() {
 pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     // Signals are caught from the first moment: one that comes during the start is a stop in order.
     let mut signals = Signals::new().context("signals cannot be caught")?;
-    allow_many_files();
+    let files = allow_many_files();
     keep_memory_to_ourselves();
     let config = Config::load(global)?;
+    let limits = fitting(&config.limits, files);
     let policy = assemble::policies(&config)?;
     let issuers = assemble::issuers(&config)?;
     let metrics = PrometheusBuilder::new()
@@ -132,7 +158,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
             leases: store.leases(),
             approvals: Arc::new(approvals.clone()),
             store: store.records(),
-            limits: config.limits.clone(),
+            limits: limits.clone(),
             audit_options: config.audit.options(),
             tls_require: config.tls.require,
             mask_key: assemble::mask_key(&config.data_dir, &sealing)?,
@@ -450,7 +476,7 @@ impl Listeners {
         let path = Config::socket(&config.data_dir);
         let (socket, unix) = Socket::bind(path.clone()).await?;
         tracing::info!(path = %path.display(), "control socket");
-        let half_open = HalfOpen::new(config.limits.half_open);
+        let half_open = HalfOpen::new(gateway.limits().half_open);
         let mut clients = Vec::new();
         let mut addresses = BTreeMap::new();
         for (protocol, address) in &config.listen.adapters {

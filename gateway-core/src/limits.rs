@@ -59,7 +59,25 @@ impl Default for Limits {
     }
 }
 
+/// Open files that are not connections: the trail, recordings, the store, policies, the control plane and its peers.
+const OTHER_FILES: usize = 256;
+
 impl Limits {
+    /// The same limits, with no more connections than fit into so many open files beside what the gateway needs itself: a
+    /// trail that can't begin its next segment would stop every session. A session has two sockets, its client's and its
+    /// target's. Where few files are allowed, at most an eighth of them is for connections that have not logged in.
+    #[must_use]
+    pub fn within(&self, files: u64) -> Self {
+        let files = usize::try_from(files).unwrap_or(usize::MAX);
+        let half_open = self.half_open.min((files / 8).max(1));
+        let rest = files.saturating_sub(half_open).saturating_sub(OTHER_FILES);
+        Self {
+            half_open,
+            sessions: self.sessions.min((rest / 2).max(1)),
+            ..self.clone()
+        }
+    }
+
     /// The limit, unless it is off.
     pub fn optional(limit: Duration) -> Option<Duration> {
         (!limit.is_zero()).then_some(limit)
@@ -118,6 +136,35 @@ pub mod duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_fit_into_the_open_files() {
+        let asked = Limits::default();
+        for (files, sessions, half_open) in [
+            (u64::MAX, 20_000, 512),
+            (65_536, 20_000, 512),
+            (40_768, 20_000, 512),
+            (40_766, 19_999, 512),
+            (20_000, 9_616, 512),
+            (1_024, 320, 128),
+            (300, 3, 37),
+            (0, 1, 1),
+        ] {
+            let limits = asked.within(files);
+            assert_eq!(
+                (limits.sessions, limits.half_open),
+                (sessions, half_open),
+                "{files}"
+            );
+        }
+        let few = Limits {
+            sessions: 5,
+            half_open: 2,
+            ..asked
+        };
+        let limits = few.within(1_024);
+        assert_eq!((limits.sessions, limits.half_open), (5, 2));
+    }
 
     #[test]
     fn durations_round_trip() {

@@ -1,5 +1,5 @@
 """Logins: who gets in, how, what a refusal tells, and how a session ends with what proved it."""
-import pathlib, re, socket, subprocess, time
+import copy, os, pathlib, re, socket, subprocess, time
 
 import rig
 from harness import PRINCIPALS, check, ending, eventually, query
@@ -241,3 +241,37 @@ def test_half_open_connections_are_capped_and_the_others_go_on(w):
             s.close()
         eventually(lambda: own.psql("reader", "-c", "SELECT 1").returncode == 0, "there is room again")
         session.close()
+
+
+def test_connections_leave_the_gateway_the_descriptors_that_it_needs_itself(w):
+    """Under a low limit of open files the next session is refused, and the trail goes on in new segments."""
+    small = copy.copy(w)
+    small.binary = w.scratch / "small-gateway"
+    small.binary.write_text(f'#!/bin/sh\nulimit -n 360\nexec {w.binary} "$@"\n')
+    small.binary.chmod(0o755)
+    with small.own(sections='[limits]\nsessions = 1000\n[audit]\nsegment_bytes = 65536\n') as own:
+        check("fewer than the configuration asks for" in own.log() and "half_open=45" in own.log(), own.log()[:3000])
+        files = lambda: len(os.listdir(f"/proc/{own.gateway.process.pid}/fd"))
+        session, before = own.wire("reader"), files()
+        idle = [socket.create_connection(("127.0.0.1", own.port)) for _ in range(200)]
+        time.sleep(1)
+        check(files() <= before + 45, before, files())
+        for s in idle:
+            s.close()
+        others = []
+        try:
+            while len(others) < 100:
+                others.append(own.wire("reader"))
+        except rig.Refused as refused:
+            check(str(refused) == "57P03", refused)
+        check(len(others) == 28, len(others))
+        # Some hundred KB of records: the trail begins new segments meanwhile.
+        for _ in range(300):
+            check(query(session, f"SELECT '{'x' * 1000}'")[1] == [])
+        check(len(list((own.gateway.dir / "data").rglob("audit-*.jsonl"))) > 3)
+        for other in others:
+            other.close()
+        eventually(lambda: own.psql("reader", "-c", "SELECT 1").returncode == 0, "there is room again")
+        check(query(session, "SELECT 1")[1] == [])
+        session.close()
+        own.cli("audit", "verify")
