@@ -34,6 +34,7 @@ mod backend;
 mod client;
 mod effects;
 pub mod exact;
+mod failing;
 mod masked;
 pub mod names;
 pub(crate) mod own;
