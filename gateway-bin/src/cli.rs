@@ -225,7 +225,7 @@ pub(crate) enum TokenCommand {
 #[derive(Debug, Args)]
 pub(crate) struct CreateToken {
     /// Whose token it is, such as an e-mail address
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) subject: String,
     /// What that is: human, agent or service
     #[arg(long, default_value = "human")]
@@ -237,7 +237,7 @@ pub(crate) struct CreateToken {
     #[arg(long, value_name = "S")]
     pub(crate) on_behalf_of: Option<String>,
     /// How long it lives: 90s, 30m, 1h, 7d
-    #[arg(long, default_value = "1h")]
+    #[arg(long, default_value = "1h", value_parser = lasting)]
     pub(crate) ttl: String,
     /// A resource that it is good for; may be given several times; none: all
     #[arg(long = "resource", value_name = "R")]
@@ -278,7 +278,7 @@ pub(crate) struct Ask {
     /// The resource
     pub(crate) resource: String,
     /// For how long, from the approval on: 90s, 30m, 4h
-    #[arg(long = "for", value_name = "TIME")]
+    #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
     pub(crate) lasting: String,
     /// Why
     #[arg(long, value_name = "R")]
@@ -351,6 +351,23 @@ pub(crate) struct Playing {
     /// Write it to a file (asciicast v3; `-`: standard output) instead
     #[arg(long, value_name = "FILE.cast", conflicts_with = "raw")]
     pub(crate) export: Option<PathBuf>,
+}
+
+/// A duration that is one, as it was written.
+fn lasting(text: &str) -> Result<String, String> {
+    match gateway_identity::parse_duration(text) {
+        Ok(time) if !time.is_zero() => Ok(text.to_owned()),
+        Ok(_) => Err("it must be longer than nothing".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A time that is one, as it was written.
+fn moment(text: &str) -> Result<String, String> {
+    match crate::commands::audit::time(text, jiff::Timestamp::now()) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -461,10 +478,10 @@ pub(crate) struct AuditExport {
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
     /// Not before: a time (2026-03-01T10:00:00Z), a day, or how long ago (2h)
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) since: Option<String>,
     /// Not after
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) until: Option<String>,
     /// Only what follows this record: the cursor that an export printed
     #[arg(long, value_name = "CURSOR", default_value_t = 0)]
@@ -484,10 +501,10 @@ pub(crate) struct AuditSearch {
     #[arg(long, value_name = "R")]
     pub(crate) resource: Option<String>,
     /// Not before: a time (2026-03-01T10:00:00Z), a day, or how long ago (2h)
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) since: Option<String>,
     /// Not after
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) until: Option<String>,
     /// With this verdict
     #[arg(long, value_parser = ["allow", "deny", "hold"])]
@@ -567,7 +584,7 @@ pub(crate) struct SshSign {
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
     /// For how long one may log in with it: 90s, 10m, 8h; never longer than the token lives
-    #[arg(long, default_value = "10m")]
+    #[arg(long, default_value = "10m", value_parser = lasting)]
     pub(crate) ttl: String,
     /// A resource that it is good for; may be given several times; none: all that the token is
     #[arg(long = "resource", value_name = "R")]

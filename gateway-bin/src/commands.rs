@@ -3,7 +3,7 @@
 mod access;
 mod approvals;
 mod asking;
-mod audit;
+pub(crate) mod audit;
 mod config;
 mod connect;
 mod demo;

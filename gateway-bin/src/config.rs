@@ -211,6 +211,9 @@ impl Config {
         let audit = checker.audit(values.remove("audit"));
         let notify = checker.notify(values.remove("notify"));
         let limits = checker.flat::<Limits>("limits", values.remove("limits"), Limits::default(), &[]);
+        for (key, why) in limits.problems() {
+            checker.problems.push(&format!("limits.{key}"), why);
+        }
         let outside = checker.outside(values.remove("vault"));
         let below = data_dir.as_deref().unwrap_or(Path::new(""));
         let recording = checker.recording(values.remove("recording"), below, &outside);

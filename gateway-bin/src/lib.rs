@@ -18,6 +18,7 @@ mod commands;
 pub mod config;
 mod control;
 mod export;
+mod measured;
 mod node;
 mod notify;
 mod operator;

@@ -40,7 +40,7 @@ use crate::reload::Reloader;
 use crate::resealing::Vaulted;
 use crate::store::OpenStore;
 use crate::trail::WatchedLog;
-use crate::{adapters, assemble, own, systemd, trail};
+use crate::{adapters, assemble, measured, own, systemd, trail};
 
 /// How long the start waits for a command that holds the audit trail (`token create` beside it).
 const LOCKED: Duration = Duration::from_secs(5);
@@ -124,6 +124,7 @@ pub(crate) async fn serve(global: &Global) -> anyhow::Result<ExitCode> {
     let metrics = PrometheusBuilder::new()
         .install_recorder()
         .context("metrics cannot be kept")?;
+    measured::from_zero(&config);
     assemble::make_data_dir(&config.data_dir)?;
     let sealing = config.place().sealing().await?;
     prepare(&config, &sealing)?;

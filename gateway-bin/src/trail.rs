@@ -26,6 +26,13 @@ pub(crate) fn public_key_file(data_dir: &Path) -> PathBuf {
     data_dir.join("audit.pub")
 }
 
+/// Whether there is any segment of a trail in `dir`.
+pub(crate) fn has_segments(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut files| {
+        files.any(|file| file.is_ok_and(|file| file.path().extension().is_some_and(|e| e == "jsonl")))
+    })
+}
+
 /// Opens the trail of a data directory for writing. Blocks on the disk.
 pub(crate) fn open(
     data_dir: &Path,
@@ -38,7 +45,16 @@ pub(crate) fn open(
         exported,
         sealing,
     };
-    let log = AuditLog::open_with(Config::audit_dir(data_dir), options, parts)?;
+    let dir = Config::audit_dir(data_dir);
+    let anew = public_key_file(data_dir).exists() && !has_segments(&dir);
+    let log = AuditLog::open_with(&dir, options, parts)?;
+    if anew {
+        tracing::warn!(
+            dir = %dir.display(),
+            "a new audit trail begins, though there is the key that signed one before: where nobody moved that away on \
+             purpose, it was removed"
+        );
+    }
     if let Some(key) = log.key() {
         publish(data_dir, &key).map_err(|error| AuditOpenError::Io {
             path: public_key_file(data_dir),

@@ -23,6 +23,7 @@ use futures_util::future::BoxFuture;
 use gateway_core::approval::{Approval, ApprovalState};
 use gateway_core::audit::{AuditError, AuditSink, Event};
 use gateway_core::machine::Estimate;
+use gateway_core::plain::plain;
 use gateway_core::policy::PolicyEngine;
 use gateway_core::services::{
     Answer, ApprovalRoom, ApprovalStore, Approvals, Authenticator, Held, Inserted, KeptApproval, Opened,
@@ -432,7 +433,7 @@ fn refused(approval: &Approval, told: &Decision) -> Decision {
         retry: false,
         retry_after_s: None,
         hint: match why {
-            Some(why) => format!("an approver refused it: {why}"),
+            Some(why) => format!("an approver refused it: {}", plain(why)),
             None => "an approver refused it".to_owned(),
         },
         ..told.clone()

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::audit::Parameter;
 use crate::policy::Terms;
@@ -81,6 +82,9 @@ pub enum Choice {
 pub struct ApprovalVote {
     /// Who.
     pub subject: String,
+    /// For whom that person acted, by what showed who it is: the two count as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<String>,
     /// Of the groups that were asked, those that the person was in.
     pub groups: BTreeSet<String>,
     /// What.
@@ -181,9 +185,29 @@ pub enum CannotDecide {
     Again,
 }
 
-/// Whether two subjects name one person: over all issuers, and whatever the case of the letters.
+/// Whether two subjects name one person: over all issuers, and whatever the case of the letters and the way in which their
+/// accents are written.
 pub fn is_same_person(one: &str, other: &str) -> bool {
-    one == other || one.trim().to_lowercase() == other.trim().to_lowercase()
+    // By way of capitals, for letters that have several small forms.
+    let folded = |subject: &str| {
+        let composed: String = subject.trim().nfc().collect();
+        composed.to_uppercase().to_lowercase()
+    };
+    one == other || folded(one) == folded(other)
+}
+
+/// Who a principal is, and for whom it acts.
+fn people(who: &Principal) -> impl Iterator<Item = &String> + Clone {
+    std::iter::once(&who.subject).chain(&who.on_behalf_of)
+}
+
+/// Whether any of these subjects names one person with any of those: who acts for somebody counts as both.
+fn share_a_person<'a>(
+    ours: impl IntoIterator<Item = &'a String>,
+    theirs: impl IntoIterator<Item = &'a String> + Clone,
+) -> bool {
+    ours.into_iter()
+        .any(|one| theirs.clone().into_iter().any(|other| is_same_person(one, other)))
 }
 
 impl Approval {
@@ -198,17 +222,7 @@ impl Approval {
 
     /// Whether `who` is the requester, or the one for whom it acts, or acts for one of these.
     pub fn concerns(&self, who: &Principal) -> bool {
-        let own = [
-            Some(&self.principal.subject),
-            self.principal.on_behalf_of.as_ref(),
-        ];
-        let theirs = [Some(&who.subject), who.on_behalf_of.as_ref()];
-        own.into_iter().flatten().any(|one| {
-            theirs
-                .into_iter()
-                .flatten()
-                .any(|other| is_same_person(one, other))
-        })
+        share_a_person(people(&self.principal), people(who))
     }
 
     /// Of the groups that must approve, those that `who` is in.
@@ -269,7 +283,12 @@ impl Approval {
         if state != ApprovalState::Open {
             return Err(CannotDecide::Over(state));
         }
-        let spoke = |vote: &ApprovalVote| is_same_person(&vote.subject, &principal.subject);
+        let spoke = |vote: &ApprovalVote| {
+            share_a_person(
+                std::iter::once(&vote.subject).chain(&vote.on_behalf_of),
+                people(principal),
+            )
+        };
         let mut spoken = self.votes.iter().filter(|vote| spoke(vote));
         if choice == Choice::Approve && spoken.any(|vote| vote.credential == who.credential_id) {
             return Err(CannotDecide::Again);
@@ -281,6 +300,7 @@ impl Approval {
         }
         next.votes.push(ApprovalVote {
             subject: principal.subject.clone(),
+            on_behalf_of: principal.on_behalf_of.clone(),
             groups,
             choice,
             reason,

@@ -351,8 +351,11 @@ impl Gateway {
         let connect = context(Operation::connect(&resource.name));
         let summary = format!("connect {}", resource.name);
         let operations = Arc::new(Operations::new(vec![connect], summary));
-        let rules = match self.parts.policy.decide(&who.principal, &resource, &operations) {
-            Verdict::Allow { rules, .. } => rules,
+        let (rules, owed) = match self.parts.policy.decide(&who.principal, &resource, &operations) {
+            Verdict::Allow { rules, obligations } => {
+                let by = obligations.reason_by().map(str::to_owned);
+                (rules, obligations.reason_required.then_some(by))
+            }
             Verdict::Deny(denial) => {
                 let rule = denial.rule.as_deref().unwrap_or("no policy permits it");
                 self.refuse_login(attempt, Some(&who), &format!("connect denied: {rule}"));
@@ -411,6 +414,9 @@ impl Gateway {
         // From here on the scope sees to it that the session leaves again, also where the login's deadline drops
         // this call before the trail has answered.
         let mut scope = SessionScope::new(self.clone(), id, who, resource, attempt.protocol, counters);
+        if let Some(rule) = owed {
+            scope.owe_reason(rule);
+        }
         if self.is_draining() {
             // It may have entered after the drain told all sessions.
             scope.never_began();

@@ -118,6 +118,7 @@ pub mod meaning;
 pub mod operation;
 pub mod outbox;
 pub mod own;
+pub mod plain;
 pub mod policy;
 pub mod principal;
 pub mod proxy;

@@ -59,10 +59,42 @@ impl Default for Limits {
     }
 }
 
+/// The longest text that a limit can allow.
+const MOST_BYTES: usize = 1 << 30;
 /// Open files that are not connections: the trail, recordings, the store, policies, the control plane and its peers.
 const OTHER_FILES: usize = 256;
 
 impl Limits {
+    /// What can't be meant: limits that let nothing through, and texts that no protocol's messages can carry. Key and
+    /// sentence.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        for (key, value, least, most) in [
+            ("statement_bytes", self.statement_bytes, 1024, MOST_BYTES),
+            ("parameter_bytes", self.parameter_bytes, 1024, MOST_BYTES),
+            ("sessions", self.sessions, 1, usize::MAX),
+            ("half_open", self.half_open, 1, usize::MAX),
+        ] {
+            if value < least {
+                found.push((key, format!("{value} lets nothing through; {least} is the least")));
+            } else if value > most {
+                found.push((
+                    key,
+                    format!("{value} is more than messages can have; {most} is the most"),
+                ));
+            }
+        }
+        for (key, value) in [("login", self.login), ("connect", self.connect)] {
+            if value.is_zero() {
+                found.push((
+                    key,
+                    "no time at all lets nobody in; write one like 15s".to_owned(),
+                ));
+            }
+        }
+        found
+    }
+
     /// The same limits, with no more connections than fit into so many open files beside what the gateway needs itself: a
     /// trail that can't begin its next segment would stop every session. A session has two sockets, its client's and its
     /// target's. Where few files are allowed, at most an eighth of them is for connections that have not logged in.
@@ -164,6 +196,30 @@ mod tests {
         };
         let limits = few.within(1_024);
         assert_eq!((limits.sessions, limits.half_open), (5, 2));
+    }
+
+    #[test]
+    fn limits_that_let_nothing_through_are_none() {
+        assert_eq!(Limits::default().problems(), []);
+        let nothing = Limits {
+            statement_bytes: 0,
+            parameter_bytes: usize::MAX,
+            sessions: 0,
+            half_open: 0,
+            login: Duration::ZERO,
+            connect: Duration::ZERO,
+            ..Limits::default()
+        };
+        let keys: Vec<&str> = nothing.problems().into_iter().map(|(key, _)| key).collect();
+        let all = [
+            "statement_bytes",
+            "parameter_bytes",
+            "sessions",
+            "half_open",
+            "login",
+            "connect",
+        ];
+        assert_eq!(keys, all);
     }
 
     #[test]

@@ -112,13 +112,16 @@ impl Decision {
     }
 }
 
-/// The policies that set limits, by their `@id`.
+/// The policies that demand something, by their `@id`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitedBy {
     /// Whose [`Obligations::rows`] it is.
     pub rows: Option<String>,
     /// Whose [`Obligations::timeout`] it is.
     pub timeout: Option<String>,
+    /// The first that demands a reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What an allow demands.
@@ -133,9 +136,21 @@ pub struct Obligations {
     /// Tags whose data is masked in what comes back: the principal may not `unmask` them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub mask: BTreeSet<String>,
-    /// Who sets the limits; `None` where there are none. Shared, since what is demanded is copied for each message.
+    /// Who demands it; `None` where nobody sets limits or wants a reason. Shared, since what is demanded is copied for each message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Arc<LimitedBy>>,
+}
+
+impl Obligations {
+    /// The policy that demands a reason, where one does.
+    pub fn reason_by(&self) -> Option<&str> {
+        self.by.as_deref()?.reason.as_deref()
+    }
+
+    /// Whether they are more than a reason to be stated: limits and masks, which hold for what runs in sessions.
+    pub fn limit_or_mask(&self) -> bool {
+        self.rows.is_some() || self.timeout.is_some() || !self.mask.is_empty()
+    }
 }
 
 /// A refusal.

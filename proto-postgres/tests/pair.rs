@@ -478,6 +478,34 @@ fn long_messages_are_refused_in_their_place() {
     );
 }
 
+/// A statement of exactly so many bytes, with blanks at its end.
+fn of_bytes(bytes: usize) -> String {
+    format!("{OPEN:bytes$}")
+}
+
+#[test]
+fn the_limit_of_a_statement_is_that_of_its_text() {
+    told(&[query(&of_bytes(STATEMENT_BYTES))], "T D D D C:SELECT 3 Z:I");
+    told(&[query(&of_bytes(STATEMENT_BYTES + 1))], "E:54000 Z:I");
+    let extended = |bytes| {
+        [
+            unnamed(&of_bytes(bytes)),
+            bind("", ""),
+            execute("", 0),
+            sync(),
+            query(OPEN),
+        ]
+    };
+    told(
+        &extended(STATEMENT_BYTES),
+        "1 2 D D D C:SELECT 3 Z:I T D D D C:SELECT 3 Z:I",
+    );
+    told(
+        &extended(STATEMENT_BYTES + 1),
+        "E:54000 Z:I T D D D C:SELECT 3 Z:I",
+    );
+}
+
 #[test]
 fn what_is_no_protocol_ends_the_session() {
     for bad in [

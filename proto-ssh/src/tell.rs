@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
+use gateway_core::plain::plain;
 use gateway_core::verdict::{Code, Decision};
 
 /// Exit status of what is refused, and of what can't be reached.
@@ -47,21 +48,6 @@ pub(crate) fn lines(decision: &Decision, pty: bool) -> Bytes {
 pub(crate) fn note(text: &str, pty: bool) -> Bytes {
     let end = if pty { "\r\n" } else { "\n" };
     Bytes::from(format!("gateway: {text}{end}"))
-}
-
-/// Text that does nothing to a terminal: what the client typed comes back here, and others may read it too.
-fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            c if c.is_control() => out.extend(c.escape_unicode()),
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
-                out.extend(c.escape_unicode());
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

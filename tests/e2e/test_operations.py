@@ -342,6 +342,10 @@ def test_health_and_metrics(w):
         check(fetch(w, path)[0] == 200, path)
     status, text = fetch(w, "/metrics")
     check(status == 200 and "gateway_sessions_total" in text, text[:300])
+    # What has not happened is there too, for alarms that look whether it does.
+    for line in ['gateway_panics_total{protocol="postgres"} 0', "audit_write_errors_total 0", "gateway_recordings_failed_total 0",
+                 'gateway_lease_failures_total{resource="orders-db"} 0']:
+        check(line in text.splitlines(), line, text)
 
 
 def test_the_operators_socket_is_the_operators(w):
@@ -351,7 +355,7 @@ def test_the_operators_socket_is_the_operators(w):
 
 def test_a_wrong_configuration_names_the_nearest_key(w):
     for text, needs in [("[limits]\nstatment_byte = 5\n", ["statment_byte", "statement_bytes"]), ("[listne]\nx = 1\n", ["listne", "listen"]),
-                        ('[audit]\nmode = "sometimes"\n', ["audit"]), ("data_dir = \n", ["gateway.toml"])]:
+                        ('[audit]\nmode = "sometimes"\n', ["audit"]), ("[limits]\nsessions = 0\n", ["limits.sessions"]), ("data_dir = \n", ["gateway.toml"])]:
         with w.own(start=False, sections=text) as own:
             done = own.cli("config", "check", ok=False)
             told = done.stdout + done.stderr

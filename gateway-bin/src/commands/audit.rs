@@ -190,7 +190,7 @@ pub(super) fn cut(text: &str) -> String {
 }
 
 /// A time, the start of a day (UTC), or how long ago.
-fn time(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
+pub(crate) fn time(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
     if let Ok(at) = text.parse() {
         return Ok(at);
     }

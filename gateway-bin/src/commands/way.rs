@@ -52,6 +52,15 @@ pub(super) async fn way(global: &Global) -> anyhow::Result<Way> {
             };
         }
     };
+    if let (Some(url), None) = (&url, &token)
+        && let Some(own) = another(url, &raw)
+    {
+        bail!(
+            "GATEWAY_URL names {url}, and `{}` is the configuration of another gateway ({own}): which one is meant? To act \
+             there, set GATEWAY_TOKEN; to act as the operator here, unset GATEWAY_URL",
+            raw.file.display()
+        );
+    }
     let place = raw.place()?;
     let running = match Client::find(Config::socket(&place.data_dir)).await {
         Ok(running) => running,
@@ -72,6 +81,38 @@ pub(super) async fn way(global: &Global) -> anyhow::Result<Way> {
             Ok(Way::Data(place))
         }
     }
+}
+
+/// Where the gateway of this configuration answers, if the address is not that.
+fn another(url: &str, raw: &Raw) -> Option<String> {
+    let listen = raw.values.get("listen")?;
+    let text = |key: &str| listen.get(key).and_then(serde_json::Value::as_str);
+    let bare = |url: &str| -> Option<(String, u16)> {
+        let url: hyper::Uri = url.parse().ok()?;
+        let usual = if url.scheme_str() == Some("https") {
+            443
+        } else {
+            80
+        };
+        let host = url.host()?.trim_matches(['[', ']']).to_owned();
+        Some((host, url.port_u16().unwrap_or(usual)))
+    };
+    let asked = bare(url)?;
+    let public = text("public_url").map(str::to_owned);
+    let control = text("control").map(|address| format!("http://{address}"));
+    let mut own = None;
+    for known in [public, control].into_iter().flatten() {
+        let known_at = bare(&known);
+        let here = |host: &str| is_loopback(host) || host == "0.0.0.0" || host == "::";
+        let same = known_at.is_some_and(|(host, port)| {
+            port == asked.1 && (host == asked.0 || here(&host) && here(&asked.0))
+        });
+        if same {
+            return None;
+        }
+        own.get_or_insert(known);
+    }
+    own
 }
 
 /// The same for what only a person can do: without `GATEWAY_TOKEN` it is who the stored login says, also on the host.
@@ -107,4 +148,36 @@ pub(super) fn roots(global: &Global, host: Option<&str>) -> Option<PathBuf> {
     let own = raw.values.get("tls").is_some_and(|tls| tls.get("cert").is_some());
     let ca = raw.data_dir().ok()?.join("ca.crt");
     (!own && std::fs::File::open(&ca).is_ok()).then_some(ca)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn an_address_names_the_gateway_of_the_configuration_or_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let file: PathBuf = folder.path().join("gateway.toml");
+        let listen = "[listen]\ncontrol = \"0.0.0.0:6080\"\npublic_url = \"https://gw.example:6443\"\n";
+        std::fs::write(&file, listen).unwrap();
+        let raw = Raw::read(&Global {
+            config: file,
+            data_dir: None,
+            log_format: crate::cli::LogFormat::Human,
+        })
+        .unwrap();
+        for (url, other) in [
+            ("https://gw.example:6443", false),
+            ("https://gw.example:6443/", false),
+            ("http://127.0.0.1:6080", false),
+            ("https://localhost:6080", false),
+            ("https://gw.example:6080", true),
+            ("http://127.0.0.1:6081", true),
+            ("https://other.example:6443", true),
+        ] {
+            assert_eq!(another(url, &raw).is_some(), other, "{url}");
+        }
+    }
 }

@@ -45,7 +45,8 @@ impl Api {
                 Verdict::Allow { obligations, .. } if obligations == Obligations::default())
     }
 
-    /// Whether policy lets the caller log in to the resource, wherever in it the protocol's usual client would.
+    /// Whether policy lets the caller log in to the resource, wherever in it the protocol's usual client would; with a
+    /// reason, where it demands one. Limits are for what runs in a session.
     pub(super) fn may_connect(&self, caller: &Caller, name: &str) -> bool {
         let Some(who) = caller.person() else {
             return true;
@@ -60,8 +61,7 @@ impl Api {
             && asked.into_iter().any(|operation| {
                 let summary = format!("connect {}", resource.name);
                 let operations = Arc::new(Operations::new(vec![operation], summary));
-                matches!(self.verdict(who, &resource, &operations),
-                    Verdict::Allow { obligations, .. } if obligations == Obligations::default())
+                matches!(self.verdict(who, &resource, &operations), Verdict::Allow { .. })
             })
     }
 
@@ -95,11 +95,7 @@ impl Api {
         } else {
             match self.verdict(who, &resource, &operations) {
                 Verdict::Allow { obligations, rules } => {
-                    let unmet = Obligations {
-                        reason_required: false,
-                        ..obligations.clone()
-                    };
-                    if unmet != Obligations::default() {
+                    if obligations.limit_or_mask() {
                         let detail = "policy permits it with limits that hold for sessions; ask the operators' database";
                         (rules.first().cloned(), detail.to_owned())
                     } else if obligations.reason_required && reason.is_none_or(|text| text.trim().is_empty())

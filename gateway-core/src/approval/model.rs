@@ -430,6 +430,18 @@ fn two_groups_held_by_one_person_count_once() {
 }
 
 #[test]
+fn letters_of_any_case_name_one_person() {
+    for (one, other, same) in [
+        ("Dan@x.test", "dan@X.test ", true),
+        ("stra\u{df}e@x.test", "STRASSE@x.test", true),
+        ("jos\u{e9}", "jose\u{301}", true),
+        ("dan@x.test", "dana@x.test", false),
+    ] {
+        assert_eq!(is_same_person(one, other), same, "{one} {other}");
+    }
+}
+
+#[test]
 fn several_approvers_are_several_people() {
     let two = opened(&["dba"], 2);
     let dba: &[&str] = &["dba"];
@@ -449,6 +461,26 @@ fn several_approvers_are_several_people() {
         .unwrap();
     assert_eq!((anew.state, anew.votes.len()), (ApprovalState::Open, 1));
     assert_eq!(anew.votes[0].credential, "tok-Dan");
+    // Who acts for somebody and that person are one, and so are two who act for the same one.
+    let mut acting = person("hal", dba);
+    acting.principal = std::sync::Arc::new(Principal {
+        on_behalf_of: Some("DAN".to_owned()),
+        ..(*acting.principal).clone()
+    });
+    let both = once.decide(&acting, Choice::Approve, None, at(2)).unwrap();
+    assert_eq!((both.state, both.votes.len()), (ApprovalState::Open, 1));
+    let mut other = acting.clone();
+    other.credential_id = "tok-ida".to_owned();
+    other.principal = std::sync::Arc::new(Principal {
+        subject: "ida".to_owned(),
+        ..(*acting.principal).clone()
+    });
+    let again = both.decide(&other, Choice::Approve, None, at(3)).unwrap();
+    assert_eq!((again.state, again.votes.len()), (ApprovalState::Open, 1));
+    let third = again
+        .decide(&person("eve", dba), Choice::Approve, None, at(4))
+        .unwrap();
+    assert_eq!(third.state, ApprovalState::Approved);
     // Who has approved can still stop it.
     let stopped = once
         .decide(&person("dan", dba), Choice::Deny, None, at(2))

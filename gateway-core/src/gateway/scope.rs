@@ -148,6 +148,8 @@ pub struct SessionScope {
     lease: Option<Arc<HeldLease>>,
     /// Why the client is here, as it said.
     reason: Option<Arc<str>>,
+    /// The rule that let the session in, where it demands a reason: nothing runs before it is stated.
+    owes_reason: Option<Option<String>>,
     /// The message that is looked at now was held before.
     before: Option<Before>,
     finished: bool,
@@ -183,9 +185,16 @@ impl SessionScope {
             running: VecDeque::new(),
             lease: None,
             reason: None,
+            owes_reason: None,
             before: None,
             finished: false,
         }
+    }
+
+    /// `connect` itself demands a reason, by this rule. What states it comes with the login in one protocol and behind it
+    /// in another, so the session begins, and does nothing without.
+    pub(super) fn owe_reason(&mut self, rule: Option<String>) {
+        self.owes_reason = Some(rule);
     }
 
     /// The session's id.
@@ -288,6 +297,11 @@ impl SessionScope {
             &self.resource,
             &question.operations,
         );
+        if let (Some(rule), None) = (&self.owes_reason, &self.reason) {
+            let rule = rule.clone();
+            self.supersede();
+            return self.deny_without_reason(question, rule, &known.policy);
+        }
         if question.stage == Stage::Run
             && let Verdict::Hold(hold) = &*known.verdict
             && !(hold.obligations.reason_required && self.reason.is_none())
@@ -324,8 +338,9 @@ impl SessionScope {
         }
         match &*known.verdict {
             // An obligation that can't be met is not dropped.
-            Verdict::Allow { obligations, rules } if obligations.reason_required && self.reason.is_none() => {
-                self.deny_without_reason(question, rules, &known.policy)
+            Verdict::Allow { obligations, .. } if obligations.reason_required && self.reason.is_none() => {
+                let rule = obligations.reason_by().map(str::to_owned);
+                self.deny_without_reason(question, rule, &known.policy)
             }
             Verdict::Allow { obligations, .. } => self.allow(question, obligations.clone(), &known, now),
             Verdict::Deny(denial) => match told(denial, &question.operations) {
@@ -337,18 +352,27 @@ impl SessionScope {
                 }
             },
             // Held ones for which nothing is missing were dealt with above.
-            Verdict::Hold(hold) => self.deny_without_reason(question, &hold.rules, &known.policy),
+            Verdict::Hold(hold) => {
+                let rule = hold.obligations.reason_by().map(str::to_owned);
+                self.deny_without_reason(question, rule, &known.policy)
+            }
         }
     }
 
-    fn deny_without_reason(&mut self, question: &Question, rules: &[String], policy: &Arc<str>) -> Judged {
+    fn deny_without_reason(
+        &mut self,
+        question: &Question,
+        rule: Option<String>,
+        policy: &Arc<str>,
+    ) -> Judged {
         let denial = Denial {
             code: Code::Denied,
-            rule: rules.first().cloned(),
+            rule,
             operation: question.operations.summary().to_owned(),
-            hint: "this needs a stated reason, and this session has none: connect again with one, as \
-                   `gateway.reason` among the options of the connection"
-                .to_owned(),
+            hint:
+                "this needs a stated reason, and this session has none: connect again with one (databases: \
+                   `gateway.reason` among the options of the connection; SSH: the variable GATEWAY_REASON)"
+                    .to_owned(),
         };
         self.deny_after_all(question, denial, policy)
     }

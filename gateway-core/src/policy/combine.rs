@@ -8,6 +8,7 @@ use super::annotations::Approve;
 use super::load::Rule;
 use super::request::Outcome;
 use crate::operation::{Action, Operation, Operations, truncate};
+use crate::plain::plain;
 use crate::resource::Resource;
 use crate::verdict::{Code, Denial, Hold, LimitedBy, Obligations, Verdict};
 
@@ -68,11 +69,12 @@ pub(super) fn combine(
     for operation in operations.list() {
         // An operation that was not evaluated is not permitted.
         let Some(outcome) = outcomes.next() else {
-            return Verdict::Deny(denial(rules, resource, operation, &Outcome::default()));
+            let none = Outcome::default();
+            return Verdict::Deny(denial(rules, resource, operations, operation, &none));
         };
         let word = word(rules, operation, outcome);
         if word == Word::Deny {
-            return Verdict::Deny(denial(rules, resource, operation, outcome));
+            return Verdict::Deny(denial(rules, resource, operations, operation, outcome));
         }
         if word == Word::Mask {
             let tag = operation.object.entity.id.as_str();
@@ -135,7 +137,10 @@ impl Combined {
         let all = &mut self.obligations;
         limit(&mut all.rows, &mut self.by.rows, own.rows, &rule.id);
         limit(&mut all.timeout, &mut self.by.timeout, own.timeout, &rule.id);
-        self.obligations.reason_required |= own.reason_required;
+        if own.reason_required && !self.obligations.reason_required {
+            self.obligations.reason_required = true;
+            self.by.reason = Some(rule.id.clone());
+        }
         add(&mut self.rules, &rule.id);
     }
 
@@ -184,25 +189,12 @@ fn short(operation: &Operation, resource: &Resource) -> String {
     visible(rest.filter(|rest| !rest.is_empty()).unwrap_or(id))
 }
 
-/// A text without control characters, marks of direction and invisible ones.
+/// A text without control characters, marks of direction and invisible ones, and not too long.
 fn visible(text: &str) -> String {
-    let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-    };
-    let mut visible = String::with_capacity(text.len());
-    for c in text.chars() {
-        if steers(c) {
-            visible.extend(c.escape_unicode());
-        } else {
-            visible.push(c);
-        }
-        if visible.len() > SHORT_BYTES {
-            truncate(&mut visible, SHORT_BYTES);
-            visible.push_str("...");
-            break;
-        }
+    let mut visible = plain(text);
+    if visible.len() > SHORT_BYTES {
+        truncate(&mut visible, SHORT_BYTES);
+        visible.push_str("...");
     }
     visible
 }
@@ -212,7 +204,25 @@ fn describe(operation: &Operation, resource: &Resource) -> String {
     format!("{} {}", operation.action, short(operation, resource))
 }
 
-fn denial(rules: &[Rule], resource: &Resource, operation: &Operation, outcome: &Outcome) -> Denial {
+/// What was tried, as a denial names it. What is asked on the resource itself says nothing but its name, where the message
+/// as a whole says what would run.
+fn tried(operations: &Operations, operation: &Operation, resource: &Resource) -> String {
+    let summary = operations.summary();
+    let whole = operation.object.entity.id.as_str() == resource.name && operations.list().len() == 1;
+    if whole && !summary.is_empty() {
+        visible(summary)
+    } else {
+        describe(operation, resource)
+    }
+}
+
+fn denial(
+    rules: &[Rule],
+    resource: &Resource,
+    operations: &Operations,
+    operation: &Operation,
+    outcome: &Outcome,
+) -> Denial {
     let rule = outcome
         .forbids
         .iter()
@@ -224,23 +234,23 @@ fn denial(rules: &[Rule], resource: &Resource, operation: &Operation, outcome: &
     } else {
         format!(" on {}", resource.name)
     };
-    let tried = format!("`{}` on {short}", operation.action);
+    let what = format!("`{}` on {short}", operation.action);
     let hint = if operation.action == Action::UNMASK {
         format!(
             "data tagged {short} can be had masked, as a column of the result; other uses are for principals that may \
              unmask it"
         )
     } else if rule.is_some() {
-        format!("{tried} is forbidden to you{place}; ask the operators whether there is another way")
+        format!("{what} is forbidden to you{place}; ask the operators whether there is another way")
     } else if !outcome.faults.is_empty() {
-        format!("{tried} could not be decided{place} and is refused; the operators find the cause in the log")
+        format!("{what} could not be decided{place} and is refused; the operators find the cause in the log")
     } else {
-        format!("{tried} is not permitted to you{place}; ask the operators for a policy that permits it")
+        format!("{what} is not permitted to you{place}; ask the operators for a policy that permits it")
     };
     Denial {
         code: Code::Denied,
         rule,
-        operation: describe(operation, resource),
+        operation: tried(operations, operation, resource),
         hint,
     }
 }
@@ -252,7 +262,7 @@ mod tests {
     #[test]
     fn what_people_read_is_what_it_is() {
         assert_eq!(visible("public.orders é \"x\""), "public.orders é \"x\"");
-        assert_eq!(visible("a\u{202e}b\u{1b}[2J\n"), "a\\u{202e}b\\u{1b}[2J\\u{a}");
+        assert_eq!(visible("a\u{202e}b\u{1b}[2J\n"), "a\\u{202e}b\\u{1b}[2J\\n");
         assert!(visible(&"\u{7f}".repeat(2000)).len() <= SHORT_BYTES + 3);
     }
 }

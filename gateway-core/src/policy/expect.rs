@@ -156,12 +156,22 @@ struct Test {
     principal: As,
     resource: String,
     statement: Option<String>,
-    operation: Option<JsonOperation>,
+    operation: Option<Asked>,
     #[serde(alias = "database")]
     place: Option<String>,
     expect: Expected,
     rule: Option<String>,
     group: Option<String>,
+}
+
+/// An operation, whole or in short.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Asked {
+    /// An action on the resource itself.
+    Action(String),
+    /// With its object and context.
+    Whole(JsonOperation),
 }
 
 #[derive(Deserialize)]
@@ -247,13 +257,23 @@ impl Runner<'_> {
         let resource = resource.ok_or_else(|| format!("there is no resource `{}`", test.resource))?;
         let meaning = match (&test.statement, &test.operation) {
             (Some(statement), None) => (self.statements)(&test.resource, statement, test.place.as_deref())?,
-            (None, Some(_)) if test.place.is_some() => {
+            (None, Some(Asked::Action(action))) => {
+                let mut operation = JsonOperation::on_resource(action, &test.resource);
+                if let Some(place) = &test.place {
+                    operation
+                        .context
+                        .insert("database".to_owned(), place.clone().into());
+                }
+                let operation = read(self.engine.vocabulary(), &operation)?;
+                Arc::new(Operations::new(vec![operation], "")).into()
+            }
+            (None, Some(Asked::Whole(_))) if test.place.is_some() => {
                 return Err(
                     "the database of an `operation` is in its context: `context: { database: NAME }`"
                         .to_owned(),
                 );
             }
-            (None, Some(operation)) => {
+            (None, Some(Asked::Whole(operation))) => {
                 let operation = read(self.engine.vocabulary(), operation)?;
                 Arc::new(Operations::new(vec![operation], "")).into()
             }
@@ -326,6 +346,20 @@ fn check(test: &Test, verdict: &Verdict, masks: Option<bool>) -> Result<(), Stri
             ))
         }
         (Some(group), _) => Err(format!("expected the approval of {group}, and nothing is held")),
+    }
+}
+
+impl JsonOperation {
+    fn on_resource(action: &str, resource: &str) -> Self {
+        Self {
+            action: action.to_owned(),
+            object: JsonObject {
+                entity: EntityRef::resource(resource),
+                parents: Vec::new(),
+                attributes: BTreeMap::new(),
+            },
+            context: BTreeMap::new(),
+        }
     }
 }
 

@@ -56,6 +56,18 @@ tests:
     operation: { action: define, object: { entity: { kind: Resource, id: orders-db } }, context: { database: x } }
     expect: deny
     rule: no-drops
+  - name: in short, on the resource itself
+    as: alice
+    resource: orders-db
+    operation: define
+    database: orders
+    expect: deny
+    rule: no-drops
+  - name: fails by a word that is no action
+    as: alice
+    resource: orders-db
+    operation: definne
+    expect: allow
   - name: addresses
     as: alice
     resource: web-1
@@ -137,7 +149,7 @@ fn expectations_are_checked() {
         let fails = test.name.starts_with("fails");
         assert_eq!(test.failure.is_some(), fails, "{report}");
     }
-    assert_eq!((report.tests.len(), report.failed()), (13, 7));
+    assert_eq!((report.tests.len(), report.failed()), (15, 8));
     assert!(!report.passed());
     let text = report.to_string();
     for expected in [
@@ -151,7 +163,7 @@ fn expectations_are_checked() {
         "ok    the e-mail is masked, with a name that was not found\n      careful: not found: column totl",
         "expected mask, got allow, and nothing is masked",
         "is in its context",
-        "6 passed, 7 failed",
+        "7 passed, 8 failed",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }

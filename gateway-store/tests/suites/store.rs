@@ -141,6 +141,7 @@ pub(crate) fn approval(id: &str, digest: &str, subject: &str) -> Approval {
         expires: at(100),
         votes: vec![ApprovalVote {
             subject: "dana".to_owned(),
+            on_behalf_of: None,
             groups: BTreeSet::from(["dba".to_owned()]),
             choice: Choice::Approve,
             reason: None,

@@ -67,12 +67,14 @@ impl Session {
         if header.tag == b'd' {
             return self.copy_data(input, header.len);
         }
-        let limit = match header.tag {
-            b'Q' | b'P' => self.settings.statement_bytes.saturating_add(SMALL_MESSAGE_LIMIT),
-            b'B' | b'F' => self.settings.parameter_bytes.saturating_add(SMALL_MESSAGE_LIMIT),
-            _ => SMALL_MESSAGE_LIMIT.saturating_add(HEADER_LEN),
+        // What a message has beside what is limited: a text's end; names and types; names and formats.
+        let (limit, beside) = match header.tag {
+            b'Q' => (self.settings.statement_bytes, 1),
+            b'P' => (self.settings.statement_bytes, SMALL_MESSAGE_LIMIT),
+            b'B' | b'F' => (self.settings.parameter_bytes, SMALL_MESSAGE_LIMIT),
+            _ => (SMALL_MESSAGE_LIMIT, 0),
         };
-        if header.len > limit {
+        if header.len > limit.saturating_add(beside).saturating_add(HEADER_LEN) {
             return self.too_long(header.tag, header.len, limit, input, out);
         }
         let Some(whole) = input.get(..header.len) else {
@@ -80,6 +82,11 @@ impl Session {
         };
         let body = whole.get(HEADER_LEN..).unwrap_or_default();
         let message = frontend::Message::parse(header.tag, body).map_err(|e| malformed(&e))?;
+        if let frontend::Message::Parse(parse) = &message
+            && parse.sql.len() > limit
+        {
+            return self.too_long(header.tag, header.len, limit, input, out);
+        }
         self.message(message, whole, out, now)
     }
 

@@ -43,9 +43,17 @@ pub(super) async fn run(
     let from_outside = public_key.is_some();
     let key = match public_key {
         Some(path) => Some(read_key(path)?),
-        None if beside.exists() && !is_empty(&dir) => Some(read_key(&beside)?),
+        None if beside.exists() => Some(read_key(&beside)?),
         None => None,
     };
+    if key.is_some() && !trail::has_segments(&dir) {
+        bail!(
+            "THE AUDIT TRAIL IS GONE: there is no record in `{}`, though there is the key that signed some (`{}`). Where it \
+             was moved away on purpose, the next start of the gateway begins a new one",
+            dir.display(),
+            public_key.unwrap_or(&beside).display()
+        );
+    }
     let known = Known {
         anchor: anchor.map(read_anchor).transpose()?,
         key,
@@ -126,12 +134,6 @@ fn told(checked: &Checked, output: Output) -> ExitCode {
         checked.faults
     );
     ExitCode::FAILURE
-}
-
-fn is_empty(dir: &Path) -> bool {
-    std::fs::read_dir(dir).is_ok_and(|mut files| {
-        !files.any(|file| file.is_ok_and(|file| file.path().extension().is_some_and(|e| e == "jsonl")))
-    })
 }
 
 fn print(report: &VerifyReport, from_outside: bool) {
