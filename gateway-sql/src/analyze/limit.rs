@@ -19,8 +19,8 @@ use pg_query::protobuf::{
 
 use self::side::{Side, is_constant};
 use super::constants::string_constant;
-use super::names::qualified;
-use super::scope::{Reference, Scope, Source, find_item, resolve};
+use super::names::{qualified, text_of};
+use super::scope::{Reference, Scope, Source, Tells, find_item, resolve};
 use super::walker::Walker;
 use crate::catalog::RelationKind;
 
@@ -348,7 +348,8 @@ impl Walker<'_> {
         limited
     }
 
-    /// `JOIN ... USING`: whether the item is one side's, and all of the other stands for other rows.
+    /// `JOIN ... USING`: whether the item is one side's, joined by what tells its rows apart, and all of the other stands for
+    /// other rows.
     fn is_shared(&self, join: &JoinExpr, target: usize) -> bool {
         let sides = [join.larg.as_deref(), join.rarg.as_deref()].map(|side| {
             let mut items = Vec::new();
@@ -363,7 +364,15 @@ impl Walker<'_> {
             (false, true) => left,
             _ => return false,
         };
-        other.iter().all(|&at| self.stands_apart(at, target))
+        let Some(item) = self.items.get(target) else {
+            return false;
+        };
+        let tells = join.using_clause.iter().filter_map(text_of).any(|name| {
+            let mut columns = item.positions(name).filter_map(|at| item.columns.get(at));
+            item.open && matches!(item.source, Source::Relation { .. })
+                || columns.any(|column| column.tells == Tells::Rows)
+        });
+        tells && other.iter().all(|&at| self.stands_apart(at, target))
     }
 
     /// The items that a FROM item brought; false where that can't be told.

@@ -234,20 +234,17 @@ pub(super) fn is_system_column(name: &str) -> bool {
     matches!(name, "ctid" | "xmin" | "xmax" | "cmin" | "cmax" | "tableoid")
 }
 
-/// The items that a system column without a qualifier is of: those of the innermost scope that has a table, else any.
+/// The items that a system column without a qualifier may be of: those of the innermost scope, if all of them have such.
+/// Beside one that has not, a condition of a join may not see the others.
 fn placed(items: &[Item], scopes: &[Scope]) -> Vec<usize> {
     let is_placed = |at: &usize| items.get(*at).is_some_and(|item| item.placed);
-    let mut all = Vec::new();
-    for scope in scopes.iter().rev() {
-        if scope.items.iter().any(is_placed) {
-            // Beside a table, what may have the column too makes the name ambiguous: the server refuses it.
-            let tables = scope.items.iter().copied().filter(|at| is_placed(at));
-            all.extend(tables);
-            return all;
+    match scopes.last() {
+        Some(scope) if !scope.items.is_empty() && scope.items.iter().all(is_placed) => scope.items.clone(),
+        _ => {
+            let all = scopes.iter().flat_map(|scope| scope.items.iter().copied());
+            all.collect()
         }
-        all.extend(&scope.items);
     }
-    all
 }
 
 /// Finds what a reference refers to. `path` is the qualifier (schema, item) and the column's name.

@@ -1,7 +1,7 @@
 //! What a value tells of the rows of a written table.
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AExpr, AExprKind, AIndirection, FuncCall, Node, SelectStmt, a_const};
+use pg_query::protobuf::{AExpr, AExprKind, AIndirection, FuncCall, Node, SelectStmt, TypeCast, a_const};
 
 use super::super::constants::{integer_constant, string_constant};
 use super::super::expr::split;
@@ -55,7 +55,7 @@ impl Walker<'_> {
                     self.reference_tells(&found, name, target)
                 });
             }
-            Some(NodeEnum::TypeCast(cast)) => rows(cast.arg.as_deref()),
+            Some(NodeEnum::TypeCast(cast)) => !rounds(cast) && rows(cast.arg.as_deref()),
             Some(NodeEnum::CollateClause(clause)) => rows(clause.arg.as_deref()),
             Some(NodeEnum::RowExpr(row)) => {
                 !row.args.is_empty() && row.args.iter().all(|arg| rows(Some(arg)))
@@ -254,6 +254,13 @@ pub(super) fn is_constant(node: &Node) -> bool {
         Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_constant),
         _ => false,
     }
+}
+
+/// A number with a scale may be rounded to nothing.
+fn rounds(cast: &TypeCast) -> bool {
+    cast.type_name.as_ref().is_none_or(|name| {
+        !name.typmods.is_empty() && matches!(type_name(name), Some((_, "numeric" | "decimal")))
+    })
 }
 
 /// A number that is written out.
