@@ -134,7 +134,9 @@ impl Walker<'_> {
         let mut columns = BTreeSet::new();
         args.iter().all(|arg| {
             let parts = match arg.node.as_ref() {
-                Some(NodeEnum::BoolExpr(expr)) if expr.boolop() == BoolExprType::AndExpr => &expr.args[..],
+                Some(NodeEnum::BoolExpr(expr)) if expr.boolop() == BoolExprType::AndExpr => {
+                    expr.args.as_slice()
+                }
                 _ => std::slice::from_ref(arg),
             };
             parts.iter().any(|part| {
