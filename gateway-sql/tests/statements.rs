@@ -919,3 +919,55 @@ fn words_that_were_names_are_judged_as_the_server_reads_them() {
     let carries = &analysis.statements[0].outputs[0].carries;
     assert!(carries.iter().any(|id| id.column == "system_user"), "{carries:?}");
 }
+
+#[test]
+fn indexes_and_sequences_of_temporary_tables_are_the_sessions_own() {
+    use gateway_sql::{RelationKind, TempRelation};
+
+    let mut session = session();
+    for (name, kind, column) in [
+        ("mine", RelationKind::Table, "id"),
+        ("mine_id", RelationKind::Index, "id"),
+        ("customers_pkey", RelationKind::Index, "id"),
+        ("counter", RelationKind::Sequence, "last_value"),
+    ] {
+        let relation = TempRelation {
+            kind,
+            ..TempRelation::table(&[column])
+        };
+        session.temp.insert(name.to_owned(), relation);
+    }
+    let catalog = catalog();
+    for (sql, asked) in [
+        ("DROP INDEX mine_id", "temp resource"),
+        ("DROP INDEX IF EXISTS pg_temp.mine_id", "temp resource"),
+        ("ALTER INDEX mine_id RENAME TO other", "temp resource"),
+        ("REINDEX INDEX mine_id", "temp resource"),
+        ("COMMENT ON INDEX mine_id IS 'x'", "temp resource"),
+        ("SELECT last_value FROM counter", "temp resource"),
+        ("DROP SEQUENCE counter", "temp resource"),
+        // The server finds the session's own first, unless its schema is named.
+        ("DROP INDEX customers_pkey", "temp resource"),
+        ("DROP INDEX public.customers_pkey", "define public.customers"),
+        (
+            "DROP INDEX mine_id, customers_email_key",
+            "temp resource; define public.customers",
+        ),
+        ("DROP INDEX nosuch", "define public.nosuch ?"),
+    ] {
+        assert_eq!(describe(&analyze(sql, &catalog, &session)), asked, "{sql}");
+    }
+    // The session asks again what it has after each of them.
+    for sql in [
+        "CREATE INDEX i ON mine (id)",
+        "DROP TABLE orders_log CASCADE",
+        "DROP INDEX mine_id",
+    ] {
+        let effects = &analyze(sql, &catalog, &session).statements[0].effects;
+        let asks_again = |effect: &gateway_sql::Effect| {
+            use gateway_sql::Effect::{CatalogChanged, TempChanged};
+            matches!(effect, CatalogChanged | TempChanged)
+        };
+        assert!(effects.iter().any(asks_again), "{sql}");
+    }
+}

@@ -17,6 +17,9 @@ use crate::wire::frontend::{Bind, Describe, Execute, Parse, Query, Target};
 /// The SQLSTATE of an approval that is still open when the hold window is over.
 pub const APPROVAL_PENDING: &str = "PA001";
 
+/// So many missing names are told.
+const MOST_MISSING: usize = 4;
+
 /// The one line that says what happened.
 pub(crate) fn message(decision: &Decision) -> String {
     let what = match decision.code {
@@ -152,16 +155,13 @@ impl Wrong {
 }
 
 impl Message {
-    /// Why the parser refused the text, where it did.
-    fn syntax_error(&self) -> Option<&str> {
+    /// The mistake in a text that was refused, if there seems to be one: the parser refused it, or it names what is not
+    /// there.
+    fn mistake(&self, hint: &str) -> Option<String> {
         let (Self::Query { analyzed, .. } | Self::Parse { analyzed, .. }) = self else {
             return None;
         };
-        analyzed
-            .as_ref()?
-            .statements
-            .iter()
-            .find_map(|statement| statement.syntax_error.as_deref())
+        mistake_in(analyzed.as_ref()?, hint)
     }
 
     /// Whether ReadyForQuery follows an error in its place.
@@ -172,6 +172,23 @@ impl Message {
             Self::Improper(improper) => improper.simple,
         }
     }
+}
+
+/// The hint that names it. What is missing was looked for in the structure as it is now.
+fn mistake_in(analyzed: &Analyzed, hint: &str) -> Option<String> {
+    let mut statements = analyzed.statements.iter();
+    if let Some(why) = statements.find_map(|statement| statement.syntax_error.as_deref()) {
+        return Some(format!("the text was not understood: {why}"));
+    }
+    let lost = analyzed
+        .statements
+        .iter()
+        .filter(|statement| statement.unresolved);
+    let missing: Vec<&str> = lost
+        .flat_map(|statement| statement.missing.iter().map(String::as_str))
+        .take(MOST_MISSING)
+        .collect();
+    (!missing.is_empty()).then(|| format!("no {} is known here; {hint}", missing.join(", no ")))
 }
 
 impl Session {
@@ -202,10 +219,10 @@ impl Session {
                     Message::Improper(improper) => Some(improper.what),
                     _ => None,
                 };
-                let frame = match message.syntax_error() {
-                    Some(why) => refusal(
+                let frame = match message.mistake(&decision.hint) {
+                    Some(hint) => refusal(
                         &Decision {
-                            hint: format!("the text was not understood: {why}"),
+                            hint,
                             ..Decision::clone(decision)
                         },
                         wrong,
@@ -418,4 +435,60 @@ fn parse_instead(frame: &[u8], sql: &str, out: &mut Outbound) -> Result<(), Faul
 fn frame_portal(frame: &[u8]) -> &[u8] {
     let body = frame.get(crate::wire::frame::HEADER_LEN..).unwrap_or_default();
     body.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use gateway_core::resource::Resource;
+    use gateway_sql::{Catalog, SessionState};
+
+    use super::*;
+    use crate::structure::Structure;
+    use crate::tags::TagIndex;
+
+    #[test]
+    fn a_refusal_names_the_mistake_that_may_be_its_cause() {
+        let resource: Resource = serde_json::from_value(serde_json::json!({
+            "name": "db", "protocol": "postgres", "address": "127.0.0.1:1",
+            "credential": { "kind": "static", "username": "x" },
+        }))
+        .unwrap();
+        let mut builder = Catalog::builder();
+        builder.table("public", "customers", &["id", "email"]);
+        let tags = Arc::new(TagIndex::of(&resource).unwrap());
+        let structure = Structure::new(builder.build(), tags);
+        for (sql, hint) in [
+            ("SELECT id FROM customers", None),
+            ("DELETE FROM customers", None),
+            (
+                "SELECT * FROM custmers",
+                Some("no table custmers is known here; ask"),
+            ),
+            (
+                "SELECT * FROM hr.custmers",
+                Some("no table hr.custmers is known here; ask"),
+            ),
+            (
+                "SELECT emial FROM customers",
+                Some("no column emial is known here; ask"),
+            ),
+            (
+                "SELECT lenght(email) FROM customers",
+                Some("no function lenght is known here; ask"),
+            ),
+            (
+                "SELECT emial FROM customers; SELECT 1 FROM custmers",
+                Some("no column emial, no table custmers is known here; ask"),
+            ),
+            (
+                "SELEC 1",
+                Some("the text was not understood: Invalid statement: syntax error at or near \"SELEC\""),
+            ),
+        ] {
+            let analyzed = Analyzed::new(Arc::from(sql), &structure, &SessionState::default(), "db");
+            assert_eq!(mistake_in(&analyzed, "ask").as_deref(), hint, "{sql}");
+        }
+    }
 }

@@ -171,7 +171,7 @@ impl<'a> Walker<'a> {
             return Rows::default();
         };
         let select = insert.select_stmt.as_deref();
-        let source = match insert.select_stmt.as_deref().and_then(|node| node.node.as_ref()) {
+        let mut source = match insert.select_stmt.as_deref().and_then(|node| node.node.as_ref()) {
             Some(NodeEnum::SelectStmt(select)) => self.select(select),
             None => Rows::default(),
             Some(_) => {
@@ -179,6 +179,11 @@ impl<'a> Walker<'a> {
                 Rows::default()
             }
         };
+        // Rows that are written out are as many as are written.
+        if matches!(select.and_then(|node| node.node.as_ref()), Some(NodeEnum::SelectStmt(select)) if !select.values_lists.is_empty())
+        {
+            source.mirrors.clear();
+        }
         let mut columns: Vec<String> = Vec::new();
         for node in &insert.cols {
             match node.node.as_ref() {
@@ -233,7 +238,8 @@ impl<'a> Walker<'a> {
         } else {
             self.write_as(insert.relation.as_ref(), Action::Write);
         }
-        let rows = self.returning(insert.returning_clause.as_ref(), target);
+        let mut rows = self.returning(insert.returning_clause.as_ref(), target);
+        rows.mirrors.extend(source.mirrors);
         self.leave_scope();
         self.ctes.truncate(frames);
         rows
@@ -282,6 +288,7 @@ impl<'a> Walker<'a> {
             used: true,
             read: 0,
             mirrors: Arc::new(source.mirrors.clone()),
+            placed: false,
             made_of: Arc::default(),
         });
         // Unqualified names mean the table; `excluded` is one scope out so that it does not shadow it.
@@ -344,6 +351,15 @@ impl<'a> Walker<'a> {
         self.targets(&clause.exprs)
     }
 
+    /// What the rows of a RETURNING list stand for.
+    fn written_rows(&mut self, mut rows: Rows, condition: Option<&Node>, from: &[Node]) -> Rows {
+        if !rows.columns.is_empty() || rows.open {
+            let mirrors = self.mirrors(condition, from, &mut rows);
+            rows.mirrors.extend(mirrors);
+        }
+        rows
+    }
+
     pub(super) fn update(&mut self, update: &UpdateStmt) -> Rows {
         self.deeper(|walker| {
             let frames = walker.with(update.with_clause.as_ref());
@@ -356,13 +372,12 @@ impl<'a> Walker<'a> {
             }
             walker.assignments(&update.target_list, target);
             walker.conditions(update.where_clause.as_deref());
-            let bounded = update
-                .where_clause
-                .as_deref()
-                .is_some_and(|condition| walker.limits(condition, target));
+            let condition = update.where_clause.as_deref();
+            let bounded = walker.bounds(condition, &update.from_clause, target);
             walker.changes(update.relation.as_ref(), RowChange::Update);
             walker.write(update.relation.as_ref(), bounded);
             let rows = walker.returning(update.returning_clause.as_ref(), target);
+            let rows = walker.written_rows(rows, condition, &update.from_clause);
             walker.leave_scope();
             walker.ctes.truncate(frames);
             rows
@@ -380,13 +395,12 @@ impl<'a> Walker<'a> {
                 walker.bring_from(node);
             }
             walker.conditions(delete.where_clause.as_deref());
-            let bounded = delete
-                .where_clause
-                .as_deref()
-                .is_some_and(|condition| walker.limits(condition, target));
+            let condition = delete.where_clause.as_deref();
+            let bounded = walker.bounds(condition, &delete.using_clause, target);
             walker.changes(delete.relation.as_ref(), RowChange::Delete);
             walker.write(delete.relation.as_ref(), bounded);
             let rows = walker.returning(delete.returning_clause.as_ref(), target);
+            let rows = walker.written_rows(rows, condition, &delete.using_clause);
             walker.leave_scope();
             walker.ctes.truncate(frames);
             rows
@@ -459,6 +473,7 @@ impl<'a> Walker<'a> {
             self.write_as(merge.relation.as_ref(), action);
         }
         let rows = self.returning(merge.returning_clause.as_ref(), target);
+        let rows = self.written_rows(rows, merge.join_condition.as_deref(), &[]);
         self.leave_scope();
         self.ctes.truncate(frames);
         rows

@@ -11,7 +11,7 @@ use pg_query::protobuf::{
 use super::calls::Callee;
 use super::limit::Tracker;
 use super::names::{qualified, text_of};
-use super::scope::{Carries, Item, ItemColumn, Place, Places, Rows, Source};
+use super::scope::{Carries, Item, ItemColumn, Place, Places, Rows, Source, Tells};
 use super::walker::Walker;
 use crate::analysis::Action;
 use crate::functions::out_columns;
@@ -40,9 +40,14 @@ impl Walker<'_> {
         }
         if let Some(tracker) = &mut self.tracker {
             tracker.items.extend(inner.items);
-            tracker.mirrors.extend(inner.mirrors);
+            tracker.mirrors.extend(inner.mirrors.iter().copied());
         }
-        if made_of.is_empty() {
+        // Rows of a query tell themselves what they stand for.
+        let mirrors = match node.node {
+            Some(NodeEnum::RangeSubselect(_)) => BTreeSet::new(),
+            _ => inner.mirrors,
+        };
+        if made_of.is_empty() && mirrors.is_empty() {
             return;
         }
         let made_of = Arc::new(made_of);
@@ -50,6 +55,9 @@ impl Walker<'_> {
         for at in brought.unwrap_or_default().to_vec() {
             if let Some(item) = self.items.get_mut(at) {
                 item.made_of = made_of.clone();
+                if !mirrors.is_empty() {
+                    Arc::make_mut(&mut item.mirrors).extend(mirrors.iter().copied());
+                }
             }
         }
     }
@@ -530,10 +538,16 @@ impl Walker<'_> {
         if alias.colnames.is_empty() && (open || !scope.merged) {
             for at in inner {
                 if let Some(item) = self.items.get_mut(at) {
+                    item.placed = false;
                     item.names = vec![(None, alias.aliasname.as_str().into())];
                 }
             }
             return;
+        }
+        for &at in &inner {
+            if let Some(item) = self.items.get_mut(at) {
+                item.placed = false;
+            }
         }
         let plain = |item: &Item| !item.open && !matches!(item.source, Source::System { .. });
         let followed =
@@ -625,6 +639,7 @@ impl Walker<'_> {
             as_is: first.as_is,
             mixed: first.mixed,
             generated: first.generated,
+            tells: first.tells,
             ..ItemColumn::derived(first.name.clone(), first.carries.clone())
         };
         for other in of {
@@ -633,6 +648,8 @@ impl Walker<'_> {
             column.mixed |= other.mixed || other.carries != column.carries;
             column.generated |= other.generated;
             column.carries.add(&other.carries);
+            // Of which side's rows it tells is not known.
+            column.tells = Tells::Nothing;
             if other.type_name != column.type_name {
                 column.type_name.clear();
             }

@@ -3,32 +3,26 @@
 //! It does when it compares a column of that table with something that is not the same row. Whatever can't be judged
 //! does not limit. A subquery, CTE or second alias over the same table that is not itself limited stands for the same
 //! rows ("mirrors" them), so comparing with it limits nothing. Nor does comparing with what is made of the row itself, as
-//! a subquery in FROM that names the table outside of it.
+//! a subquery in FROM that names the table outside of it. `side` tells what the sides of a comparison are, `apart` where
+//! several comparisons together show that another row is meant.
+
+mod apart;
+mod side;
 
 use std::collections::BTreeSet;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AExpr, AExprKind, BoolExprType, BoolTestType, FuncCall, JoinType, Node, NullTestType, SelectStmt,
-    SubLink, SubLinkType,
+    AExpr, AExprKind, BoolExprType, BoolTestType, BooleanTest, JoinExpr, JoinType, Node, NullTestType,
+    SelectStmt, SubLink, SubLinkType,
 };
 
-use super::constants::{Looked, integer_constant, string_constant};
-use super::names::qualified;
-use super::scope::{Reference, Scope, Source, is_system_column, resolve};
+use self::side::{Side, is_constant};
+use super::constants::string_constant;
+use super::names::{qualified, text_of};
+use super::scope::{Reference, Scope, Source, Tells, find_item, resolve};
 use super::walker::Walker;
 use crate::catalog::RelationKind;
-
-/// One side of a comparison, seen from the written table.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    /// A column of it.
-    Target,
-    /// Something that has nothing to do with its rows.
-    Other,
-    /// Anything else.
-    Mixed,
-}
 
 impl Walker<'_> {
     /// True if `condition` limits the rows of the item `target`.
@@ -50,12 +44,7 @@ impl Walker<'_> {
                     self.in_or = outer;
                     all || !outer && self.ranges_apart(&expr.args, target)
                 }
-                BoolExprType::NotExpr if self.in_or => false,
-                BoolExprType::NotExpr => expr.args.first().is_some_and(|arg| match arg.node.as_ref() {
-                    Some(NodeEnum::AExpr(_) | NodeEnum::ColumnRef(_)) => self.limits(arg, target),
-                    Some(NodeEnum::SubLink(link)) => self.in_apart(link, target),
-                    _ => false,
-                }),
+                BoolExprType::NotExpr => expr.args.iter().all(|arg| self.negation_limits(arg, target)),
                 BoolExprType::Undefined => false,
             },
             NodeEnum::AExpr(expr) => self.comparison_limits(expr, target),
@@ -66,19 +55,67 @@ impl Walker<'_> {
                         .as_deref()
                         .is_some_and(|arg| self.side(arg, target) == Side::Target)
             }
-            NodeEnum::BooleanTest(test) => {
-                !self.in_or
-                    && matches!(test.booltesttype(), BoolTestType::IsTrue | BoolTestType::IsFalse)
-                    && test
-                        .arg
-                        .as_deref()
-                        .is_some_and(|arg| self.side(arg, target) == Side::Target)
-            }
-            NodeEnum::ColumnRef(_) => self.side(condition, target) == Side::Target,
+            NodeEnum::BooleanTest(test) => self.truth_limits(test, target),
+            // Of a cast to a truth value: nothing else is a condition.
+            NodeEnum::ColumnRef(_) | NodeEnum::TypeCast(_) => self.side(condition, target) == Side::Target,
             NodeEnum::SubLink(link) => self.sub_link_limits(link, target),
             NodeEnum::CurrentOfExpr(_) => true,
             _ => false,
         }
+    }
+
+    /// `NOT condition`: what only leaves some rows out does not limit inside OR.
+    fn negation_limits(&mut self, condition: &Node, target: usize) -> bool {
+        if self.in_or {
+            return false;
+        }
+        self.deeper(|walker| match condition.node.as_ref() {
+            Some(NodeEnum::AExpr(expr)) => {
+                let sides = [expr.lexpr.as_deref(), expr.rexpr.as_deref()];
+                // No number of something is negative, and nothing is in an empty list.
+                let leaves_out = sides
+                    .into_iter()
+                    .flatten()
+                    .all(|side| !matches!(walker.side(side, target), Side::Count | Side::Place))
+                    && (expr.kind() != AExprKind::AexprOpAny || expr.rexpr.as_deref().is_some_and(is_filled));
+                leaves_out && walker.limits(condition, target)
+            }
+            Some(NodeEnum::ColumnRef(_) | NodeEnum::TypeCast(_)) => walker.limits(condition, target),
+            Some(NodeEnum::NullTest(test)) => {
+                let arg = test.arg.as_deref();
+                test.nulltesttype() == NullTestType::IsNotNull
+                    && arg.is_some_and(|arg| walker.side(arg, target) == Side::Target)
+            }
+            Some(NodeEnum::SubLink(link)) => {
+                walker.in_apart(link, target) || walker.absence_limits(link, target)
+            }
+            Some(NodeEnum::BoolExpr(expr)) => match expr.boolop() {
+                BoolExprType::OrExpr => expr.args.iter().any(|arg| walker.negation_limits(arg, target)),
+                BoolExprType::NotExpr => expr.args.iter().all(|arg| walker.limits(arg, target)),
+                _ => false,
+            },
+            _ => false,
+        })
+    }
+
+    /// `active IS NOT TRUE`.
+    fn truth_limits(&mut self, test: &BooleanTest, target: usize) -> bool {
+        let Some(arg) = test.arg.as_deref() else {
+            return false;
+        };
+        match test.booltesttype() {
+            BoolTestType::IsTrue if self.in_or => self.is_comparison_that_limits(arg, target),
+            BoolTestType::IsTrue => self.limits(arg, target),
+            BoolTestType::IsFalse
+            | BoolTestType::IsNotTrue
+            | BoolTestType::IsNotFalse
+            | BoolTestType::IsUnknown => !self.in_or && self.side(arg, target) == Side::Target,
+            BoolTestType::IsNotUnknown | BoolTestType::Undefined => false,
+        }
+    }
+
+    fn is_comparison_that_limits(&mut self, node: &Node, target: usize) -> bool {
+        matches!(node.node, Some(NodeEnum::AExpr(_))) && self.limits(node, target)
     }
 
     /// `id < 3 OR customer_id > 100`: ranges of different columns, which can't be the two halves of one.
@@ -96,8 +133,18 @@ impl Walker<'_> {
         }
         let mut columns = BTreeSet::new();
         args.iter().all(|arg| {
-            let column = self.column_compared(arg, target);
-            column.is_some_and(|column| columns.insert(column)) && self.limits(arg, target)
+            let parts = match arg.node.as_ref() {
+                Some(NodeEnum::BoolExpr(expr)) if expr.boolop() == BoolExprType::AndExpr => {
+                    expr.args.as_slice()
+                }
+                _ => std::slice::from_ref(arg),
+            };
+            parts.iter().any(|part| {
+                let column = self.column_compared(part, target);
+                column.is_some_and(|column| {
+                    !columns.contains(&column) && self.limits(part, target) && columns.insert(column)
+                })
+            })
         })
     }
 
@@ -140,9 +187,22 @@ impl Walker<'_> {
         };
         match expr.kind() {
             AExprKind::AexprOp => match symbol {
-                "=" | "<>" | "!=" | "<" | ">" | "<=" | ">=" | "@>" | "<@" | "&&" => {
+                "=" | "<>" | "!=" | "<" | ">" | "<=" | ">=" => {
                     self.one_is_target(left, right, target)
+                        || self.number_limits(left, symbol, right, target)
+                        || self.number_limits(right, turned(symbol), left, target)
                 }
+                // Everything contains nothing.
+                "@>" | "<@" | "&&" => {
+                    !self.says_nothing(left)
+                        && !self.says_nothing(right)
+                        && self.one_is_target(left, right, target)
+                }
+                "?" | "?|" => {
+                    is_given(right) && !self.says_nothing(right) && self.side(left, target) == Side::Target
+                }
+                // Every document has all of no keys.
+                "?&" => is_given(right) && is_filled(right) && self.side(left, target) == Side::Target,
                 "~~" | "~~*" | "!~~" | "!~~*" | "~" | "~*" | "!~" | "!~*" | "^@" => {
                     self.side(left, target) == Side::Target && self.pattern_limits(right, target)
                 }
@@ -151,10 +211,21 @@ impl Walker<'_> {
             AExprKind::AexprLike | AExprKind::AexprIlike | AExprKind::AexprSimilar => {
                 self.side(left, target) == Side::Target && self.pattern_limits(right, target)
             }
-            AExprKind::AexprOpAny => symbol == "=" && self.one_is_target(left, right, target),
+            AExprKind::AexprOpAny => match symbol {
+                "=" => self.one_is_target(left, right, target),
+                "~~" | "~~*" => match right.node.as_ref() {
+                    Some(NodeEnum::AArrayExpr(list)) => {
+                        self.side(left, target) == Side::Target
+                            && list.elements.iter().all(|one| self.pattern_limits(one, target))
+                    }
+                    _ => false,
+                },
+                _ => false,
+            },
             AExprKind::AexprOpAll => {
-                let filled = matches!(right.node.as_ref(), Some(NodeEnum::AArrayExpr(list)) if !list.elements.is_empty());
-                filled && self.one_is_target(left, right, target)
+                matches!(right.node, Some(NodeEnum::AArrayExpr(_)))
+                    && is_filled(right)
+                    && self.one_is_target(left, right, target)
             }
             AExprKind::AexprIn
             | AExprKind::AexprBetween
@@ -177,6 +248,38 @@ impl Walker<'_> {
             (left, right),
             (Side::Target, Side::Other) | (Side::Other, Side::Target)
         )
+    }
+
+    /// `length(name) > 10`, `rn > 1`: a number that is not below 0, or not below 1 and 1 for some row, is more than all
+    /// rows have.
+    fn number_limits(&mut self, left: &Node, symbol: &str, right: &Node, target: usize) -> bool {
+        match self.side(left, target) {
+            Side::Count => match symbol {
+                "=" => self.side(right, target) == Side::Other,
+                ">" => self.at_least(right, 1),
+                ">=" => self.at_least(right, 2),
+                "<" | "<=" => self.at_least(right, 0),
+                _ => false,
+            },
+            Side::Place => match symbol {
+                ">" => self.at_least(right, 1),
+                "=" | ">=" => self.at_least(right, 2),
+                "<>" | "!=" => self.at_least(right, 1) && !self.at_least(right, 2),
+                _ => false,
+            },
+            Side::Target | Side::Other | Side::Mixed => false,
+        }
+    }
+
+    /// `'{}'`, `ARRAY[]`: a constant in which nothing is.
+    fn says_nothing(&self, node: &Node) -> bool {
+        match node.node.as_ref() {
+            Some(NodeEnum::AArrayExpr(list)) => list.elements.is_empty(),
+            Some(NodeEnum::FuncCall(call)) => call.args.is_empty(),
+            Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_none_or(|arg| self.says_nothing(arg)),
+            _ => string_constant(node, &self.looked)
+                .is_some_and(|text| !text.chars().any(char::is_alphanumeric)),
+        }
     }
 
     /// A pattern that is a constant must contain more than wildcards.
@@ -242,16 +345,73 @@ impl Walker<'_> {
         for node in &select.from_clause {
             self.bring_from(node);
         }
-        let limited = select
-            .where_clause
-            .as_deref()
-            .is_some_and(|condition| self.limits(condition, target))
-            || select
-                .from_clause
-                .iter()
-                .any(|node| self.join_limits(node, target));
+        let limited = self.bounds(select.where_clause.as_deref(), &select.from_clause, target);
         self.scopes.pop();
         limited
+    }
+
+    /// `JOIN ... USING`: whether the item is one side's, joined by what tells its rows apart, and all of the other stands for
+    /// other rows.
+    fn is_shared(&self, join: &JoinExpr, target: usize) -> bool {
+        let sides = [join.larg.as_deref(), join.rarg.as_deref()].map(|side| {
+            let mut items = Vec::new();
+            let known = side.is_some_and(|side| self.items_of(side, &mut items));
+            known.then_some(items)
+        });
+        let [Some(left), Some(right)] = sides else {
+            return false;
+        };
+        let other = match (left.contains(&target), right.contains(&target)) {
+            (true, false) => right,
+            (false, true) => left,
+            _ => return false,
+        };
+        let Some(item) = self.items.get(target) else {
+            return false;
+        };
+        let tells = join.using_clause.iter().filter_map(text_of).any(|name| {
+            let mut columns = item.positions(name).filter_map(|at| item.columns.get(at));
+            item.open && matches!(item.source, Source::Relation { .. })
+                || columns.any(|column| column.tells == Tells::Rows)
+        });
+        tells && other.iter().all(|&at| self.stands_apart(at, target))
+    }
+
+    /// The items that a FROM item brought; false where that can't be told.
+    fn items_of(&self, node: &Node, items: &mut Vec<usize>) -> bool {
+        let alias = match node.node.as_ref() {
+            Some(NodeEnum::JoinExpr(join)) => {
+                let sides = [join.larg.as_deref(), join.rarg.as_deref()];
+                return join.alias.is_none()
+                    && sides
+                        .into_iter()
+                        .all(|side| side.is_some_and(|side| self.items_of(side, items)));
+            }
+            Some(NodeEnum::RangeVar(range)) => match &range.alias {
+                None => Some(range.relname.as_str()),
+                Some(alias) => Some(alias.aliasname.as_str()),
+            },
+            Some(NodeEnum::RangeSubselect(select)) => {
+                select.alias.as_ref().map(|alias| alias.aliasname.as_str())
+            }
+            _ => None,
+        };
+        let scope = self.scopes.last().map_or(&[][..], std::slice::from_ref);
+        let found = alias.and_then(|name| find_item(&self.items, scope, None, name));
+        items.extend(found);
+        found.is_some()
+    }
+
+    /// Whether an item neither stands for the rows of the other nor is made of them.
+    fn stands_apart(&self, at: usize, target: usize) -> bool {
+        let (Some(item), Some(own)) = (self.items.get(at), self.items.get(target)) else {
+            return false;
+        };
+        let made_of = item.made_of.iter().any(|&of| {
+            let mirrors = self.items.get(of).map(|item| &item.mirrors);
+            of == target || mirrors.is_none_or(|mirrors| !mirrors.is_disjoint(&own.mirrors))
+        });
+        at != target && !made_of && item.mirrors.is_disjoint(&own.mirrors)
     }
 
     /// True if an inner join's condition limits the item.
@@ -262,23 +422,7 @@ impl Walker<'_> {
         if join.jointype() != JoinType::JoinInner {
             return false;
         }
-        let shared = !join.using_clause.is_empty() && {
-            let own = self
-                .items
-                .get(target)
-                .map(|item| item.mirrors.clone())
-                .unwrap_or_default();
-            let items = self
-                .scopes
-                .last()
-                .map(|scope| scope.items.clone())
-                .unwrap_or_default();
-            items.iter().filter(|&&at| at != target).all(|&at| {
-                self.items
-                    .get(at)
-                    .is_some_and(|item| item.mirrors.is_disjoint(&own) && !item.made_of.contains(&target))
-            })
-        };
+        let shared = !join.using_clause.is_empty() && self.is_shared(join, target);
         shared
             || join
                 .quals
@@ -289,124 +433,34 @@ impl Walker<'_> {
                 .flatten()
                 .any(|node| self.deeper(|walker| walker.join_limits(node, target)))
     }
+}
 
-    fn subquery(&mut self, select: &SelectStmt) {
-        let rows = self.select(select);
-        if let Some(tracker) = &mut self.tracker {
-            tracker.mirrors.extend(rows.mirrors);
-        }
+/// What a comparison says with its sides turned.
+fn turned(symbol: &str) -> &str {
+    match symbol {
+        "<" => ">",
+        ">" => "<",
+        "<=" => ">=",
+        ">=" => "<=",
+        other => other,
     }
+}
 
-    fn side(&mut self, node: &Node, target: usize) -> Side {
-        self.deeper(|walker| Some(walker.side_here(node, target)))
-            .unwrap_or(Side::Mixed)
+/// A constant, or a list of constants.
+fn is_given(node: &Node) -> bool {
+    match node.node.as_ref() {
+        Some(NodeEnum::AArrayExpr(list)) => list.elements.iter().all(is_constant),
+        _ => is_constant(node),
     }
+}
 
-    fn side_here(&mut self, node: &Node, target: usize) -> Side {
-        match node.node.as_ref() {
-            Some(NodeEnum::ColumnRef(reference)) => {
-                let Some((qualifier, name)) = super::expr::split(reference) else {
-                    return Side::Mixed;
-                };
-                match resolve(&self.items, &self.scopes, qualifier, name) {
-                    Reference::Columns(hits) => {
-                        if hits.iter().all(|&(item, _)| item == target) {
-                            return Side::Target;
-                        }
-                    }
-                    // Only ctid tells rows apart.
-                    Reference::System(items) if is_system_column(name) => {
-                        let own = items.first() == Some(&target) || items.as_slice() == [target];
-                        return if own && name == "ctid" {
-                            Side::Target
-                        } else {
-                            Side::Mixed
-                        };
-                    }
-                    // A relation that is not known may have any column.
-                    Reference::Open(items) if items.as_slice() == [target] => return Side::Target,
-                    Reference::Whole(_) | Reference::System(_) | Reference::Open(_) | Reference::Nothing => {}
-                }
-            }
-            Some(NodeEnum::TypeCast(cast)) => {
-                if let Some(arg) = cast.arg.as_deref() {
-                    return self.side(arg, target);
-                }
-            }
-            Some(NodeEnum::CollateClause(clause)) => {
-                if let Some(arg) = clause.arg.as_deref() {
-                    return self.side(arg, target);
-                }
-            }
-            Some(NodeEnum::RowExpr(row)) => {
-                let all = row.args.iter().all(|arg| self.side(arg, target) == Side::Target);
-                if all && !row.args.is_empty() {
-                    return Side::Target;
-                }
-            }
-            Some(NodeEnum::FuncCall(call)) if is_transparent(call) => {
-                let (mut targets, mut rest) = (0_usize, true);
-                for arg in &call.args {
-                    match self.side(arg, target) {
-                        Side::Target => targets += 1,
-                        Side::Other => rest &= is_constant(arg),
-                        Side::Mixed => rest = false,
-                    }
-                }
-                if targets == 1 && rest {
-                    return Side::Target;
-                }
-            }
-            Some(NodeEnum::AExpr(expr)) if is_part_of(expr, &self.looked) => {
-                let part = expr.rexpr.as_deref().is_some_and(is_constant)
-                    && expr
-                        .lexpr
-                        .as_deref()
-                        .is_some_and(|left| self.side(left, target) == Side::Target);
-                if part {
-                    return Side::Target;
-                }
-            }
-            _ => {}
-        }
-        self.touches(target, |walker| walker.expr(node))
-    }
-
-    /// Whether what `walk` walks over touches the item, or something that mirrors it.
-    fn touches(&mut self, target: usize, walk: impl FnOnce(&mut Self)) -> Side {
-        let known = self.items.len();
-        let outer = self.tracker.replace(Tracker::default());
-        // Names were walked before, in their own place: what is lost here is only that it can't be judged.
-        let unresolved = std::mem::replace(&mut self.out.unresolved, false);
-        let read_all = self.read_all;
-        let flow = self.flow_of(walk);
-        drop(flow);
-        let inner = std::mem::replace(&mut self.tracker, outer).unwrap_or_default();
-        let lost = std::mem::replace(&mut self.out.unresolved, unresolved);
-        self.read_all = read_all;
-        let own = self
-            .items
-            .get(target)
-            .map(|item| item.mirrors.clone())
-            .unwrap_or_default();
-        let touched = inner.items.iter().any(|&at| {
-            at == target
-                || at < known
-                    && self
-                        .items
-                        .get(at)
-                        .is_some_and(|item| !item.mirrors.is_disjoint(&own) || item.made_of.contains(&target))
-        });
-        let mirrored = !inner.mirrors.is_disjoint(&own);
-        if let Some(tracker) = &mut self.tracker {
-            tracker.items.extend(inner.items);
-            tracker.mirrors.extend(inner.mirrors);
-        }
-        if touched || mirrored || lost {
-            Side::Mixed
-        } else {
-            Side::Other
-        }
+/// A list with something in it, or the rows of a query.
+fn is_filled(node: &Node) -> bool {
+    match node.node.as_ref() {
+        Some(NodeEnum::AArrayExpr(list)) => !list.elements.is_empty(),
+        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_filled),
+        Some(NodeEnum::SubLink(_)) => true,
+        _ => false,
     }
 }
 
@@ -417,20 +471,20 @@ pub(super) struct Tracker {
     pub(super) mirrors: BTreeSet<i64>,
 }
 
-/// Comparisons that pick rows, where others may only leave some out.
 /// Whether a comparison with a constant picks a range, and not all but a value.
 fn is_range(expr: &AExpr) -> bool {
     let range = matches!(qualified(&expr.name), Some((_, "<" | "<=" | ">" | ">=" | "=")));
     range && expr.kind() == AExprKind::AexprOp
 }
 
+/// Comparisons that pick rows, where others may only leave some out.
 fn picks_rows(kind: AExprKind, symbol: &str) -> bool {
     match kind {
         AExprKind::AexprBetween | AExprKind::AexprBetweenSym | AExprKind::AexprNotDistinct => true,
         AExprKind::AexprNotBetween | AExprKind::AexprNotBetweenSym | AExprKind::AexprDistinct => false,
         _ => matches!(
             symbol,
-            "=" | "~~" | "~~*" | "~" | "~*" | "^@" | "@>" | "<@" | "&&"
+            "=" | "~~" | "~~*" | "~" | "~*" | "^@" | "@>" | "<@" | "&&" | "?" | "?|"
         ),
     }
 }
@@ -444,42 +498,6 @@ fn is_null(node: &Node) -> bool {
     match node.node.as_ref() {
         Some(NodeEnum::AConst(constant)) => constant.isnull,
         Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_null),
-        _ => false,
-    }
-}
-
-fn is_constant(node: &Node) -> bool {
-    match node.node.as_ref() {
-        Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)) => true,
-        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_constant),
-        _ => false,
-    }
-}
-
-/// Functions whose result still tells rows apart as the column does.
-fn is_transparent(call: &FuncCall) -> bool {
-    matches!(
-        qualified(&call.funcname),
-        Some((
-            None | Some("pg_catalog"),
-            "lower" | "upper" | "btrim" | "date" | "date_trunc" | "date_part" | "extract" | "timezone"
-        ))
-    )
-}
-
-/// `profile ->> 'tier'`, `id % 10`: a part of the column. A modulus of 1 has one value only.
-fn is_part_of(expr: &AExpr, looked: &Looked) -> bool {
-    if expr.kind() != AExprKind::AexprOp {
-        return false;
-    }
-    match qualified(&expr.name) {
-        Some((None, "->" | "->>" | "#>" | "#>>")) => true,
-        Some((None, "%")) => match expr.rexpr.as_deref().and_then(|right| right.node.as_ref()) {
-            Some(NodeEnum::AConst(constant)) => {
-                integer_constant(constant, looked).is_some_and(|number| number > 1)
-            }
-            _ => false,
-        },
         _ => false,
     }
 }

@@ -10,9 +10,10 @@ use pg_query::protobuf::{
 };
 
 use super::constants::{integer_constant, string_constant};
+use super::limit::Tracker;
 use super::names::{output_name, qualified, text_of};
 use super::scope::{
-    Carries, Item, ItemColumn, Output, Place, Places, Reference, Rows, Scope, Source, resolve,
+    Carries, Item, ItemColumn, Output, Place, Places, Reference, Rows, Scope, Source, Tells, resolve,
 };
 use super::walker::{Named, Walker, apply_alias, renames};
 
@@ -38,7 +39,11 @@ impl Walker<'_> {
             SetOperation::SetopUnion | SetOperation::SetopIntersect | SetOperation::SetopExcept => {
                 self.set_operation(select)
             }
-            SetOperation::SetopNone if !select.values_lists.is_empty() => self.values(select),
+            SetOperation::SetopNone if !select.values_lists.is_empty() => {
+                let (mut rows, mirrors) = self.mirroring(|walker| walker.values(select));
+                rows.mirrors.extend(mirrors);
+                rows
+            }
             SetOperation::SetopNone => self.plain_select(select),
             SetOperation::Undefined => {
                 self.unknown();
@@ -156,8 +161,9 @@ impl Walker<'_> {
                 _ => self.unknown(),
             }
         }
-        if !self.only_reads {
-            rows.mirrors = self.mirrors(select.where_clause.as_deref(), &select.from_clause);
+        if !self.only_reads && !self.are_of_several(select) {
+            let mirrors = self.mirrors(select.where_clause.as_deref(), &select.from_clause, &mut rows);
+            rows.mirrors.extend(mirrors);
         }
         self.leave_scope();
         rows
@@ -298,8 +304,29 @@ impl Walker<'_> {
         true
     }
 
-    /// A target list or RETURNING list.
+    /// A target list or RETURNING list. A value that is made of all rows of a table stands for them.
     pub(super) fn targets(&mut self, targets: &[Node]) -> Rows {
+        if self.only_reads {
+            return self.targets_here(targets);
+        }
+        let (mut rows, mirrors) = self.mirroring(|walker| walker.targets_here(targets));
+        rows.mirrors.extend(mirrors);
+        rows
+    }
+
+    /// Walks values, and tells which relations all of whose rows subqueries in them may be made of.
+    fn mirroring<T>(&mut self, walk: impl FnOnce(&mut Self) -> T) -> (T, BTreeSet<i64>) {
+        let outer = self.tracker.replace(Tracker::default());
+        let walked = walk(self);
+        let inner = std::mem::replace(&mut self.tracker, outer).unwrap_or_default();
+        if let Some(tracker) = &mut self.tracker {
+            tracker.items.extend(inner.items);
+            tracker.mirrors.extend(inner.mirrors.iter().copied());
+        }
+        (walked, inner.mirrors)
+    }
+
+    fn targets_here(&mut self, targets: &[Node]) -> Rows {
         let mut rows = Rows::default();
         let mut misplaced = false;
         for node in targets {
@@ -352,8 +379,10 @@ impl Walker<'_> {
             if self.is_row_star(target) {
                 rows.open = true;
             }
+            let tells = target.val.as_deref().map(|value| self.value_tells(value));
             rows.columns.push(ItemColumn {
                 type_name: type_name.unwrap_or_default(),
+                tells: tells.unwrap_or_default(),
                 mixed,
                 generated: met.generated || met.column && !as_is,
                 ..ItemColumn::derived_as_is(name, flow, as_is)
@@ -407,8 +436,10 @@ impl Walker<'_> {
         let (flow, met) = self.meeting(|walker| {
             walker.flow_of(|walker| walker.deeper(|walker| walker.referred(&found, qualifier, name)))
         });
+        let tells = target.val.as_deref().map(|value| self.value_tells(value));
         Some(ItemColumn {
             type_name,
+            tells: tells.unwrap_or_default(),
             mixed,
             generated: met.generated || met.column && !as_is,
             ..ItemColumn::derived_as_is(output_name(target), flow, as_is)
@@ -587,6 +618,7 @@ impl Walker<'_> {
             used: true,
             read: 0,
             mirrors: Arc::new(rows.mirrors),
+            placed: false,
             made_of: Arc::default(),
         })
     }
@@ -606,24 +638,34 @@ impl Walker<'_> {
     }
 
     /// Relations all of whose rows may come out of this scope, since no predicate limits them.
-    fn mirrors(&mut self, condition: Option<&Node>, from: &[Node]) -> BTreeSet<i64> {
+    /// Where more than one item is not limited, a column tells nothing of the rows of the others.
+    pub(super) fn mirrors(
+        &mut self,
+        condition: Option<&Node>,
+        from: &[Node],
+        rows: &mut Rows,
+    ) -> BTreeSet<i64> {
         let items = self
             .scopes
             .last()
             .map(|scope| scope.items.clone())
             .unwrap_or_default();
-        let mut mirrors = BTreeSet::new();
+        let (mut mirrors, mut all) = (BTreeSet::new(), 0);
         for item in items {
             let Some(own) = self.items.get(item).map(|item| item.mirrors.clone()) else {
                 continue;
             };
-            if own.is_subset(&mirrors) {
+            if own.is_empty() || all > 1 && own.is_subset(&mirrors) {
                 continue;
             }
-            let limited = condition.is_some_and(|condition| self.limits(condition, item))
-                || from.iter().any(|node| self.join_limits(node, item));
-            if !limited {
+            if !self.bounds(condition, from, item) {
                 mirrors.extend(own.iter().copied());
+                all += 1;
+            }
+        }
+        if all > 1 {
+            for column in &mut rows.columns {
+                column.tells = Tells::Nothing;
             }
         }
         mirrors
@@ -670,6 +712,9 @@ fn merge(rows: &mut Rows, other: Rows) {
                 own.as_is &= column.as_is;
                 own.generated |= column.generated;
                 own.carries.add(&column.carries);
+                if own.tells != column.tells {
+                    own.tells = Tells::Nothing;
+                }
             }
             None => rows.columns.push(column),
         }

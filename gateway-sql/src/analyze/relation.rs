@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::scope::{Carries, Item, ItemColumn, Source};
+use super::scope::{Carries, Item, ItemColumn, Source, Tells};
 use super::walker::Walker;
 use crate::analysis::{Action, ColumnId};
 use crate::catalog::{QualifiedName, Relation, RelationKind};
@@ -64,6 +64,7 @@ impl<'a> Walker<'a> {
                 used: true,
                 read: 0,
                 mirrors: Arc::default(),
+                placed: relation.kind == RelationKind::Table,
                 made_of: Arc::default(),
             };
         }
@@ -99,6 +100,10 @@ impl<'a> Walker<'a> {
             used: false,
             read: 0,
             mirrors: brought.mirrors.clone(),
+            placed: matches!(
+                relation.kind,
+                RelationKind::Table | RelationKind::Partitioned | RelationKind::MaterializedView
+            ),
             made_of: Arc::default(),
         }
     }
@@ -138,6 +143,7 @@ impl<'a> Walker<'a> {
                 name: Some(column.name.clone()),
                 real: column.name.clone(),
                 as_is: true,
+                tells: Tells::Rows,
                 ..ItemColumn::default()
             });
             brought.columns = Arc::new(columns.collect());
@@ -176,11 +182,18 @@ impl<'a> Walker<'a> {
     ) -> Vec<ItemColumn> {
         let mut columns = Vec::with_capacity(relation.columns.len());
         let mark = ColumnId::new_mark();
+        let of_system = self
+            .working
+            .bases(self.catalog, relation)
+            .iter()
+            .any(|base| base.is_system());
         for (at, column) in relation.columns.iter().enumerate() {
             let known = lineage.and_then(|lineage| lineage.get(at));
             let own = known.map_or(bases, |(carries, _)| carries);
             // A table's own values are as they are, and a view's where its definition says so.
             let as_is = relation.reads.is_empty() || known.is_some_and(|(_, as_is)| *as_is);
+            // A column of a view that comes from none; those of the server's own relations are not followed.
+            let constant = !relation.reads.is_empty() && own.is_empty() && !of_system;
             let mut carries = own.clone();
             // A part of a column is read by reading the column.
             let asked: Carries = own
@@ -215,6 +228,7 @@ impl<'a> Walker<'a> {
                 as_is: as_is && column.made_of.is_none(),
                 mixed: false,
                 generated: false,
+                tells: if constant { Tells::Nothing } else { Tells::Rows },
             });
         }
         columns

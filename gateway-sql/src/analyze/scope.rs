@@ -34,6 +34,22 @@ pub(crate) struct ItemColumn {
     /// Its values are computed or generated, so there may be any number of any kind: equality with them is no guess at
     /// one value, but at all.
     pub(super) generated: bool,
+    /// What its values tell of the rows that it is a column of.
+    pub(super) tells: Tells,
+}
+
+/// What a value tells of the row that it is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Tells {
+    /// It may be the same for all rows.
+    #[default]
+    Nothing,
+    /// It tells rows apart as a column of theirs does.
+    Rows,
+    /// How many there are of something in a column: never negative.
+    Count,
+    /// Which of the rows it is that are equal in a column, from 1 on.
+    Place,
 }
 
 impl ItemColumn {
@@ -97,6 +113,8 @@ pub(super) struct Item {
     pub(super) read: u64,
     /// Relations all of whose rows it may stand for: no predicate limits them.
     pub(super) mirrors: Arc<BTreeSet<i64>>,
+    /// Its rows have a place in a table (`ctid`), known by that name where no other is given.
+    pub(super) placed: bool,
     /// Items outside of it that its rows are made of: `(SELECT t.id) q` has values of the row of t.
     pub(super) made_of: Arc<BTreeSet<usize>>,
 }
@@ -216,6 +234,19 @@ pub(super) fn is_system_column(name: &str) -> bool {
     matches!(name, "ctid" | "xmin" | "xmax" | "cmin" | "cmax" | "tableoid")
 }
 
+/// The items that a system column without a qualifier may be of: those of the innermost scope, if all of them have such.
+/// Beside one that has not, a condition of a join may not see the others.
+fn placed(items: &[Item], scopes: &[Scope]) -> Vec<usize> {
+    let is_placed = |at: &usize| items.get(*at).is_some_and(|item| item.placed);
+    match scopes.last() {
+        Some(scope) if !scope.items.is_empty() && scope.items.iter().all(is_placed) => scope.items.clone(),
+        _ => {
+            let all = scopes.iter().flat_map(|scope| scope.items.iter().copied());
+            all.collect()
+        }
+    }
+}
+
 /// Finds what a reference refers to. `path` is the qualifier (schema, item) and the column's name.
 pub(super) fn resolve(
     items: &[Item],
@@ -242,11 +273,7 @@ pub(super) fn resolve(
                 }
             }
             if is_system_column(name) {
-                let all = scopes
-                    .iter()
-                    .flat_map(|scope| scope.items.iter().copied())
-                    .collect();
-                return Reference::System(all);
+                return Reference::System(placed(items, scopes));
             }
             match find_item(items, scopes, None, name) {
                 Some(at) => Reference::Whole(at),

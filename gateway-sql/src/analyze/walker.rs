@@ -10,7 +10,7 @@ use super::constants::Looked;
 use super::limit::Tracker;
 use super::message::{Changes, Working};
 use super::names::text_of;
-use super::scope::{Carries, Item, ItemColumn, Places, Rows, Scope, Source};
+use super::scope::{Carries, Item, ItemColumn, Places, Rows, Scope, Source, Tells};
 use crate::analysis::{Action, ColumnId, Effect, Object, Operation, StatementAnalysis, StatementKind};
 use crate::catalog::{Catalog, QualifiedName, Relation, RelationKind, is_system_schema};
 use crate::protected::guard;
@@ -372,6 +372,7 @@ impl<'a> Walker<'a> {
                     used: false,
                     read: 0,
                     mirrors: Arc::default(),
+                    placed: false,
                     made_of: Arc::default(),
                 }
             }
@@ -431,6 +432,8 @@ impl<'a> Walker<'a> {
                 .saturating_mul(1 + temp.carries.len() / FEW_SOURCES)
         });
         let relation = temp.filter(|_| self.hand_on(size));
+        let beneath = self.beneath_temp(name).unwrap_or_default();
+        let of_system = beneath.iter().any(|relation| relation.is_system());
         let columns = relation.map(|relation| {
             let columns = relation.columns.iter().map(|column| {
                 let id = ColumnId::new(TEMP_SCHEMA, name, column.clone());
@@ -438,8 +441,10 @@ impl<'a> Walker<'a> {
                 let mut carries = relation.carries.clone();
                 carries.extend(relation.column_carries.get(column).into_iter().flatten().cloned());
                 carries.insert(id);
+                let tells = relation.kind != RelationKind::View || of_system || as_is && carries.len() > 1;
                 ItemColumn {
                     real: column.clone(),
+                    tells: if tells { Tells::Rows } else { Tells::Nothing },
                     as_is,
                     // Of which places the values of a view are is not kept.
                     mixed: relation.kind == RelationKind::View && !as_is,
@@ -466,6 +471,7 @@ impl<'a> Walker<'a> {
             used: true,
             read: 0,
             mirrors: Arc::new(mirrors),
+            placed: relation.is_some_and(|relation| relation.kind == RelationKind::Table),
             made_of: Arc::default(),
         }
     }

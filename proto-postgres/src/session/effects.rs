@@ -82,6 +82,8 @@ impl Session {
             Effect::CatalogChanged => {
                 self.defined = true;
                 self.private_is_stale();
+                // An index of the session's own may have come, or gone with what it needs.
+                self.environment_changed();
             }
             Effect::Commit | Effect::Rollback => {
                 // All portals are gone at once, not only at the next Sync.

@@ -29,8 +29,7 @@ const ENVIRONMENT_QUERY: &str = "SELECT pg_catalog.json_build_object(\
          WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 \
          AND NOT a.attisdropped))) \
      FROM pg_catalog.pg_class c \
-     WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
-     AND c.relkind OPERATOR(pg_catalog.<>) 'i'))";
+     WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()))";
 
 /// Which question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +79,38 @@ struct Temp {
     name: String,
     kind: String,
     columns: Option<Vec<String>>,
+}
+
+/// By `pg_class.relkind`.
+fn kind_of(kind: &str) -> RelationKind {
+    match kind {
+        "v" => RelationKind::View,
+        "S" => RelationKind::Sequence,
+        "i" | "I" => RelationKind::Index,
+        _ => RelationKind::Table,
+    }
+}
+
+/// A temporary relation of which nobody has seen how it was made.
+fn not_followed(
+    kind: RelationKind,
+    columns: Vec<String>,
+    all_tagged: impl FnOnce() -> BTreeSet<ColumnId>,
+) -> TempRelation {
+    // A sequence has the numbers that it counts, as one of the database has: nothing is written into it but by functions
+    // that are asked about.
+    let counts = matches!(kind, RelationKind::Sequence | RelationKind::Index);
+    let carries = if counts { BTreeSet::new() } else { all_tagged() };
+    TempRelation {
+        columns,
+        kind,
+        column_carries: HashMap::new(),
+        carries: carries.into(),
+        as_is: BTreeSet::new(),
+        operations: Vec::new(),
+        // What a view stands on that nobody followed is not known.
+        beneath: (kind != RelationKind::View).then(BTreeSet::new),
+    }
 }
 
 impl Session {
@@ -191,11 +222,7 @@ impl Session {
         }
         let mut temp = HashMap::new();
         for relation in list {
-            let kind = match relation.kind.as_str() {
-                "v" => RelationKind::View,
-                "S" => RelationKind::Sequence,
-                _ => RelationKind::Table,
-            };
+            let kind = kind_of(&relation.kind);
             let columns = relation.columns.unwrap_or_default();
             // What its values came from is known only of relations whose making was followed.
             let known = self
@@ -205,16 +232,7 @@ impl Session {
                 .filter(|known| known.columns == columns && known.kind == kind);
             let relation_state = match known {
                 Some(known) => known.clone(),
-                None => TempRelation {
-                    columns,
-                    kind,
-                    column_carries: HashMap::new(),
-                    carries: self.all_tagged().into(),
-                    as_is: BTreeSet::new(),
-                    operations: Vec::new(),
-                    // What a view stands on that nobody followed is not known.
-                    beneath: (kind != RelationKind::View).then(BTreeSet::new),
-                },
+                None => not_followed(kind, columns, || self.all_tagged()),
             };
             temp.insert(relation.name, relation_state);
         }
@@ -282,5 +300,30 @@ impl Session {
             })
             .filter(|column| structure.tags.of_column(column).next().is_some())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_followed_carries_all_that_is_tagged_unless_it_only_counts() {
+        let tagged = ColumnId::new("public", "customers", "ssn");
+        for (relkind, kind, carries, stands_on_known) in [
+            ("r", RelationKind::Table, true, true),
+            ("p", RelationKind::Table, true, true),
+            ("v", RelationKind::View, true, false),
+            ("S", RelationKind::Sequence, false, true),
+            ("i", RelationKind::Index, false, true),
+            ("I", RelationKind::Index, false, true),
+        ] {
+            let made = not_followed(kind_of(relkind), vec!["a".to_owned()], || {
+                BTreeSet::from([tagged.clone()])
+            });
+            assert_eq!(made.kind, kind, "{relkind}");
+            assert_eq!(made.carries.contains(&tagged), carries, "{relkind}");
+            assert_eq!(made.beneath.is_some(), stands_on_known, "{relkind}");
+        }
     }
 }
