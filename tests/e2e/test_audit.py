@@ -366,3 +366,16 @@ def test_a_read_only_disk_is_told_at_the_start_and_nothing_is_harmed(w):
         work(own, 3)
         stop(own)
         check("not in order" not in own.cli("audit", "verify").stdout)
+
+
+def test_a_trail_that_is_gone_is_told_of(w):
+    with w.own() as own:
+        own.wire("reader").close()
+        own.kill()
+        for segment in segments(own):
+            segment.unlink()
+        done = own.cli("audit", "verify", ok=False)
+        check(done.returncode == 1 and "THE AUDIT TRAIL IS GONE" in done.stderr, done)
+        own.gateway.start()
+        check("a new audit trail begins, though there is the key" in own.log(), own.log()[-3000:])
+        own.cli("audit", "verify")

@@ -184,3 +184,37 @@ def test_who_may_not_is_told_so(w):
         check("alice@corp.test" in shown.stdout and "not for you" in shown.stderr, shown)
         check(query(wire, "SELECT 1")[1] == [], "it lives on")
         check("approver" in p.w.gateway.cli("approvals", "approve", "apr_1").stderr)
+
+
+def test_a_resource_whose_connect_has_obligations_is_one_that_one_may_connect_to(w):
+    rules = {"all": """
+@id("in") @reason("required") @rows("10") permit (principal in Group::"readers", action in [Action::"connect", Action::"read"],
+    resource in Resource::"orders-db");
+"""}
+    with w.own(policies=rules) as own, tempfile.TemporaryDirectory() as home:
+        p = Person(own, home, "alice@corp.test", ("readers",))
+        p.login()
+        check([row["name"] for row in json.loads(p.run("resources", "--output", "json").stdout)] == ["orders-db"])
+        with_one = ["connect", "orders-db", "--database", own.database, "--reason", "INC-1", "--", "-Atc", "SELECT 1"]
+        check(p.run(*with_one).stdout.splitlines()[-1] == "1")
+        without = [word for word in with_one if word not in ("--reason", "INC-1")]
+        refused = p.run(*without, ok=False)
+        check("stated reason" in refused.stderr, refused)
+
+
+def test_an_address_of_another_gateway_is_not_taken_for_the_one_at_hand(w):
+    with w.own() as own:
+        here = f"http://127.0.0.1:{own.gateway.control}"
+        for url, status in [(here, 0), ("http://127.0.0.1:1", 1), ("https://gw.elsewhere.test:6080", 1)]:
+            env = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+            done = subprocess.run([own.gateway.binary, "sessions", "list", "--config", own.gateway.dir / "gateway.toml"], text=True,
+                                  capture_output=True, env=dict(env, GATEWAY_URL=url), timeout=30)
+            check(done.returncode == status and ("which one is meant" in done.stderr) == (status == 1), url, done)
+
+
+def test_wrong_words_on_the_command_line_are_usage(w):
+    for argv in [("token", "create", "--subject", "x", "--ttl", "soon"), ("token", "create", "--subject", "x", "--ttl", "0s"),
+                 ("token", "create", "--subject", ""), ("audit", "search", "--since", "yesterday"), ("audit", "search", "--until", "5"),
+                 ("access", "request", "orders-db", "--for", "long", "--reason", "r")]:
+        done = w.cli(*argv, ok=False)
+        check(done.returncode == 2 and not done.stdout, argv, done)

@@ -243,6 +243,32 @@ def test_half_open_connections_are_capped_and_the_others_go_on(w):
         session.close()
 
 
+REASONED = {"all": """
+@id("with-reason") @reason("required") permit (principal, action == Action::"connect", resource);
+@id("limited") @rows("5") @timeout("30s") permit (principal, action in [Action::"read", Action::"temp"], resource in Resource::"orders-db");
+@id("looks") permit (principal, action in [Action::"session-view", Action::"audit-search"], resource);
+"""}
+
+
+def test_a_reason_that_connect_demands_is_stated_before_anything_runs(w):
+    with w.own(policies=REASONED) as own:
+        wire = own.wire("reader")
+        for sql in ["SELECT 1", "BEGIN", "SET search_path = app", "SELECT total FROM orders", "CREATE TEMP TABLE x (n int)"]:
+            check(query(wire, sql)[1] == ["42501"], sql)
+        told = wire.errors[-1]
+        check('"rule":"with-reason"' in told["D"] and "gateway.reason" in told["H"], told)
+        wire.send(b"".join([rig.frame("P", b"\0SELECT 1\0\0\0"), rig.frame("B", b"\0\0\0\0\0\0\0\0"), rig.frame("E", b"\0\0\0\0\0"), rig.frame("S", b"")]))
+        wire.silence(1)
+        check(wire.codes()[-1] == "42501" and "row 1" not in wire.lines[-4:], wire.lines[-6:])
+        wire.close()
+        options = {"PGOPTIONS": "-c gateway.reason=INC-1"}
+        check(own.psql("reader", "-c", "SELECT 1", env=options).stdout == "1\n")
+        # The operators' database is one more resource.
+        shown = {**options, "PGUSER": "reader@gateway", "PGDATABASE": "gateway"}
+        check(own.psql("reader", "-c", "SHOW SESSIONS", env={**shown, "PGOPTIONS": ""}).returncode != 0)
+        check(own.psql("reader", "-c", "SHOW SESSIONS", env=shown).returncode == 0)
+
+
 def test_connections_leave_the_gateway_the_descriptors_that_it_needs_itself(w):
     """Under a low limit of open files the next session is refused, and the trail goes on in new segments."""
     small = copy.copy(w)

@@ -346,3 +346,13 @@ def test_ghsa_hpv4_what_was_asked_for_one_user_name_counts_for_no_other(w):
         wire.send(61, 1, gateway.agent)
         check(wire.next(2) != 52, "nobody ever asked")
         check(len(trail(gateway, "session_started")) == 1, "one login")
+
+
+def test_a_reason_that_connect_demands_comes_before_anything_runs(w):
+    demand = '@id("why") @reason("required") permit (principal in Group::"agents", action == Action::"connect", resource);'
+    with hosted(w, rules="\n" + demand) as (gateway, _):
+        silent = client(gateway, gateway.agent, "ssh", "127.0.0.1", "true")
+        told = silent.communicate(timeout=20)[1]
+        check(silent.returncode == 77 and '"rule":"why"' in told and "GATEWAY_REASON" in told, told)
+        said = client(gateway, gateway.agent, "ssh", "-oSetEnv=GATEWAY_REASON=INC-7", "127.0.0.1", "true")
+        check(said.wait(20) == 0, said.stderr.read())
