@@ -156,8 +156,8 @@ impl Client {
             backs: self.backs.clone(),
             prepared,
         };
-        if let Program::Exec(_) = program {
-            // A refused command says so on its stderr, and by its status; so it begins in any case.
+        if let Program::Exec(_) | Program::Shell = program {
+            // What is refused says so on its stderr, and by its status; so it begins in any case.
             session.channel_success(id)?;
             entry.task.spawn(lane.run(program, None));
             return Ok(());
