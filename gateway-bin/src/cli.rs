@@ -637,6 +637,25 @@ pub(crate) enum PolicyCommand {
     },
     /// Say which policies decide a statement, and why
     Explain(Explain),
+    /// Propose the least that permits what somebody really used, from the audit trail, and say what would be lost
+    Suggest(Suggest),
+}
+
+/// `gateway policy suggest`.
+#[derive(Debug, Args)]
+pub(crate) struct Suggest {
+    /// The subject
+    #[arg(long = "as", value_name = "S")]
+    pub(crate) subject: String,
+    /// Only what it did on this resource; may be given several times
+    #[arg(long = "resource", value_name = "R")]
+    pub(crate) resources: Vec<String>,
+    /// Not before: a time (2026-03-01T10:00:00Z), a day, or how long ago (30d)
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Option<String>,
+    /// Not after
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) until: Option<String>,
 }
 
 /// `gateway policy explain`.

@@ -17,6 +17,7 @@ mod secrets;
 mod sessions;
 #[cfg(feature = "ssh")]
 mod ssh;
+mod suggest;
 pub(crate) mod tables;
 mod token;
 mod way;

@@ -62,6 +62,7 @@ mod property;
 mod request;
 mod scan;
 mod strangers;
+mod suggest;
 mod vocabulary;
 mod watch;
 
@@ -71,6 +72,7 @@ pub use expect::{ExpectationError, Report, Statements, TestOutcome, run_tests};
 pub use explain::{Explanation, Missing, OperationExplanation, PolicyFault, PolicyNote};
 pub use grants::{Asked, Grant, MOST as MOST_GRANTS, NoOffer, Offer, SHORTEST as SHORTEST_GRANT, Terms};
 pub use listing::ListedPolicy;
+pub use suggest::Usage;
 pub use vocabulary::{
     ActionPart, Attribute, AttributeType, EntityType, SchemaPart, Vocabulary, VocabularyError,
 };

@@ -38,6 +38,10 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> anyhow::Resu
         PolicyCommand::Explain(what) if global.config.exists() && variable("GATEWAY_TOKEN").is_none() => {
             explain(Config::load(global)?, what).await
         }
+        PolicyCommand::Suggest(what) => {
+            let global = global.clone();
+            tokio::task::spawn_blocking(move || super::suggest::run(&global, what)).await?
+        }
         PolicyCommand::Explain(what) => match way(global).await? {
             Way::Running(client) => ask(&client, what).await,
             Way::Data(_) => explain(Config::load(global)?, what).await,
