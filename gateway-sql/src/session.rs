@@ -117,6 +117,7 @@ impl Default for SessionState {
 /// All that the relations of one name have carried and asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TempPast {
+    columns: BTreeSet<String>,
     carries: ColumnSet,
     operations: Vec<Operation>,
     beneath: Option<BTreeSet<QualifiedName>>,
@@ -125,6 +126,7 @@ pub struct TempPast {
 impl Default for TempPast {
     fn default() -> Self {
         TempPast {
+            columns: BTreeSet::new(),
             carries: ColumnSet::new(),
             operations: Vec::new(),
             beneath: Some(BTreeSet::new()),
@@ -148,6 +150,7 @@ impl SessionState {
         let shared = self.temp_past.get("").cloned().unwrap_or_default();
         let past = self.temp_past(name);
         let before = past.clone();
+        past.columns.extend(relation.columns.iter().cloned());
         stand_on(&mut past.beneath, relation.beneath.as_ref());
         past.carries.add(&relation.carries);
         past.carries
@@ -177,6 +180,24 @@ impl SessionState {
         self.temp_past(name).carries.add(carries);
         if let Some(relation) = self.temp.get_mut(name) {
             relation.carries.add(carries);
+        }
+    }
+
+    /// A rollback brings back what was there before, of which no more is known than what all of its name have carried and
+    /// asked.
+    pub fn temp_back(&mut self) {
+        for (name, past) in &self.temp_past {
+            if name.is_empty() || self.temp.contains_key(name) {
+                continue;
+            }
+            let relation = TempRelation {
+                columns: past.columns.iter().cloned().collect(),
+                carries: past.carries.clone(),
+                operations: past.operations.clone(),
+                beneath: past.beneath.clone(),
+                ..TempRelation::table(&[])
+            };
+            self.temp.insert(name.clone(), relation);
         }
     }
 

@@ -781,6 +781,57 @@ fn writes_go_through_temporary_views_of_earlier_messages() {
     assert!(changed("DELETE FROM free").is_empty());
 }
 
+/// A name of the session's own that goes within the message, or comes back, also where it was made or dropped before it.
+#[test]
+fn temporary_names_of_earlier_messages_that_go_or_come_back_within_one() {
+    let catalog = catalog();
+    let mut session = session();
+    for name in ["customers", "tickets", "orders"] {
+        session.temp_made(name, gateway_sql::TempRelation::table(&["id", "ssn", "total"]));
+    }
+    // Dropped before the message, in a transaction that it may roll back; it carried what is tagged.
+    let mut carries = gateway_sql::ColumnSet::new();
+    carries.insert(gateway_sql::ColumnId::new("hr", "employees", "email"));
+    session.temp_written("orders", &carries);
+    session.temp.remove("orders");
+    let last = |sql: &str| {
+        let analysis = analyze(sql, &catalog, &session);
+        let last = analysis.statements.last().unwrap();
+        let only = Analysis {
+            statements: vec![last.clone()],
+        };
+        (describe(&only), last.reads.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    for end in [
+        "DROP TABLE customers",
+        "DROP TABLE pg_temp.customers",
+        "DISCARD TEMP",
+        "DISCARD ALL",
+        "ROLLBACK",
+        "ROLLBACK TO s",
+        "COMMIT",
+        "COMMIT AND CHAIN",
+        "ALTER TABLE customers RENAME TO others",
+    ] {
+        for (then, asked) in [
+            ("SELECT ssn FROM customers", "read public.customers.ssn"),
+            ("DROP TABLE customers", "define public.customers"),
+            ("DELETE FROM customers", "write-unbounded public.customers"),
+            ("TRUNCATE customers", "write-unbounded public.customers"),
+        ] {
+            let (told, _) = last(&format!("{end}; {then}"));
+            assert!(told.contains(asked), "{end}; {then}: {told}");
+        }
+    }
+    for end in ["ROLLBACK", "ROLLBACK TO s", "COMMIT"] {
+        let (told, reads) = last(&format!("{end}; SELECT total FROM orders"));
+        let unsure = told.contains("unknown") || reads.iter().any(|column| column.contains("email"));
+        assert!(unsure, "{end}: {told} {reads:?}");
+    }
+    // What ends no transaction and drops nothing changes nothing.
+    assert_eq!(last("SELECT 1; SELECT ssn FROM customers").0, "temp resource");
+}
+
 /// Each query of the chain has as many columns as two of the one before it.
 #[test]
 fn stars_that_multiply_are_not_understood_and_cost_nothing() {

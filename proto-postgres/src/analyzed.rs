@@ -431,7 +431,9 @@ impl AnalysisCache {
         shared: &SharedState,
         resource: &str,
     ) -> Analyzed {
-        if !state.temp.is_empty() || sql.len() > CACHED_TEXT {
+        // What a rollback within the text brings back is told by what there was.
+        let of_its_own = !state.temp.is_empty() || !state.temp_past.is_empty();
+        if of_its_own || sql.len() > CACHED_TEXT {
             return Analyzed::new(sql.clone(), structure, state, resource);
         }
         let key = |text, shape| KeyRef {

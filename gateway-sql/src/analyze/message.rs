@@ -144,28 +144,39 @@ impl<'a> Working<'a> {
         self.code
     }
 
-    /// The state that there may be instead after this statement: what the message changed, undone.
-    fn undone(&self, statement: &StatementAnalysis, start: &Working<'a>) -> Option<Working<'a>> {
-        let ends = statement.effects.iter().any(|effect| {
-            // A call of set_config may be local, or in a row that is never reached.
-            matches!(
-                effect,
-                Effect::Commit
-                    | Effect::Rollback
-                    | Effect::RollbackTo(_)
-                    | Effect::TempChanged
-                    | Effect::SessionSettingsChanged
-            )
-        });
-        if !ends || !self.differs(start) {
-            return None;
+    /// The states that there may be instead after this statement: what the message changed, undone; and temporary relations
+    /// that are gone, or back, also those that were there before the message.
+    fn undone(&self, statement: &StatementAnalysis, start: &Working<'a>) -> Vec<Working<'a>> {
+        let has = |kind: fn(&Effect) -> bool| statement.effects.iter().any(kind);
+        let ends = has(|effect| matches!(effect, Effect::Commit | Effect::Rollback | Effect::RollbackTo(_)));
+        let drops = has(|effect| *effect == Effect::TempChanged);
+        let mut undone = Vec::new();
+        // A call of set_config may be local, or in a row that is never reached.
+        if ends || has(|effect| *effect == Effect::SessionSettingsChanged) {
+            undone.push(start.clone());
         }
-        let mut undone = start.clone();
-        if statement.effects.contains(&Effect::TempChanged) {
-            undone = self.clone();
-            undone.session.to_mut().temp.clear();
+        if ends || drops {
+            undone.push(self.clone().without_temp());
         }
-        if undone.differs(self) { Some(undone) } else { None }
+        if ends {
+            // The transaction began in an earlier message, or this one did not commit: what was made in it goes, and what
+            // was dropped in it comes back.
+            undone.push(start.clone().without_temp());
+            let mut back = start.clone();
+            if !back.session.temp_past.is_empty() {
+                back.session.to_mut().temp_back();
+            }
+            undone.push(back);
+        }
+        undone.retain(|state| state.differs(self));
+        undone
+    }
+
+    fn without_temp(mut self) -> Self {
+        if !self.session.temp.is_empty() {
+            self.session.to_mut().temp.clear();
+        }
+        self
     }
 
     fn differs(&self, other: &Working<'_>) -> bool {
@@ -352,7 +363,11 @@ fn analyze_here(sql: &str, catalog: &Catalog, session: &SessionState, nested: us
                 None => all = Some(statement),
             }
         }
-        states.extend(undone);
+        for state in undone {
+            if states.iter().all(|known| known.differs(&state)) {
+                states.push(state);
+            }
+        }
         let mut statement = all.unwrap_or_else(|| StatementAnalysis::unknown("no state", len));
         if states.len() > MAX_STATES {
             // Too many ways to read the rest.
