@@ -128,6 +128,34 @@ fn outputs_carry_base_columns() {
     );
 }
 
+/// A subquery that is not LATERAL has its names from further out, where a neighbour would have them, too.
+#[test]
+fn what_a_neighbour_hides_is_not_what_a_subquery_sees() {
+    for sql in [
+        "SELECT (SELECT q.x FROM (VALUES ('z')) a (email), (SELECT a.email AS x) q LIMIT 1) FROM customers a",
+        "SELECT (SELECT q.x FROM (VALUES ('z')) b (email), (SELECT email AS x) q LIMIT 1) FROM customers a",
+        "SELECT (SELECT q.x FROM (VALUES ('z')) a (email) JOIN (VALUES (a.email)) q (x) ON true LIMIT 1) FROM customers a",
+        "SELECT (SELECT q.x FROM (VALUES ('z')) a (email) CROSS JOIN (SELECT * FROM (SELECT a.email) b (x)) q LIMIT 1) FROM customers a",
+    ] {
+        let carries = carried(sql);
+        assert!(
+            carries[0].contains(&"public.customers.email".to_owned()),
+            "{sql}: {carries:?}"
+        );
+    }
+    let lateral = "SELECT (SELECT q.x FROM (VALUES ('z')) a (email), LATERAL (SELECT a.email AS x) q LIMIT 1) FROM customers a";
+    assert!(carried(lateral)[0].is_empty());
+    // Nor is what steers the rows of a sample.
+    assert!(compares(
+        "SELECT (SELECT 1 FROM (VALUES (9)) a (ssn), orders TABLESAMPLE system (a.ssn::int) LIMIT 1) FROM customers a",
+        "ssn"
+    ));
+    assert!(compares(
+        "SELECT 1 FROM (VALUES ('9')) a (ssn), (customers a JOIN orders o ON a.ssn LIKE '9%') AS j",
+        "ssn"
+    ));
+}
+
 #[test]
 fn only_bare_equality_is_not_compared() {
     let compared = |sql: &str| {
@@ -800,7 +828,10 @@ fn temporary_names_of_earlier_messages_that_go_or_come_back_within_one() {
         let only = Analysis {
             statements: vec![last.clone()],
         };
-        (describe(&only), last.reads.iter().map(ToString::to_string).collect::<Vec<_>>())
+        (
+            describe(&only),
+            last.reads.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        )
     };
     for end in [
         "DROP TABLE customers",

@@ -67,7 +67,10 @@ impl Walker<'_> {
             Some(NodeEnum::RangeVar(range)) => walker.range_var(range),
             Some(NodeEnum::RangeSubselect(subselect)) => {
                 let rows = match subselect.subquery.as_deref().and_then(|node| node.node.as_ref()) {
-                    Some(NodeEnum::SelectStmt(select)) => walker.select(select),
+                    Some(NodeEnum::SelectStmt(select)) if subselect.lateral => walker.select(select),
+                    Some(NodeEnum::SelectStmt(select)) => {
+                        walker.seeing(Vec::new(), |walker| walker.select(select))
+                    }
                     _ => {
                         walker.unknown();
                         Rows::default()
@@ -82,6 +85,20 @@ impl Walker<'_> {
             Some(NodeEnum::JoinExpr(join)) => walker.join(join),
             _ => walker.unknown(),
         });
+    }
+
+    /// Walks what sees only these items of the innermost FROM so far: what has the name of another one in it is something
+    /// further out. A subquery that is not LATERAL sees none of its neighbours, a join's condition the join's two sides.
+    fn seeing<T>(&mut self, items: Vec<usize>, walk: impl FnOnce(&mut Self) -> T) -> T {
+        let all = self
+            .scopes
+            .last_mut()
+            .map(|scope| std::mem::replace(&mut scope.items, items));
+        let found = walk(self);
+        if let (Some(scope), Some(all)) = (self.scopes.last_mut(), all) {
+            scope.items = all;
+        }
+        found
     }
 
     fn range_var(&mut self, range: &RangeVar) {
@@ -366,8 +383,10 @@ impl Walker<'_> {
             }
             None => self.unknown(),
         }
-        self.steering(&sample.args);
-        self.steering(sample.repeatable.as_deref());
+        self.seeing(Vec::new(), |walker| {
+            walker.steering(&sample.args);
+            walker.steering(sample.repeatable.as_deref());
+        });
     }
 
     fn join(&mut self, join: &JoinExpr) {
@@ -454,13 +473,11 @@ impl Walker<'_> {
             self.tell(as_is && !full && !generated, carries.clone());
             merged.push(ItemColumn::derived_as_is(Some(name), carries, as_is));
         }
-        if full {
-            let outer = std::mem::replace(&mut self.sorts, true);
-            self.conditions(join.quals.as_deref());
-            self.sorts = outer;
-        } else {
-            self.conditions(join.quals.as_deref());
-        }
+        let both: Vec<usize> = left.iter().chain(&right).copied().collect();
+        let outer = self.sorts;
+        self.sorts |= full;
+        self.seeing(both, |walker| walker.conditions(join.quals.as_deref()));
+        self.sorts = outer;
         if let Some(alias) = &join.join_using_alias {
             let at = self.derived_item(
                 Rows {

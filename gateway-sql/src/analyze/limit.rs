@@ -419,7 +419,8 @@ impl Walker<'_> {
         let Some(NodeEnum::JoinExpr(join)) = node.node.as_ref() else {
             return false;
         };
-        if join.jointype() != JoinType::JoinInner {
+        // The names within a join that has one of its own are others than those outside.
+        if join.jointype() != JoinType::JoinInner || join.alias.is_some() {
             return false;
         }
         let shared = !join.using_clause.is_empty() && self.is_shared(join, target);

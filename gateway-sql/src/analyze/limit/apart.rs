@@ -135,7 +135,7 @@ impl Walker<'_> {
                 {
                     true
                 }
-                JoinType::JoinLeft | JoinType::JoinInner => {
+                JoinType::JoinLeft | JoinType::JoinInner if join.alias.is_none() => {
                     let left = join.larg.as_deref();
                     left.is_some_and(|left| walker.left_out(left, conjuncts, target))
                 }
@@ -506,6 +506,7 @@ fn join_conditions<'n>(node: &'n Node, all: &mut Vec<&'n Node>) {
     while let Some(node) = open.pop() {
         if let Some(NodeEnum::JoinExpr(join)) = node.node.as_ref()
             && join.jointype() == JoinType::JoinInner
+            && join.alias.is_none()
         {
             join.quals.iter().for_each(|quals| conjuncts(quals, all));
             open.extend(join.larg.as_deref().into_iter().chain(join.rarg.as_deref()));
@@ -521,6 +522,7 @@ fn is_joined(node: &Node) -> bool {
             Some(NodeEnum::RangeVar(_)) => {}
             Some(NodeEnum::JoinExpr(join))
                 if join.jointype() == JoinType::JoinInner
+                    && join.alias.is_none()
                     && !join.is_natural
                     && join.using_clause.is_empty() =>
             {
