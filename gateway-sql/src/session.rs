@@ -96,6 +96,9 @@ pub struct SessionState {
     pub current_user: String,
     /// How the server reads plain string literals. Texts are read the same way here.
     pub standard_conforming_strings: bool,
+    /// The open transaction, or a part of it, has changed what names mean: path, role, temporary relations, definitions.
+    /// What they mean where it ends within a text is not known.
+    pub reverts: bool,
 }
 
 impl Default for SessionState {
@@ -110,6 +113,7 @@ impl Default for SessionState {
             database: String::new(),
             current_user: String::new(),
             standard_conforming_strings: true,
+            reverts: false,
         }
     }
 }

@@ -432,7 +432,7 @@ impl AnalysisCache {
         resource: &str,
     ) -> Analyzed {
         // What a rollback within the text brings back is told by what there was.
-        let of_its_own = !state.temp.is_empty() || !state.temp_past.is_empty();
+        let of_its_own = !state.temp.is_empty() || !state.temp_past.is_empty() || state.reverts;
         if of_its_own || sql.len() > CACHED_TEXT {
             return Analyzed::new(sql.clone(), structure, state, resource);
         }

@@ -158,7 +158,7 @@ impl Usage {
                     );
                     continue;
                 }
-                let mut any: Vec<String> = sets.iter().map(|set| conditions(set)).collect();
+                let mut any: Vec<String> = sets.iter().map(conditions).collect();
                 if any.iter().any(String::is_empty) {
                     any.clear();
                 }

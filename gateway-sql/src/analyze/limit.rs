@@ -165,7 +165,13 @@ impl Walker<'_> {
         let (qualifier, name) = super::expr::split(reference)?;
         match resolve(&self.items, &self.scopes, qualifier, name) {
             Reference::Columns(hits) => match hits.as_slice() {
-                [(item, column)] if *item == target && is_range(expr) => Some(*column),
+                // A generated column may be another one, by another name.
+                [(item, column)] if *item == target && is_range(expr) => self
+                    .items
+                    .get(*item)
+                    .and_then(|item| item.columns.get(*column))
+                    .filter(|column| !column.generated)
+                    .map(|_| *column),
                 _ => None,
             },
             _ => None,

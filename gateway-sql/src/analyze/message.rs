@@ -148,7 +148,7 @@ impl<'a> Working<'a> {
     /// that are gone, or back, also those that were there before the message.
     fn undone(&self, statement: &StatementAnalysis, start: &Working<'a>) -> Vec<Working<'a>> {
         let has = |kind: fn(&Effect) -> bool| statement.effects.iter().any(kind);
-        let ends = has(|effect| matches!(effect, Effect::Commit | Effect::Rollback | Effect::RollbackTo(_)));
+        let ends = ends_transaction(statement);
         let drops = has(|effect| *effect == Effect::TempChanged);
         let mut undone = Vec::new();
         // A call of set_config may be local, or in a row that is never reached.
@@ -342,6 +342,7 @@ fn analyze_here(sql: &str, catalog: &Catalog, session: &SessionState, nested: us
     // The states that the session may be in: a transaction's end, inside the message, may undo what came before.
     let mut states = vec![start.clone()];
     let mut analysis = Analysis::default();
+    let mut reverted = false;
     for (at, raw) in statements.iter().enumerate() {
         let last = at + 1 == statements.len();
         let location = usize::try_from(raw.stmt_location).unwrap_or(0);
@@ -369,6 +370,11 @@ fn analyze_here(sql: &str, catalog: &Catalog, session: &SessionState, nested: us
             }
         }
         let mut statement = all.unwrap_or_else(|| StatementAnalysis::unknown("no state", len));
+        if reverted && !moves_transaction(statement.kind) {
+            let why = "the transaction that ends before it had changed what names mean: send it in a message of its own";
+            statement.merge(&StatementAnalysis::unknown(why, len));
+        }
+        reverted |= session.reverts && ends_transaction(&statement);
         if states.len() > MAX_STATES {
             // Too many ways to read the rest.
             statement.merge(&StatementAnalysis::unknown("the message undoes too much", len));
@@ -379,6 +385,28 @@ fn analyze_here(sql: &str, catalog: &Catalog, session: &SessionState, nested: us
         analysis.statements.push(statement);
     }
     analysis
+}
+
+/// Whether what a transaction, or a part of one, has changed may be undone or end by it.
+fn ends_transaction(statement: &StatementAnalysis) -> bool {
+    statement.kind == StatementKind::TwoPhase
+        || statement
+            .effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Commit | Effect::Rollback | Effect::RollbackTo(_)))
+}
+
+/// Statements in which nothing is named but savepoints.
+fn moves_transaction(kind: StatementKind) -> bool {
+    matches!(
+        kind,
+        StatementKind::Begin
+            | StatementKind::Commit
+            | StatementKind::Rollback
+            | StatementKind::Savepoint
+            | StatementKind::Release
+            | StatementKind::RollbackTo
+    )
 }
 
 fn analyze_statement(

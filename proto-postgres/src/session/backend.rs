@@ -492,6 +492,7 @@ impl Session {
             self.pending = VecDeque::new();
         }
         if status == TransactionStatus::Idle {
+            self.state.reverts = false;
             self.names.end_portals(run);
             self.mirror_portals();
             if self.touched {

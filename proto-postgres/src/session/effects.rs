@@ -107,5 +107,6 @@ impl Session {
     fn environment_changed(&mut self) {
         self.environment_stale = true;
         self.touched = true;
+        self.state.reverts = true;
     }
 }

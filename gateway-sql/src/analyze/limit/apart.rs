@@ -78,8 +78,15 @@ impl Walker<'_> {
             .iter()
             .for_each(|condition| conjuncts(condition, &mut all));
         from.iter().for_each(|node| join_conditions(node, &mut all));
+        self.looks_at(all.len());
         self.has_duplicate(&all, target)
             || !self.in_or && from.iter().any(|node| self.left_out(node, &all, target))
+    }
+
+    /// So many conditions are looked at, each with all names of the innermost FROM.
+    fn looks_at(&mut self, conditions: usize) {
+        let items = self.scopes.last().map_or(0, |scope| scope.items.len());
+        self.compare_names(conditions.saturating_mul(items));
     }
 
     /// Whether one of the conditions limits by itself.
@@ -128,6 +135,7 @@ impl Walker<'_> {
             let Some(NodeEnum::JoinExpr(join)) = node.node.as_ref() else {
                 return false;
             };
+            walker.looks_at(conjuncts.len());
             let kind = join.jointype();
             match kind {
                 JoinType::JoinLeft
@@ -231,6 +239,7 @@ impl Walker<'_> {
             .from_clause
             .iter()
             .for_each(|node| join_conditions(node, &mut all));
+        self.looks_at(all.len());
         self.meets(&all, &items, target).is_some()
     }
 
