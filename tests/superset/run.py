@@ -4,7 +4,7 @@
     run.py --analyze PATH [--regress DIR] [--only NAME...] [--seconds N] [--queries N] [--seed S] [--rounds N] [--show]
 
 For each SELECT, INSERT, UPDATE, DELETE and MERGE of PostgreSQL's regression files (see tests/regression), of own.sql beside
-this file, and of the canaries' generator, the server is asked for its plan (`EXPLAIN (VERBOSE, FORMAT JSON)`), and every
+this file, of names.py, and of the canaries' generator, the server is asked for its plan (`EXPLAIN (VERBOSE, FORMAT JSON)`), and every
 relation and column in it must be among what `gateway_sql::analyze` (played by `analyze` of gateway-testkit) says. Then
 the statement runs, so that the next one finds what it finds. allowed.txt holds what may be missing, each with its reason.
 
@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "canary")]
 import psycopg  # noqa: E402
 from psycopg import pq  # noqa: E402
-import plan, script  # noqa: E402
+import names, plan, script  # noqa: E402
 
 spec = importlib.util.spec_from_file_location("regression", HERE.parent / "regression" / "run.py")
 regression = importlib.util.module_from_spec(spec)
@@ -332,7 +332,7 @@ def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--analyze", required=True, help="the binary `analyze` of gateway-testkit")
     ask.add_argument("--regress", type=pathlib.Path, default=os.environ.get("PG_REGRESS_DIR"), help="src/test/regress of PostgreSQL's sources")
-    ask.add_argument("--only", nargs="*", help="only these files; `own` and `generated` are names too")
+    ask.add_argument("--only", nargs="*", help="only these files; `own`, `names` and `generated` are names too")
     ask.add_argument("--seconds", type=float, default=600, help="the most that one file may take")
     ask.add_argument("--queries", type=int, default=2000, help="how many generated ones")
     ask.add_argument("--seed", type=int, default=1)
@@ -379,6 +379,7 @@ def main():
         for seed in range(args.seed, args.seed + args.queries):
             mode = grammar.Tape(seed).pick(["simple"] * 5 + ["change"])
             generated.append(grammar.statement(grammar.Tape(seed), mode)[1])
+        one("names", names.SETUP + ";\n".join(names.statements(args.queries, args.seed)) + ";\n")
         one("generated", setup + ";\n".join([*written, *generated]) + ";\n")
         if regress and (regress / "sql").is_dir():
             for name in regression.BASE:

@@ -370,7 +370,7 @@ fn analyze_here(sql: &str, catalog: &Catalog, session: &SessionState, nested: us
             }
         }
         let mut statement = all.unwrap_or_else(|| StatementAnalysis::unknown("no state", len));
-        if reverted && !moves_transaction(statement.kind) {
+        if reverted && !moves_transaction(statement.kind) && names_something(&statement) {
             let why = "the transaction that ends before it had changed what names mean: send it in a message of its own";
             statement.merge(&StatementAnalysis::unknown(why, len));
         }
@@ -394,6 +394,20 @@ fn ends_transaction(statement: &StatementAnalysis) -> bool {
             .effects
             .iter()
             .any(|effect| matches!(effect, Effect::Commit | Effect::Rollback | Effect::RollbackTo(_)))
+}
+
+/// Whether anything in it is found by its name, but functions that are known to be harmless.
+fn names_something(statement: &StatementAnalysis) -> bool {
+    let keeps = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::DeclareCursor { .. } | Effect::TempCreated { .. } | Effect::CatalogChanged
+        )
+    };
+    !statement.operations.is_empty()
+        || !statement.reads.is_empty()
+        || statement.unresolved
+        || statement.effects.iter().any(keeps)
 }
 
 /// Statements in which nothing is named but savepoints.

@@ -59,9 +59,22 @@ impl Walker<'_> {
             self.unknown();
             return Rows::default();
         };
+        let recurs = std::mem::take(&mut self.recurs);
+        let start = self.items.len();
         let mut rows = self.select(left);
+        let middle = self.items.len();
         let other = self.select(right);
         merge(&mut rows, other);
+        // `id < 3` of a table and `id >= 3` of the same: what limits each of two parts of a union does not limit it. The rows
+        // of a recursion follow from each other.
+        if select.op() == SetOperation::SetopUnion && !recurs {
+            let tables = |items: Option<&[Item]>| -> BTreeSet<i64> {
+                let items = items.unwrap_or_default().iter();
+                items.flat_map(|item| item.mirrors.iter().copied()).collect()
+            };
+            let (one, two) = (tables(self.items.get(start..middle)), tables(self.items.get(middle..)));
+            rows.mirrors.extend(one.intersection(&two).copied());
+        }
         if !(select.all && select.op() == SetOperation::SetopUnion) {
             self.told_apart(&rows);
         }
@@ -581,7 +594,9 @@ impl Walker<'_> {
         rename(&mut known, &cte.aliascolnames);
         for round in 0..ROUNDS {
             self.name_cte(&cte.ctename, known.clone());
+            let outer = std::mem::replace(&mut self.recurs, true);
             let mut rows = self.select(select);
+            self.recurs = outer;
             rename(&mut rows, &cte.aliascolnames);
             let settled = rows
                 .columns

@@ -65,6 +65,8 @@ pub(super) struct Walker<'a> {
     handed_on: usize,
     /// A condition is judged inside OR: what only excludes some rows does not limit there.
     pub(super) in_or: bool,
+    /// The next union is that of a recursion.
+    pub(super) recurs: bool,
     pub(super) views: usize,
     /// User types whose values are touched.
     pub(super) types: BTreeSet<String>,
@@ -111,6 +113,7 @@ impl<'a> Walker<'a> {
             budget: MAX_VISITS,
             handed_on: 0,
             in_or: false,
+            recurs: false,
             views: 0,
             types: BTreeSet::new(),
             casts: BTreeSet::new(),
