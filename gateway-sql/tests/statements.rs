@@ -885,7 +885,14 @@ fn temporary_names_of_earlier_messages_that_go_or_come_back_within_one() {
             let told = last(&format!("{end}; {then}"));
             assert!(told.contains("unknown"), "{end}; {then}: {told}");
         }
-        for then in ["BEGIN", "COMMIT", "SELECT pg_backend_pid()", "CLOSE ALL", "UNLISTEN *", "RESET ALL"] {
+        for then in [
+            "BEGIN",
+            "COMMIT",
+            "SELECT pg_backend_pid()",
+            "CLOSE ALL",
+            "UNLISTEN *",
+            "RESET ALL",
+        ] {
             let told = last(&format!("{end}; {then}"));
             assert!(!told.contains("unknown"), "{end}; {then}: {told}");
         }

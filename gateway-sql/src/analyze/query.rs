@@ -72,7 +72,10 @@ impl Walker<'_> {
                 let items = items.unwrap_or_default().iter();
                 items.flat_map(|item| item.mirrors.iter().copied()).collect()
             };
-            let (one, two) = (tables(self.items.get(start..middle)), tables(self.items.get(middle..)));
+            let (one, two) = (
+                tables(self.items.get(start..middle)),
+                tables(self.items.get(middle..)),
+            );
             rows.mirrors.extend(one.intersection(&two).copied());
         }
         if !(select.all && select.op() == SetOperation::SetopUnion) {
