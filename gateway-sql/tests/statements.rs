@@ -881,6 +881,9 @@ fn temporary_names_of_earlier_messages_that_go_or_come_back_within_one() {
             "DECLARE c CURSOR FOR SELECT name FROM products",
             "CREATE TEMP VIEW v AS SELECT name FROM products",
             "COPY products TO STDOUT",
+            "SELECT relname FROM pg_class",
+            "TABLE pg_class",
+            "SELECT (SELECT max(relname) FROM pg_class)",
         ] {
             let told = last(&format!("{end}; {then}"));
             assert!(told.contains("unknown"), "{end}; {then}: {told}");

@@ -370,7 +370,7 @@ fn analyze_here(sql: &str, catalog: &Catalog, session: &SessionState, nested: us
             }
         }
         let mut statement = all.unwrap_or_else(|| StatementAnalysis::unknown("no state", len));
-        if reverted && !moves_transaction(statement.kind) && names_something(&statement) {
+        if reverted && !moves_transaction(statement.kind) && names_something(&statement, raw, text) {
             let why = "the transaction that ends before it had changed what names mean: send it in a message of its own";
             statement.merge(&StatementAnalysis::unknown(why, len));
         }
@@ -396,15 +396,21 @@ fn ends_transaction(statement: &StatementAnalysis) -> bool {
             .any(|effect| matches!(effect, Effect::Commit | Effect::Rollback | Effect::RollbackTo(_)))
 }
 
-/// Whether anything in it is found by its name, but functions that are known to be harmless.
-fn names_something(statement: &StatementAnalysis) -> bool {
+/// Longest statement that may name nothing: `SELECT pg_advisory_unlock_all()`, `RESET ALL`. A longer one is not looked through.
+const NAMELESS: usize = 200;
+
+/// Whether anything in it is found by its name, but functions that are known to be harmless. Catalogs are, too: relations
+/// that are asked for by nobody's leave.
+fn names_something(statement: &StatementAnalysis, raw: &RawStmt, text: &str) -> bool {
     let keeps = |effect: &Effect| {
         matches!(
             effect,
             Effect::DeclareCursor { .. } | Effect::TempCreated { .. } | Effect::CatalogChanged
         )
     };
-    !statement.operations.is_empty()
+    text.len() > NAMELESS
+        || format!("{:?}", raw.stmt).contains("RangeVar")
+        || !statement.operations.is_empty()
         || !statement.reads.is_empty()
         || statement.unresolved
         || statement.effects.iter().any(keeps)
