@@ -2,17 +2,14 @@
 import contextlib, glob, os, pathlib, pwd, re, shutil, socket, subprocess, sys, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "cases"))
+from ports import free_port  # noqa: E402
+
 TICKS = os.sysconf("SC_CLK_TCK")
 PASSWORD = "bench-password"
 POLICY = """
 @id("bench") permit (principal, action in [Action::"connect", Action::"read", Action::"write"], resource in Resource::"bench");
 """
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def wait_port(port, process, log, seconds=30):

@@ -26,7 +26,7 @@ export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-20260124}
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-total_passed=0 total_failed=0 summary=()
+total_passed=0 total_failed=0 summary=() failures=()
 
 wanted() {
     local word
@@ -47,7 +47,7 @@ counts() {
 
 # stage KIND NAME COMMAND...   KIND: check (passes or fails as a whole) or tests (must have run some)
 stage() {
-    local kind=$1 name=$2 status passed=0 failed=0 started=$SECONDS verdict=ok
+    local kind=$1 name=$2 line status passed=0 failed=0 started=$SECONDS verdict=ok
     shift 2
     wanted "$name" || return 0
     printf '\n==== %s\n' "$name"
@@ -59,6 +59,12 @@ stage() {
             echo "no test ran in this stage"
             status=1
         fi
+    fi
+    # Said once more at the end: whoever reads a log from behind, or a part of it, learns what failed.
+    if ((status != 0 || failed > 0)); then
+        while read -r line; do
+            failures+=("$name: ${line:0:600}")
+        done < <(grep -E '^(FAIL|fail|test .* FAILED$|error(\[|:)|[Tt]hread .* panicked)' "$log" | head -20)
     fi
     # A stage that broke without naming a failed test is itself one.
     ((status != 0 && failed == 0)) && failed=1
@@ -112,5 +118,9 @@ stage tests "canaries behind the masks" "$python" tests/canary/run.py --gateway 
 
 printf '\n==== all stages\n'
 ((${#summary[@]})) && printf '%s\n' "${summary[@]}"
+if ((total_failed > 0)); then
+    printf '\n==== what failed\n'
+    printf '%s\n' "${failures[@]}"
+fi
 echo "$total_passed passed, $total_failed failed"
 ((total_failed == 0 && ${#summary[@]} > 0))

@@ -2,7 +2,7 @@
 libpq of PostgreSQL 18, which has them; what no client sends is sent byte by byte."""
 import contextlib, os, select, socket, ssl, struct, threading, time
 
-import rig
+import common, rig
 from harness import check, eventually, query
 
 V3_2, V3_9999 = 0x30002, 0x3270F
@@ -331,9 +331,7 @@ def test_health_checks_fill_neither_the_log_nor_the_trail(w):
 
 def test_more_than_one_host(w):
     """libpq goes on to the next host where one does not answer, and asks which one takes writes."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        nobody = closed.getsockname()[1]
+    nobody = common.free_port()
     hosts = dict(host="127.0.0.1,127.0.0.1", port=f"{nobody},{w.port}")
     for wish in ["any", "read-write", "primary", "prefer-standby"]:
         with libpq(w, **hosts, target_session_attrs=wish) as conn:

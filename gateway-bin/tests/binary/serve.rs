@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::rig::{POLICY, Rig, free_port};
+use gateway_testkit::free_port;
+
+use crate::rig::{POLICY, Rig};
 
 #[test]
 fn it_is_healthy_ready_and_measured_until_it_stops() {

@@ -1,7 +1,7 @@
 //! OpenSSH's server, with a configuration, keys and a port of its own, and the user who runs the tests as its one login.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -57,10 +57,7 @@ pub(crate) fn is_installed() -> bool {
 impl Sshd {
     /// `folder` has `host`, its key. It trusts `user_ca`; `more` are lines of its configuration.
     pub(crate) fn start(folder: &Path, user_ca: &str, more: &str) -> Self {
-        let port = {
-            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            free.local_addr().unwrap().port()
-        };
+        let port = gateway_testkit::free_port();
         let (at, configuration) = (folder.display(), folder.join("sshd_config"));
         fs::write(folder.join("user_ca.pub"), format!("{user_ca}\n")).unwrap();
         let text = format!(
