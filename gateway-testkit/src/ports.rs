@@ -38,9 +38,7 @@ pub fn free_port() -> u16 {
         if lock.try_lock().is_err() || listen(port).is_none() {
             continue;
         }
-        HELD.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(lock);
+        HELD.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
         return port;
     }
     panic!("no free port on 127.0.0.1");

@@ -1,26 +1,32 @@
 //! The adapter: connections become sessions. Login on both sides, cancelling, and the way into the driver.
 
+mod parameters;
+mod provider;
+mod reach;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
 use gateway_core::adapter::{ConfigProblem, Connection, NativeClient, ProtocolAdapter, Reach, ServeError};
-use gateway_core::credentials::{CredentialError, CredentialIssuer};
+use gateway_core::credentials::CredentialIssuer;
 use gateway_core::gateway::{Attempt, Gateway, LoginRefusal, SessionScope};
-use gateway_core::machine::{Outbound, Provider};
+use gateway_core::machine::Outbound;
 use gateway_core::meaning::Meaning;
 use gateway_core::operation::{Operation, Operations};
 use gateway_core::own::OwnResource;
 use gateway_core::policy::SchemaPart;
 use gateway_core::relay::{Leftover, Relay};
 use gateway_core::resource::Resource;
-use gateway_core::session::SessionId;
 use gateway_core::transport::Transport;
 use gateway_core::verdict::Verdict;
 use gateway_sql::{Catalog, SessionState};
 use tokio::io::AsyncWriteExt;
 
+pub(crate) use self::parameters::application_name;
+use self::parameters::is_reason;
+use self::provider::StructureProvider;
 use crate::accept::{self, Opening, Startup};
 use crate::analyzed::Analyzed;
 use crate::authenticate::{self, Offer};
@@ -29,10 +35,10 @@ use crate::estimate::Estimator;
 use crate::meaning::Results;
 use crate::pool::PoolIssuer;
 use crate::role::RoleIssuer;
-use crate::session::{Changed, Need, Provision, Session, Settings};
+use crate::session::{Changed, Session, Settings};
 use crate::structure::{Structure, Structures};
 use crate::tags::{KnownTags, TagIndex, absent};
-use crate::target::{self, OwnConnection, ResourceSettings, TargetError};
+use crate::target::{self, OwnConnection, ResourceSettings};
 use crate::wire::backend::{
     Authentication, BackendKeyData, ErrorBuilder, ParameterStatus, ReadyForQuery, Severity,
     TransactionStatus, sqlstate,
@@ -171,23 +177,6 @@ pub(crate) fn encode(result: Result<(), crate::wire::EncodeError>) -> Result<(),
     result.map_err(|e| ServeError::Client(e.to_string()))
 }
 
-/// What a session at the target is called there: who it is, and the session's id.
-pub(crate) fn application_name(subject: &str, session: SessionId) -> String {
-    // PostgreSQL cuts at 63 bytes and replaces what is not printable ASCII.
-    let mut subject: String = subject
-        .chars()
-        .map(|c| if c.is_ascii_graphic() { c } else { '?' })
-        .collect();
-    subject.truncate(40);
-    format!("gateway/{subject}/{}", session.short())
-}
-
-/// Whether a start-up parameter says why the client is here. Every client can set it: libpq and most others as
-/// `options=-c gateway.reason=...`, the rest by its name. The target does not get it.
-fn is_reason(name: &str) -> bool {
-    name.eq_ignore_ascii_case("gateway.reason")
-}
-
 /// Databases in which a statement is looked at where none is said and none is pinned.
 const LOOKED_AT: usize = 8;
 
@@ -215,73 +204,6 @@ async fn databases(gateway: &Arc<Gateway>, resource: &Arc<Resource>) -> Result<V
 /// The databases that clients can be in, for who tries them.
 const DATABASES: &str = "SELECT coalesce(json_agg(d.datname ORDER BY d.datname), '[]')::text FROM \
     (SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname LIMIT 20) d";
-
-/// Parameters that a client may choose for the session at the target, beside user and database.
-const ALLOWED: &[&str] = &[
-    "client_encoding",
-    "datestyle",
-    "timezone",
-    "intervalstyle",
-    "extra_float_digits",
-    "search_path",
-    "bytea_output",
-    "statement_timeout",
-    "lock_timeout",
-    "idle_in_transaction_session_timeout",
-    "client_min_messages",
-    "default_transaction_isolation",
-    "default_transaction_read_only",
-    "geqo",
-    "work_mem",
-    "jit",
-    // As clients that ask for nothing else send it; any other value would change how texts are read.
-    "standard_conforming_strings",
-    "default_text_search_config",
-    "default_transaction_deferrable",
-    "idle_session_timeout",
-    "plan_cache_mode",
-    "row_security",
-    "tcp_keepalives_count",
-    "tcp_keepalives_idle",
-    "tcp_keepalives_interval",
-    "tcp_user_timeout",
-    "transaction_timeout",
-];
-
-/// The start-up parameters for the target: what the client may choose, and who it is.
-fn target_parameters(
-    startup: &Startup,
-    database: &str,
-    name: String,
-) -> Result<Vec<(String, String)>, String> {
-    let mut list = vec![
-        ("database".to_owned(), database.to_owned()),
-        ("application_name".to_owned(), name),
-    ];
-    for (key, value) in &startup.parameters {
-        let lower = key.to_ascii_lowercase();
-        match lower.as_str() {
-            // Who it is stands there instead.
-            "application_name" | "fallback_application_name" => {}
-            name if is_reason(name) => {}
-            "client_encoding" if crate::session::text::ClientEncoding::from_name(value).is_none() => {
-                return Err(format!(
-                    "client_encoding `{value}` is not supported by the gateway; use UTF8"
-                ));
-            }
-            "standard_conforming_strings" if !value.eq_ignore_ascii_case("on") => {
-                return Err("start-up parameter `standard_conforming_strings` can be `on` alone".to_owned());
-            }
-            name if ALLOWED.contains(&name) => list.push((lower, value.clone())),
-            _ => {
-                return Err(format!(
-                    "start-up parameter `{key}` is not allowed by the gateway"
-                ));
-            }
-        }
-    }
-    Ok(list)
-}
 
 #[async_trait]
 impl ProtocolAdapter for PostgresAdapter {
@@ -623,60 +545,6 @@ fn welcome(parameters: &[(Vec<u8>, Vec<u8>)], key: &CancelKey, out: &mut Outboun
     )
 }
 
-/// A target that is ready for a session.
-struct Reached {
-    transport: Transport,
-    key: Option<(i32, Vec<u8>)>,
-    login: String,
-}
-
-/// Why a session does not reach its target.
-#[derive(Debug, thiserror::Error)]
-enum ReachError {
-    /// The client asked for what the gateway does not pass on.
-    #[error("{0}")]
-    Parameters(String),
-    /// The target.
-    #[error("{0}")]
-    Target(#[from] TargetError),
-}
-
-impl ReachError {
-    /// What the client is told: of the target's own refusals only those about the client's own choices.
-    /// `named`: the database, where the client has named one.
-    fn told(&self, named: Option<&str>) -> (&'static str, String) {
-        match self {
-            Self::Parameters(why) => (sqlstate::FEATURE_NOT_SUPPORTED, why.clone()),
-            Self::Target(error) if error.has_no_database() => {
-                let text = match named {
-                    Some(name) => format!("database \"{name}\" does not exist at the target"),
-                    None => "no database was named, and the target has none that is called like the login there: name one \
-                             (psql: dbname=NAME; gateway connect: --database NAME)"
-                        .to_owned(),
-                };
-                ("3D000", text)
-            }
-            Self::Target(TargetError::Refused { code, .. }) if code == "22023" => (
-                "22023",
-                "the target refuses the value of a start-up parameter".to_owned(),
-            ),
-            Self::Target(TargetError::Refused { code, .. }) if code == "53300" => (
-                sqlstate::TOO_MANY_CONNECTIONS,
-                "the target has no room for another session".to_owned(),
-            ),
-            Self::Target(TargetError::Credential(CredentialError::Busy(_))) => (
-                sqlstate::TOO_MANY_CONNECTIONS,
-                "all logins that the gateway has for this target are in use; try again when other sessions have ended"
-                    .to_owned(),
-            ),
-            Self::Target(_) => (
-                sqlstate::UNABLE_TO_CONNECT,
-                "the target can't be reached; the gateway's log says why".to_owned(),
-            ),
-        }
-    }
-}
-
 impl PostgresAdapter {
     /// A resource that the gateway itself answers: the login is over, the rest is told by who serves it.
     async fn hand_over(
@@ -702,70 +570,5 @@ impl PostgresAdapter {
         tracing::debug!(%session, reason = end.reason(), "session ended");
         drop(key);
         Ok(())
-    }
-}
-
-/// What the target tells of itself in its ParameterStatus messages.
-type Parameters = Vec<(Vec<u8>, Vec<u8>)>;
-
-impl PostgresAdapter {
-    async fn reach(
-        &self,
-        scope: &mut SessionScope,
-        startup: &Startup,
-        database: &str,
-    ) -> Result<(Reached, Leftover, Parameters), ReachError> {
-        let name = application_name(&scope.who().principal.subject, scope.id());
-        let parameters = target_parameters(startup, database, name).map_err(ReachError::Parameters)?;
-        let limit = scope.gateway().limits().connect;
-        let lease = scope.lease(Some(database)).await.map_err(TargetError::from)?;
-        let resource = scope.resource().clone();
-        let transport = target::dial(&resource, limit).await?;
-        let reached = target::log_in(&resource, transport, &lease, &parameters, limit).await?;
-        let leftover = Leftover {
-            client: BytesMut::new(),
-            target: reached.leftover,
-        };
-        let ready = Reached {
-            transport: reached.transport,
-            key: reached.key,
-            login: lease.username,
-        };
-        Ok((ready, leftover, reached.parameters))
-    }
-}
-
-/// Reads structures for sessions, and cancels at the target.
-struct StructureProvider {
-    structures: Arc<Structures>,
-    gateway: Arc<Gateway>,
-    resource: Arc<Resource>,
-    database: String,
-    tags: Arc<TagIndex>,
-    target_key: Option<(i32, Vec<u8>)>,
-}
-
-#[async_trait]
-impl Provider<Session> for StructureProvider {
-    async fn provide(&self, need: Need) -> Provision {
-        let Need::Structure(newer_than) = need;
-        let structure = self.structures.structure(
-            &self.gateway,
-            &self.resource,
-            &self.database,
-            &self.tags,
-            newer_than,
-        );
-        Provision::Structure(structure.await.map_err(|e| e.to_string()))
-    }
-
-    async fn interrupt(&self) -> bool {
-        let Some((process_id, key)) = &self.target_key else {
-            return false;
-        };
-        let limit = self.gateway.limits().connect;
-        target::cancel(&self.resource, *process_id, key, limit)
-            .await
-            .is_ok()
     }
 }

@@ -4,6 +4,7 @@
 //! A mask belongs to the statement that runs. A RowDescription that the client has seen earlier decides nothing: where a
 //! portal is executed, the gateway asks the server itself what it gives.
 
+mod array;
 pub(crate) mod asked;
 pub mod copy;
 pub mod plan;

@@ -2,20 +2,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 use super::leases::HeldLease;
 use super::memo::{Known, Memo};
 use super::{Gateway, live};
 use crate::audit::{AuditError, AuditMode, Decided, Event, OperationEvent, Receipt};
 use crate::credentials::{CredentialError, Lease};
-use crate::machine::{Bound, End, Outcome, Question, Stage, Statement};
+use crate::machine::{Bound, Question, Stage, Statement};
 use crate::operation::{Operations, truncate};
 use crate::principal::Authenticated;
 use crate::recording::SessionRecorder;
@@ -24,70 +21,16 @@ use crate::services::Held;
 use crate::session::SessionId;
 use crate::verdict::{Code, Decision, Denial, Hold, Obligations, Ruling, Verdict};
 
+mod control;
+mod ending;
 mod hold;
 mod own;
 
+pub use control::{Control, Counters};
 use hold::{Holding, digest};
-
-/// Counts of one session, shared with whoever lists sessions.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Operations decided.
-    pub operations: AtomicU64,
-    /// Of these, refused.
-    pub refused: AtomicU64,
-    /// Rows returned.
-    pub rows: AtomicU64,
-    /// Bytes sent to the client.
-    pub bytes: AtomicU64,
-}
-
-/// How a session is told to end.
-#[derive(Debug, Default)]
-pub struct Control {
-    /// Cancelled when the session must end; the reason is then set.
-    pub stop: CancellationToken,
-    /// Cancelled when the gateway drains: the session may end as soon as it is quiet.
-    pub drain: CancellationToken,
-    reason: Mutex<Option<End>>,
-    /// Told when the client gives up waiting for people, while it waits.
-    waiting: Mutex<Option<oneshot::Sender<()>>>,
-}
-
-impl Control {
-    /// Ends the session.
-    pub fn end(&self, why: End) {
-        self.reason.lock().get_or_insert(why);
-        self.stop.cancel();
-    }
-
-    /// Why it was told to end.
-    pub fn reason(&self) -> End {
-        self.reason
-            .lock()
-            .clone()
-            .unwrap_or_else(|| End::Killed(Box::default()))
-    }
-
-    /// The client gives up waiting for people; `false`: it does not wait for any.
-    pub fn give_up(&self) -> bool {
-        let waiting = self.waiting.lock().take();
-        waiting.is_some_and(|waiting| waiting.send(()).is_ok())
-    }
-
-    /// Answers once the client has given up.
-    fn waits(&self) -> oneshot::Receiver<()> {
-        let (give_up, given_up) = oneshot::channel();
-        *self.waiting.lock() = Some(give_up);
-        given_up
-    }
-}
 
 /// The ticket of what is only prepared: it has no outcome.
 pub const PREPARED: u64 = 0;
-
-/// Room for operations that run which is kept while none does.
-const KEPT_RUNNING: usize = 64;
 
 /// Longest reason that a client may state, in bytes.
 const REASON_BYTES: usize = 500;
@@ -557,135 +500,6 @@ impl SessionScope {
         self.refuse(ticket, denial)
     }
 
-    /// Puts how an operation ended into the trail.
-    pub fn outcome(&mut self, outcome: &Outcome, now: std::time::Instant) {
-        let since = self.ended(outcome.ticket);
-        let micros = since.map_or(0, |since| {
-            u64::try_from(now.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX)
-        });
-        self.counters
-            .counters
-            .rows
-            .fetch_add(outcome.rows, Ordering::Relaxed);
-        self.counters
-            .counters
-            .bytes
-            .fetch_add(outcome.bytes, Ordering::Relaxed);
-        self.gateway.note(&Event::Outcome {
-            session: self.id,
-            ticket: outcome.ticket,
-            rows: outcome.rows,
-            bytes: outcome.bytes,
-            micros,
-            error: outcome.error.clone(),
-        });
-    }
-
-    /// The decision object of an operation that used up its time.
-    /// `by`: the policy that gives it no more.
-    pub fn out_of_time(&self, ticket: u64, by: Option<&str>) -> Decision {
-        let denial = Denial {
-            code: Code::BudgetExhausted,
-            rule: by.map(str::to_owned),
-            operation: "operation".to_owned(),
-            hint: "the operation took longer than policy allows; make it smaller".to_owned(),
-        };
-        denial.decision(self.correlation(ticket))
-    }
-
-    /// Whether the operation of that ticket still runs.
-    pub fn is_running(&self, ticket: u64) -> bool {
-        self.running.iter().any(|(running, _)| *running == ticket)
-    }
-
-    /// Whether an operation has begun and not ended.
-    pub(crate) fn is_busy(&self) -> bool {
-        !self.running.is_empty()
-    }
-
-    /// The operation that was begun last never runs: it was still undecided when its session ended.
-    pub(crate) fn withdraw(&mut self) {
-        if let Some((ticket, _)) = self.running.back().copied() {
-            self.ended(ticket);
-        }
-    }
-
-    /// An operation has ended: since when it ran. They mostly end in order.
-    fn ended(&mut self, ticket: u64) -> Option<std::time::Instant> {
-        self.counters.granted.over(ticket);
-        let place = self.running.iter().position(|(running, _)| *running == ticket)?;
-        let (_, since) = self.running.remove(place)?;
-        if self.running.is_empty() && self.running.capacity() > KEPT_RUNNING {
-            // One long pipeline does not make a session large for ever.
-            self.running = VecDeque::new();
-        }
-        Some(since)
-    }
-
-    /// Ends the session in the trail and in the store.
-    pub fn finish(&mut self, why: &End) {
-        let by = match why {
-            End::Killed(kill) => kill.by.clone(),
-            _ => None,
-        };
-        self.finish_with(&why.reason(), by);
-    }
-
-    /// Ends a session that never came to its target.
-    pub fn finish_because(&mut self, reason: &str) {
-        self.finish_with(reason, None);
-    }
-
-    /// Takes back a session whose start is not in the trail: it never was.
-    pub(super) fn never_began(&mut self) {
-        self.finished = true;
-        self.leave();
-    }
-
-    fn leave(&self) {
-        self.gateway.live.leave(self.id);
-        metrics::gauge!("gateway_sessions", "protocol" => self.protocol).decrement(1.0);
-    }
-
-    fn finish_with(&mut self, reason: &str, by: Option<String>) {
-        if self.finished {
-            return;
-        }
-        self.finished = true;
-        self.leave();
-        let counters = &self.counters.counters;
-        self.gateway.note(&Event::SessionEnded {
-            session: self.id,
-            reason: reason.to_owned(),
-            by,
-            operations: counters.operations.load(Ordering::Relaxed),
-            refused: counters.refused.load(Ordering::Relaxed),
-            rows: counters.rows.load(Ordering::Relaxed),
-            bytes: counters.bytes.load(Ordering::Relaxed),
-        });
-        self.store_record(Some(reason.to_owned()));
-        if let Some(lease) = self.lease.take() {
-            self.gateway.give_back(lease);
-        }
-    }
-
-    /// Sessions in the store are for lists; the audit trail is what proves. So this does not hold anyone up.
-    pub(super) fn store_record(&self, ended: Option<String>) {
-        let mut record = self.counters.record();
-        if let Some(reason) = ended {
-            record.ended = Some(self.gateway.now());
-            record.reason = Some(reason);
-        }
-        let store = self.gateway.parts.store.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = store.put_session(&record).await {
-                    tracing::error!(%error, session = %record.id, "a session is not in the store");
-                }
-            });
-        }
-    }
-
     /// When the session must end by itself, from now.
     pub fn remaining(&self) -> Option<Duration> {
         self.who.expires.map(|at| {
@@ -707,18 +521,6 @@ fn still_valid(gateway: Arc<Gateway>, credential: String) -> BoxFuture<'static, 
             }
         }
     })
-}
-
-impl Drop for SessionScope {
-    fn drop(&mut self) {
-        // Only a panic or an early return of an adapter comes here unfinished.
-        let reason = if std::thread::panicking() {
-            "the session's task panicked"
-        } else {
-            "ended before it began"
-        };
-        self.finish_with(reason, None);
-    }
 }
 
 /// The denial with why the message asks what it is refused, where it does not say so itself.

@@ -1,13 +1,14 @@
 //! SELECT: WITH, FROM, set operations, and the rows that come out.
 
+mod cte;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use foldhash::HashMap;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{
-    AExprKind, Alias, CommonTableExpr, Node, ResTarget, SelectStmt, SetOperation, WithClause,
-};
+use pg_query::protobuf::{AExprKind, Alias, Node, ResTarget, SelectStmt, SetOperation};
+
+pub(super) use self::cte::Ctes;
 
 use super::constants::{integer_constant, string_constant};
 use super::limit::Tracker;
@@ -16,9 +17,6 @@ use super::scope::{
     Carries, Item, ItemColumn, Output, Place, Places, Reference, Rows, Scope, Source, Tells, resolve,
 };
 use super::walker::{Named, Walker, apply_alias, renames};
-
-/// Rounds for what a recursive query's columns carry to settle, before all count as carrying all.
-const ROUNDS: usize = 6;
 
 impl Walker<'_> {
     /// Walks a query in the present scopes and returns its rows.
@@ -484,148 +482,6 @@ impl Walker<'_> {
         last.is_some_and(|last| matches!(last.node, Some(NodeEnum::AStar(_))))
     }
 
-    /// Walks WITH and returns how many frames there were before.
-    pub(super) fn with(&mut self, with: Option<&WithClause>) -> usize {
-        let before = self.ctes.len();
-        let Some(with) = with else { return before };
-        self.ctes.push(HashMap::default());
-        // WITH RECURSIVE lets a query name a later one: then a first round only learns what each carries.
-        let rounds = if with.recursive && with.ctes.len() > 1 {
-            with.ctes.len().min(ROUNDS)
-        } else {
-            0
-        };
-        if rounds > 0 {
-            for node in &with.ctes {
-                if let Some(NodeEnum::CommonTableExpr(cte)) = node.node.as_ref() {
-                    self.name_cte(
-                        &cte.ctename,
-                        Rows {
-                            open: true,
-                            ..Rows::default()
-                        },
-                    );
-                }
-            }
-        }
-        for _ in 0..rounds {
-            let (unresolved, read_all) = (self.out.unresolved, self.read_all);
-            let known = self.ctes.last().map(carries_of).unwrap_or_default();
-            self.with_round(with);
-            (self.out.unresolved, self.read_all) = (unresolved, read_all);
-            if self.ctes.last().map(carries_of).unwrap_or_default() == known {
-                break;
-            }
-        }
-        self.with_round(with);
-        before
-    }
-
-    fn with_round(&mut self, with: &WithClause) {
-        for node in &with.ctes {
-            let Some(NodeEnum::CommonTableExpr(cte)) = node.node.as_ref() else {
-                self.unknown();
-                continue;
-            };
-            let rows = self.cte(cte, with.recursive);
-            self.name_cte(&cte.ctename, rows);
-        }
-    }
-
-    fn name_cte(&mut self, name: &str, rows: Rows) {
-        if let Some(frame) = self.ctes.last_mut() {
-            frame.insert(name.to_owned(), rows);
-        }
-    }
-
-    fn cte(&mut self, cte: &CommonTableExpr, recursive: bool) -> Rows {
-        let Some(query) = cte.ctequery.as_deref().and_then(|node| node.node.as_ref()) else {
-            self.unknown();
-            return Rows::default();
-        };
-        let mut rows = match query {
-            NodeEnum::SelectStmt(select) if recursive => self.recursive(cte, select),
-            NodeEnum::SelectStmt(select) => self.select(select),
-            // The server takes one only at the top.
-            _ if self.only_reads => {
-                self.unknown();
-                Rows::default()
-            }
-            NodeEnum::InsertStmt(insert) => self.insert(insert),
-            NodeEnum::UpdateStmt(update) => self.update(update),
-            NodeEnum::DeleteStmt(delete) => self.delete(delete),
-            NodeEnum::MergeStmt(merge) => self.merge(merge),
-            _ => {
-                self.unknown();
-                Rows::default()
-            }
-        };
-        rename(&mut rows, &cte.aliascolnames);
-        let all: Carries = rows
-            .columns
-            .iter()
-            .flat_map(|column| column.carries.iter().cloned())
-            .collect();
-        if let Some(search) = &cte.search_clause {
-            rows.columns.push(ItemColumn {
-                mixed: true,
-                ..ItemColumn::derived(Some(search.search_seq_column.clone()), all.clone())
-            });
-        }
-        if let Some(cycle) = cte.cycle_clause.as_deref() {
-            self.exprs(cycle.cycle_mark_value.as_deref());
-            self.exprs(cycle.cycle_mark_default.as_deref());
-            rows.columns.push(ItemColumn::derived(
-                Some(cycle.cycle_mark_column.clone()),
-                Carries::new(),
-            ));
-            rows.columns.push(ItemColumn {
-                mixed: true,
-                ..ItemColumn::derived(Some(cycle.cycle_path_column.clone()), all)
-            });
-        }
-        rows
-    }
-
-    /// Walks a recursive query until what its columns carry settles.
-    fn recursive(&mut self, cte: &CommonTableExpr, select: &SelectStmt) -> Rows {
-        let first = match select.larg.as_deref() {
-            Some(left) if select.op() == SetOperation::SetopUnion => self.select(left),
-            _ => Rows::default(),
-        };
-        let mut known = first;
-        rename(&mut known, &cte.aliascolnames);
-        for round in 0..ROUNDS {
-            self.name_cte(&cte.ctename, known.clone());
-            let outer = std::mem::replace(&mut self.recurs, true);
-            let mut rows = self.select(select);
-            self.recurs = outer;
-            rename(&mut rows, &cte.aliascolnames);
-            let settled = rows
-                .columns
-                .iter()
-                .map(|column| (&column.carries, column.as_is))
-                .eq(known.columns.iter().map(|c| (&c.carries, c.as_is)));
-            known = rows;
-            if settled {
-                return known;
-            }
-            if round + 1 == ROUNDS {
-                let all: Carries = known
-                    .columns
-                    .iter()
-                    .flat_map(|column| column.carries.iter().cloned())
-                    .collect();
-                for column in &mut known.columns {
-                    column.carries.clone_from(&all);
-                    column.as_is = false;
-                    column.mixed = true;
-                }
-            }
-        }
-        known
-    }
-
     /// Makes a FROM item of rows.
     pub(super) fn derived_item(&mut self, rows: Rows, name: Option<&str>) -> usize {
         self.push_item(Item {
@@ -639,10 +495,6 @@ impl Walker<'_> {
             placed: false,
             made_of: Arc::default(),
         })
-    }
-
-    pub(super) fn find_cte(&self, name: &str) -> Option<&Rows> {
-        self.ctes.iter().rev().find_map(|frame| frame.get(name))
     }
 
     pub(super) fn aliased(&mut self, at: usize, alias: Option<&Alias>) {
@@ -697,21 +549,6 @@ fn outputs_of(rows: &Rows) -> Vec<Output> {
         alone: column.as_is && !column.mixed,
     };
     rows.columns.iter().map(output).collect()
-}
-
-fn carries_of(frame: &HashMap<String, Rows>) -> HashMap<String, Vec<(Carries, bool)>> {
-    let of = |column: &ItemColumn| (column.carries.clone(), column.as_is);
-    let columns = |rows: &Rows| rows.columns.iter().map(of).collect();
-    frame
-        .iter()
-        .map(|(name, rows)| (name.clone(), columns(rows)))
-        .collect()
-}
-
-fn rename(rows: &mut Rows, names: &[Node]) {
-    for (column, name) in rows.columns.iter_mut().zip(names) {
-        column.name = text_of(name).map(str::to_owned);
-    }
 }
 
 /// Whether values of two columns in one come from different places. What is made of a value in two ways is, too: of

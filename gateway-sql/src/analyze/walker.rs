@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashSet;
 use pg_query::protobuf::{Alias, RangeVar};
 
 use super::constants::Looked;
 use super::limit::Tracker;
 use super::message::{Changes, Working};
 use super::names::text_of;
-use super::scope::{Carries, Item, ItemColumn, Places, Rows, Scope, Source, Tells};
+use super::query::Ctes;
+use super::scope::{Carries, Item, ItemColumn, Places, Scope, Source, Tells};
 use crate::analysis::{Action, ColumnId, Effect, Object, Operation, StatementAnalysis, StatementKind};
 use crate::catalog::{Catalog, QualifiedName, Relation, RelationKind, is_system_schema};
 use crate::protected::guard;
@@ -53,7 +54,7 @@ pub(super) struct Walker<'a> {
     seen: HashSet<Operation>,
     pub(super) items: Vec<Item>,
     pub(super) scopes: Vec<Scope>,
-    pub(super) ctes: Vec<HashMap<String, Rows>>,
+    pub(super) ctes: Vec<Ctes>,
     /// What the expression that is walked may carry.
     pub(super) flow: Carries,
     /// What is touched, while a condition is judged.

@@ -11,7 +11,7 @@ use gateway_core::mask::token::Tokens;
 use gateway_core::resource::Mask;
 use gateway_sql::{Catalog, ColumnId, Given, Matched, StatementAnalysis, parameter_uses, replace_literals};
 
-use super::value::{binary_array, text_elements};
+use super::array::{binary_array, text_elements};
 use crate::tags::{Place, TagIndex};
 use crate::wire::frontend::Bind;
 use crate::wire::{Format, numeric};

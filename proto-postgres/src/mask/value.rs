@@ -10,6 +10,7 @@ use gateway_core::mask::token::Tokens;
 use gateway_core::mask::{MaskKey, REDACTED, json};
 use gateway_core::resource::Mask;
 
+use super::array::{binary_array, text_elements};
 use super::plan::ColumnPlan;
 use super::reveal::Shape;
 use super::row::Mismatch;
@@ -457,120 +458,10 @@ fn detected(detect: Option<&Detectors>, text: &[u8], key: &MaskKey, out: &mut By
     true
 }
 
-/// Each element rewritten by `one` (`false`: to NULL). The dimensions stay, so an array of several is none of ours: it
-/// becomes NULL.
-pub(super) fn binary_array(
-    element: u32,
-    value: &[u8],
-    out: &mut BytesMut,
-    one: impl Fn(&[u8], &mut BytesMut) -> bool,
-) -> bool {
-    let mut input = value;
-    let mut int = || take(&mut input);
-    let (Some(dimensions), Some(nulls), Some(of)) = (int(), int(), int()) else {
-        return false;
-    };
-    if u32::try_from(of) != Ok(element) || !(0..=1).contains(&dimensions) {
-        return false;
-    }
-    out.put_i32(dimensions);
-    out.put_i32(nulls);
-    out.put_i32(of);
-    if dimensions == 0 {
-        return true;
-    }
-    let (Some(count), Some(lower)) = (int(), int()) else {
-        return false;
-    };
-    out.put_i32(count);
-    out.put_i32(lower);
-    for _ in 0..count.max(0) {
-        let Some(len) = take(&mut input) else { return false };
-        let Ok(len) = usize::try_from(len) else {
-            out.put_i32(-1);
-            continue;
-        };
-        let Some((item, rest)) = input.split_at_checked(len) else {
-            return false;
-        };
-        input = rest;
-        let at = out.len();
-        out.put_i32(-1);
-        if one(item, out) && !patch(out, at) {
-            return false;
-        }
-    }
-    true
-}
-
-/// The same in text (PostgreSQL documentation, 8.15.6 Array Input and Output Syntax).
-pub(super) fn text_elements(
-    value: &[u8],
-    out: &mut BytesMut,
-    one: impl Fn(&[u8], &mut BytesMut) -> bool,
-) -> Option<()> {
-    let mut rest = value.strip_prefix(b"{")?.strip_suffix(b"}")?;
-    out.put_u8(b'{');
-    let mut item = BytesMut::new();
-    let mut masked = BytesMut::new();
-    while !rest.is_empty() {
-        item.clear();
-        let quoted = rest.first() == Some(&b'"');
-        let mut at = usize::from(quoted);
-        loop {
-            match rest.get(at) {
-                Some(b'"') if quoted => {
-                    at = at.checked_add(1)?;
-                    break;
-                }
-                Some(b'\\') => {
-                    at = at.checked_add(1)?;
-                    item.put_u8(*rest.get(at)?);
-                }
-                Some(b',') | None if !quoted => break,
-                // An array in it, or what is none.
-                Some(b'{' | b'}' | b'"') if !quoted => return None,
-                Some(byte) => item.put_u8(*byte),
-                None => return None,
-            }
-            at = at.checked_add(1)?;
-        }
-        masked.clear();
-        if (!quoted && &item[..] == b"NULL") || !one(&item, &mut masked) {
-            out.extend_from_slice(b"NULL");
-        } else {
-            out.put_u8(b'"');
-            for &byte in &masked {
-                if matches!(byte, b'"' | b'\\') {
-                    out.put_u8(b'\\');
-                }
-                out.put_u8(byte);
-            }
-            out.put_u8(b'"');
-        }
-        match rest.get(at) {
-            None => rest = b"",
-            Some(b',') => {
-                out.put_u8(b',');
-                rest = rest.get(at.checked_add(1)?..).filter(|rest| !rest.is_empty())?;
-            }
-            Some(_) => return None,
-        }
-    }
-    out.put_u8(b'}');
-    Some(())
-}
-
 fn put_display(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
     use std::fmt::Write as _;
     // Writing into a buffer in memory does not fail.
     let _ = out.write_fmt(text);
-}
-
-fn take(input: &mut &[u8]) -> Option<i32> {
-    let (number, rest) = input.split_first_chunk::<4>()?;
-    *input = rest;
-    Some(i32::from_be_bytes(*number))
 }
 
 /// Appends a value with its length before it, masked where it has a mask.
@@ -598,7 +489,7 @@ pub(crate) fn put(
 }
 
 /// Writes the length of what was appended behind `at`, where four bytes stand for it.
-fn patch(out: &mut BytesMut, at: usize) -> bool {
+pub(super) fn patch(out: &mut BytesMut, at: usize) -> bool {
     let len = out.len().saturating_sub(at).saturating_sub(4);
     let Ok(len) = i32::try_from(len) else { return false };
     match out.get_mut(at..).and_then(|bytes| bytes.first_chunk_mut::<4>()) {
@@ -611,167 +502,4 @@ fn patch(out: &mut BytesMut, at: usize) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn masked(mask: Mask, oid: u32, format: Format, value: &[u8]) -> Option<Vec<u8>> {
-        let key = MaskKey::new(&[7; 32]);
-        let mut out = BytesMut::new();
-        let plan = ColumnPlan::from(mask);
-        let mask = ColumnMask::new(Some(&plan), None, oid, format, true).unwrap();
-        let there = mask.apply(Some(value), &key, &mut out);
-        assert!(there || out.is_empty(), "NULL, and yet bytes");
-        there.then(|| out.to_vec())
-    }
-
-    const BINARY: Format = Format::BINARY;
-    const TEXT: Format = Format::TEXT;
-
-    #[test]
-    fn a_text_is_masked_alike_in_both_formats() {
-        for format in [TEXT, BINARY] {
-            assert_eq!(
-                masked(Mask::Partial, 25, format, b"4929123456700037").as_deref(),
-                Some(&b"****0037"[..])
-            );
-            assert_eq!(
-                masked(Mask::Redact, 1043, format, b"x").as_deref(),
-                Some(REDACTED.as_bytes())
-            );
-            assert_eq!(masked(Mask::Null, 25, format, b"x"), None);
-        }
-    }
-
-    /// A mask that a type has no room for is no reason to show the value.
-    #[test]
-    fn a_mask_without_meaning_for_the_type_is_null() {
-        for (mask, oid) in [
-            (Mask::Partial, 23),
-            (Mask::Redact, 1700),
-            (Mask::Redact, 16),
-            (Mask::Redact, 2950),
-            (Mask::Year, 23),
-            (Mask::Redact, 99_999),
-            (Mask::Hash, 1700),
-            (Mask::Redact, 1007),
-        ] {
-            for format in [TEXT, BINARY] {
-                assert_eq!(masked(mask, oid, format, b"12345678"), None, "{mask:?} {oid}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_elements_of_an_array_in_text_are_masked_each() {
-        for (array, expected) in [
-            (
-                r#"{abcdefgh,NULL,"NULL","a,\\b\"cdefgh"}"#,
-                Some(r#"{"****efgh",NULL,"****LL","****efgh"}"#),
-            ),
-            (r#"{"secret 1\"\\"}"#, Some(r#"{"**** 1\"\\"}"#)),
-            ("{}", Some("{}")),
-            ("{{a,b},{c,d}}", None),
-            ("[0:1]={a,b}", None),
-            ("{a,}", None),
-            (r#"{"a}"#, None),
-            (r#"{"a"b}"#, None),
-        ] {
-            let found = masked(Mask::Partial, 1009, TEXT, array.as_bytes());
-            let found = found.map(|found| String::from_utf8(found).unwrap());
-            assert_eq!(found.as_deref(), expected, "{array}");
-        }
-    }
-
-    /// For which values something made of them is NULL tells what they are.
-    #[test]
-    fn what_is_made_of_values_is_masked_alike_whether_it_is_null_or_not() {
-        let key = MaskKey::new(&[7; 32]);
-        for oid in [25, 114, 3802, 23, 1009, 2950, 1082] {
-            for format in [TEXT, BINARY] {
-                let plan = ColumnPlan {
-                    made: true,
-                    ..ColumnPlan::from(Mask::Redact)
-                };
-                let mask = ColumnMask::new(Some(&plan), None, oid, format, true).unwrap();
-                let (mut some, mut none) = (BytesMut::new(), BytesMut::new());
-                let there = mask.apply(Some(b"x"), &key, &mut some);
-                assert_eq!(mask.apply(None, &key, &mut none), there, "{oid}");
-                assert_eq!(some, none, "{oid}");
-            }
-        }
-    }
-
-    #[test]
-    fn json_stays_json() {
-        assert_eq!(
-            masked(Mask::Redact, 114, TEXT, b"{}").as_deref(),
-            Some(&b"\"[redacted]\""[..])
-        );
-        assert_eq!(
-            masked(Mask::Partial, 3802, BINARY, b"\x01{}").as_deref(),
-            Some(&b"\x01\"[redacted]\""[..])
-        );
-    }
-
-    #[test]
-    fn a_year_is_its_first_day() {
-        assert_eq!(
-            masked(Mask::Year, 1082, TEXT, b"1984-06-17").as_deref(),
-            Some(&b"1984-01-01"[..])
-        );
-        assert_eq!(
-            masked(Mask::Year, 1184, TEXT, b"2024-02-29 12:34:56+00").as_deref(),
-            Some(&b"2024-01-01 00:00:00+00"[..])
-        );
-        // 2001-02-01 is day 397, 2001-01-01 day 366; 1999-12-31 is day -1, 1999-01-01 day -365.
-        for (day, first) in [(397_i32, 366_i32), (-1, -365), (0, 0)] {
-            assert_eq!(
-                masked(Mask::Year, 1082, BINARY, &day.to_be_bytes()).as_deref(),
-                Some(&first.to_be_bytes()[..])
-            );
-        }
-        let noon = (397 * 86_400_000_000_i64 + 43_200_000_000).to_be_bytes();
-        let first = (366 * 86_400_000_000_i64).to_be_bytes();
-        assert_eq!(
-            masked(Mask::Year, 1114, BINARY, &noon).as_deref(),
-            Some(&first[..])
-        );
-        for (value, format) in [
-            (&b"0044-03-15 BC"[..], TEXT),
-            (b"infinity", TEXT),
-            (&i32::MAX.to_be_bytes(), BINARY),
-            (&i32::MIN.to_be_bytes(), BINARY),
-            (b"17/06/1984", TEXT),
-        ] {
-            assert_eq!(masked(Mask::Year, 1082, format, value), None, "{value:?}");
-        }
-    }
-
-    #[test]
-    fn a_hash_has_the_form_of_its_type() {
-        let text = String::from_utf8(masked(Mask::Hash, 2950, TEXT, b"x").unwrap()).unwrap();
-        assert_eq!(text.len(), 36);
-        assert_eq!(masked(Mask::Hash, 2950, BINARY, b"x").unwrap().len(), 16);
-        assert_eq!(masked(Mask::Hash, 23, BINARY, b"\0\0\0\x01").unwrap().len(), 4);
-        let number = String::from_utf8(masked(Mask::Hash, 21, TEXT, b"7").unwrap()).unwrap();
-        assert!(number.parse::<i16>().unwrap() >= 0);
-    }
-
-    #[test]
-    fn the_elements_of_a_binary_array_are_masked_each() {
-        let mut array = Vec::new();
-        for number in [1_i32, 1, 25, 2, 1] {
-            array.extend(number.to_be_bytes());
-        }
-        array.extend(8_i32.to_be_bytes());
-        array.extend(b"abcdefgh");
-        array.extend((-1_i32).to_be_bytes());
-        let out = masked(Mask::Partial, 1009, BINARY, &array).unwrap();
-        assert!(out.windows(8).any(|part| part == b"****efgh"));
-        assert!(!out.windows(4).any(|part| part == b"abcd"));
-        assert_eq!(&out[out.len() - 4..], (-1_i32).to_be_bytes());
-        // What is cut short, or of another type than was told, is none.
-        assert_eq!(masked(Mask::Partial, 1009, BINARY, &array[..30]), None);
-        assert_eq!(masked(Mask::Partial, 1015, BINARY, &array), None);
-    }
-}
+mod tests;
