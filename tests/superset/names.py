@@ -89,8 +89,10 @@ class Writer:
     def ctes(self, seen, depth):
         if depth <= 0 or not self.chance(0.25):
             return ""
-        name = self.pick([*TABLES, "x", "y"])
-        return f"WITH {name} AS ({self.query(seen, depth - 1, 3)}) "
+        names = self.random.sample([*TABLES, "x", "y"], self.pick([1, 1, 2, 3, 4]))
+        queries = ", ".join(f"{name} AS ({self.query(seen, depth - 1, 3)})" for name in names)
+        # RECURSIVE lets each name those behind it, too.
+        return f"WITH {self.pick(['', 'RECURSIVE '])}{queries} "
 
     def query(self, seen, depth, width):
         head = self.ctes(seen, depth)
