@@ -169,17 +169,13 @@ impl Walker<'_> {
                 let Some((qualifier @ None, name)) = super::expr::split(reference) else {
                     return false;
                 };
-                let Reference::Whole(item) = resolve(&self.items, &self.scopes, qualifier, name) else {
+                let Reference::Whole(whole) = resolve(&self.items, &self.scopes, qualifier, name) else {
                     return false;
                 };
                 let mut found = false;
-                let columns = self
-                    .items
-                    .get(item)
-                    .into_iter()
-                    .flat_map(|item| item.positions(field).filter_map(|at| item.columns.get(at)));
-                for column in columns {
-                    if !column.as_is {
+                for (item, column) in self.fields(&whole, field) {
+                    let column = self.items.get(item).and_then(|item| item.columns.get(column));
+                    if !column.is_some_and(|column| column.as_is) {
                         return false;
                     }
                     found = true;
@@ -409,7 +405,7 @@ impl Walker<'_> {
                 column.is_none_or(|column| column.mixed)
             }),
             Reference::System(_) => false,
-            Reference::Whole(item) => self.is_mixed_item(*item),
+            Reference::Whole(whole) => whole.iter().any(|&item| self.is_mixed_item(item)),
             _ => true,
         }
     }
@@ -429,7 +425,7 @@ impl Walker<'_> {
             return true;
         };
         match resolve(&self.items, &self.scopes, qualifier, name) {
-            Reference::Whole(item) => self.is_mixed_item(item),
+            Reference::Whole(whole) => whole.iter().any(|&item| self.is_mixed_item(item)),
             _ => true,
         }
     }

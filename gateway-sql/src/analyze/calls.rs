@@ -201,18 +201,14 @@ impl Walker<'_> {
         let Some((qualifier @ None, column)) = super::expr::split(reference) else {
             return false;
         };
-        let Reference::Whole(item) = resolve(&self.items, &self.scopes, qualifier, column) else {
+        let Reference::Whole(whole) = resolve(&self.items, &self.scopes, qualifier, column) else {
             return false;
         };
-        let columns: Vec<usize> = self
-            .items
-            .get(item)
-            .map(|item| item.positions(name).collect())
-            .unwrap_or_default();
+        let columns = self.fields(&whole, name);
         if schema.is_some() || columns.is_empty() || !self.callees(None, name, Some(1)).is_empty() {
             return false;
         }
-        for column in columns {
+        for (item, column) in columns {
             self.read_column(item, column);
         }
         true
@@ -246,6 +242,18 @@ impl Walker<'_> {
     }
 
     /// A call by schema and name, with arguments that are not known.
+    /// A function that is named without its arguments, found as the server does.
+    pub(super) fn call_found(&mut self, schema: Option<&str>, name: &str, args: usize) {
+        let callees = self.callees(schema, name, Some(args));
+        if callees.is_empty() {
+            let schema = schema.map_or_else(|| self.working.creation_schema(self.catalog), str::to_owned);
+            self.call_by_name(&schema, name);
+        }
+        for callee in callees {
+            self.call(&callee, &[], false);
+        }
+    }
+
     pub(super) fn call_by_name(&mut self, schema: &str, name: &str) {
         let callees = self.callees(Some(schema), name, None);
         if callees.is_empty() {

@@ -58,6 +58,14 @@ impl Walker<'_> {
         if !outside && !copy.is_from {
             self.effect(Effect::CopyOut);
             self.out.copy_form = self.copy_form(&copy.options);
+            // A value that looks like what stands for NULL would be shown by it.
+            if let Some(CopyForm::Text { null, .. } | CopyForm::Csv { null, .. }) = &self.out.copy_form
+                && !matches!(null.as_str(), "" | "\\N")
+            {
+                for output in &self.out.outputs {
+                    self.out.compared.add(&output.carries);
+                }
+            }
         }
         self.out.kind = kind;
     }

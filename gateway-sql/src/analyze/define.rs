@@ -473,14 +473,13 @@ impl Walker<'_> {
         // A trigger of a temporary table runs what only `call` permits.
         if temp {
             match qualified(&trigger.funcname) {
-                Some((Some(schema), name)) => self.call_by_name(schema, name),
-                Some((None, name)) => {
-                    let schema = self.working.creation_schema(self.catalog);
-                    self.call_by_name(&schema, name);
-                }
+                Some((schema, name)) => self.call_found(schema, name, 0),
                 None => self.unknown(),
             }
         }
+        self.in_definition(trigger.relation.as_ref(), |walker| {
+            walker.conditions(trigger.when_clause.as_deref());
+        });
     }
 
     fn truncate(&mut self, truncate: &TruncateStmt) {

@@ -10,7 +10,7 @@ use pg_query::protobuf::{
 };
 
 use super::own_values::gives_no_value;
-use super::scope::{Carries, Item, ItemColumn, Rows, Scope, Source};
+use super::scope::{Carries, Item, ItemColumn, Rows, Scope, Source, find_items};
 use super::walker::{Named, Walker};
 use crate::analysis::{Action, Assignment, Change, ColumnId, Effect, RowChange};
 use crate::catalog::{QualifiedName, Relation, RelationKind};
@@ -337,7 +337,14 @@ impl<'a> Walker<'a> {
         let Some(clause) = clause else {
             return Rows::default();
         };
-        let mut names = vec!["old".to_owned(), "new".to_owned()];
+        // What has these names already keeps them.
+        let free = |name: &&str| find_items(&self.items, &self.scopes, None, name).is_empty();
+        let mut names: Vec<String> = ["old", "new"]
+            .iter()
+            .copied()
+            .filter(free)
+            .map(str::to_owned)
+            .collect();
         for node in &clause.options {
             match node.node.as_ref() {
                 Some(NodeEnum::ReturningOption(option)) => names.push(option.value.clone()),

@@ -2,8 +2,8 @@
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AExpr, AExprKind, BoolExprType, ColumnRef, JsonBehavior, JsonExprOp, JsonOutput, JsonValueExpr, Node,
-    SubLink, SubLinkType, TypeName, WindowDef,
+    AExpr, AExprKind, BoolExprType, ColumnRef, JsonBehavior, JsonExprOp, JsonFormatType, JsonOutput,
+    JsonValueExpr, Node, SubLink, SubLinkType, TypeName, WindowDef,
 };
 
 use super::calls::Callee;
@@ -81,7 +81,8 @@ impl Walker<'_> {
             }
             NodeEnum::MultiAssignRef(assign) => self.exprs(assign.source.as_deref()),
             NodeEnum::XmlSerialize(xml) => {
-                self.exprs(xml.expr.as_deref());
+                let total = is_unlimited(xml.type_name.as_ref());
+                self.passing(total, |walker| walker.exprs(xml.expr.as_deref()));
                 self.cast_to(xml.type_name.as_ref());
             }
             _ => self.plain_or_json(kind),
@@ -160,34 +161,57 @@ impl Walker<'_> {
                 self.json_output(json.output.as_ref());
             }
             NodeEnum::JsonScalarExpr(json) => {
-                self.exprs(json.expr.as_deref());
+                let total = is_any_json(json.output.as_ref());
+                self.passing(total, |walker| walker.exprs(json.expr.as_deref()));
                 self.json_output(json.output.as_ref());
             }
             NodeEnum::JsonSerializeExpr(json) => {
-                self.json_value(json.expr.as_deref());
+                // What is no JSON can't be written as such.
+                self.passing(false, |walker| walker.json_value(json.expr.as_deref()));
                 self.json_output(json.output.as_ref());
             }
             NodeEnum::JsonObjectConstructor(json) => {
-                self.exprs(&json.exprs);
+                // A key may be missing, or be there twice.
+                let total = !json.unique
+                    && is_any_json(json.output.as_ref())
+                    && json.exprs.iter().all(|pair| match pair.node.as_ref() {
+                        Some(NodeEnum::JsonKeyValue(pair)) => {
+                            pair.key.as_deref().is_some_and(super::as_is::is_fixed)
+                        }
+                        _ => false,
+                    });
+                self.passing(total, |walker| walker.exprs(&json.exprs));
                 self.json_output(json.output.as_ref());
             }
             NodeEnum::JsonArrayConstructor(json) => {
-                self.exprs(&json.exprs);
+                let total = is_any_json(json.output.as_ref());
+                self.passing(total, |walker| walker.exprs(&json.exprs));
                 self.json_output(json.output.as_ref());
             }
             NodeEnum::JsonArrayQueryConstructor(json) => {
-                self.subquery_value(json.query.as_deref());
+                let total = is_any_json(json.output.as_ref());
+                self.passing(total, |walker| {
+                    walker.subquery_value(json.query.as_deref());
+                });
                 self.json_output(json.output.as_ref());
             }
             NodeEnum::JsonObjectAgg(json) => {
                 if let Some(pair) = json.arg.as_deref() {
-                    self.exprs(pair.key.as_deref());
-                    self.json_value(pair.value.as_deref());
+                    self.passing(false, |walker| {
+                        walker.exprs(pair.key.as_deref());
+                        walker.json_value(pair.value.as_deref());
+                    });
                 }
                 self.json_aggregate(json.constructor.as_deref());
             }
             NodeEnum::JsonArrayAgg(json) => {
-                self.json_value(json.arg.as_deref());
+                let output = json
+                    .constructor
+                    .as_deref()
+                    .and_then(|constructor| constructor.output.as_ref());
+                self.passing(is_any_json(output), |walker| {
+                    walker.json_value(json.arg.as_deref())
+                });
                 self.json_aggregate(json.constructor.as_deref());
             }
             _ => self.unknown(),
@@ -210,8 +234,13 @@ impl Walker<'_> {
 
     pub(super) fn json_value(&mut self, value: Option<&JsonValueExpr>) {
         if let Some(value) = value {
-            self.exprs(value.raw_expr.as_deref());
-            self.exprs(value.formatted_expr.as_deref());
+            // With FORMAT JSON a text is read, and refused where it is none.
+            let format = value.format.as_ref().map(|format| format.format_type());
+            let total = matches!(format, None | Some(JsonFormatType::JsFormatDefault));
+            self.passing(total, |walker| {
+                walker.exprs(value.raw_expr.as_deref());
+                walker.exprs(value.formatted_expr.as_deref());
+            });
         }
     }
 
@@ -452,16 +481,12 @@ impl Walker<'_> {
         let mut done = false;
         if let Some(NodeEnum::ColumnRef(reference)) = arg.and_then(|arg| arg.node.as_ref())
             && let Some((qualifier @ None, name)) = split(reference)
-            && let Reference::Whole(item) = resolve(&self.items, &self.scopes, qualifier, name)
+            && let Reference::Whole(whole) = resolve(&self.items, &self.scopes, qualifier, name)
             && let Some(field) = rest.first().and_then(text_of)
         {
-            let columns: Vec<usize> = self
-                .items
-                .get(item)
-                .map(|item| item.positions(field).collect())
-                .unwrap_or_default();
+            let columns = self.fields(&whole, field);
             if !columns.is_empty() {
-                for column in columns {
+                for (item, column) in columns {
                     self.read_column(item, column);
                 }
                 rest = rest.get(1..).unwrap_or_default();
@@ -479,6 +504,15 @@ impl Walker<'_> {
                 _ => self.expr(part),
             }
         }
+    }
+
+    /// The columns of that name in a row: item and place in it.
+    pub(super) fn fields(&self, row: &[usize], name: &str) -> Vec<(usize, usize)> {
+        let of = |&at: &usize| {
+            let item = self.items.get(at).into_iter();
+            item.flat_map(move |item| item.positions(name).map(move |column| (at, column)))
+        };
+        row.iter().flat_map(of).collect()
     }
 
     /// A column reference; `*` outside a target list reads all of the innermost scope.
@@ -518,8 +552,10 @@ impl Walker<'_> {
                     self.read_column(item, column);
                 }
             }
-            Reference::Whole(item) => {
-                self.read_whole(*item);
+            Reference::Whole(whole) => {
+                for &item in whole {
+                    self.read_whole(item);
+                }
                 if qualifier.is_some() {
                     self.out.unresolved |= self.callees(None, name, Some(1)).is_empty();
                     self.field_or_function(name);
@@ -697,4 +733,19 @@ pub(super) fn bare_or_list(node: &Node) -> bool {
             .is_some_and(|arg| !matches!(arg.node, Some(NodeEnum::ColumnRef(_))) && bare_or_list(arg)),
         _ => false,
     }
+}
+
+/// A type that every text fits into.
+fn is_unlimited(type_name: Option<&TypeName>) -> bool {
+    let Some(type_name) = type_name else { return true };
+    let known = matches!(
+        super::names::type_name(type_name),
+        Some((None | Some("pg_catalog"), "text" | "varchar" | "bytea" | "json"))
+    );
+    known && type_name.typmods.is_empty()
+}
+
+/// Whether what a constructor makes is JSON of whatever length: `jsonb` refuses some.
+fn is_any_json(output: Option<&JsonOutput>) -> bool {
+    output.is_none_or(|output| is_unlimited(output.type_name.as_ref()))
 }

@@ -10,10 +10,9 @@ use pg_query::protobuf::{
 
 use super::calls::Callee;
 use super::limit::Tracker;
-use super::names::{qualified, text_of};
+use super::names::{qualified, text_of, value_name};
 use super::scope::{Carries, Item, ItemColumn, Place, Places, Rows, Source, Tells};
 use super::walker::Walker;
-use crate::analysis::Action;
 use crate::functions::out_columns;
 
 impl Walker<'_> {
@@ -152,6 +151,8 @@ impl Walker<'_> {
             } else {
                 definitions
             };
+            // Of several functions each column is called like its own.
+            let alias = alias.filter(|_| range.functions.len() == 1);
             self.function_columns(call, definitions, (alias, range.ordinality), &flow, &mut rows);
         }
         if range.ordinality {
@@ -174,6 +175,7 @@ impl Walker<'_> {
         rows: &mut Rows,
     ) {
         let as_is = self.is_as_is(call);
+        let own_name = value_name(call, self.catalog.server_version);
         // `unnest(ARRAY['a', 'b'])` is a list that is written out.
         let listed = match call.node.as_ref() {
             Some(NodeEnum::FuncCall(function)) => {
@@ -203,8 +205,8 @@ impl Walker<'_> {
         }
         let Some(NodeEnum::FuncCall(function)) = call.node.as_ref() else {
             // A value (CURRENT_USER, a cast): one column.
-            let name = alias.map(|alias| alias.aliasname.as_str());
-            add(name);
+            let name = alias.map(|alias| alias.aliasname.clone()).or(own_name);
+            add(name.as_deref());
             return;
         };
         let Some((schema, name)) = qualified(&function.funcname) else {
@@ -316,6 +318,8 @@ impl Walker<'_> {
                 }
             }
         });
+        // How many rows there are is what the path says of the document.
+        self.out.compared.add(&flow);
         for column in &mut rows.columns {
             column.carries.clone_from(&flow);
             column.generated = true;
@@ -334,6 +338,7 @@ impl Walker<'_> {
             walker.json_behavior(table.on_error.as_deref());
             walker.json_columns(&table.columns, &mut names);
         });
+        self.out.compared.add(&flow);
         let columns = names
             .into_iter()
             .map(|name| ItemColumn {
@@ -378,8 +383,7 @@ impl Walker<'_> {
         match qualified(&sample.method) {
             Some((None | Some("pg_catalog"), "bernoulli" | "system")) => {}
             Some((schema, name)) => {
-                let schema = schema.map_or_else(|| self.working.creation_schema(self.catalog), str::to_owned);
-                self.ask_function(Action::Call, &schema, name);
+                self.call_found(schema, name, 1);
             }
             None => self.unknown(),
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AExprKind, Alias, Node, ResTarget, SelectStmt, SetOperation};
+use pg_query::protobuf::{AExprKind, Alias, CoercionForm, Node, ResTarget, SelectStmt, SetOperation};
 
 pub(super) use self::cte::Ctes;
 
@@ -149,7 +149,12 @@ impl Walker<'_> {
             scope.outputs = outputs_of(&rows);
         }
         // DISTINCT ON gives its rows in the order of what it is on.
-        let groups = select.group_clause.iter().map(|node| (node, false));
+        let mut keys = Vec::new();
+        select
+            .group_clause
+            .iter()
+            .for_each(|node| group_keys(node, &mut keys));
+        let groups = keys.into_iter().map(|node| (node, false));
         let distinct = select.distinct_clause.iter().map(|node| (node, true));
         for (node, sorts) in groups.chain(distinct) {
             if node.node.is_none() {
@@ -157,7 +162,7 @@ impl Walker<'_> {
                 continue;
             }
             let mut bare = !sorts && self.is_bare(node) && !self.is_mixed(node);
-            let flow = self.flow_of(|walker| bare &= walker.output_or_expr(node, false));
+            let flow = self.flow_of(|walker| bare &= walker.output_or_expr(node, sorts));
             self.tell(bare, flow);
         }
         self.conditions(select.having_clause.as_deref());
@@ -288,18 +293,30 @@ impl Walker<'_> {
         }
     }
 
-    /// A sort or group key: a bare name may be an output column (ORDER BY prefers it), a number always is one. Whether
-    /// the output column, where it is one, is a column's value as it is.
+    /// A sort or group key: a bare name may be an output column, a number always is one. GROUP BY alone prefers a column
+    /// of its own FROM, but none further out (`findTargetlistEntrySQL92` of `parse_clause.c`). Whether the output column,
+    /// where it is one, is a column's value as it is.
     fn output_or_expr(&mut self, node: &Node, prefer_output: bool) -> bool {
-        if prefer_output
-            && let Some(NodeEnum::ColumnRef(reference)) = node.node.as_ref()
+        if let Some(NodeEnum::ColumnRef(reference)) = node.node.as_ref()
             && let [name] = reference.fields.as_slice()
             && let Some(name) = text_of(name)
             && let Some(output) = self.scopes.last().and_then(|scope| scope.output(name))
         {
-            self.look_up();
-            self.flow.add(&output.carries);
-            return output.alone;
+            let items = self.scopes.last().map_or(&[][..], |scope| scope.items.as_slice());
+            let of = |at: &usize| self.items.get(*at);
+            let own = items
+                .iter()
+                .filter_map(of)
+                .any(|item| item.positions(name).next().is_some());
+            let open = items.iter().filter_map(of).any(|item| item.open);
+            if prefer_output || !own {
+                self.look_up();
+                self.flow.add(&output.carries);
+                if open && !prefer_output {
+                    self.expr(node);
+                }
+                return output.alone;
+            }
         }
         if let Some(NodeEnum::AConst(constant)) = node.node.as_ref() {
             let place =
@@ -389,7 +406,9 @@ impl Walker<'_> {
             let type_name = target.val.as_deref().map(|value| self.type_of(value));
             let (flow, met) =
                 self.meeting(|walker| walker.flow_of(|walker| walker.exprs(target.val.as_deref())));
-            let name = output_name(target);
+            let name = output_name(target, self.catalog.server_version);
+            // It may be found by a name that is not known here.
+            rows.open |= name.is_none() && !flow.is_empty();
             if self.is_row_star(target) {
                 rows.open = true;
             }
@@ -456,7 +475,7 @@ impl Walker<'_> {
             tells: tells.unwrap_or_default(),
             mixed,
             generated: met.generated || met.column && !as_is,
-            ..ItemColumn::derived_as_is(output_name(target), flow, as_is)
+            ..ItemColumn::derived_as_is(output_name(target, self.catalog.server_version), flow, as_is)
         })
     }
 
@@ -549,6 +568,21 @@ fn outputs_of(rows: &Rows) -> Vec<Output> {
         alone: column.as_is && !column.mixed,
     };
     rows.columns.iter().map(output).collect()
+}
+
+/// The keys of GROUP BY, of grouping sets as well.
+fn group_keys<'n>(node: &'n Node, keys: &mut Vec<&'n Node>) {
+    let mut open = vec![node];
+    while let Some(node) = open.pop() {
+        match node.node.as_ref() {
+            Some(NodeEnum::GroupingSet(set)) => open.extend(set.content.iter().rev()),
+            Some(NodeEnum::List(list)) => open.extend(list.items.iter().rev()),
+            Some(NodeEnum::RowExpr(row)) if row.row_format() == CoercionForm::CoerceImplicitCast => {
+                open.extend(row.args.iter().rev());
+            }
+            _ => keys.push(node),
+        }
+    }
 }
 
 /// Whether values of two columns in one come from different places. What is made of a value in two ways is, too: of

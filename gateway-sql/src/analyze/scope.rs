@@ -195,7 +195,11 @@ pub(super) struct Scope {
 impl Scope {
     /// The columns of the output that have this name, as one.
     pub(super) fn output(&self, name: &str) -> Option<Output> {
-        let known = |output: &&Output| output.name.as_deref().unwrap_or("?column?") == name;
+        // Of one whose name can't be told, it may be the name.
+        let known = |output: &&Output| {
+            let own = output.name.as_deref();
+            own.map_or(!output.carries.is_empty(), |own| own == name)
+        };
         let mut named = self.outputs.iter().filter(known);
         let mut all = named.next()?.clone();
         for other in named {
@@ -219,8 +223,8 @@ pub(super) struct Rows {
 pub(super) enum Reference {
     /// These columns: item and place.
     Columns(Vec<(usize, usize)>),
-    /// The whole row of an item.
-    Whole(usize),
+    /// The whole row of an item; of several that one alias stands for.
+    Whole(Vec<usize>),
     /// A system column of these items.
     System(Vec<usize>),
     /// Something that an item with unknown columns may have.
@@ -268,50 +272,64 @@ pub(super) fn resolve(
                 }
                 if !hits.is_empty() {
                     // An item with unknown columns beside a known hit may have the name too, but then the name is
-                    // ambiguous and the server refuses it.
-                    return Reference::Columns(hits);
+                    // ambiguous and the server refuses it. Further in it comes first.
+                    if open.iter().all(|at| scope.items.contains(at)) {
+                        return Reference::Columns(hits);
+                    }
+                    open.extend(hits.into_iter().map(|(item, _)| item));
+                    return Reference::Open(open);
                 }
             }
             if is_system_column(name) {
                 return Reference::System(placed(items, scopes));
             }
-            match find_item(items, scopes, None, name) {
-                Some(at) => Reference::Whole(at),
-                None if open.is_empty() => Reference::Nothing,
-                None => Reference::Open(open),
+            let whole = find_items(items, scopes, None, name);
+            if !whole.is_empty() {
+                Reference::Whole(whole)
+            } else if open.is_empty() {
+                Reference::Nothing
+            } else {
+                Reference::Open(open)
             }
         }
         Some((schema, qualifier)) => {
-            let Some(at) = find_item(items, scopes, schema, qualifier) else {
-                return Reference::Nothing;
-            };
-            let Some(item) = items.get(at) else {
-                return Reference::Nothing;
-            };
-            // Every item of that name in that scope: a join's alias stands for several.
-            let mut hits = Vec::new();
-            if let Some(scope) = scopes.iter().rev().find(|scope| scope.items.contains(&at)) {
-                for &other in &scope.items {
-                    let Some(candidate) = items.get(other) else {
-                        continue;
-                    };
-                    if candidate.answers_to(schema, qualifier) {
-                        hits.extend(candidate.positions(name).map(|column| (other, column)));
-                    }
-                }
-            }
-            if !hits.is_empty() {
+            // A join's alias stands for several.
+            let named = find_items(items, scopes, schema, qualifier);
+            let of = |at: &usize| items.get(*at);
+            let hits: Vec<(usize, usize)> = named
+                .iter()
+                .flat_map(|&at| {
+                    let item = items.get(at).into_iter();
+                    item.flat_map(move |item| item.positions(name).map(move |column| (at, column)))
+                })
+                .collect();
+            if named.is_empty() {
+                Reference::Nothing
+            } else if !hits.is_empty() {
                 Reference::Columns(hits)
             } else if is_system_column(name) {
-                Reference::System(vec![at])
-            } else if item.open {
-                Reference::Open(vec![at])
+                Reference::System(named)
+            } else if named.iter().filter_map(of).any(|item| item.open) {
+                Reference::Open(named)
             } else {
                 // `c.f` may be the function f applied to the row.
-                Reference::Whole(at)
+                Reference::Whole(named)
             }
         }
     }
+}
+
+/// The items that answer to a qualifier, of the innermost scope that has one.
+pub(super) fn find_items(items: &[Item], scopes: &[Scope], schema: Option<&str>, name: &str) -> Vec<usize> {
+    let answers = |at: &usize| items.get(*at).is_some_and(|item| item.answers_to(schema, name));
+    let named = scopes.iter().rev().map(|scope| {
+        let named: Vec<usize> = scope.items.iter().copied().filter(answers).collect();
+        named
+    });
+    named
+        .into_iter()
+        .find(|named| !named.is_empty())
+        .unwrap_or_default()
 }
 
 /// The innermost item that answers to a qualifier.

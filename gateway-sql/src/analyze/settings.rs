@@ -17,7 +17,6 @@ pub(super) enum Setting {
 
 const FREE: &[&str] = &[
     "application_name",
-    "array_nulls",
     "backend_flush_after",
     "bytea_output",
     "check_function_bodies",
@@ -96,7 +95,6 @@ const FREE: &[&str] = &[
     "transaction_isolation",
     "transaction_read_only",
     "transaction_timeout",
-    "transform_null_equals",
     "vacuum_cost_delay",
     "vacuum_cost_limit",
     "work_mem",

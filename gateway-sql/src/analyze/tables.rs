@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{Constraint, CreateStmt, CreateTableAsStmt, IntoClause, Node, RangeVar, ViewStmt};
+use pg_query::protobuf::{
+    Constraint, CreateStmt, CreateTableAsStmt, IntoClause, Node, PartitionBoundSpec, RangeVar, ViewStmt,
+};
 
 use super::names::text_of;
 use super::scope::{Carries, ItemColumn, Rows, Scope};
@@ -269,20 +271,24 @@ impl Walker<'_> {
                     walker.exprs(element.expr.as_deref());
                 }
             }
-            if let Some(bound) = &create.partbound {
-                walker.exprs(bound.listdatums.iter());
-                for datum in bound.lowerdatums.iter().chain(&bound.upperdatums) {
-                    match datum.node.as_ref() {
-                        Some(NodeEnum::PartitionRangeDatum(datum)) => walker.exprs(datum.value.as_deref()),
-                        _ => walker.expr(datum),
-                    }
-                }
-            }
+            walker.partition_bound(create.partbound.as_ref());
         });
         if open && self.makes_temp(range) {
             self.effect(Effect::TempChanged);
         }
         self.made(range, &columns, RelationKind::Table, Vec::new());
+    }
+
+    /// The bounds of a partition are computed when it is made or attached.
+    pub(super) fn partition_bound(&mut self, bound: Option<&PartitionBoundSpec>) {
+        let Some(bound) = bound else { return };
+        self.exprs(bound.listdatums.iter());
+        for datum in bound.lowerdatums.iter().chain(&bound.upperdatums) {
+            match datum.node.as_ref() {
+                Some(NodeEnum::PartitionRangeDatum(datum)) => self.exprs(datum.value.as_deref()),
+                _ => self.expr(datum),
+            }
+        }
     }
 
     fn copy_columns(&mut self, source: &RangeVar, columns: &mut Vec<ItemColumn>) {

@@ -199,7 +199,10 @@ impl Walker<'_> {
                 }
             }
             Some(NodeEnum::RangeVar(other)) => self.alter(Some(other)),
-            Some(NodeEnum::PartitionCmd(partition)) => self.alter(partition.name.as_ref()),
+            Some(NodeEnum::PartitionCmd(partition)) => {
+                self.alter(partition.name.as_ref());
+                self.partition_bound(partition.bound.as_ref());
+            }
             // Defaults and USING.
             Some(_) if is_expression(command.subtype()) => self.exprs(command.def.as_deref()),
             _ => {}

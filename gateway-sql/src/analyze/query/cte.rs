@@ -178,6 +178,15 @@ impl Walker<'_> {
             });
         }
         if let Some(cycle) = cte.cycle_clause.as_deref() {
+            // Each row is compared with those that it comes from.
+            for name in cycle.cycle_col_list.iter().filter_map(text_of) {
+                for column in &rows.columns {
+                    if column.name.as_deref().is_none_or(|own| own == name) {
+                        let alone = column.as_is && !column.mixed && !column.generated;
+                        self.tell(alone, column.carries.clone());
+                    }
+                }
+            }
             self.exprs(cycle.cycle_mark_value.as_deref());
             self.exprs(cycle.cycle_mark_default.as_deref());
             rows.columns.push(ItemColumn::derived(
