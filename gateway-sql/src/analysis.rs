@@ -228,6 +228,17 @@ pub enum Effect {
         sql: Arc<str>,
         /// See [`crate::PreparedStatement::types`].
         types: Arc<[String]>,
+        /// [`StatementAnalysis::names`] of it.
+        names: u64,
+    },
+    /// EXECUTE has the server plan a prepared statement, under a path that it was not planned under yet.
+    Planned {
+        /// Its name.
+        name: String,
+        /// The path ([`Meant::path`](crate::Meant::path)).
+        path: u64,
+        /// [`StatementAnalysis::names`] of it.
+        names: u64,
     },
     /// DEALLOCATE one, or all.
     Deallocate(Option<String>),
@@ -326,6 +337,9 @@ pub struct StatementAnalysis {
     pub unresolved: bool,
     /// What was not found, for people: `table public.nothing`, `column emial`. The first few.
     pub missing: Vec<String>,
+    /// Stands for what the names without a schema in it were found to be. A server that has planned the text keeps to what
+    /// they were then.
+    pub names: u64,
     /// It runs code that is not understood and has no name (DO, a language's inline block, an unreadable object).
     pub opaque_call: bool,
     /// Functions that it calls whose bodies are not understood.
@@ -363,6 +377,7 @@ impl StatementAnalysis {
             kind,
             unresolved: false,
             missing: Vec::new(),
+            names: 0,
             opaque_call: false,
             opaque_functions: BTreeSet::new(),
             forbidden: None,

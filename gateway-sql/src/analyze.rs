@@ -31,6 +31,7 @@ mod walker;
 
 pub use normalise::{normalise, parameter_uses, replace_literals};
 pub(crate) use relation::Brought;
+pub use settings::split_path;
 pub(crate) use summary::clip;
 
 use crate::analysis::{Analysis, Operation, StatementAnalysis, StatementKind};

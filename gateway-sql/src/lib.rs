@@ -94,7 +94,7 @@ pub use analysis::{
     Object, OpaqueFunction, Operation, OutputColumn, RowChange, StatementAnalysis, StatementKind,
 };
 pub use analyze::{
-    analyze, function_analysis, function_operations, normalise, parameter_uses, replace_literals,
+    analyze, function_analysis, function_operations, normalise, parameter_uses, replace_literals, split_path,
 };
 pub use catalog::{
     ActingKey, Cast, Catalog, CatalogBuilder, CatalogError, Column, Function, KeyAction, Operator, Outdated,
@@ -102,7 +102,7 @@ pub use catalog::{
 };
 pub use column_set::ColumnSet;
 pub use functions::is_harmless_builtin;
-pub use session::{Cursor, PreparedStatement, SessionState, TempPast, TempRelation};
+pub use session::{Cursor, Meant, PreparedStatement, SessionState, TempPast, TempRelation};
 pub use shape::shape;
 
 /// What SQL adds to the vocabulary of policies, as a Cedar schema: entity types, actions and their contexts. All SQL

@@ -1,6 +1,7 @@
 //! What a session has made of itself: search path, temporary relations, prepared statements, cursors.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::analysis::{OpaqueFunction, Operation, OutputColumn};
@@ -49,6 +50,41 @@ pub struct PreparedStatement {
     pub sql: Arc<str>,
     /// The types that are declared for its parameters, built-in ones by name (`_text` for an array); empty: none; `?`: another.
     pub types: Arc<[String]>,
+    /// What its names were found to be.
+    pub meant: Meant,
+}
+
+/// What the names of a prepared statement were found to be ([`crate::StatementAnalysis::names`]), by the search path. The
+/// server plans it anew where the path is another one, or what it has planned with has changed; not where something else has
+/// come that is found before it (PostgreSQL's `plancache.c`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meant(Arc<Vec<(u64, u64)>>);
+
+impl Meant {
+    /// So many paths are kept for one statement.
+    const MOST: usize = 4_096;
+
+    /// A search path, as it is kept here.
+    pub fn path(path: &[String]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The same, where it means this under that path now. `None`: the server may keep to something else that it meant
+    /// under it.
+    #[must_use]
+    pub fn with(&self, path: u64, names: u64) -> Option<Self> {
+        match self.0.iter().find(|(known, _)| *known == path) {
+            Some((_, known)) => (*known == names).then(|| self.clone()),
+            None if self.0.len() >= Self::MOST => None,
+            None => {
+                let mut all = Arc::clone(&self.0);
+                Arc::make_mut(&mut all).push((path, names));
+                Some(Meant(all))
+            }
+        }
+    }
 }
 
 /// An open cursor or portal.

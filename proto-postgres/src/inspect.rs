@@ -91,8 +91,14 @@ impl Session {
                 match self.analyze(&prepared.sql, *arrived, refreshed, out, now) {
                     Ready::First(first) => Ok(first),
                     Ready::Analyzed(found) => {
+                        let Some(meant) = self.meant_now(&prepared.meant, &found) else {
+                            return Ok(refuse(
+                                "what names mean has changed since this was prepared: prepare it again",
+                            ));
+                        };
                         let epoch = self.epoch();
-                        self.names.refresh_statement(statement, found.clone(), epoch);
+                        self.names
+                            .refresh_statement(statement, found.clone(), epoch, meant);
                         *analyzed = Some(found.clone());
                         Ok(self.ask(&found, parameters.clone(), Stage::Prepare { runs: found.calls }))
                     }

@@ -282,6 +282,7 @@ impl Session {
                     sql: analyzed.sql().clone(),
                     analyzed: analyzed.clone(),
                     epoch: self.epoch(),
+                    meant: self.meant(&analyzed),
                 };
                 let change = self.names.set_statement(&name, Some(prepared), self.run);
                 if !name.is_empty() {
@@ -395,6 +396,13 @@ impl Session {
     ) -> Box<Running> {
         if analyzed.copy_ins > 0 {
             self.expect_copy();
+        }
+        for statement in &analyzed.statements {
+            for effect in &statement.effects {
+                if let gateway_sql::Effect::Planned { name, path, names } = effect {
+                    self.planned(name, *path, *names);
+                }
+            }
         }
         // In a box: a queue of what is owed is moved about, and long.
         Box::new(Running {

@@ -1,5 +1,7 @@
 //! Functions, operators and casts: which of them run code that is not known.
 
+use std::collections::BTreeSet;
+
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CoercionForm, FuncCall, Node};
 
@@ -8,7 +10,7 @@ use super::names::qualified;
 use super::scope::{Reference, resolve};
 use super::settings::{Setting, judge_setting};
 use super::walker::{Walker, element_type};
-use crate::analysis::{Action, ColumnId, Effect, OpaqueFunction};
+use crate::analysis::{Action, ColumnId, Effect, OpaqueFunction, StatementKind};
 use crate::catalog::{Operator, QualifiedName};
 use crate::functions::{Builtin, builtin, reaches_out};
 
@@ -346,7 +348,15 @@ impl Walker<'_> {
                         if let Some(path) = constant(1)
                             && setting.eq_ignore_ascii_case("search_path")
                         {
-                            self.effect(Effect::SetSearchPath(Some(super::settings::split_path(path))));
+                            let path = super::settings::split_path(path);
+                            // Which of several comes last, and when, the text does not tell.
+                            let other = self.out.effects.iter().any(|effect| {
+                                matches!(effect, Effect::SetSearchPath(set) if set.as_ref() != Some(&path))
+                            });
+                            if other || self.later {
+                                self.ask_resource(Action::Control);
+                            }
+                            self.effect(Effect::SetSearchPath(Some(path)));
                             // Third argument: it may be local, and the row may never be reached.
                             self.effect(Effect::SessionSettingsChanged);
                         } else if verdict == Setting::Followed {
@@ -403,7 +413,11 @@ impl Walker<'_> {
     pub(super) fn finish_operators(&mut self) {
         let mut functions: Vec<QualifiedName> = Vec::new();
         let mut doubtful = false;
-        for (schema, symbol) in &self.operators {
+        let general = |symbol: &str| self.operators.contains(&(None, symbol.to_owned()));
+        let numeric = |symbol: &str| self.numeric.contains(symbol) && !general(symbol);
+        let numbers = self.numeric.iter().map(|symbol| (None, symbol.clone()));
+        let all: BTreeSet<_> = self.operators.iter().cloned().chain(numbers).collect();
+        for (schema, symbol) in &all {
             for operator in self.catalog.operators(symbol) {
                 let visible = match schema {
                     Some(schema) => *schema == operator.schema,
@@ -411,7 +425,10 @@ impl Walker<'_> {
                 };
                 if visible && operator.unreadable.is_some() {
                     doubtful = true;
-                } else if visible && self.operator_applies(operator) {
+                } else if visible
+                    && self.operator_applies(operator)
+                    && !(numeric(symbol) && is_of_texts(operator))
+                {
                     functions.push(operator.function.clone());
                 }
             }
@@ -451,6 +468,43 @@ impl Walker<'_> {
             })
     }
 
+    /// Whether something may be cast to this type though nobody says so: a value that is written where it is wanted, or that
+    /// a function or operator made by users takes. Built-in ones want built-in types.
+    fn may_be_wanted(&self, target: &QualifiedName, context: &str) -> bool {
+        let id = format!("{}.{}", target.schema, target.name);
+        if target.schema == "pg_catalog" || self.types.contains(&id) || self.casts.contains(&id) {
+            return true;
+        }
+        let asks = |actions: &[Action]| {
+            self.out
+                .operations
+                .iter()
+                .any(|asked| actions.contains(&asked.action))
+        };
+        // What stands in tables is written by its column's type, or one made of it.
+        let is_column = |column: &crate::catalog::Column| {
+            let name = element_type(&column.type_name);
+            name == id || {
+                let made = name
+                    .split_once('.')
+                    .and_then(|(schema, name)| self.catalog.user_type(schema, name));
+                made.is_some_and(|made| made.kind != "e")
+            }
+        };
+        let written = || {
+            self.out.changes.iter().any(|change| {
+                let relation = self.catalog.relation(&change.schema, &change.name);
+                relation.is_none_or(|relation| relation.columns.iter().any(is_column))
+            })
+        };
+        match context {
+            "a" => {
+                asks(&[Action::Temp, Action::Unknown]) && self.out.kind != StatementKind::Select || written()
+            }
+            _ => asks(&[Action::Call, Action::Temp, Action::Unknown]) || written(),
+        }
+    }
+
     /// Casts with user-made functions: explicit ones if something is cast to the target and the source is touched,
     /// implicit ones if the source is touched. JSON builders use a cast to json where there is one.
     pub(super) fn finish_casts(&mut self) {
@@ -458,7 +512,7 @@ impl Walker<'_> {
         for cast in self.catalog.casts() {
             let json = matches!(cast.target.name.as_str(), "json" | "jsonb");
             let id = |name: &QualifiedName| format!("{}.{}", name.schema, name.name);
-            let reached = cast.context != "e"
+            let reached = cast.context != "e" && self.may_be_wanted(&cast.target, &cast.context)
                 || json
                 || !self.casts.is_empty() && self.casts.contains(&id(&cast.target));
             let touched = || {
@@ -480,6 +534,14 @@ impl Walker<'_> {
             self.call_by_name(&function.schema, &function.name);
         }
     }
+}
+
+/// Whether an operator takes nothing but texts, which no number becomes by itself.
+fn is_of_texts(operator: &Operator) -> bool {
+    let mut sides = [&operator.left, &operator.right].into_iter().flatten();
+    sides.all(|side| {
+        side.schema == "pg_catalog" && matches!(side.name.as_str(), "text" | "varchar" | "bpchar" | "name")
+    })
 }
 
 fn element(name: &str) -> &str {

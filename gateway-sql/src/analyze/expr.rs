@@ -3,7 +3,7 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
     AExpr, AExprKind, BoolExprType, ColumnRef, JsonBehavior, JsonExprOp, JsonFormatType, JsonOutput,
-    JsonValueExpr, Node, SubLink, SubLinkType, TypeName, WindowDef,
+    JsonValueExpr, Node, SubLink, SubLinkType, TypeName, WindowDef, a_const,
 };
 
 use super::calls::Callee;
@@ -314,7 +314,12 @@ impl Walker<'_> {
     fn a_expr(&mut self, expr: &AExpr) {
         match expr.kind() {
             AExprKind::AexprOp if !is_comparison(&expr.name) => {
-                self.operator(&expr.name);
+                match qualified(&expr.name) {
+                    Some((None, symbol)) if self.has_number(expr) => {
+                        self.numeric.insert(symbol.to_owned());
+                    }
+                    _ => self.operator(&expr.name),
+                }
                 if let Some(access) = self.json_operation(expr) {
                     self.walk_access(&access);
                     return;
@@ -336,6 +341,28 @@ impl Walker<'_> {
             AExprKind::Undefined => self.unknown(),
             _ => self.comparison(expr),
         }
+    }
+
+    /// Whether one side is known to be a number.
+    fn has_number(&self, expr: &AExpr) -> bool {
+        let is_number = |side: &Node| match side.node.as_ref() {
+            Some(NodeEnum::AConst(constant)) => {
+                matches!(constant.val, Some(a_const::Val::Ival(_) | a_const::Val::Fval(_)))
+            }
+            _ => matches!(
+                self.type_of(side).as_str(),
+                "pg_catalog.int2"
+                    | "pg_catalog.int4"
+                    | "pg_catalog.int8"
+                    | "pg_catalog.numeric"
+                    | "pg_catalog.float4"
+                    | "pg_catalog.float8"
+            ),
+        };
+        let mut sides = [expr.lexpr.as_deref(), expr.rexpr.as_deref()]
+            .into_iter()
+            .flatten();
+        sides.any(is_number)
     }
 
     /// A comparison: its truth value carries nothing, but unless it is equality of bare columns it steers.

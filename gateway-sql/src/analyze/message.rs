@@ -12,7 +12,7 @@ use super::walker::{Walker, is_temp_schema};
 use crate::analysis::{Analysis, Effect, StatementAnalysis, StatementKind};
 use crate::catalog::{Catalog, Relation};
 use crate::nesting::{MAX_DEPTH, MAX_TEXT, depth_bound};
-use crate::session::{PreparedStatement, SessionState};
+use crate::session::{Meant, PreparedStatement, SessionState};
 
 /// Stack for the shallowest text, and for each level of nesting.
 const STACK: usize = 24 * 1024 * 1024;
@@ -198,12 +198,27 @@ impl<'a> Working<'a> {
         self.code |= changes.code;
         for effect in &statement.effects {
             match effect {
-                Effect::Prepare { name, sql, types } => {
+                Effect::Prepare {
+                    name,
+                    sql,
+                    types,
+                    names,
+                } => {
                     let prepared = PreparedStatement {
                         sql: sql.clone(),
                         types: types.clone(),
+                        meant: Meant::default()
+                            .with(Meant::path(&self.session.search_path), *names)
+                            .unwrap_or_default(),
                     };
                     self.session.to_mut().prepared.insert(name.clone(), prepared);
+                }
+                Effect::Planned { name, path, names } => {
+                    if let Some(prepared) = self.session.to_mut().prepared.get_mut(name)
+                        && let Some(meant) = prepared.meant.with(*path, *names)
+                    {
+                        prepared.meant = meant;
+                    }
                 }
                 Effect::Deallocate(Some(name)) => {
                     self.session.to_mut().prepared.remove(name);
@@ -371,10 +386,11 @@ fn analyze_here(sql: &str, catalog: &Catalog, session: &SessionState, nested: us
         }
         let mut statement = all.unwrap_or_else(|| StatementAnalysis::unknown("no state", len));
         if reverted && !moves_transaction(statement.kind) && names_something(&statement, raw, text) {
-            let why = "the transaction that ends before it had changed what names mean: send it in a message of its own";
+            let why =
+                "what names mean after what stands before it is not known: send it in a message of its own";
             statement.merge(&StatementAnalysis::unknown(why, len));
         }
-        reverted |= session.reverts && ends_transaction(&statement);
+        reverted |= session.reverts && ends_transaction(&statement) || resets_path(&statement);
         if states.len() > MAX_STATES {
             // Too many ways to read the rest.
             statement.merge(&StatementAnalysis::unknown("the message undoes too much", len));
@@ -394,6 +410,11 @@ fn ends_transaction(statement: &StatementAnalysis) -> bool {
             .effects
             .iter()
             .any(|effect| matches!(effect, Effect::Commit | Effect::Rollback | Effect::RollbackTo(_)))
+}
+
+/// Whether the path becomes what the client's start, its role or the database say.
+fn resets_path(statement: &StatementAnalysis) -> bool {
+    statement.effects.contains(&Effect::SetSearchPath(None))
 }
 
 /// Longest statement that may name nothing: `SELECT pg_advisory_unlock_all()`, `RESET ALL`. A longer one is not looked through.

@@ -184,8 +184,8 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_digit())
 }
 
-/// Splits a search path given as one string, as `set_config` takes it.
-pub(super) fn split_path(text: &str) -> Vec<String> {
+/// Splits a search path given as one string, as `set_config` takes it and `current_setting` gives it.
+pub fn split_path(text: &str) -> Vec<String> {
     let mut schemas = Vec::new();
     let mut chars = text.chars().peekable();
     let mut part = String::new();

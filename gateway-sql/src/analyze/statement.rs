@@ -15,7 +15,7 @@ use super::scope::Rows;
 use super::settings::{Setting, is_secret, judge_setting};
 use super::walker::Walker;
 use crate::analysis::{Action, Effect, Given, Matched, OutputColumn, StatementKind};
-use crate::session::Cursor;
+use crate::session::{Cursor, Meant};
 
 /// The name of a built-in type that is declared as it is; `?` for any other.
 fn declared_type(node: &pg_query::protobuf::Node) -> String {
@@ -104,7 +104,12 @@ impl Walker<'_> {
             NodeEnum::CallStmt(call) => {
                 self.out.kind = StatementKind::Call;
                 match call.funccall.as_deref() {
-                    Some(function) => self.func_call(function),
+                    Some(function) => {
+                        self.func_call(function);
+                        if self.out.opaque_call {
+                            self.effect(Effect::CatalogChanged);
+                        }
+                    }
                     None => self.unknown(),
                 }
                 self.out.outputs.clear();
@@ -113,6 +118,7 @@ impl Walker<'_> {
                 self.out.kind = StatementKind::Do;
                 self.out.opaque_call = true;
                 self.effect(Effect::SessionSettingsChanged);
+                self.effect(Effect::CatalogChanged);
                 self.unknown();
             }
             _ => {
@@ -283,9 +289,18 @@ impl Walker<'_> {
                 types: prepare.argtypes.iter().map(declared_type).collect(),
                 name: prepare.name.clone(),
                 sql: Arc::from(sql),
+                names: self.names_found(),
             }),
             None => self.unknown(),
         }
+    }
+
+    /// Walks what runs when something else does: what it sets of the session is set then.
+    pub(super) fn running_later<T>(&mut self, walk: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = std::mem::replace(&mut self.later, true);
+        let walked = walk(self);
+        self.later = outer;
+        walked
     }
 
     pub(super) fn execute(&mut self, execute: &ExecuteStmt) {
@@ -306,6 +321,20 @@ impl Walker<'_> {
             self.unknown();
             return;
         };
+        let path = Meant::path(&self.working.session.search_path);
+        match prepared.meant.with(path, inner.names) {
+            Some(meant) if meant == prepared.meant => {}
+            Some(_) => self.effect(Effect::Planned {
+                name: execute.name.clone(),
+                path,
+                names: inner.names,
+            }),
+            None => {
+                let why = "what names mean has changed since it was prepared: prepare it again";
+                self.out.syntax_error = Some(why.to_owned());
+                self.unknown();
+            }
+        }
         self.ask_all(&inner.operations);
         self.out.reads.add(&inner.reads);
         self.out.outputs.clone_from(&inner.outputs);
@@ -347,7 +376,7 @@ impl Walker<'_> {
     fn declare(&mut self, declare: &DeclareCursorStmt) {
         self.out.kind = StatementKind::Declare;
         let rows = match declare.query.as_deref().and_then(|query| query.node.as_ref()) {
-            Some(NodeEnum::SelectStmt(select)) => self.select(select),
+            Some(NodeEnum::SelectStmt(select)) => self.running_later(|walker| walker.select(select)),
             _ => {
                 self.unknown();
                 return;

@@ -197,7 +197,7 @@ impl Walker<'_> {
             return;
         };
         let rows = match view.query.as_deref().and_then(|query| query.node.as_ref()) {
-            Some(NodeEnum::SelectStmt(select)) => self.select(select),
+            Some(NodeEnum::SelectStmt(select)) => self.running_later(|walker| walker.select(select)),
             _ => {
                 self.unknown();
                 Rows::default()
@@ -330,7 +330,7 @@ impl Walker<'_> {
             items: vec![item],
             ..Scope::default()
         });
-        let flow = self.flow_of(walk);
+        let flow = self.flow_of(|walker| walker.running_later(walk));
         drop(flow);
         self.scopes.pop();
         if open {
@@ -342,6 +342,7 @@ impl Walker<'_> {
     pub(super) fn table_element(&mut self, node: &Node) {
         self.deeper(|walker| match node.node.as_ref() {
             Some(NodeEnum::ColumnDef(column)) => {
+                walker.cast_to(column.type_name.as_ref());
                 walker.exprs(column.raw_default.as_deref());
                 for constraint in &column.constraints {
                     walker.table_element(constraint);

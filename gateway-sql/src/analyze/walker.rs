@@ -1,6 +1,7 @@
 //! The state of one statement's analysis: what was asked so far, and how names become relations.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use foldhash::HashSet;
@@ -75,6 +76,12 @@ pub(super) struct Walker<'a> {
     pub(super) casts: BTreeSet<String>,
     /// Operators used: schema where given, symbol.
     pub(super) operators: BTreeSet<(Option<String>, String)>,
+    /// Those that were seen with a number only: no function of texts is theirs.
+    pub(super) numeric: BTreeSet<String>,
+    /// What names without a schema were found to be.
+    found: BTreeSet<u64>,
+    /// What is walked runs when something else does: a default, a view, a cursor.
+    pub(super) later: bool,
     /// What the statement changes for the rest of its message.
     pub(super) changes: Changes,
     /// The one setting that the rows of the innermost query are about (`FROM pg_settings WHERE name = 'x'`).
@@ -119,6 +126,9 @@ impl<'a> Walker<'a> {
             types: BTreeSet::new(),
             casts: BTreeSet::new(),
             operators: BTreeSet::new(),
+            numeric: BTreeSet::new(),
+            found: BTreeSet::new(),
+            later: false,
             changes: Changes::default(),
             one_setting: None,
             into: Vec::new(),
@@ -284,6 +294,9 @@ impl<'a> Walker<'a> {
     /// path, which is first unless the path says otherwise.
     pub(super) fn named(&mut self, range: &RangeVar) -> Named<'a> {
         let named = self.placed(range);
+        if range.schemaname.is_empty() {
+            self.found.insert(found_as(&range.relname, &named));
+        }
         if let Named::Relation(relation) = &named
             && relation.unreadable.is_some()
         {
@@ -462,6 +475,13 @@ impl<'a> Walker<'a> {
         let view = relation.is_some_and(|relation| relation.kind == RelationKind::View);
         let (columns, operations): (Vec<ItemColumn>, _) = columns.unwrap_or_default();
         self.ask_all(&operations);
+        // A function that a view calls may set what it likes of the session.
+        if operations
+            .iter()
+            .any(|operation| operation.action == Action::Call)
+        {
+            self.effect(Effect::SessionSettingsChanged);
+        }
         let mirrors = if self.only_reads {
             BTreeSet::new()
         } else {
@@ -605,6 +625,13 @@ impl<'a> Walker<'a> {
         scope
     }
 
+    /// What [`StatementAnalysis::names`] is so far.
+    pub(super) fn names_found(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.found.hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// The finished analysis.
     pub(super) fn finish(mut self) -> StatementAnalysis {
         if self.read_all {
@@ -624,10 +651,22 @@ impl<'a> Walker<'a> {
         self.out
             .operations
             .sort_by_key(|operation| operation.action == Action::Read);
+        self.out.names = self.names_found();
         self.out.summary = super::summary::summary(&self.out);
         self.out.literals_matter = self.looked.at_a_value() || !self.out.is_of_any_values();
         self.out
     }
+}
+
+fn found_as(name: &str, named: &Named<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    match named {
+        Named::Temp(_) => 0_u8.hash(&mut hasher),
+        Named::Relation(relation) => (1_u8, &relation.schema).hash(&mut hasher),
+        Named::Missing { .. } => 2_u8.hash(&mut hasher),
+    }
+    hasher.finish()
 }
 
 /// `public._mood` and `public.mood` are both values of mood.

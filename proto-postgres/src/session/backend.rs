@@ -410,6 +410,8 @@ impl Session {
         else {
             return Ok(Fate::Drop);
         };
+        // A part of it has run.
+        self.apply(running.effects.complete());
         self.names.add_rows(&running.portal, running.rows);
         if !used_up {
             self.finished(&mut running);

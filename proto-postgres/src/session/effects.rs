@@ -1,8 +1,9 @@
 //! What statements have changed of the session, now that the server has done them.
 
-use gateway_sql::Effect;
+use gateway_sql::{Effect, Meant};
 
 use super::Session;
+use crate::analyzed::Analyzed;
 
 impl Session {
     /// What a statement has changed, now that the server has done it.
@@ -15,7 +16,7 @@ impl Session {
     fn apply_one(&mut self, effect: Effect) {
         let settled = self.run;
         match effect {
-            Effect::Prepare { name, sql, types } => {
+            Effect::Prepare { name, sql, types, .. } => {
                 if let Some(structure) = self.structure().cloned() {
                     let analyzed = structure.cache.analyzed(
                         &sql,
@@ -27,6 +28,7 @@ impl Session {
                     let prepared = super::names::Prepared {
                         types: None,
                         described: None,
+                        meant: self.meant(&analyzed),
                         sql,
                         analyzed,
                         epoch: self.epoch(),
@@ -38,6 +40,7 @@ impl Session {
                     self.mirror_statement(&name);
                 }
             }
+            Effect::Planned { name, path, names } => self.planned(&name, path, names),
             Effect::Deallocate(Some(name)) => {
                 let change = self.names.set_statement(&name, None, settled);
                 self.names.confirm(&change);
@@ -90,12 +93,37 @@ impl Session {
                 self.names.clear_portals();
                 self.mirror_portals();
                 self.note_failure();
+                if self.defined && effect == Effect::Commit {
+                    // With AND CHAIN the next transaction begins at once: others see what this one has defined all the same.
+                    self.structure_is_stale();
+                }
             }
             Effect::RollbackTo(_) => self.note_failure(),
             Effect::StandardConformingStrings(_) | Effect::ClientEncoding(_) => {
                 // The server tells both by ParameterStatus.
             }
             Effect::Begin | Effect::Savepoint(_) | Effect::CopyIn | Effect::CopyOut => {}
+        }
+    }
+
+    /// What a text that is prepared now means.
+    pub(crate) fn meant(&self, analyzed: &Analyzed) -> Meant {
+        self.meant_now(&Meant::default(), analyzed).unwrap_or_default()
+    }
+
+    /// What a text that was prepared means, now too; see [`Meant::with`].
+    pub(crate) fn meant_now(&self, meant: &Meant, analyzed: &Analyzed) -> Option<Meant> {
+        let names = analyzed.statements.first().map_or(0, |statement| statement.names);
+        meant.with(Meant::path(&self.state.search_path), names)
+    }
+
+    /// What is sent on now has the server plan this, whether it ends well or not.
+    pub(crate) fn planned(&mut self, name: &str, path: u64, names: u64) {
+        self.names.planned(name, path, names);
+        if let Some(prepared) = self.state.prepared.get_mut(name)
+            && let Some(meant) = prepared.meant.with(path, names)
+        {
+            prepared.meant = meant;
         }
     }
 

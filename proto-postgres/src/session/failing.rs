@@ -177,6 +177,7 @@ impl Session {
                 let statement = gateway_sql::PreparedStatement {
                     sql: prepared.sql.clone(),
                     types: prepared.declared.clone().unwrap_or_default(),
+                    meant: prepared.meant.clone(),
                 };
                 self.state.prepared.insert(name.to_owned(), statement);
             }

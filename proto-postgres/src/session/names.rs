@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use gateway_core::machine::Parameters;
+use gateway_sql::Meant;
 
 use crate::analyzed::Analyzed;
 
@@ -37,6 +38,8 @@ pub struct Prepared {
     pub analyzed: Analyzed,
     /// Under which structure and environment.
     pub epoch: Epoch,
+    /// What its names were found to be, under each path that it was planned under.
+    pub meant: Meant,
     /// The types that are declared for its parameters, by name; `None`: none.
     pub declared: Option<Arc<[String]>>,
     /// Tags of which the client sees tokens, as policy said when it was prepared.
@@ -286,7 +289,7 @@ impl Names {
     }
 
     /// A newer analysis of the same text; the server is not asked about that.
-    pub fn refresh_statement(&mut self, name: &str, analyzed: Analyzed, epoch: Epoch) {
+    pub fn refresh_statement(&mut self, name: &str, analyzed: Analyzed, epoch: Epoch, meant: Meant) {
         if let Some(known) = self.statements.get_mut(name).and_then(Slot::newest_mut) {
             *known = Arc::new(Prepared {
                 types: known.types.clone(),
@@ -294,9 +297,19 @@ impl Names {
                 sql: known.sql.clone(),
                 analyzed,
                 epoch,
+                meant,
                 hidden: known.hidden.clone(),
                 declared: known.declared.clone(),
             });
+        }
+    }
+
+    /// A statement is planned by its name in a text.
+    pub fn planned(&mut self, name: &str, path: u64, names: u64) {
+        if let Some(known) = self.statements.get_mut(name).and_then(Slot::newest_mut)
+            && let Some(meant) = known.meant.with(path, names)
+        {
+            Arc::make_mut(known).meant = meant;
         }
     }
 
@@ -381,6 +394,7 @@ mod tests {
             sql: sql.into(),
             analyzed: Analyzed::new(sql.into(), &structure, &state, "r"),
             epoch: Epoch::default(),
+            meant: Meant::default(),
             hidden: None,
             declared: None,
         })

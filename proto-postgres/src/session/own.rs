@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use gateway_core::machine::Outbound;
-use gateway_sql::{ColumnId, Outdated, RelationKind, Stamps, TempRelation, stamps_query};
+use gateway_sql::{ColumnId, Outdated, RelationKind, Stamps, TempRelation, split_path, stamps_query};
 use serde::Deserialize;
 
 use super::pending::{Expect, Pending, Step};
@@ -23,7 +23,7 @@ const MAX_TEMP: usize = 10_000;
 
 /// What the session has made of names. All is schema-qualified: the client's settings do not steer it.
 const ENVIRONMENT_QUERY: &str = "SELECT pg_catalog.json_build_object(\
-    'path', pg_catalog.current_schemas(true), 'user', current_user, 'temp', \
+    'path', pg_catalog.current_schemas(true), 'set', pg_catalog.current_setting('search_path'), 'user', current_user, 'temp', \
     (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', c.relname, 'kind', c.relkind, 'columns', \
         (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
          WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 \
@@ -70,6 +70,8 @@ impl Own {
 #[derive(Deserialize)]
 struct Environment {
     path: Vec<String>,
+    /// The path as it is set, which may name what there is not.
+    set: String,
     user: String,
     temp: Option<Vec<Temp>>,
 }
@@ -79,6 +81,22 @@ struct Temp {
     name: String,
     kind: String,
     columns: Option<Vec<String>>,
+}
+
+/// The schemas in effect, and where `pg_temp` stands among them if the path names it: while the session has no temporary
+/// relations the server does not tell, and once it has it is not the first.
+fn with_temp(mut effective: Vec<String>, set: &str) -> Vec<String> {
+    let is_temp = |schema: &String| schema.starts_with("pg_temp");
+    let set = split_path(set);
+    let Some(at) = set.iter().position(is_temp) else {
+        return effective;
+    };
+    if !effective.iter().any(is_temp) {
+        let behind = set.get(at..).unwrap_or_default();
+        let place = effective.iter().position(|schema| behind.contains(schema));
+        effective.insert(place.unwrap_or(effective.len()), "pg_temp".to_owned());
+    }
+    effective
 }
 
 /// By `pg_class.relkind`.
@@ -236,15 +254,16 @@ impl Session {
             };
             temp.insert(relation.name, relation_state);
         }
-        let same = self.state.search_path == found.path
+        let path = with_temp(found.path, &found.set);
+        let same = self.state.search_path == path
             && self.state.current_user == found.user
             && self.state.temp == temp;
         if !same {
             self.environment = self.environment.wrapping_add(1);
             self.state.temp = temp;
             self.state.current_user = found.user;
-            self.shared.path = found.path.clone().into();
-            self.state.search_path = found.path;
+            self.shared.path = path.clone().into();
+            self.state.search_path = path;
         }
         self.environment_stale = false;
         Ok(())
