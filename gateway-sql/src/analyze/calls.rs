@@ -19,6 +19,9 @@ const NORMALIZE: i32 = 130_000;
 const JSON_OBJECT: i32 = 160_000;
 const SYSTEM_USER: i32 = 160_000;
 
+/// Functions of `pg_catalog` that take no arguments, and that extensions bring once more.
+const TAKE_NOTHING: &[&str] = &["gen_random_uuid"];
+
 /// One function that a name may stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Callee {
@@ -105,6 +108,13 @@ impl Walker<'_> {
             && is_builtin_of("pg_catalog", name)
         {
             found.push(Callee::Builtin(name.to_owned()));
+        }
+        // Of two that take none the first in the path is the one.
+        if args == Some(0)
+            && TAKE_NOTHING.contains(&name)
+            && matches!(found.first(), Some(Callee::Builtin(_)))
+        {
+            found.truncate(1);
         }
         found
     }
@@ -472,9 +482,10 @@ impl Walker<'_> {
     /// a function or operator made by users takes. Built-in ones want built-in types.
     fn may_be_wanted(&self, target: &QualifiedName, context: &str) -> bool {
         let id = format!("{}.{}", target.schema, target.name);
-        if target.schema == "pg_catalog" || self.types.contains(&id) || self.casts.contains(&id) {
+        if target.schema == "pg_catalog" {
             return true;
         }
+        let named = self.types.contains(&id) || self.casts.contains(&id);
         let asks = |actions: &[Action]| {
             self.out
                 .operations
@@ -501,7 +512,7 @@ impl Walker<'_> {
             "a" => {
                 asks(&[Action::Temp, Action::Unknown]) && self.out.kind != StatementKind::Select || written()
             }
-            _ => asks(&[Action::Call, Action::Temp, Action::Unknown]) || written(),
+            _ => named || asks(&[Action::Call, Action::Temp, Action::Unknown]) || written(),
         }
     }
 
