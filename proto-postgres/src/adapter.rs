@@ -13,7 +13,7 @@ use gateway_core::adapter::{ConfigProblem, Connection, NativeClient, ProtocolAda
 use gateway_core::credentials::CredentialIssuer;
 use gateway_core::gateway::{Attempt, Gateway, LoginRefusal, SessionScope};
 use gateway_core::machine::Outbound;
-use gateway_core::meaning::Meaning;
+use gateway_core::meaning::{Lineage, Meaning};
 use gateway_core::operation::{Operation, Operations};
 use gateway_core::own::OwnResource;
 use gateway_core::policy::SchemaPart;
@@ -363,10 +363,14 @@ impl ProtocolAdapter for PostgresAdapter {
             .filter(|_| analyzed.unresolved && !offline)
             .map(|what| format!("not found in database `{database}`: {what}"))
             .chain(others);
+        // Without the structure a column may be any table's.
+        let blind = offline && analyzed.unresolved;
+        let unknown = "what the results carry, and so what of them is masked, only the target's structure tells";
+        let doubts = doubts.chain(blind.then(|| unknown.to_owned()));
         Ok(Meaning {
             operations: analyzed.operations.clone(),
             doubts: doubts.collect(),
-            lineage: Some(Arc::new(Results { analyzed, structure })),
+            lineage: (!blind).then(|| Arc::new(Results { analyzed, structure }) as Arc<dyn Lineage>),
             place: (!offline).then_some(database),
         })
     }

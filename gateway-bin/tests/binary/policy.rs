@@ -50,7 +50,9 @@ fn explain_says_which_policy_decides() {
     assert_eq!(told["verdict"], "deny");
     let told = ask("team", &["--offline", "SELECT total FROM public.orders"]);
     assert!(
-        told.starts_with("deny") && told.contains("public.orders"),
+        told.starts_with("deny")
+            && told.contains("public.orders")
+            && told.contains("only the target's structure tells"),
         "{told}"
     );
     let told = rig

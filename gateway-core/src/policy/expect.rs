@@ -29,6 +29,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::PolicyEngine;
+use super::annotations::nearest;
 use super::vocabulary::{Attribute, AttributeType, Vocabulary};
 use crate::meaning::Meaning;
 use crate::operation::{Action, EntityRef, Object, Operation, Operations, Value};
@@ -364,7 +365,14 @@ impl JsonOperation {
 }
 
 fn read(vocabulary: &Vocabulary, operation: &JsonOperation) -> Result<Operation, String> {
-    let context = vocabulary.context_of(&operation.action).unwrap_or_default();
+    let Some(context) = vocabulary.context_of(&operation.action) else {
+        let near = nearest(&operation.action, vocabulary.actions());
+        let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        return Err(format!(
+            "no adapter of this build asks an action `{}`{near}",
+            operation.action
+        ));
+    };
     let kind = &operation.object.entity.kind;
     let shape = vocabulary
         .entity(kind)

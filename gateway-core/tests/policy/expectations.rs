@@ -67,7 +67,7 @@ tests:
     as: alice
     resource: orders-db
     operation: definne
-    expect: allow
+    expect: deny
   - name: addresses
     as: alice
     resource: web-1
@@ -163,6 +163,7 @@ fn expectations_are_checked() {
         "ok    the e-mail is masked, with a name that was not found\n      careful: not found: column totl",
         "expected mask, got allow, and nothing is masked",
         "is in its context",
+        "did you mean `define`?",
         "7 passed, 8 failed",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
