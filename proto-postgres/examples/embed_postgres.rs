@@ -127,7 +127,9 @@ async fn main() -> Fallible<()> {
     };
     install_provider();
     let resource = resource(server, login, &serde_json::json!({ "env": "APP_PASSWORD" }))?;
-    serve(TcpListener::bind(listen).await?, resource, Path::new(".")).await
+    // For its private CA, which is of this run alone; `TlsConfig` takes a certificate that clients know.
+    let home = tempfile::tempdir()?;
+    serve(TcpListener::bind(listen).await?, resource, home.path()).await
 }
 
 #[cfg(test)]

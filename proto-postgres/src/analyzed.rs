@@ -11,6 +11,7 @@ use gateway_core::operation::{Action, EntityRef, Object, Operation, Operations};
 use gateway_sql as sql;
 use moka::sync::Cache;
 use parking_lot::Mutex;
+use tokio::runtime::RuntimeFlavor;
 
 use crate::mask::asked::{Asked, reads_tags, touches_tags};
 use crate::mask::plan::Plan;
@@ -420,6 +421,19 @@ pub struct SharedState {
     pub database: Arc<str>,
 }
 
+/// Runs an analysis where it holds no other session up: a long text takes seconds of a thread that many share.
+fn aside<T>(len: usize, analyse: impl FnOnce() -> T) -> T {
+    let others = || {
+        let runtime = tokio::runtime::Handle::try_current();
+        runtime.is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
+    };
+    if len > CACHED_TEXT && others() {
+        tokio::task::block_in_place(analyse)
+    } else {
+        analyse()
+    }
+}
+
 impl AnalysisCache {
     /// The analysis of a text, from the cache where it can be: that of the same text, or of one of the same shape
     /// whose literals do not matter.
@@ -434,7 +448,7 @@ impl AnalysisCache {
         // What a rollback within the text brings back is told by what there was.
         let of_its_own = !state.temp.is_empty() || !state.temp_past.is_empty() || state.reverts;
         if of_its_own || sql.len() > CACHED_TEXT {
-            return Analyzed::new(sql.clone(), structure, state, resource);
+            return aside(sql.len(), || Analyzed::new(sql.clone(), structure, state, resource));
         }
         let key = |text, shape| KeyRef {
             text,
