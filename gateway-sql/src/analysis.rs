@@ -210,6 +210,8 @@ pub enum StatementKind {
     Truncate,
     /// CREATE TABLE AS, SELECT INTO, CREATE MATERIALIZED VIEW.
     CreateTableAs,
+    /// CREATE VIEW of a permanent view, that is not materialized: it gives what it is made of when it is read.
+    View,
     /// All else that is known: DDL, privileges, maintenance.
     Utility,
     /// Not understood.

@@ -226,6 +226,9 @@ impl Walker<'_> {
         if view.replace && !self.makes_temp(range) {
             self.alter(Some(range));
         }
+        if !over_temp && !self.makes_temp(range) {
+            self.out.kind = StatementKind::View;
+        }
     }
 
     pub(super) fn create_table(&mut self, create: &CreateStmt) {

@@ -139,8 +139,10 @@ impl Asked {
                 .operations
                 .iter()
                 .all(|o| o.action != sql::Action::Define);
+        // The tags of what a view is made of are those of its columns.
+        let shows = statement.kind == Kind::View;
         // With a name that could not be placed, which column a value comes from is not known.
-        if !(results || copies) || statement.open_result || statement.unresolved {
+        if !(results || copies || shows) || statement.open_result || statement.unresolved {
             for column in &statement.reads {
                 self.need(tags.of_column(column), || {
                     if statement.unresolved {
