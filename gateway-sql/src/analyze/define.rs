@@ -13,7 +13,7 @@ use pg_query::protobuf::{
 use super::names::{qualified, text_of};
 use super::scope::{Carries, ItemColumn};
 use super::walker::{Named, Walker, is_temp_schema};
-use crate::analysis::{Action, Effect};
+use crate::analysis::{Action, Effect, StatementKind};
 use crate::catalog::RelationKind;
 
 /// The mode of LOCK that SELECT takes, too.
@@ -331,6 +331,8 @@ impl Walker<'_> {
                         None => self.unknown(),
                     }
                 }
+                // Of several definitions, whatever the last one is.
+                self.out.kind = StatementKind::Utility;
             }
             NodeEnum::DropRoleStmt(_)
             | NodeEnum::CreateEnumStmt(_)
