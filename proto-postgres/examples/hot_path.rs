@@ -231,7 +231,7 @@ impl Pair {
         let mut answer = BytesMut::new();
         frame(&mut answer, b'1', b"");
         frame(&mut answer, b'2', b"");
-        let row = br#"{"path":["pg_catalog","public"],"user":"app","temp":[]}"#;
+        let row = br#"{"path":["pg_catalog","public"],"set":"public","user":"app","temp":[]}"#;
         let mut body = BytesMut::from(&[0, 1][..]);
         body.extend_from_slice(&u32::try_from(row.len())?.to_be_bytes());
         body.extend_from_slice(row);

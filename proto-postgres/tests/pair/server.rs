@@ -703,7 +703,7 @@ impl Server {
                 let path: Vec<String> = std::iter::once("pg_catalog".to_owned())
                     .chain(self.path.iter().cloned())
                     .collect();
-                let answer = serde_json::json!({ "path": path, "user": "login", "temp": null });
+                let answer = serde_json::json!({ "path": path, "set": self.path.join(", "), "user": "login", "temp": null });
                 Ok(VecDeque::from([answer.to_string()]))
             }
             Statement::Stamps => {
