@@ -365,7 +365,8 @@ impl ProtocolAdapter for PostgresAdapter {
             .chain(others);
         // Without the structure a column may be any table's.
         let blind = offline && analyzed.unresolved;
-        let unknown = "what the results carry, and so what of them is masked, only the target's structure tells";
+        let unknown =
+            "what the results carry, and so what of them is masked, only the target's structure tells";
         let doubts = doubts.chain(blind.then(|| unknown.to_owned()));
         Ok(Meaning {
             operations: analyzed.operations.clone(),

@@ -448,7 +448,9 @@ impl AnalysisCache {
         // What a rollback within the text brings back is told by what there was.
         let of_its_own = !state.temp.is_empty() || !state.temp_past.is_empty() || state.reverts;
         if of_its_own || sql.len() > CACHED_TEXT {
-            return aside(sql.len(), || Analyzed::new(sql.clone(), structure, state, resource));
+            return aside(sql.len(), || {
+                Analyzed::new(sql.clone(), structure, state, resource)
+            });
         }
         let key = |text, shape| KeyRef {
             text,
