@@ -1,11 +1,13 @@
 """Ports for servers of tests and measurements."""
-import fcntl, pathlib, random, socket, tempfile
+import collections, fcntl, pathlib, random, socket, tempfile
 
-HELD = []  # locks of the ports that this process has given out
+# Locks of the ports that were given out last; whoever asked for one before has long been listening. Not of all: `select` takes
+# no descriptor above 1,023.
+HELD = collections.deque(maxlen=64)
 
 
 def free_port():
-    """A port on 127.0.0.1 that nothing has, and that no other runner is given while this one lives.
+    """A port on 127.0.0.1 that nothing has, and that no other runner is given before somebody listens there.
 
     None of those which the kernel gives to whoever connects: between the choice and the server's start one
     of those may be some connection's own end, and the server is told that its address is in use."""
