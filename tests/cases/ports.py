@@ -4,6 +4,7 @@ import collections, fcntl, pathlib, random, socket, tempfile
 # Locks of the ports that were given out last; whoever asked for one before has long been listening. Not of all: `select` takes
 # no descriptor above 1,023.
 HELD = collections.deque(maxlen=64)
+GIVEN = set()
 
 
 def free_port():
@@ -15,6 +16,8 @@ def free_port():
     folder = pathlib.Path(tempfile.gettempdir()) / "gateway-test-ports"
     folder.mkdir(exist_ok=True)
     for port in random.SystemRandom().sample(range(first, end), end - first):
+        if port in GIVEN:
+            continue
         lock = open(folder / str(port), "w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -24,5 +27,6 @@ def free_port():
             lock.close()
             continue
         HELD.append(lock)
+        GIVEN.add(port)
         return port
     raise SystemExit("no free port on 127.0.0.1")
